@@ -1,0 +1,1 @@
+"""Frames in, tensors out: the only layer that sees both."""
