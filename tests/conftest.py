@@ -1,0 +1,31 @@
+"""Settings for all tests: one thread (parity data was made so), no network, the folders of optional data."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _reproducible():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of measured real data; tests that need it are skipped without it."""
+    folder = Path(os.environ.get("TSLLM_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "ETTh1.csv").is_file():
+        pytest.skip(f"{folder}/ETTh1.csv is not there; set TSLLM_DATA")
+    return folder

@@ -1,0 +1,78 @@
+"""The Forecaster protocol: fit on a long frame, predict a long frame, whatever stands behind it."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+
+from tsllm.types import CUTOFF, ID, TIME
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """What the back-test, the comparison and users call.
+
+    Attributes:
+        alias: The name of the forecast column.
+    """
+
+    alias: str
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> "Forecaster":
+        """Learns from a long frame `unique_id, ds, y` (and covariates) and remembers it as the history.
+
+        Args:
+            df: Training data, validated here.
+            h: Steps that will be asked for; models of fixed horizon check it.
+
+        Returns:
+            Itself.
+        """
+        ...
+
+    def predict(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Forecasts the `h` steps after the end of each series.
+
+        Args:
+            df: History to forecast from, without fitting again; None = the data of `fit`.
+            h: Steps ahead; None = the horizon of `fit`.
+            level: Coverage of central intervals in per cent, e.g. [80].
+            X_df: Future values of covariates that are known ahead: `unique_id, ds, ...`.
+
+        Returns:
+            Frame `unique_id, ds, <alias>` and, for each level, `<alias>-lo-80`, `<alias>-hi-80`; h rows a series.
+        """
+        ...
+
+
+def name_interval_columns(alias: str, level: Sequence[float] | None) -> list[str]:
+    """Returns the interval columns in the order lo, hi for each level: `TimeLLM-lo-80`, `TimeLLM-hi-80`."""
+    return [f"{alias}-{side}-{format_level(lv)}" for lv in level or () for side in ("lo", "hi")]
+
+
+def format_level(level: float) -> str:
+    """Writes a level as statsforecast does: 80 -> "80", 97.5 -> "97.5"."""
+    return f"{level:g}"
+
+
+def compute_quantile_levels(level: Sequence[float] | None) -> list[float]:
+    """Returns the two quantile levels of each central interval, in the order of `name_interval_columns`.
+
+    Raises:
+        ValueError: If a level lies outside (0, 100).
+    """
+    bad = [lv for lv in level or () if not 0 < lv < 100]
+    if bad:
+        raise ValueError(f"level must lie between 0 and 100 per cent, got {bad}")
+    return [round(0.5 + sign * lv / 200, 6) for lv in level or () for sign in (-1, 1)]
+
+
+def forecast_columns(frame: pd.DataFrame) -> list[str]:
+    """Returns the columns of a forecast frame that are forecasts (not keys, not `y`)."""
+    return [c for c in frame.columns if c not in {ID, TIME, CUTOFF, "y"}]

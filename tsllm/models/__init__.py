@@ -1,0 +1,24 @@
+"""Forecasting models, by name."""
+
+from typing import Any
+
+from transformers import AutoConfig, AutoModel
+
+from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.models.dlinear import DLinear
+from tsllm.registry import Registry
+
+MODELS: Registry[type[ForecastModel]] = Registry("model", {"dlinear": DLinear})
+
+
+def build_model(name: str, **config: Any) -> ForecastModel:
+    """Builds the model called `name` from keyword arguments of its configuration."""
+    model_class = MODELS.get(name)
+    return model_class(model_class.config_class(**config))
+
+
+for _model in (thing for _, thing in MODELS.items()):
+    AutoConfig.register(_model.config_class.model_type, _model.config_class, exist_ok=True)
+    AutoModel.register(_model.config_class, _model, exist_ok=True)
+
+__all__ = ["MODELS", "ForecastConfig", "ForecastModel", "build_model"]

@@ -1,0 +1,356 @@
+"""What every forecasting model shares: its configuration, its forward contract, its files."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+
+from tsllm.models.losses import LOSSES
+from tsllm.nn.heads import HeadOutput, build_output
+from tsllm.nn.normalization import compute_masked_moments
+from tsllm.types import ForecastOutput
+
+_LIBRARY_KEYS = {
+    "_attn_implementation_internal",
+    "_experts_implementation_internal",
+    "_name_or_path",
+    "attn_implementation",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "tie_word_embeddings",
+    "torch_dtype",
+}  # what transformers itself writes into or passes through a config.json
+
+
+class ForecastConfig(PreTrainedConfig):
+    """The fields that every model's configuration has; unknown keys are errors.
+
+    Attributes:
+        context_length: L, steps read.
+        prediction_length: H, steps forecast.
+        num_channels: C, series read and forecast together.
+        num_time_features: F, calendar features a step; 0 = none.
+        num_covariates: K, covariates a step in `past_covariates`.
+        num_known_covariates: How many of them (the first ones) are known for the horizon too (`future_covariates`).
+        head: `point`, `quantile`, `gaussian`, `student_t` ... (`tsllm.nn.heads.OUTPUTS`).
+        head_kwargs: Options of the head.
+        quantile_levels: Levels of the `quantile` head.
+        loss: A name from `tsllm.models.losses.LOSSES`; empty = the head's own.
+        loss_kwargs: Options of the loss.
+        reference_quirks: Reproduce the faults of the public reference code. Only parity work sets it.
+    """
+
+    model_type = "tsllm"
+
+    context_length: int = 96
+    prediction_length: int = 24
+    num_channels: int = 1
+    num_time_features: int = 0
+    num_covariates: int = 0
+    num_known_covariates: int = 0
+    head: str = "point"
+    head_kwargs: dict[str, Any] = field(default_factory=dict)
+    quantile_levels: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    loss: str = ""
+    loss_kwargs: dict[str, Any] = field(default_factory=dict)
+    reference_quirks: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
+        if unknown:
+            known = ", ".join(sorted(type(self).own_fields()))
+            raise ValueError(f"{type(self).__name__} does not know {unknown}; known: {known}")
+        super().__post_init__(**kwargs)
+        self.check()
+
+    @classmethod
+    def own_fields(cls) -> set[str]:
+        """Returns the names of the fields that this project defines, without those of transformers."""
+        return set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+
+    def check(self) -> None:
+        """Checks the values; a subclass calls this first and then checks its own.
+
+        Raises:
+            ValueError: Naming the field, the value and what is allowed.
+        """
+        for name in ("context_length", "prediction_length", "num_channels"):
+            require_positive(self, name)
+        for name in ("num_time_features", "num_covariates", "num_known_covariates"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        if self.num_known_covariates > self.num_covariates:
+            raise ValueError(
+                f"num_known_covariates ({self.num_known_covariates}) exceeds num_covariates ({self.num_covariates})"
+            )
+        head = build_output(self.head, self.quantile_levels, self.head_kwargs)
+        if self.loss and not LOSSES.get(self.loss).fits(head, self.model_type):
+            raise ValueError(
+                f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
+                f"this head trains with {', '.join(head.losses)}"
+            )
+
+
+def require_positive(config: Any, name: str) -> None:
+    """Raises ValueError unless the field `name` holds an integer above 0."""
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def require_divides(config: Any, divisor: str, dividend: str) -> None:
+    """Raises ValueError unless the field `divisor` divides the field `dividend`."""
+    low, high = getattr(config, divisor), getattr(config, dividend)
+    if high % low:
+        raise ValueError(f"{divisor} ({low}) must divide {dividend} ({high})")
+
+
+@dataclass
+class Inputs:
+    """Checked input of `ForecastModel.forecast`.
+
+    Missing context steps stand at the observed mean of their window and channel, and the mask is None when
+    everything was observed.
+    """
+
+    past_values: Tensor  # [B, L, C]
+    past_observed_mask: Tensor | None  # [B, L, C] bool
+    past_time_features: Tensor | None  # [B, L, F]
+    future_time_features: Tensor | None  # [B, H, F]
+    past_covariates: Tensor | None  # [B, L, K]
+    future_covariates: Tensor | None  # [B, H, K known]
+
+
+@dataclass
+class RawForecast:
+    """What a model computes: head parameters in its normalised space and how to leave that space."""
+
+    parameters: Tensor  # [B, H, C, num_parameters]
+    loc: Tensor | None = None  # [B, 1, C]
+    scale: Tensor | None = None  # [B, 1, C]
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+class ForecastModel(PreTrainedModel):
+    """Base of all models: `Model(config)`, one forward contract, safetensors only.
+
+    A subclass sets `config_class`, builds its parts in `__init__` and implements `forecast`. It emits
+    `self.output_head.num_parameters` numbers a step and channel.
+    """
+
+    config_class = ForecastConfig
+    base_model_prefix = ""
+    main_input_name = "past_values"
+    uses_time_features: ClassVar[bool] = False
+    uses_covariates: ClassVar[bool] = False
+
+    def __init__(self, config: ForecastConfig) -> None:
+        super().__init__(config)
+        if config.num_covariates and not self.uses_covariates:
+            raise ValueError(
+                f"{type(self).__name__} reads no covariates, but num_covariates is {config.num_covariates}; "
+                "set it to 0 or choose a model that reads them (timexer)"
+            )
+        self.output_head = build_output(config.head, config.quantile_levels, config.head_kwargs)
+        self.loss_name = config.loss or self.output_head.losses[0]
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Keeps the initial values that the constructors chose."""
+
+    def forecast(self, inputs: Inputs) -> RawForecast:
+        """Computes head parameters for checked inputs."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        past_values: Tensor,
+        future_values: Tensor | None = None,
+        past_observed_mask: Tensor | None = None,
+        past_time_features: Tensor | None = None,
+        future_time_features: Tensor | None = None,
+        past_covariates: Tensor | None = None,
+        future_covariates: Tensor | None = None,
+    ) -> ForecastOutput:
+        """Forecasts, and computes the configured loss if the future is given.
+
+        Args:
+            past_values: [B, L, C].
+            future_values: [B, H, C]; NaN = missing, not counted in the loss.
+            past_observed_mask: [B, L, C] bool, True = observed.
+            past_time_features: [B, L, F].
+            future_time_features: [B, H, F].
+            past_covariates: [B, L, K].
+            future_covariates: [B, H, K known].
+
+        Raises:
+            ValueError: If a shape does not fit the configuration.
+        """
+        config = self.config
+        inputs = Inputs(
+            *fill_missing(past_values, past_observed_mask),
+            past_time_features,
+            future_time_features,
+            past_covariates,
+            future_covariates,
+        )
+        check_shapes(config, inputs, future_values)
+        raw = self.forecast(inputs)
+        head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
+        output = ForecastOutput(
+            predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras
+        )
+        if future_values is not None:
+            output.loss = LOSSES.get(self.loss_name).compute(self, output, future_values, **config.loss_kwargs)
+        return output
+
+    def compute_quantiles(self, output: ForecastOutput, levels: list[float]) -> Tensor:
+        """Returns the quantiles [B, H, C, len(levels)] of a forecast; a point head raises ValueError."""
+        assert output.predictions is not None
+        return self.output_head.compute_quantiles(
+            HeadOutput(output.predictions, output.quantiles, output.distribution), levels
+        )
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Returns the tensors that an artefact holds: all but a frozen backbone's."""
+        return self.state_dict()
+
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:
+        """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
+        kept = self.trained_state().keys()
+        state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
+        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: ForecastConfig | None = None,
+        revision: str | None = None,
+        device_map: Any = None,
+        dtype: torch.dtype | None = None,
+        **hub: Any,
+    ) -> Self:
+        """Loads a folder or a Hub repository, from safetensors only.
+
+        Args:
+            pretrained_model_name_or_path: A folder or a Hub id.
+            config: Used instead of the folder's `config.json`.
+            revision: Branch, tag or commit of the Hub repository.
+            device_map: A device to move the model to.
+            dtype: The dtype to cast the model to.
+            **hub: `token`, `cache_dir`, `local_files_only`, `force_download`, `subfolder`.
+
+        Raises:
+            OSError: If the folder, the repository or one of its files is not there or is damaged.
+            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+        """
+        source = str(pretrained_model_name_or_path)
+        allowed = {"token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies"}
+        hub = {k: v for k, v in hub.items() if k in allowed}
+        if config is None or not isinstance(config, cls.config_class):
+            config = cls.config_class.from_pretrained(source, revision=revision, **hub)
+        weights = _find_weights(source, revision, hub)
+        try:
+            state = load_file(weights)
+        except (SafetensorError, ValueError) as error:
+            raise OSError(
+                f"{weights} is damaged or no safetensors file ({error}); download or save it again"
+            ) from error
+        model = cls(config)
+        model.load_trained_state(state, origin=source)
+        model.eval()
+        if device_map is not None or dtype is not None:
+            model.to(device=device_map if isinstance(device_map, (str, torch.device)) else None, dtype=dtype)
+        return model
+
+    def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
+        """Loads exactly the tensors of `trained_state`.
+
+        Raises:
+            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+        """
+        wanted = self.trained_state()
+        problems = [f"missing {name}" for name in wanted if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in wanted]
+        problems += [
+            f"{name} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in state and state[name].shape != tensor.shape
+        ]
+        if problems:
+            raise ValueError(
+                f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
+            )
+        self.load_state_dict(state, strict=False)
+
+
+def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:
+    """Returns the path of `model.safetensors`, which must exist; pickled weights are refused."""
+    folder = Path(source) / hub.get("subfolder", "")
+    if Path(source).is_dir():
+        path = folder / SAFE_WEIGHTS_NAME
+        if path.is_file():
+            return str(path)
+        pickles = [p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        found = f"; it holds {pickles}, but pickles are refused: see `tsllm convert`" if pickles else ""
+        raise OSError(f"{folder} holds no {SAFE_WEIGHTS_NAME}{found}")
+    try:
+        found_path = cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, **hub)
+    except (OSError, HfHubHTTPError) as error:
+        raise OSError(
+            f"cannot load {SAFE_WEIGHTS_NAME} of {source!r} (revision {revision or 'main'}): {error}"
+        ) from error
+    assert found_path is not None
+    return str(found_path)
+
+
+def fill_missing(past_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Puts missing entries of [B, L, C] at the observed mean of their window and channel."""
+    if mask is None:
+        return past_values, None
+    if mask.shape != past_values.shape:
+        raise ValueError(
+            f"past_observed_mask has shape {list(mask.shape)}, expected that of past_values {list(past_values.shape)}"
+        )
+    mask = mask.bool()
+    mean, _ = compute_masked_moments(torch.where(mask, past_values, 0.0), mask)
+    return torch.where(mask, past_values, mean), mask
+
+
+def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor | None) -> None:
+    """Checks every tensor against the configuration.
+
+    Raises:
+        ValueError: Naming the tensor, its shape and the expected one.
+    """
+    past = inputs.past_values
+    if past.dim() != 3:
+        raise ValueError(f"past_values has shape {list(past.shape)}, expected [batch, context_length, num_channels]")
+    batch, length, horizon = past.shape[0], config.context_length, config.prediction_length
+    expected: dict[str, tuple[Tensor | None, list[int]]] = {
+        "past_values": (past, [batch, length, config.num_channels]),
+        "future_values": (future_values, [batch, horizon, config.num_channels]),
+        "past_time_features": (inputs.past_time_features, [batch, length, config.num_time_features]),
+        "future_time_features": (inputs.future_time_features, [batch, horizon, config.num_time_features]),
+        "past_covariates": (inputs.past_covariates, [batch, length, config.num_covariates]),
+        "future_covariates": (inputs.future_covariates, [batch, horizon, config.num_known_covariates]),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and list(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {shape} by the configuration")
+    if config.num_covariates and inputs.past_covariates is None:
+        raise ValueError(f"past_covariates is missing; the configuration names {config.num_covariates}")
+    if config.num_known_covariates and inputs.future_covariates is None:
+        raise ValueError(f"future_covariates is missing; the configuration names {config.num_known_covariates}")

@@ -1,0 +1,67 @@
+"""Named tables of things that a configuration can ask for."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownNameError(KeyError):
+    """A name that a registry does not hold; its text lists the nearest names."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Registry(Generic[T]):
+    """A table name -> thing that refuses duplicates and explains unknown names.
+
+    Args:
+        kind: What the table holds, in the singular, for messages ("model", "reward").
+        entries: The literal table.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, T] | None = None) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = dict(entries or {})
+
+    def add(self, name: str, thing: T) -> T:
+        """Adds an entry and returns it.
+
+        Raises:
+            ValueError: If the name is taken.
+        """
+        if name in self._entries:
+            raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
+        self._entries[name] = thing
+        return thing
+
+    def get(self, name: str) -> T:
+        """Returns the entry called `name`.
+
+        Raises:
+            UnknownNameError: If there is none; the text lists the nearest names.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(str(name), self._entries, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(map(repr, near))}? " if near else ""
+        raise UnknownNameError(f"unknown {self.kind} {name!r}; {hint}known: {', '.join(self.names())}")
+
+    def names(self) -> list[str]:
+        """Returns all names, sorted."""
+        return sorted(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def items(self) -> list[tuple[str, T]]:
+        """Returns the pairs (name, thing) in table order."""
+        return list(self._entries.items())
