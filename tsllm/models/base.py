@@ -150,6 +150,7 @@ class ForecastModel(PreTrainedModel):
     """
 
     config_class = ForecastConfig
+    config: ForecastConfig
     base_model_prefix = ""
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
@@ -225,20 +226,20 @@ class ForecastModel(PreTrainedModel):
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
         return self.state_dict()
 
-    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:  # type: ignore[override]
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
         super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
         config: ForecastConfig | None = None,
         revision: str | None = None,
-        device_map: Any = None,
+        device_map: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         **hub: Any,
     ) -> Self:
@@ -260,7 +261,7 @@ class ForecastModel(PreTrainedModel):
         allowed = {"token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies"}
         hub = {k: v for k, v in hub.items() if k in allowed}
         if config is None or not isinstance(config, cls.config_class):
-            config = cls.config_class.from_pretrained(source, revision=revision, **hub)
+            config = cls.config_class.from_pretrained(source, revision=revision or "main", **hub)
         weights = _find_weights(source, revision, hub)
         try:
             state = load_file(weights)
@@ -272,7 +273,7 @@ class ForecastModel(PreTrainedModel):
         model.load_trained_state(state, origin=source)
         model.eval()
         if device_map is not None or dtype is not None:
-            model.to(device=device_map if isinstance(device_map, (str, torch.device)) else None, dtype=dtype)
+            torch.nn.Module.to(model, device=device_map, dtype=dtype)
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
