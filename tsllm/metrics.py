@@ -4,8 +4,8 @@ Arguments are numpy arrays or torch tensors (one kind a call); the result is of 
 in the tensor's own floating type for torch. A target that is NaN is missing: it is skipped, and `count_observed` says
 how many were not. A forecast that is NaN where the target is observed makes the result NaN, so that it cannot hide.
 
-Every function takes `dim`: None averages over everything, an integer or a tuple averages over these dimensions, and the
-empty tuple `()` returns the values unreduced. Where nothing is observed the result is NaN.
+Every function takes `dim`: None averages over everything, an integer or a tuple averages over these dimensions, and
+the empty tuple `()` returns the values unreduced. Where nothing is observed the result is NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -189,7 +189,7 @@ def coverage(y: Array, lo: Array, hi: Array, *, dim: Dim = None) -> Array:
 
 def interval_width(y: Array, lo: Array, hi: Array, *, dim: Dim = None) -> Array:
     """Mean of hi - lo where the target is observed, in units of `y`."""
-    return _reduce(lambda t, low, high: high - low, y, lo, hi, dim=dim)
+    return _reduce(lambda _, low, high: high - low, y, lo, hi, dim=dim)
 
 
 def interval_score(y: Array, lo: Array, hi: Array, level: float, *, dim: Dim = None) -> Array:

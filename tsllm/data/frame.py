@@ -58,12 +58,13 @@ def normalize_freq(freq: Freq) -> Freq:
         if freq < 1:
             raise ValueError(f"freq is {freq}; an integer frequency is a step of at least 1")
         return int(freq)
-    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Za-z]+)?", str(freq).strip())
+    alias = str(freq).strip()
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Za-z]+)?", alias)
     if match:
         count, unit, anchor = match.groups()
-        freq = f"{count}{_ALIASES.get(unit, unit)}{(anchor or '').upper()}"
+        alias = f"{count}{_ALIASES.get(unit, unit)}{(anchor or '').upper()}"
     try:
-        offset = pd.tseries.frequencies.to_offset(freq)
+        offset = pd.tseries.frequencies.to_offset(alias)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"freq {freq!r} is no pandas frequency; give one such as 'h', '15min', 'D', 'W-SUN', 'MS', or an integer"
@@ -283,23 +284,34 @@ def _parse_time(df: pd.DataFrame, rows: np.ndarray) -> pd.Series:
     if ptypes.is_numeric_dtype(times.dtype):
         raise FrameError(f"{TIME!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
     if not ptypes.is_datetime64_any_dtype(times.dtype):
-        parsed = pd.to_datetime(times, errors="coerce")
-        bad = (parsed.isna() & times.notna()).to_numpy()
-        if bad.any():
-            at = int(bad.argmax())
-            raise FrameError(
-                f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME} {times.iloc[at]!r} is neither a date in the format "
-                f"of the first row ({times.iloc[0]!r}) nor an integer"
-            )
-        times = parsed
+        times = _read_dates(df, times, rows)
     if times.isna().any():
         _raise_missing_time(df, times, rows)
     if times.dt.tz is not None:
         raise FrameError(
             f"{TIME!r} carries the time zone {times.dt.tz}; drop it with "
-            f"df[{TIME!r}].dt.tz_convert('UTC').dt.tz_localize(None), so that clock changes leave no gap or duplicate"
+            f"df[{TIME!r}] = pd.to_datetime(df[{TIME!r}], utc=True).dt.tz_localize(None): in UTC, clock changes leave"
+            " neither gap nor duplicate"
         )
     return times
+
+
+def _read_dates(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
+    # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.
+    parsed = pd.to_datetime(times, format="ISO8601", errors="coerce", utc=True)
+    if (parsed.isna() & times.notna()).any():
+        parsed = pd.to_datetime(times, errors="coerce", utc=True)
+    bad = (parsed.isna() & times.notna()).to_numpy()
+    if bad.any():
+        at = int(bad.argmax())
+        raise FrameError(
+            f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME} {times.iloc[at]!r} is neither an integer nor a date"
+            f" in the format of the first row ({times.iloc[0]!r})"
+        )
+    text = times.dropna().astype(str)
+    if text.str.contains(r":.*(?:Z|[+-]\d\d:?\d\d)$").any():
+        return parsed  # aware, refused below with the way out
+    return parsed.dt.tz_localize(None)
 
 
 def _raise_missing_time(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
@@ -314,17 +326,17 @@ def _to_numbers(df: pd.DataFrame, column: str, rows: np.ndarray) -> pd.Series:
         bad = (numbers.isna() & values.notna()).to_numpy()
         at = int(bad.argmax()) if bad.any() else 0
         raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is not numeric (found {values.iloc[at]!r}, "
-            f"dtype {values.dtype}); convert it with pd.to_numeric, or leave it out (covariates=[...] names the columns"
-            " to keep)"
+            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is not numeric (found "
+            f"{values.iloc[at]!r}, dtype {values.dtype}); convert it with pd.to_numeric, or leave it out"
+            " (covariates=[...] names the columns to keep)"
         )
     values = values.astype("float64")
     infinite = np.isinf(values.to_numpy())
     if infinite.any():
         at = int(infinite.argmax())
         raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is infinite ({values.iloc[at]}); mend it, or"
-            " mark a missing target with NaN"
+            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is infinite ({values.iloc[at]}); mend it,"
+            " or mark a missing target with NaN"
         )
     if column != TARGET and values.isna().any():
         at = int(values.isna().to_numpy().argmax())
@@ -371,8 +383,8 @@ def _check_grid(df: pd.DataFrame, rows: np.ndarray, freq: Freq, *, inferred: boo
     if not on_axis.all():
         at = int((~on_axis).argmax())
         raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: mixed frequency, {TIME} {df[TIME].iloc[at]} is off the axis of"
-            f" {how}; resample the series or give the right freq"
+            f"series {df[ID].iloc[at]!r}, row {rows[at]}: mixed frequency, {TIME} {df[TIME].iloc[at]} is off the axis"
+            f" of {how}; resample the series or give the right freq"
         )
     ids = df[ID].to_numpy()
     ahead = np.where(ids[1:] == ids[:-1], np.diff(steps), 1)
@@ -386,13 +398,14 @@ def _check_grid(df: pd.DataFrame, rows: np.ndarray, freq: Freq, *, inferred: boo
         len(whole) > 1 and (whole == whole[0]).all()
     ):
         raise FrameError(
-            f"series {ids[at]!r}, row {rows[at]}: mixed frequency, it steps by {run[0]} times {how}; bring all series to"
-            " one frequency first"
+            f"series {ids[at]!r}, row {rows[at]}: mixed frequency, it steps by {run[0]} times {how}; bring all series"
+            " to one frequency first"
         )
     raise FrameError(
         f"series {ids[at]!r}, row {rows[at]}: gap, {ahead[at - 1] - 1} step(s) of {how} are missing between "
-        f"{df[TIME].iloc[at - 1]} and {df[TIME].iloc[at]} ({int((ahead - 1).sum())} in the whole frame); insert them as"
-        f" NaN with tsllm.data.frame.fill_gaps(df, freq={freq!r}), which calls utilsforecast.preprocessing.fill_gaps"
+        f"{df[TIME].iloc[at - 1]} and {df[TIME].iloc[at]} ({int((ahead - 1).sum())} in the whole frame); insert them"
+        f" as NaN with tsllm.data.frame.fill_gaps(df, freq={freq!r}), which calls"
+        " utilsforecast.preprocessing.fill_gaps"
     )
 
 
@@ -419,8 +432,9 @@ def _steps_from_start(df: pd.DataFrame, freq: Freq) -> tuple[np.ndarray, np.ndar
     step = _fixed_step(offset)
     if step is not None:
         on_axis = (times - first) % step == np.timedelta64(0)
-        if isinstance(offset, pd.offsets.Week) and offset.weekday is not None:
-            on_axis &= df[TIME].dt.weekday.to_numpy() == offset.weekday
+        weekday = getattr(offset, "weekday", None)
+        if isinstance(weekday, int):  # an anchored week
+            on_axis &= df[TIME].dt.weekday.to_numpy() == weekday
         return (times - first) // step, on_axis
     # Calendar steps (months, quarters, business days) differ in length: look the times up on the axis itself.
     axis = pd.date_range(times.min(), times.max(), freq=offset.base).to_numpy().astype(times.dtype)
@@ -474,5 +488,6 @@ def _infer_calendar(times: pd.DatetimeIndex) -> str | None:
     if (gaps % 12 == 0).all():
         return f"Y{side}-{anchor}"
     if (gaps % 3 == 0).all():
-        return f"Q{side}-{anchor}"
+        # January, April, July and October are one axis; pandas names it by its last month of the year.
+        return f"Q{side}-{_MONTHS[9 + (times[0].month - 1) % 3]}"
     return f"M{side}"

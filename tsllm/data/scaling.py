@@ -42,8 +42,8 @@ class StandardScaler:
             loc, scale = groups[column].mean(), groups[column].std(ddof=0)
             if loc.isna().any():
                 raise ValueError(
-                    f"series {loc.index[loc.isna().to_numpy().argmax()]!r}: no observed {column!r} in the training part,"
-                    " so it cannot be scaled; leave the series out or move the split"
+                    f"series {loc.index[loc.isna()].tolist()[0]!r}: no observed {column!r} in the training part, so it"
+                    " cannot be scaled; leave the series out or move the split"
                 )
             # Rounding in the mean leaves a residual of about 1e-16 relative to the level in a constant column.
             constant = scale.to_numpy() <= 1e-12 * np.maximum(1e-300, np.abs(loc.to_numpy()))

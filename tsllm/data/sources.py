@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import Freq, fill_gaps, validate_frame
+from tsllm.data.frame import Freq, fill_gaps, infer_freq, normalize_freq, validate_frame
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
 from tsllm.registry import Registry
 from tsllm.types import ID, TARGET, TIME
@@ -115,8 +115,6 @@ def load_frame(
         DATASETS.get(name)  # raises with the nearest names
         raise AssertionError
     df = validate_frame(raw, freq=freq, covariates=covariates, targets=targets, min_length=min_length)
-    from tsllm.data.frame import infer_freq, normalize_freq
-
     return LoadedData(name, df, normalize_freq(freq) if freq is not None else infer_freq(df))
 
 
@@ -229,8 +227,8 @@ def _load_ett(data_path: str | None, *, stem: str) -> pd.DataFrame:
         return _load_hub(f"thuml/Time-Series-Library:{stem}")
     except Exception as error:
         raise FileNotFoundError(
-            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA (looked for {file}), and the Hub "
-            f"could not give thuml/Time-Series-Library ({type(error).__name__}: {error}); download it from"
+            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA (looked for {file}), and the"
+            f" Hub could not give thuml/Time-Series-Library ({type(error).__name__}: {error}); download it from"
             " https://github.com/zhouhaoyi/ETDataset and pass its path"
         ) from error
 

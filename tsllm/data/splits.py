@@ -71,7 +71,7 @@ class ByFractions:
     def borders(self, times: np.ndarray) -> Borders:
         """Returns the borders: train and test are rounded down, validation takes what is left."""
         n = len(times)
-        # 0.7 * 10 is 7.000000000000001 or 6.999...: keep whole products whole.
+        # Binary fractions: 0.55 * 20 may fall just below 11.
         train, test = int(n * self.train + 1e-9), int(n * self.test + 1e-9)
         if self.validation == 0:
             train = n - test
@@ -100,8 +100,8 @@ class ByDates:
         if not 0 < train <= validation < test:
             raise ValueError(
                 f"validation from {self.validation}, test from {self.test} and end {self.end} leave parts of {train}, "
-                f"{validation - train} and {test - validation} steps of a series from {times[0]} to {times[-1]}; choose"
-                " ascending dates within the series"
+                f"{validation - train} and {test - validation} steps of a series from {times[0]} to {times[-1]}; "
+                "choose ascending dates within the series"
             )
         return Borders(train, validation, test)
 

@@ -5,6 +5,7 @@ linearly onto [-0.5, 0.5], and the frequency decides which parts a series gets.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from tsllm.data.frame import Freq, normalize_freq
 MARK_NAMES = ("month", "day", "weekday", "hour", "minute")
 
 # name -> (part of the calendar counted from 0, its largest value)
-_PARTS: dict[str, tuple[Callable[[pd.DatetimeIndex], np.ndarray], int]] = {
+_PARTS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
     "second_of_minute": (lambda t: t.second, 59),
     "minute_of_hour": (lambda t: t.minute, 59),
     "hour_of_day": (lambda t: t.hour, 23),

@@ -124,7 +124,7 @@ class WindowDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         if not -len(self) <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
-        batch = self.gather(torch.tensor([index]))
+        batch: dict[str, Any] = dict(self.gather(torch.tensor([index])))
         return Batch(**{key: value[0] for key, value in batch.items()})  # type: ignore[typeddict-item]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
@@ -212,7 +212,7 @@ class WindowDataset(Dataset[Batch]):
         order = series if channels is None else list(channels)
         if sorted(map(str, order)) != sorted(map(str, series)):
             raise FrameError(f"channels are {order}, the frame's series {series}; name each series once")
-        groups = {name: group for name, group in df.groupby(ID, sort=False)}
+        groups = dict(iter(df.groupby(ID, sort=False)))
         times = groups[order[0]][TIME].to_numpy()
         for name in order:
             own = groups[name][TIME].to_numpy()
@@ -232,8 +232,8 @@ class WindowDataset(Dataset[Batch]):
                 if share:
                     if not np.array_equal(stacked, np.repeat(stacked[:, :1], len(order), axis=1), equal_nan=True):
                         raise FrameError(
-                            f"covariate {column!r} differs between series; pass share_covariates=False, which gives each"
-                            " series a column of its own"
+                            f"covariate {column!r} differs between series; pass share_covariates=False, which gives"
+                            " each series a column of its own"
                         )
                     names.append(column)
                     columns.append(stacked[:, :1])
@@ -266,8 +266,8 @@ class WindowDataset(Dataset[Batch]):
             padding = max(0, needed - len(times))
             if padding and not self._pad_short:
                 raise FrameError(
-                    f"series {series[0]!r} has {len(times)} steps, context_length + prediction_length is {needed}; lower"
-                    " one of the two, leave the series out, or pass pad_short=True"
+                    f"series {series[0]!r} has {len(times)} steps, context_length + prediction_length is {needed};"
+                    " lower one of the two, leave the series out, or pass pad_short=True"
                 )
             self.segments.append(Segment(series, start, len(times) + padding, padding))
             start += len(times) + padding
@@ -340,8 +340,8 @@ def prediction_windows(
     if covariates:
         if future is None:
             raise FrameError(
-                f"the covariates {list(covariates)} must be known over the horizon; pass a frame with {ID!r}, {TIME!r} "
-                f"and these columns for the {prediction_length} steps after the last row of each series"
+                f"the covariates {list(covariates)} must be known over the horizon; pass a frame with {ID!r}, {TIME!r}"
+                f" and these columns for the {prediction_length} steps after the last row of each series"
             )
         absent = [c for c in (ID, TIME, *covariates) if c not in future.columns]
         if absent:

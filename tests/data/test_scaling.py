@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsllm.data.scaling import IdentityScaler, StandardScaler, build_scaler, load_scaler
+
+FRAME = pd.DataFrame(
+    {
+        "unique_id": ["a"] * 4 + ["b"] * 3,
+        "ds": [1, 2, 3, 4, 1, 2, 3],
+        "y": [1.0, 3.0, np.nan, 5.0, 7.0, 7.0, 7.0],
+        "x": 2.0,
+    }
+)
+
+
+def test_statistics_worked_by_hand():
+    scaler = StandardScaler().fit(FRAME)
+    loc, scale = scaler.loc_scale(["a", "b"])
+    assert loc.tolist() == [3.0, 7.0]
+    assert scale == pytest.approx([np.sqrt(8 / 3), 1.0])
+    scaled = scaler.transform(FRAME)["y"].to_numpy()
+    assert scaled[[0, 1, 3]] == pytest.approx([-2 / np.sqrt(8 / 3), 0, 2 / np.sqrt(8 / 3)])
+    assert np.isnan(scaled[2])
+    assert scaled[4:].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("level", [0.1, 1e9, -1e-9, 0.0, 1 / 3])
+def test_a_constant_series_scales_to_zero_without_nan(level):
+    df = pd.DataFrame({"unique_id": "a", "ds": range(1000), "y": level})
+    scaler = StandardScaler().fit(df)
+    scaled = scaler.transform(df)["y"]
+    assert scaler.stats["y"]["a"].scale == 1.0
+    assert abs(scaled).max() <= 1e-6
+    assert scaler.inverse_transform(df.assign(y=scaled))["y"].to_numpy() == pytest.approx(df["y"].to_numpy())
+
+
+def test_only_the_training_part_is_read():
+    train = FRAME[FRAME["ds"] <= 2]
+    wild = FRAME.assign(y=FRAME["y"].where(FRAME["ds"] <= 2, 1e6))
+    assert StandardScaler().fit(train).to_dict() == StandardScaler().fit(wild[wild["ds"] <= 2]).to_dict()
+    scaled = StandardScaler().fit(train).transform(wild)
+    assert scaled["y"].iloc[3] == (1e6 - 2.0) / 1.0
+
+
+def test_forecast_columns_come_back_in_the_units_of_the_target():
+    scaler = StandardScaler().fit(FRAME)
+    forecast = pd.DataFrame({"unique_id": ["b", "a"], "TimeLLM": [1.0, 1.0], "TimeLLM-hi-80": [2.0, 2.0]})
+    back = scaler.inverse_transform(forecast, ["TimeLLM", "TimeLLM-hi-80"])
+    assert back["TimeLLM"].to_numpy() == pytest.approx([8.0, 3 + np.sqrt(8 / 3)])
+    assert back["TimeLLM-hi-80"].to_numpy() == pytest.approx([9.0, 3 + 2 * np.sqrt(8 / 3)])
+    assert forecast["TimeLLM"].tolist() == [1.0, 1.0]
+
+
+def test_arrays_come_back_with_and_without_the_level():
+    scaler = StandardScaler().fit(FRAME)
+    ones = np.ones((2, 3, 2))  # [B, H, C]
+    assert scaler.inverse_values(ones, ["b", "a"])[1, 2] == pytest.approx([8.0, 3 + np.sqrt(8 / 3)])
+    assert scaler.inverse_values(ones, ["b", "a"], shift=False)[0, 0] == pytest.approx([1.0, np.sqrt(8 / 3)])
+
+
+def test_covariates_scale_by_their_own_statistics():
+    df = FRAME.assign(x=np.arange(7.0))
+    scaled = StandardScaler().fit(df, ["y", "x"]).transform(df)
+    assert scaled["x"].to_numpy()[:4] == pytest.approx((np.arange(4) - 1.5) / np.sqrt(1.25))
+    untouched = StandardScaler().fit(df).transform(df)
+    assert untouched["x"].tolist() == df["x"].tolist()
+
+
+def test_json_keeps_everything():
+    df = FRAME.assign(unique_id=[1] * 4 + [2] * 3)
+    for scaler in (StandardScaler().fit(df, ["y", "x"]), IdentityScaler().fit(df)):
+        again = load_scaler(json.loads(json.dumps(scaler.to_dict())))
+        assert type(again) is type(scaler)
+        assert again.stats == scaler.stats
+        pd.testing.assert_frame_equal(again.transform(df), scaler.transform(df))
+
+
+def test_identity_leaves_everything():
+    scaler = build_scaler("none").fit(FRAME)
+    pd.testing.assert_frame_equal(scaler.transform(FRAME), FRAME)
+    pd.testing.assert_frame_equal(scaler.inverse_transform(FRAME), FRAME)
+
+
+def test_mistakes_are_told():
+    with pytest.raises(ValueError, match="series 'c' is unknown to the scaler"):
+        StandardScaler().fit(FRAME).transform(FRAME.assign(unique_id="c"))
+    with pytest.raises(ValueError, match="not fitted on column 'y'"):
+        StandardScaler().loc_scale(["a"])
+    with pytest.raises(ValueError, match="series 'b': no observed 'y'"):
+        StandardScaler().fit(FRAME.assign(y=FRAME["y"].where(FRAME["unique_id"] == "a")))
+    with pytest.raises(ValueError, match="scaler 'minmax' is unknown; choose one of"):
+        build_scaler("minmax")
+    with pytest.raises(ValueError, match="expected one of"):
+        load_scaler({"stats": {}})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
+def test_inverse_undoes_transform(values):
+    df = pd.DataFrame({"unique_id": "a", "ds": range(len(values)), "y": values})
+    scaler = StandardScaler().fit(df)
+    back = scaler.inverse_transform(scaler.transform(df))
+    assert np.allclose(back["y"], df["y"], rtol=1e-9, atol=1e-6)
