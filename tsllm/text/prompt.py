@@ -1,0 +1,60 @@
+"""The text around the numbers: what the series is, what is asked, what is known of the future."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tsllm.text.codec import NumberCodec, SeriesScale
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """Builds the prompt of one window; its completion is the encoded future and nothing else.
+
+    Attributes:
+        codec: Writes the numbers.
+        domain: One sentence about the data; empty = left out.
+        season: Steps of a season, told to the model; 0 = left out.
+    """
+
+    codec: NumberCodec = field(default_factory=NumberCodec)
+    domain: str = ""
+    season: int = 0
+
+    def build(
+        self,
+        history: Sequence[float] | np.ndarray,
+        h: int,
+        scale: SeriesScale,
+        start: str = "",
+        future_covariates: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+    ) -> str:
+        """Writes the prompt.
+
+        Args:
+            history: [L], NaN = missing.
+            h: Steps asked for.
+            scale: The scale of the series.
+            start: The time of the first forecast step, as text; empty = left out.
+            future_covariates: Name -> [L + h] values, each written with the scale of its own first L values; only
+                the h future ones enter the prompt.
+        """
+        lines = [self.domain] if self.domain else []
+        task = f"Continue the series by {h} numbers"
+        task += f", the first at {start}" if start else ""
+        task += f", season {self.season} steps" if self.season else ""
+        lines.append(f"{task}.")
+        length = len(np.asarray(history))
+        for name, values in (future_covariates or {}).items():
+            array = np.asarray(values, dtype=np.float64)
+            if len(array) != length + h:
+                raise ValueError(f"covariate {name!r} has {len(array)} values, expected {length} + {h}")
+            lines.append(f"{name}:")
+            lines.append(self.codec.encode(array[length:], self.codec.fit(array[:length])))
+        lines += ["History:", self.codec.encode(history, scale), "Forecast:"]
+        return "\n".join(lines) + "\n"
+
+    def build_completion(self, future: Sequence[float] | np.ndarray, scale: SeriesScale) -> str:
+        """Writes the standard answer [h]; an end-of-text token is the tokenizer's business."""
+        return self.codec.encode(future, scale)
