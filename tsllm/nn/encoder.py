@@ -5,7 +5,7 @@ Time-Series-Library computes, whose 1x1 convolutions are the two linear maps of 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -213,7 +213,7 @@ class Encoder(nn.Module):
         """
         maps: list[Tensor] = []
         scores: Tensor | None = None
-        for layer in self.layers:
+        for layer in cast("list[EncoderLayer]", list(self.layers)):
             if output_attentions or self.residual_attention:
                 x, layer_map, new_scores = layer.attend(x, mask, scores)
                 scores = new_scores if self.residual_attention else None
