@@ -1,0 +1,234 @@
+"""A causal language model as a forecaster: numbers in, sampled numbers out, median and quantiles of the samples."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsllm.data.frame import Freq, future_frame, infer_freq, validate_frame
+from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
+from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
+from tsllm.text.generate import SamplingOptions, sample_completions
+from tsllm.text.prompt import TextPrompt
+from tsllm.types import ID, TARGET, TIME
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ParseReport:
+    """What became of the completions of one `predict`.
+
+    Attributes:
+        num_samples: Completions drawn.
+        failures: Parse failure -> count.
+        empty_series: Series without a single readable completion; their forecast is NaN.
+    """
+
+    num_samples: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    empty_series: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class _Window:
+    """One series to forecast: its prompt and the scale that reads the answer."""
+
+    prompt: str
+    scale: SeriesScale
+
+
+class TextForecaster:
+    """Forecasts by sampling completions of a prompt that holds the history as text.
+
+    Args:
+        model: A causal language model (transformers or PEFT), in eval mode.
+        tokenizer: Its tokenizer.
+        h: Steps ahead.
+        context_length: Steps of history in the prompt.
+        alias: Name of the forecast column.
+        freq: Frequency of the data; None infers it.
+        digits: Digits of the written numbers.
+        domain: One sentence about the data for the prompt.
+        season: Steps of a season, told to the model; 0 = left out.
+        covariates: Columns known for the future that enter the prompt.
+        num_samples: Completions a series; the forecast is their median.
+        options: Temperature, nucleus, constraint.
+        batch_size: Series whose prompts are read together.
+        seed: Seed of the draws; two calls of `predict` on the same data give the same forecast.
+
+    Attributes:
+        report: The `ParseReport` of the last `predict`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        h: int,
+        context_length: int = 96,
+        alias: str = "TextLLM",
+        freq: Freq | None = None,
+        digits: int = 3,
+        domain: str = "",
+        season: int = 0,
+        covariates: Sequence[str] = (),
+        num_samples: int = 20,
+        options: SamplingOptions | None = None,
+        batch_size: int = 4,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("h", h), ("context_length", context_length), ("num_samples", num_samples)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.model, self.tokenizer = model, tokenizer
+        self.h, self.context_length, self.alias, self.freq = h, context_length, alias, freq
+        self.covariates, self.num_samples, self.batch_size, self.seed = (
+            list(covariates),
+            num_samples,
+            batch_size,
+            seed,
+        )
+        self.options = options or SamplingOptions()
+        self.codec = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
+        self.prompt = TextPrompt(self.codec, domain, season)
+        self.report = ParseReport()
+        self._history: pd.DataFrame | None = None
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
+        """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).
+
+        Raises:
+            ValueError: If `h` is longer than the forecaster's own, or the frame breaks the contract.
+        """
+        self._check_horizon(h)
+        self._history = self._validate(df)
+        return self
+
+    def predict(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Forecasts the steps after each series; see the protocol.
+
+        A series without a readable completion gets NaN, is named in `report` and logged as a warning.
+        """
+        history = self._validate(df) if df is not None else self._history
+        if history is None:
+            raise ValueError("call fit(df) first, or give predict(df=...)")
+        self._check_horizon(h)
+        freq = self.freq if self.freq is not None else infer_freq(history)
+        future = future_frame(history, self.h, freq)
+        windows = self._build_windows(history, future, X_df)
+        samples = self._sample(list(windows.values()), list(windows))
+        out = future.copy()
+        names = [self.alias, *name_interval_columns(self.alias, level)]
+        quantiles = _compute_quantiles(samples, [0.5, *compute_quantile_levels(level)])
+        for name, values in zip(names, quantiles, strict=True):
+            out[name] = values.reshape(-1)
+        steps = out.groupby(ID, sort=False).cumcount()
+        return out[steps < (h or self.h)].reset_index(drop=True)
+
+    def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None) -> dict[Any, np.ndarray]:
+        """Returns the sampled paths of each series, [num_samples, h], NaN where a completion was unreadable."""
+        history = self._validate(df)
+        future = future_frame(history, self.h, self.freq if self.freq is not None else infer_freq(history))
+        windows = self._build_windows(history, future, X_df)
+        return dict(zip(windows, self._sample(list(windows.values()), list(windows)), strict=True))
+
+    def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
+        return validate_frame(df, freq=self.freq, covariates=self.covariates)
+
+    def _check_horizon(self, h: int | None) -> None:
+        if h is not None and not 1 <= h <= self.h:
+            raise ValueError(f"h ({h}) must lie in 1..{self.h}, the horizon that {self.alias} was built for")
+
+    def _build_windows(
+        self, history: pd.DataFrame, future: pd.DataFrame, X_df: pd.DataFrame | None
+    ) -> dict[Any, _Window]:
+        ahead = self._join_covariates(future, X_df)
+        groups = dict(iter(ahead.groupby(ID, sort=False)))
+        windows: dict[Any, _Window] = {}
+        for series, group in history.groupby(ID, sort=False):
+            tail = group.tail(self.context_length)
+            values = tail[TARGET].to_numpy()
+            try:
+                scale = self.codec.fit(values)
+            except ValueError as error:
+                raise ValueError(f"series {series!r}: {error}") from error
+            own = groups[series]
+            known = {c: np.concatenate([tail[c].to_numpy(), own[c].to_numpy()]) for c in self.covariates}
+            text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known)
+            windows[series] = _Window(text, scale)
+        return windows
+
+    def _join_covariates(self, future: pd.DataFrame, X_df: pd.DataFrame | None) -> pd.DataFrame:
+        if not self.covariates:
+            return future
+        if X_df is None:
+            raise ValueError(f"{self.alias} reads the future of {self.covariates}; give X_df with these columns")
+        joined = future.merge(X_df[[ID, TIME, *self.covariates]], on=[ID, TIME], how="left")
+        missing = joined[joined[self.covariates].isna().any(axis=1)]
+        if len(missing):
+            row = missing.iloc[0]
+            raise ValueError(
+                f"X_df lacks {self.covariates} of series {row[ID]!r} at {row[TIME]} ({len(missing)} rows in all)"
+            )
+        return joined
+
+    def _sample(self, windows: list[_Window], names: list[Any]) -> np.ndarray:
+        """Returns paths [N, G, h] in the order of `windows`; prompts of like length share a batch."""
+        self.report = ParseReport()
+        generator = torch.Generator(self.model.device).manual_seed(self.seed)
+        paths = np.full((len(windows), self.num_samples, self.h), np.nan)
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i].prompt))
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            texts = sample_completions(
+                self.model,
+                self.tokenizer,
+                [windows[i].prompt for i in batch],
+                self.h,
+                self.codec,
+                self.num_samples,
+                self.options,
+                generator,
+            )
+            for i, group in zip(batch, texts, strict=True):
+                for j, text in enumerate(group):
+                    paths[i, j] = self._read(text, windows[i].scale)
+        self.report.empty_series = [n for n, p in zip(names, paths, strict=True) if np.isnan(p).all()]
+        if self.report.failures:
+            logger.warning(
+                "%s: %d of %d completions were unreadable (%s); series without any: %s",
+                self.alias,
+                self.report.failures.total(),
+                self.report.num_samples,
+                dict(self.report.failures),
+                self.report.empty_series,
+            )
+        return paths
+
+    def _read(self, text: str, scale: SeriesScale) -> np.ndarray | float:
+        parsed = self.codec.decode(text, self.h, scale, allow_extra=not self.options.constrained)
+        self.report.num_samples += 1
+        if parsed.failure is not None:
+            self.report.failures[str(parsed.failure)] += 1
+        return np.nan if parsed.values is None else parsed.values
+
+
+def _compute_quantiles(samples: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Returns [len(levels), N, h] over the readable ones of samples [N, G, h]; NaN where none was."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        return np.nanquantile(samples, levels, axis=1)
