@@ -126,7 +126,7 @@ def quantile_loss(y: Array, quantiles: Array, levels: Sequence[float], *, dim: D
         tau = torch.as_tensor(levels, dtype=u.dtype, device=u.device)
         return torch.maximum(tau * u, (tau - 1) * u).mean(-1)
 
-    return _reduce(error, y, quantiles, dim=dim)
+    return _reduce(error, y, quantiles, dim=dim, trailing=True)
 
 
 def wql(y: Array, quantiles: Array, levels: Sequence[float], *, dim: Dim = None) -> Array:
@@ -174,7 +174,7 @@ def crps_samples(y: Array, samples: Array, *, fair: bool = False, dim: Dim = Non
         pairs = 2 * (ordered * weights).sum(-1)
         return (x - t[..., None]).abs().mean(-1) - pairs / (2 * m * (m - 1 if fair else m))
 
-    return _reduce(error, y, samples, dim=dim)
+    return _reduce(error, y, samples, dim=dim, trailing=True)
 
 
 def coverage(y: Array, lo: Array, hi: Array, *, dim: Dim = None) -> Array:
@@ -228,11 +228,24 @@ POINT_METRICS: Registry[Callable[..., Any]] = Registry(
 )
 
 
-def _reduce(error: Callable[..., Tensor], y: Any, *forecasts: Any, dim: Dim) -> Any:
-    """Evaluates `error` on tensors and averages it over the observed targets along `dim`."""
+def _reduce(error: Callable[..., Tensor], y: Any, *forecasts: Any, dim: Dim, trailing: bool = False) -> Any:
+    """Evaluates `error` on tensors and averages it over the observed targets along `dim`.
+
+    With `trailing`, the forecasts have one more axis than the targets (quantiles, samples), which `error` takes away.
+    """
     targets = _tensor(y)
+    shape = tuple(forecasts[0].shape)
+    if tuple(targets.shape) != (shape[:-1] if trailing else shape):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}, forecasts {shape}; nothing is broadcast: they must agree"
+            + (", but for the forecasts' last axis" if trailing else "")
+        )
     values = error(targets, *(_tensor(f, targets) for f in forecasts))
-    missing = torch.isnan(targets).expand_as(values)
+    if values.shape != targets.shape:
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}, the errors {tuple(values.shape)}; make them agree"
+        )
+    missing = torch.isnan(targets)
     if dim == ():
         return _like(values.masked_fill(missing, torch.nan), y)
     dims = tuple(range(values.dim())) if dim is None else dim
@@ -245,7 +258,7 @@ def _tensor(values: Any, like: Tensor | None = None) -> Tensor:
         return values if values.is_floating_point() else values.to(torch.get_default_dtype())
     if like is not None and not isinstance(values, np.ndarray):
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+    return torch.from_numpy(np.asarray(values, dtype=np.float64, order="C"))
 
 
 def _like(values: Tensor, y: Any) -> Any:

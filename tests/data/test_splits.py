@@ -43,6 +43,10 @@ def test_fractions_round_as_time_series_library_does(n):
     assert borders == Borders(train, n - test, n)
 
 
+def test_whole_products_stay_whole():
+    assert ByFractions(0.7, 0.1, 0.2).borders(np.arange(170)) == Borders(119, 136, 170)
+
+
 def test_fractions_without_validation_leave_nothing_between():
     assert ByFractions(0.8, 0.0, 0.2).borders(np.arange(13)) == Borders(11, 11, 13)
 

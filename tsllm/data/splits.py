@@ -71,7 +71,7 @@ class ByFractions:
     def borders(self, times: np.ndarray) -> Borders:
         """Returns the borders: train and test are rounded down, validation takes what is left."""
         n = len(times)
-        # Binary fractions: 0.55 * 20 may fall just below 11.
+        # 170 * 0.7 is 118.99999999999999 in binary: whole products stay whole (Time-Series-Library takes 118 here).
         train, test = int(n * self.train + 1e-9), int(n * self.test + 1e-9)
         if self.validation == 0:
             train = n - test
