@@ -27,6 +27,8 @@ class Batch(TypedDict, total=False):
     past_covariates: Tensor  # [B, L, K]
     future_covariates: Tensor  # [B, H, K]
     future_values: Tensor  # [B, H, C], NaN = missing target, skipped by every loss
+    series_loc: Tensor  # [B, 1, C], original value = value * series_scale + series_loc
+    series_scale: Tensor  # [B, 1, C]
 
 
 @dataclass

@@ -130,6 +130,8 @@ class Inputs:
     future_time_features: Tensor | None  # [B, H, F]
     past_covariates: Tensor | None  # [B, L, K]
     future_covariates: Tensor | None  # [B, H, K known]
+    series_loc: Tensor | None = None  # [B, 1, C]
+    series_scale: Tensor | None = None  # [B, 1, C]
 
 
 @dataclass
@@ -182,6 +184,8 @@ class ForecastModel(PreTrainedModel):
         future_time_features: Tensor | None = None,
         past_covariates: Tensor | None = None,
         future_covariates: Tensor | None = None,
+        series_loc: Tensor | None = None,
+        series_scale: Tensor | None = None,
     ) -> ForecastOutput:
         """Forecasts, and computes the configured loss if the future is given.
 
@@ -193,6 +197,9 @@ class ForecastModel(PreTrainedModel):
             future_time_features: [B, H, F].
             past_covariates: [B, L, K].
             future_covariates: [B, H, K known].
+            series_loc: [B, 1, C]; original value = value * series_scale + series_loc. Only models that speak of
+                original units (Time-LLM's prompt) read it.
+            series_scale: [B, 1, C], above 0.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -204,6 +211,8 @@ class ForecastModel(PreTrainedModel):
             future_time_features,
             past_covariates,
             future_covariates,
+            series_loc,
+            series_scale,
         )
         check_shapes(config, inputs, future_values)
         raw = self.forecast(inputs)
@@ -347,6 +356,8 @@ def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor |
         "future_time_features": (inputs.future_time_features, [batch, horizon, config.num_time_features]),
         "past_covariates": (inputs.past_covariates, [batch, length, config.num_covariates]),
         "future_covariates": (inputs.future_covariates, [batch, horizon, config.num_known_covariates]),
+        "series_loc": (inputs.series_loc, [batch, 1, config.num_channels]),
+        "series_scale": (inputs.series_scale, [batch, 1, config.num_channels]),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and list(tensor.shape) != shape:
