@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsllm.nn.attention.base import TokenBatchNorm
 from tsllm.nn.attention.full import FullAttention
 from tsllm.nn.blocks import build_mixer
 
@@ -26,24 +27,6 @@ class TokenLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalises x [B, L, D] token by token."""
         return super().forward(x)
-
-
-class TokenBatchNorm(nn.Module):
-    """Batch norm of every feature over all real tokens of the batch.
-
-    Args:
-        d_model: Width D of the tokens.
-    """
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(d_model)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalises x [B, L, D]; masked tokens stay out of the statistics and come back as 0."""
-        if mask is None:
-            return self.norm(x.transpose(1, 2)).transpose(1, 2)  # [B, L, D]
-        return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), self.norm(x[mask]))  # [B, L, D]
 
 
 def build_norm(kind: str, d_model: int) -> TokenLayerNorm | TokenBatchNorm:

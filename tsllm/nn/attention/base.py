@@ -80,3 +80,21 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """Joins the heads again: [B, h, L, d] -> [B, L, h * d]."""
     return x.transpose(1, 2).flatten(2)  # [B, L, h * d]
+
+
+class TokenBatchNorm(nn.Module):
+    """Batch norm of every feature over all real tokens of the batch.
+
+    Args:
+        d_model: Width D of the tokens.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(d_model)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalises x [B, L, D]; masked tokens stay out of the statistics and come back as 0."""
+        if mask is None:
+            return self.norm(x.transpose(1, 2)).transpose(1, 2)  # [B, L, D]
+        return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), self.norm(x[mask]))  # [B, L, D]

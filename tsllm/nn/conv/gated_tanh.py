@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.nn.channel_block import ChannelBlock, hide_positions
-from tsllm.nn.conv.padded import Padding, PaddedConv
+from tsllm.nn.conv.padded import PaddedConv, Padding
 
 
 class GatedTanh(ChannelBlock):

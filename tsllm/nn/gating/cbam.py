@@ -44,6 +44,7 @@ class Cbam(ChannelBlock):
         if order not in ("cascade", "parallel"):
             raise ValueError(f"cbam: unknown order {order!r}; expected 'cascade' or 'parallel'")
         self.order = order
+        self.ranks = frozenset({1, 2} if spatial == "mlp" else {dims})
         self.channel = PooledChannelGate(num_channels, reduction, d_hidden, bias)
         self.spatial = SpatialGate(spatial, kernel_size, batch_norm=batch_norm, dims=dims)
 

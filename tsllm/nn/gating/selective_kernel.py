@@ -58,6 +58,7 @@ class SelectiveKernel(ChannelBlock):
     ) -> None:
         super().__init__()
         check_dims("selective_kernel", dims)
+        self.ranks = frozenset({dims})
         if not kernel_sizes or any(kernel % 2 == 0 for kernel in kernel_sizes):
             raise ValueError(f"selective_kernel: kernel_sizes must be odd to stay centred, got {list(kernel_sizes)}")
         if split_input and num_channels % len(kernel_sizes):

@@ -41,6 +41,7 @@ class SpatialGate(ChannelBlock):
             raise ValueError(f"spatial gate: kernel_size must be odd to stay centred, got {kernel_size}")
         self.mixes = frozenset({"channel"}) if kind == "mlp" else frozenset({"time", "channel"})
         self.causal = kind == "mlp"
+        self.ranks = frozenset({1, 2} if kind == "mlp" else {dims})
         self.conv = self.norm = self.mlp = None
         if kind == "mlp":
             self.mlp = nn.Sequential(PointwiseLinear(2, d_hidden), nn.ReLU(), PointwiseLinear(d_hidden, 1))
