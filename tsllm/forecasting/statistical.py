@@ -1,0 +1,195 @@
+"""Statistical and neural models of the Nixtla libraries behind the Forecaster protocol."""
+
+import difflib
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from tsllm.data.frame import FrameError, Freq, infer_freq, normalize_freq, validate_frame
+from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+logger = logging.getLogger(__name__)
+
+# AutoARIMA is opt-in: a minute for one hourly series of four weeks.
+DEFAULT_MODELS = ("AutoETS", "DynamicOptimizedTheta")
+
+
+class StatisticalForecaster:
+    """Any model of statsforecast, by class name; one fit a series, anew for every history.
+
+    For these local models fitting and forecasting are one act, so `predict(df)` estimates on `df`.
+
+    Args:
+        model: Class name in `statsforecast.models`, such as "AutoETS", "DynamicOptimizedTheta", "AutoARIMA".
+        season: Steps in a season, handed over as `season_length` if the model has it.
+        alias: Name of the forecast column; None takes the class name.
+        freq: Frequency of the data; None infers it.
+        input_size: How many last steps each fit sees; None = all. Bounds the time on long series.
+        covariates: Columns handed over as regressors; needs a model that reads them, such as AutoARIMA.
+        n_jobs: Processes.
+        options: Further constructor arguments of the model.
+
+    Raises:
+        ImportError: If statsforecast is not installed.
+        ValueError: If it has no such model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        season: int = 1,
+        alias: str | None = None,
+        *,
+        freq: Freq | None = None,
+        input_size: int | None = None,
+        covariates: Sequence[str] = (),
+        n_jobs: int = 1,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        if season < 1:
+            raise ValueError(f"season is {season}; it must be at least 1 step")
+        if input_size is not None and input_size < 2:
+            raise ValueError(f"input_size is {input_size}; a fit needs at least 2 steps")
+        self.model_class = _find_model(model)
+        self.alias = model if alias is None else alias
+        self.season, self.freq, self.input_size, self.n_jobs = season, freq, input_size, n_jobs
+        self.covariates = list(covariates)
+        self.options = dict(options or {})
+        self._history: pd.DataFrame | None = None
+        self._h: int | None = None
+        self._build()  # wrong options raise here, not in the middle of a comparison
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
+        """Remembers the history; the model is estimated with the forecast."""
+        self._history, self._h = self._validate(df), h
+        return self
+
+    def predict(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Estimates on the history and forecasts `h` steps; see `Forecaster.predict`.
+
+        Raises:
+            ValueError: If there is no history or no horizon, or the model gives no intervals.
+            FrameError: If the history breaks the contract or misses values.
+            FloatingPointError: If a forecast is not finite.
+        """
+        history = self._validate(df) if df is not None else self._history
+        if history is None:
+            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
+        steps = h if h is not None else self._h
+        if steps is None:
+            raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        compute_quantile_levels(level)
+        if self.covariates and X_df is None:
+            raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
+        if self.input_size is not None:
+            history = history.groupby(ID, sort=False).tail(self.input_size)
+        ahead = None if not self.covariates or X_df is None else X_df[[ID, TIME, *self.covariates]]
+        out = self._call("forecast", history, h=steps, level=_sorted(level), X_df=ahead)
+        return self._arrange(out, level, [ID, TIME])
+
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last `n_windows` cutoffs of each series, estimating anew at each.
+
+        Args:
+            df: Whole series; the last cutoff lies `h` steps before the end. Covariates are read from it.
+            h: Steps ahead.
+            n_windows: How many cutoffs.
+            step_size: Steps between cutoffs.
+            level: Coverage of central intervals in per cent.
+
+        Returns:
+            Frame `unique_id, ds, cutoff, <alias>, ...`, sorted by series, cutoff and time.
+
+        Raises:
+            FrameError: If a series is too short for the windows, or as in `predict`.
+        """
+        df = self._validate(df)
+        compute_quantile_levels(level)
+        needed = h + (n_windows - 1) * step_size + 1
+        sizes = df.groupby(ID, sort=False).size()
+        if sizes.min() < needed:
+            raise FrameError(
+                f"series {sizes.idxmin()!r} has {sizes.min()} steps; {n_windows} windows of {h} steps, {step_size} "
+                f"apart, need at least {needed}"
+            )
+        windows = {"n_windows": n_windows, "step_size": step_size, "input_size": self.input_size}
+        out = self._call("cross_validation", df, h=h, level=_sorted(level), **windows)
+        return self._arrange(out, level, [ID, TIME, CUTOFF])
+
+    def _build(self) -> Any:
+        accepted = inspect.signature(self.model_class).parameters
+        arguments = {"season_length": self.season, "alias": self.alias} | self.options
+        unknown = sorted(set(self.options) - set(accepted))
+        if unknown:
+            raise ValueError(f"{self.model_class.__name__} has no option {unknown[0]!r}; it takes {list(accepted)}")
+        return self.model_class(**{k: v for k, v in arguments.items() if k in accepted})
+
+    def _call(self, method: str, df: pd.DataFrame, **arguments: Any) -> pd.DataFrame:
+        from statsforecast import StatsForecast
+
+        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
+        engine = StatsForecast(models=[self._build()], freq=freq, n_jobs=self.n_jobs)
+        try:
+            return getattr(engine, method)(df=df, **arguments)
+        except Exception as error:
+            # The library raises bare exceptions; this one has a way out that it does not name in full.
+            if "prediction_intervals" in str(error):
+                raise ValueError(
+                    f"{self.alias} has no intervals of its own; ask for no level, or pass options="
+                    "{'prediction_intervals': ConformalIntervals(n_windows=2, h=...)} from statsforecast.utils"
+                ) from error
+            raise
+
+    def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
+        df = validate_frame(df, freq=self.freq, covariates=self.covariates)
+        missing = df[TARGET].isna().to_numpy()
+        if missing.any():
+            row = df.iloc[int(missing.argmax())]
+            raise FrameError(
+                f"series {row[ID]!r}: {TARGET!r} is missing at {row[TIME]} ({int(missing.sum())} in the whole frame);"
+                f" {self.alias} needs complete series: interpolate them, or leave the model out"
+            )
+        return df
+
+    def _arrange(self, out: pd.DataFrame, level: Sequence[float] | None, keys: list[str]) -> pd.DataFrame:
+        """Brings the engine's columns into our order and refuses forecasts that are not finite."""
+        columns = [self.alias, *name_interval_columns(self.alias, level)]
+        out = out[[*keys, *columns]].reset_index(drop=True)
+        bad = ~np.isfinite(out[columns].to_numpy(dtype=float)).all(axis=1)
+        if bad.any():
+            row = out.iloc[int(bad.argmax())]
+            raise FloatingPointError(
+                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} of"
+                f" {len(out)} rows); the series may be too short for season {self.season}"
+            )
+        return out.sort_values([ID, *[k for k in keys if k == CUTOFF], TIME], kind="stable", ignore_index=True)
+
+
+def _find_model(name: str) -> Any:
+    try:
+        from statsforecast import models
+    except ImportError as error:
+        raise ImportError("statistical models need statsforecast; pip install statsforecast") from error
+    known = [n for n in models.__all__ if inspect.isclass(getattr(models, n, None))]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ValueError(f"statsforecast has no model {name!r}; {hint}known: {', '.join(sorted(known))}")
+    return getattr(models, name)
+
+
+def _sorted(level: Sequence[float] | None) -> list[float] | None:
+    return sorted(level) if level else None
