@@ -6,9 +6,10 @@ from transformers import AutoConfig, AutoModel
 
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
+from tsllm.models.timellm import TimeLLM
 from tsllm.registry import Registry
 
-MODELS: Registry[type[ForecastModel]] = Registry("model", {"dlinear": DLinear})
+MODELS: Registry[type[ForecastModel]] = Registry("model", {"dlinear": DLinear, "timellm": TimeLLM})
 
 
 def build_model(name: str, **config: Any) -> ForecastModel:

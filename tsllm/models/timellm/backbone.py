@@ -1,0 +1,320 @@
+"""The language model that is reprogrammed: loading, freezing, and reading embedded patches behind a prompt.
+
+No forecasting maths here. `Backbone.forward` runs prompt tokens without gradients where nothing in the model is
+trained: what all rows share once and for all, what a row says of its own once a row, and only the patches as a part of
+the differentiated graph.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.activations import NewGELUActivation
+from transformers.utils import logging as library_logging
+
+from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache
+from tsllm.models.timellm.prompt import Prompt
+from tsllm.nn.pretrained import find_pretrained
+
+_SAMPLE = 4096  # values of a tensor that enter the fingerprint
+
+
+class Backbone(nn.Module):
+    """A decoder that reads patches behind a prompt.
+
+    Args:
+        llm: The bare decoder (no language-modelling head).
+        tokenizer: Its tokenizer; None if no prompt will be written.
+    """
+
+    def __init__(self, llm: PreTrainedModel, tokenizer: Any = None) -> None:
+        super().__init__()
+        self.llm = llm
+        self.tokenizer = tokenizer
+        self.causal = is_causal(llm.config)
+        # Uncached computation of the same function, for tests and benchmarks.
+        self.inline = False
+        self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
+        fuse_activations(llm)
+        llm.requires_grad_(False)
+        llm.eval()
+
+    @property
+    def hidden_size(self) -> int:
+        """Width d of a token."""
+        return self.llm.config.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """Layers kept."""
+        return self.llm.config.num_hidden_layers
+
+    @property
+    def words(self) -> Tensor:
+        """The word embeddings [V, d]."""
+        return self.llm.get_input_embeddings().weight
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Leaves the language model in eval mode, apart from what is trained in it (dropout of adapters)."""
+        super().train(mode)
+        self.llm.eval()
+        for module in self.llm.modules():
+            dropout = getattr(module, "lora_dropout", None)
+            if isinstance(dropout, nn.Module):
+                dropout.train(mode)
+        return self
+
+    def forget(self) -> None:
+        """Drops cached keys and values; needed after weights were changed by hand."""
+        self._prefix = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
+        self.forget()
+        return super()._apply(fn, recurse)
+
+    def forward(self, patches: Tensor, prompt: Prompt | None = None) -> Tensor:
+        """Reads embedded patches behind their prompts.
+
+        Args:
+            patches: [N, P, d].
+            prompt: Token ids; None = no prompt.
+
+        Returns:
+            The last hidden states of the patches [N, P, d].
+
+        Raises:
+            ValueError: If prompt and patches together exceed the positions of the model.
+        """
+        patches = patches.to(self.words.dtype)
+        prompt = prompt or Prompt(())
+        self._check_positions(prompt, patches.shape[1])
+        if self.inline or not self.causal:
+            return self._read_inline(patches, prompt)
+        differentiate = torch.is_grad_enabled() and any(p.requires_grad for p in self.llm.parameters())
+        parts = []
+        if prompt.prefix:
+            parts.append(self._prefix_key_values(prompt.prefix, differentiate))
+        lengths = None
+        if any(prompt.tails):
+            with collecting(differentiate):
+                tail = self._run_tails(prompt, parts)
+            lengths = torch.tensor([len(t) for t in prompt.tails], device=patches.device)
+            if prompt.rows is not None and prompt.rows != tuple(range(len(prompt.tails))):
+                rows = torch.tensor(prompt.rows, device=patches.device)
+                tail, lengths = tail.select(rows), lengths[rows]
+            parts.append(tail)
+        return self._read_patches(patches, parts, lengths, len(prompt.prefix))
+
+    def _check_positions(self, prompt: Prompt, num_patches: int) -> None:
+        limit = getattr(self.llm.config, "max_position_embeddings", None)
+        needed = len(prompt.prefix) + max(map(len, prompt.tails)) + num_patches
+        if limit is not None and needed > limit:
+            raise ValueError(
+                f"prompt ({needed - num_patches} tokens) and patches ({num_patches}) need {needed} positions, but the "
+                f"backbone has {limit}; shorten prompt_domain, or raise patch_stride"
+            )
+
+    def _prefix_key_values(self, prefix: tuple[int, ...], differentiate: bool) -> KeyValues:
+        """Computes the shared prefix, once for all as long as nothing in the model is trained."""
+        trained = any(p.requires_grad for p in self.llm.parameters())
+        if not trained and self._prefix is not None and self._prefix[0] == prefix:
+            return self._prefix[1]
+        with collecting(differentiate):
+            ids = torch.tensor([prefix], device=self.words.device)
+            result = self._collect(self.llm.get_input_embeddings()(ids), [], None)
+        if not trained:
+            self._prefix = prefix, result
+        return result
+
+    def _run_tails(self, prompt: Prompt, before: list[KeyValues]) -> KeyValues:
+        """Computes keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
+        ids = pad_ids(prompt.tails, self.words.device)  # [U, T]
+        offset = len(prompt.prefix)
+        length = ids.shape[1]
+        # Right padding needs no mask of its own: a token never attends to what stands behind it.
+        mask = self._causal_mask(length, offset, self.words.dtype)  # [1, 1, T, offset + T]
+        return self._collect(self.llm.get_input_embeddings()(ids), before, mask)
+
+    def _collect(self, embeddings: Tensor, before: list[KeyValues], mask: Tensor | None) -> KeyValues:
+        cache = CollectingCache(before, self.num_layers)
+        offset = cache.get_seq_length()
+        positions = torch.arange(offset, offset + embeddings.shape[1], device=embeddings.device).unsqueeze(0)
+        with suppress(LastLayerReached):
+            self.llm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        return cache.collected()
+
+    def _read_patches(self, patches: Tensor, before: list[KeyValues], lengths: Tensor | None, offset: int) -> Tensor:
+        """Runs the patches [N, P, d] behind keys and values of `offset` shared tokens and tails of `lengths` [N]."""
+        num_patches = patches.shape[1]
+        steps = torch.arange(num_patches, device=patches.device)
+        if not before:
+            return self.llm(inputs_embeds=patches, position_ids=steps.unsqueeze(0), use_cache=False).last_hidden_state
+        cache = PromptCache(before)
+        width = cache.get_seq_length()
+        mask = self._causal_mask(num_patches, width, patches.dtype)  # [1, 1, P, width + P]
+        positions = steps.unsqueeze(0) + width
+        if lengths is not None:
+            positions = offset + lengths.unsqueeze(1) + steps  # [N, P]
+            column = torch.arange(width + num_patches, device=patches.device)
+            padding = (column >= offset + lengths.unsqueeze(1)) & (column < width)  # [N, width + P]
+            mask = mask.masked_fill(padding[:, None, None, :], torch.finfo(mask.dtype).min)  # [N, 1, P, width + P]
+        return self.llm(
+            inputs_embeds=patches, attention_mask=mask, position_ids=positions, past_key_values=cache
+        ).last_hidden_state
+
+    def _causal_mask(self, length: int, offset: int, dtype: torch.dtype) -> Tensor:
+        """Additive mask [1, 1, length, offset + length] of queries that stand behind `offset` visible tokens."""
+        mask = torch.full((length, offset + length), torch.finfo(dtype).min, dtype=dtype, device=self.words.device)
+        return mask.triu_(offset + 1)[None, None]
+
+    def _read_inline(self, patches: Tensor, prompt: Prompt) -> Tensor:
+        """Runs prompt and patches as one sequence, padded between them, with mask and positions."""
+        rows = prompt.rows if prompt.rows is not None else (0,) * patches.shape[0]
+        sequences = [prompt.prefix + prompt.tails[k] for k in rows]
+        ids = pad_ids(sequences, patches.device)  # [N, T]
+        lengths = torch.tensor([len(s) for s in sequences], device=patches.device).unsqueeze(1)
+        steps = torch.arange(ids.shape[1], device=patches.device)
+        ahead = torch.arange(patches.shape[1], device=patches.device)
+        seen = torch.cat([steps < lengths, torch.ones_like(ahead, dtype=torch.bool).expand(len(rows), -1)], 1)
+        positions = torch.cat([steps.expand(len(rows), -1), lengths + ahead], 1)  # [N, T + P]
+        embeddings = torch.cat([self.llm.get_input_embeddings()(ids), patches], 1)  # [N, T + P, d]
+        hidden = self.llm(
+            inputs_embeds=embeddings, attention_mask=seen.long(), position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return hidden[:, -patches.shape[1] :]  # [N, P, d]
+
+
+@contextmanager
+def collecting(differentiate: bool) -> Iterator[None]:
+    """Runs prompt tokens with gradients, or without; then as ordinary tensors that a later graph may keep."""
+    if differentiate:
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def pad_ids(sequences: Any, device: torch.device) -> Tensor:
+    """Pads lists of token ids with 0 on the right: [N, T] integers."""
+    width = max(map(len, sequences))
+    return torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], dtype=torch.long, device=device)
+
+
+def fuse_activations(llm: nn.Module) -> None:
+    """Replaces GELU's tanh approximation written in Python by torch's fused kernel of the same function."""
+    for module in llm.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def is_causal(config: PreTrainedConfig) -> bool:
+    """Tells whether tokens of this architecture attend only to what stands before them."""
+    return config.model_type not in {"bert", "roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2"}
+
+
+def load_backbone(
+    name: str,
+    *,
+    revision: str = "",
+    num_layers: int = 0,
+    weights: str = "pretrained",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    with_tokenizer: bool = True,
+) -> Backbone:
+    """Loads a decoder by name.
+
+    Args:
+        name: A packaged name, a folder or a Hub id.
+        revision: Hub revision; empty = main.
+        num_layers: Layers kept from the first on; 0 = all.
+        weights: "pretrained", or "random" for freshly drawn ones.
+        seed: Seed of the random weights.
+        dtype: dtype of the weights.
+        with_tokenizer: Whether a prompt will be written.
+
+    Raises:
+        OSError: If it cannot be loaded, with the way out.
+        ValueError: If weights are missing, or more layers are asked for than there are.
+    """
+    where = find_pretrained(name)
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        config = AutoConfig.from_pretrained(where, **options)
+        keep_layers(config, num_layers, name)
+        if weights == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype)
+        else:
+            llm = _load_weights(where, config, dtype, options)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options) if with_tokenizer else None
+    except OSError as error:
+        at = f" at revision {revision!r}" if revision else ""
+        raise OSError(
+            f"backbone {name!r}{at} cannot be loaded: {error}\nGive the path of a local folder, check the name and "
+            "your access to the Hub, or use `backbone: smollm2-135m`, which needs no Hub"
+        ) from error
+    return Backbone(llm, tokenizer)
+
+
+def _load_weights(
+    where: str, config: PreTrainedConfig, dtype: torch.dtype, options: dict[str, Any]
+) -> PreTrainedModel:
+    verbosity = library_logging.get_verbosity()
+    library_logging.set_verbosity_error()  # the layers left out and the output head are unused on purpose
+    try:
+        llm, info = AutoModel.from_pretrained(
+            where,
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    finally:
+        library_logging.set_verbosity(verbosity)
+    missing = sorted(info["missing_keys"]) + sorted(str(m) for m in info["mismatched_keys"])
+    if missing:
+        raise ValueError(
+            f"the weights of backbone {where!r} do not fit its configuration; missing or of another shape: "
+            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} ({len(missing)} tensors)"
+        )
+    return llm
+
+
+def keep_layers(config: PreTrainedConfig, num_layers: int, name: str) -> None:
+    """Sets the configuration to its first `num_layers` layers (0 = all).
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    available = config.num_hidden_layers
+    if num_layers > available:
+        raise ValueError(f"num_backbone_layers is {num_layers}, but backbone {name!r} has {available}; lower it")
+    if num_layers:
+        config.num_hidden_layers = num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:num_layers]
+
+
+@torch.no_grad()
+def compute_fingerprint(llm: nn.Module) -> str:
+    """Computes 16 hexadecimal digits that tell one set of weights from another.
+
+    Names, shapes and evenly spaced values of all tensors enter, rounded to bfloat16, so that the number does not
+    depend on the dtype that the weights were loaded in.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(llm.named_parameters()):
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _SAMPLE)][:_SAMPLE].to("cpu", torch.bfloat16)
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""Time-LLM's configuration."""
+
+from dataclasses import field
+from typing import Any
+
+from tsllm.models.base import ForecastConfig, require_positive
+from tsllm.nn.patching import compute_num_patches
+from tsllm.nn.reprogramming import PROTOTYPES
+
+BACKBONE_MODES = ("frozen", "lora", "norms")
+BACKBONE_WEIGHTS = ("pretrained", "random")
+BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
+PROMPT_STATISTICS = ("window", "series", "none")
+LORA_OPTIONS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None, "use_rslora": False}
+
+
+class TimeLLMConfig(ForecastConfig):
+    """Which language model is reprogrammed and how.
+
+    Attributes:
+        backbone: A packaged name (`smollm2-135m`), a local folder or a Hub id of a decoder.
+        backbone_revision: Commit (or branch, tag) on the Hub; resolved to a commit once loaded, and saved so.
+        backbone_fingerprint: Filled in when first loaded; another model under the same name is an error afterwards.
+        backbone_hidden_size: Filled in when first loaded, checked afterwards.
+        backbone_weights: `pretrained`, or `random` for an untrained model of the same architecture (ablation).
+        backbone_seed: Seed of `random`.
+        backbone_dtype: dtype of the backbone; the trained parts stay float32.
+        num_backbone_layers: Keep the first k layers; 0 = all.
+        backbone_mode: `frozen`; `lora` trains low-rank updates; `norms` trains layer norms and position embeddings
+            (Zhou 2023, GPT4TS).
+        lora: Options of `lora`: r, lora_alpha, lora_dropout, target_modules, use_rslora.
+        gradient_checkpointing: Recompute the backbone's layers in the backward pass: less memory, a third more time.
+        patch_length: Steps in a patch.
+        patch_stride: Steps between patches.
+        d_model: Width of an embedded patch.
+        num_heads: Heads of the reprogramming attention.
+        d_ff: Width of one such head, and the number of the backbone's output features that the forecast head reads.
+        num_prototypes: S.
+        prototype_mode: How the prototypes are learned: `mapping`, `direct` or `gram` (`tsllm.nn.reprogramming`).
+        dropout: Rate on patch embeddings and on the reprogramming attention.
+        prompt: Whether a text prompt precedes the patches.
+        prompt_domain: What the data are, for the prompt; empty = left out.
+        prompt_statistics: `window` describes each window, `series` each series once (`prompt_series`), or `none`.
+        prompt_series: One text a channel for `series`; `TimeLLM.describe_series` writes it.
+        num_lags: Autocorrelation lags named in the prompt.
+        series_loc: One number a channel: original value = value * series_scale + series_loc. The prompt speaks in
+            original units; without it, in the units of the model's input. A batch may carry its own instead.
+        series_scale: One number a channel.
+        prompt_cache_mb: Memory for keys and values of the prompts of windows seen before; 0 = only what all windows
+            share is kept. Worth it where windows come back and few enough exist.
+    """
+
+    model_type = "tsllm_timellm"
+
+    backbone: str = "openai-community/gpt2"
+    backbone_revision: str = ""
+    backbone_fingerprint: str = ""
+    backbone_hidden_size: int = 0
+    backbone_weights: str = "pretrained"
+    backbone_seed: int = 0
+    backbone_dtype: str = "float32"
+    num_backbone_layers: int = 6
+    backbone_mode: str = "frozen"
+    lora: dict[str, Any] = field(default_factory=dict)
+    gradient_checkpointing: bool = False
+    patch_length: int = 16
+    patch_stride: int = 8
+    d_model: int = 32
+    num_heads: int = 8
+    d_ff: int = 32
+    num_prototypes: int = 1000
+    prototype_mode: str = "gram"
+    dropout: float = 0.1
+    prompt: bool = True
+    prompt_domain: str = ""
+    prompt_statistics: str = "window"
+    prompt_series: list[str] = field(default_factory=list)
+    num_lags: int = 5
+    series_loc: list[float] = field(default_factory=list)
+    series_scale: list[float] = field(default_factory=list)
+    prompt_cache_mb: int = 0
+
+    @property
+    def num_patches(self) -> int:
+        """P, patches of a window with its end padding."""
+        return compute_num_patches(self.context_length, self.patch_length, self.patch_stride, self.patch_stride)
+
+    def check(self) -> None:
+        """Checks the values; see the base class."""
+        super().check()
+        for name in ("patch_length", "patch_stride", "d_model", "num_heads", "d_ff", "num_prototypes"):
+            require_positive(self, name)
+        for name, allowed in (
+            ("backbone_mode", BACKBONE_MODES),
+            ("backbone_weights", BACKBONE_WEIGHTS),
+            ("backbone_dtype", BACKBONE_DTYPES),
+            ("prompt_statistics", PROMPT_STATISTICS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        PROTOTYPES.get(self.prototype_mode)
+        for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ValueError(f"{name} must be an integer >= 0, got {getattr(self, name)!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if not self.backbone:
+            raise ValueError("backbone is empty; name a packaged model (smollm2-135m), a local folder or a Hub id")
+        self._check_patches()
+        self._check_lora()
+        self._check_series()
+
+    def _check_patches(self) -> None:
+        if self.patch_length > self.context_length:
+            raise ValueError(
+                f"patch_length ({self.patch_length}) exceeds context_length ({self.context_length}); "
+                "lower patch_length or raise context_length"
+            )
+
+    def _check_lora(self) -> None:
+        if self.lora and self.backbone_mode != "lora":
+            raise ValueError(
+                f"lora options are given but backbone_mode is {self.backbone_mode!r}; set backbone_mode: lora"
+            )
+        unknown = sorted(set(self.lora) - set(LORA_OPTIONS))
+        if unknown:
+            raise ValueError(f"lora does not know {unknown}; known: {', '.join(LORA_OPTIONS)}")
+
+    def _check_series(self) -> None:
+        for name in ("series_loc", "series_scale", "prompt_series"):
+            given = getattr(self, name)
+            if given and len(given) != self.num_channels:
+                raise ValueError(f"{name} has {len(given)} entries, expected one a channel ({self.num_channels})")
+        if bool(self.series_loc) != bool(self.series_scale):
+            raise ValueError("series_loc and series_scale belong together; give both or none")
+        if any(scale <= 0 for scale in self.series_scale):
+            raise ValueError(f"series_scale must be positive, got {self.series_scale}")
+        if self.prompt_series and self.prompt_statistics != "series":
+            raise ValueError(
+                f"prompt_series is given but prompt_statistics is {self.prompt_statistics!r}; set it to 'series'"
+            )

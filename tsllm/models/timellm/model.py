@@ -1,0 +1,226 @@
+"""Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsllm.models.base import ForecastModel, Inputs, RawForecast
+from tsllm.models.timellm import adaptation
+from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, load_backbone
+from tsllm.models.timellm.config import TimeLLMConfig
+from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
+from tsllm.nn.normalization import InstanceNorm
+from tsllm.nn.patching import PatchEmbedding
+from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+
+
+class TimeLLM(ForecastModel):
+    """Forecasts each channel from its own window: normalise, cut into patches, reprogram, read, map to the horizon.
+
+    The backbone is loaded by name; what is saved are the trained tensors alone.
+
+    Args:
+        config: The configuration. What loading finds out about the backbone is written into it.
+        backbone: A loaded backbone instead of `config.backbone`.
+    """
+
+    config_class = TimeLLMConfig
+    config: TimeLLMConfig
+
+    def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
+        super().__init__(config)
+        self.backbone = build_backbone(config) if backbone is None else backbone
+        pin_backbone(config, self.backbone)
+        adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
+        width = self.backbone.hidden_size
+        self.norm = InstanceNorm()
+        self.patch_embedding = PatchEmbedding(config.patch_length, config.patch_stride, config.d_model, config.dropout)
+        self.prototypes = PROTOTYPES.get(config.prototype_mode)(self.backbone.words, config.num_prototypes)
+        self.reprogramming = Reprogramming(config.d_model, config.num_heads, config.d_ff, width, config.dropout)
+        self.head = nn.Linear(
+            config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
+        )
+        self._writer: PromptTokenizer | None = None
+        self._source: tuple[Any, tuple[Tensor, Tensor]] | None = None
+        self._merged = False
+        self.post_init()
+        kept = self.trained_state()
+        self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+
+    def forecast(self, inputs: Inputs) -> RawForecast:
+        """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
+        rows, loc, scale = self.norm(inputs.past_values, inputs.past_observed_mask)
+        rows = rows.transpose(1, 2).flatten(0, 1)  # [B * C, L]
+        parameters = self.read(rows, self.write_prompt(inputs))  # [B * C, H, parameters]
+        parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
+        return RawForecast(parameters.transpose(1, 2), loc, scale)
+
+    def read(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
+        """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K]."""
+        patches = self.patch_embedding(rows)  # [N, P, D]
+        tokens = self.reprogramming(patches, *self._project_prototypes())  # [N, P, d]
+        hidden = self.backbone(tokens, prompt)[..., : self.config.d_ff].to(tokens.dtype)  # [N, P, d_ff]
+        flat = hidden.transpose(1, 2).flatten(1)  # [N, d_ff * P]
+        return self.head(flat).unflatten(-1, (self.config.prediction_length, -1))  # [N, H, K]
+
+    def _project_prototypes(self) -> tuple[Tensor, Tensor]:
+        """Returns the prototypes' keys and values; without gradients they are kept until a weight changes."""
+        if self.training or torch.is_grad_enabled():
+            return self.reprogramming.project(self.prototypes(self.backbone.words))
+        weights = [*self.prototypes.parameters(), *self.reprogramming.parameters()]
+        stamp = tuple((w.data_ptr(), -1 if w.is_inference() else w._version) for w in weights)
+        if self._source is None or self._source[0] != stamp:
+            self._source = stamp, self.reprogramming.project(self.prototypes(self.backbone.words))
+        return self._source[1]
+
+    def write_prompt(self, inputs: Inputs) -> Prompt | None:
+        """Writes and tokenizes the prompts of a batch; None if the prompt is off.
+
+        Raises:
+            ValueError: If `prompt_statistics` is `series` and the texts were not written yet.
+        """
+        config = self.config
+        if not config.prompt:
+            return None
+        writer = self._prompt_writer()
+        batch = inputs.past_values.shape[0]
+        if config.prompt_statistics == "none":
+            return Prompt(writer.prefix)
+        if config.prompt_statistics == "window":
+            return writer.tokenize(self._describe(inputs))
+        if not config.prompt_series:
+            raise ValueError(
+                "prompt_statistics is 'series', but prompt_series is empty; call describe_series(values) with the "
+                "training part first, or set prompt_series"
+            )
+        return writer.tokenize(list(config.prompt_series) * batch)
+
+    def _prompt_writer(self) -> PromptTokenizer:
+        if self._writer is None:
+            config = self.config
+            if self.backbone.tokenizer is None:
+                raise ValueError("the backbone has no tokenizer to write a prompt with; load one or set prompt: false")
+            prefix = write_prefix(
+                config.prompt_domain,
+                config.context_length,
+                config.prediction_length,
+                config.prompt_statistics != "none",
+            )
+            self._writer = PromptTokenizer(self.backbone.tokenizer, prefix)
+        return self._writer
+
+    def _describe(self, inputs: Inputs) -> list[str]:
+        """Writes the statistics of all windows [B, L, C], row by row and channel by channel."""
+        values = inputs.past_values.detach().double()
+        if inputs.series_scale is not None and inputs.series_loc is not None:
+            values = values * inputs.series_scale.double() + inputs.series_loc.double()
+        elif self.config.series_scale:
+            values = values * values.new_tensor(self.config.series_scale) + values.new_tensor(self.config.series_loc)
+        rows = values.transpose(1, 2).flatten(0, 1)  # [B * C, L]
+        mask = inputs.past_observed_mask
+        mask = None if mask is None else mask.transpose(1, 2).flatten(0, 1)  # [B * C, L]
+        return format_tails(compute_statistics(rows, mask, self.config.num_lags))
+
+    def describe_series(self, values: Tensor, mask: Tensor | None = None) -> list[str]:
+        """Writes `config.prompt_series`: what the prompt says of each series, for `prompt_statistics: series`.
+
+        Args:
+            values: [T, C], the training part in units of the model's input.
+            mask: [T, C] bool, True = observed.
+
+        Returns:
+            One text a channel.
+        """
+        inputs = Inputs(values.unsqueeze(0), None if mask is None else mask.unsqueeze(0), None, None, None, None)
+        self.config.prompt_series = self._describe(inputs)
+        return self.config.prompt_series
+
+    def merge_lora(self) -> "TimeLLM":
+        """Adds the low-rank updates to the backbone's weights, in place; forecasts stay equal to rounding.
+
+        The merged model is for forecasting: it can no longer be saved as a small artefact.
+
+        Raises:
+            ValueError: If the backbone has no LoRA.
+        """
+        if self.config.backbone_mode != "lora" or self._merged:
+            raise ValueError(
+                f"nothing to merge: backbone_mode is {self.config.backbone_mode!r}, merged {self._merged}"
+            )
+        adaptation.merge_lora(self.backbone.llm)
+        self.backbone.forget()
+        self._merged = True
+        return self
+
+    def train(self, mode: bool = True) -> "TimeLLM":
+        """Switches the trained parts; the frozen backbone always stays in eval mode."""
+        self._source = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads tensors and forgets what was computed from earlier ones."""
+        self._source = None
+        self.backbone.forget()
+        return super().load_state_dict(*args, **kwargs)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "TimeLLM":
+        self._source = None
+        return super()._apply(fn, recurse)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Returns all tensors but the backbone's frozen ones."""
+        trained = {f"backbone.{name}" for name, p in self.backbone.named_parameters() if p.requires_grad}
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.") or k in trained}
+
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Writes `config.json` and the trained tensors, LoRA also in PEFT's own format under `lora/`.
+
+        Raises:
+            ValueError: If LoRA was merged into the backbone.
+        """
+        if self._merged:
+            raise ValueError(
+                "LoRA was merged into the backbone, so the artefact would lack it; save the model before merge_lora()"
+            )
+        super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
+        if self.config.backbone_mode == "lora":
+            adaptation.save_lora(self.backbone.llm, Path(save_directory) / "lora", self.config)
+
+
+def build_backbone(config: TimeLLMConfig) -> Backbone:
+    """Loads the backbone that a configuration names."""
+    return load_backbone(
+        config.backbone,
+        revision=config.backbone_revision,
+        num_layers=config.num_backbone_layers,
+        weights=config.backbone_weights,
+        seed=config.backbone_seed,
+        dtype=getattr(torch, config.backbone_dtype),
+        with_tokenizer=config.prompt,
+    )
+
+
+def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
+    """Checks the backbone against what the configuration remembers of it, and fills in what is not known yet.
+
+    Raises:
+        ValueError: If the backbone is another one than the artefact was trained with, or too narrow for `d_ff`.
+    """
+    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm)
+    if config.backbone_hidden_size and config.backbone_hidden_size != width:
+        raise ValueError(
+            f"backbone {config.backbone!r} has hidden size {width}, but the artefact was trained with "
+            f"{config.backbone_hidden_size}; give the backbone that it was trained with"
+        )
+    if config.backbone_fingerprint and config.backbone_fingerprint != fingerprint:
+        raise ValueError(
+            f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
+            f"{config.backbone_fingerprint}: the weights are others; load the revision that it was trained with "
+            f"({config.backbone_revision or 'not recorded'}), or clear backbone_fingerprint to retrain"
+        )
+    if config.d_ff > width:
+        raise ValueError(f"d_ff ({config.d_ff}) exceeds the backbone's hidden size ({width}); lower d_ff")
+    config.backbone_hidden_size, config.backbone_fingerprint = width, fingerprint
+    config.backbone_revision = config.backbone_revision or getattr(backbone.llm.config, "_commit_hash", None) or ""
