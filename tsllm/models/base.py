@@ -29,6 +29,7 @@ _LIBRARY_KEYS = {
     "output_attentions",
     "tie_word_embeddings",
     "torch_dtype",
+    "use_cache",
 }  # what transformers itself writes into or passes through a config.json
 
 

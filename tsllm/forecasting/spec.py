@@ -1,0 +1,216 @@
+"""What a saved forecaster knows besides its model: series, frequency, scaler, covariates, calibration.
+
+An artefact folder holds `config.json` and `model.safetensors` (the model), `forecaster.json` (this module's
+`ForecasterSpec`) and, for models without a distribution, `calibration.safetensors` (conformal half-widths).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.utils import cached_file
+
+from tsllm.data.frame import Freq
+from tsllm.data.scaling import StandardScaler, load_scaler
+from tsllm.data.windows import Layout
+
+SPEC_FILE = "forecaster.json"
+CALIBRATION_FILE = "calibration.safetensors"
+FORMAT = 1
+
+
+@dataclass
+class ForecasterSpec:
+    """Everything that turns a long frame into batches of the model and its output into a long frame again.
+
+    Attributes:
+        alias: Name of the forecast column.
+        freq: pandas alias, or an integer step for integer time.
+        layout: "multivariate" (aligned series as channels) or "univariate" (one series a sample).
+        season: Steps in the main season, for MASE and the seasonal naive.
+        channels: Order of the series in the multivariate layout; empty in the univariate one.
+        covariates: Columns known over the horizon.
+        past_covariates: Columns known up to the cutoff only.
+        share_covariates: As in `WindowDataset`.
+        scaler: `StandardScaler.to_dict()`, fitted on the training part.
+        data: Facts for the model card: name, licence, series, first and last time, split cut-offs.
+        format: Version of this file.
+    """
+
+    alias: str
+    freq: Freq
+    layout: Layout = "multivariate"
+    season: int = 1
+    channels: list[Any] = field(default_factory=list)
+    covariates: list[str] = field(default_factory=list)
+    past_covariates: list[str] = field(default_factory=list)
+    share_covariates: bool = False
+    scaler: dict[str, Any] = field(default_factory=lambda: {"name": "none", "stats": {}})
+    data: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"{SPEC_FILE} has format {self.format}, this version reads {FORMAT}; update tsllm")
+        if self.layout not in ("multivariate", "univariate"):
+            raise ValueError(f"layout {self.layout!r} is unknown; choose 'multivariate' or 'univariate'")
+        if self.season < 1:
+            raise ValueError(f"season is {self.season}; it must be at least 1 step")
+
+    def load_scaler(self) -> StandardScaler:
+        """Returns the fitted scaler."""
+        return load_scaler(self.scaler)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `forecaster.json` into `folder`."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
+        (Path(folder) / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, source: str | Path, revision: str | None = None) -> "ForecasterSpec":
+        """Reads `forecaster.json` of a folder or a Hub repository.
+
+        Raises:
+            OSError: If the file is not there.
+            ValueError: If it is damaged, holds unknown keys or lacks some.
+        """
+        path = find_file(source, SPEC_FILE, revision)
+        if path is None:
+            raise OSError(
+                f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
+                "`forecaster.save_pretrained(folder)` or with a recipe"
+            )
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged ({error}); save the forecaster again") from error
+        known = {f.name for f in fields(cls)}
+        unknown, missing = sorted(set(state) - known), sorted({"alias", "freq"} - set(state))
+        if unknown or missing:
+            raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}; known: {sorted(known)}")
+        return cls(**state)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Split-conformal half-widths from validation residuals (Vovk 2005; Lei 2018), for each step and channel.
+
+    Attributes:
+        half_widths: [levels, H, C], in scaled units: the smallest width whose interval covers so many per cent.
+        levels: Per cent, ascending [levels].
+        windows: How many validation windows they come from.
+    """
+
+    half_widths: Tensor
+    levels: tuple[float, ...]
+    windows: int
+
+    @classmethod
+    def from_residuals(cls, residuals: Tensor) -> "Calibration":
+        """Computes the half-widths at every whole per cent that so many windows can support.
+
+        The ceil((n + 1) level)-th smallest absolute residual covers a new one with at least `level` probability if
+        windows are exchangeable; neighbouring windows overlap, so the guarantee is approximate here.
+
+        Args:
+            residuals: Target minus forecast [N, H, C] in scaled units; NaN = missing target.
+
+        Raises:
+            ValueError: If a step has no observed residual.
+        """
+        absolute = residuals.abs().double()
+        counts = (~absolute.isnan()).sum(0)  # [H, C]
+        fewest = int(counts.min())
+        if fewest < 1:
+            raise ValueError("no observed validation target at some step, so intervals cannot be calibrated")
+        ordered = absolute.nan_to_num(nan=torch.inf).sort(0).values  # [N, H, C]
+        levels = [p for p in range(1, 100) if np.ceil((fewest + 1) * p / 100) <= fewest]
+        if not levels:
+            raise ValueError(f"{fewest} validation windows are too few to calibrate intervals; it takes at least 2")
+        widths = []
+        for level in levels:
+            rank = torch.ceil((counts + 1) * level / 100 - 1e-9).long() - 1  # [H, C]
+            widths.append(ordered.gather(0, rank[None])[0])
+        return cls(torch.stack(widths).float(), tuple(float(p) for p in levels), len(residuals))
+
+    def half_width(self, level: float) -> Tensor:
+        """Returns the half-width [H, C] of a central interval, between whole per cents by interpolation.
+
+        Raises:
+            ValueError: If the level is higher than the validation windows support.
+        """
+        if not self.levels[0] <= level <= self.levels[-1]:
+            raise ValueError(
+                f"level {level} lies outside the calibrated range [{self.levels[0]:g}, {self.levels[-1]:g}] "
+                f"({self.windows} validation windows); give more validation data or train a distributional head"
+            )
+        right = int(np.searchsorted(self.levels, level - 1e-9))
+        left = right if self.levels[right] <= level + 1e-9 else right - 1
+        if left == right:
+            return self.half_widths[right]
+        weight = (level - self.levels[left]) / (self.levels[right] - self.levels[left])
+        return torch.lerp(self.half_widths[left], self.half_widths[right], weight)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `calibration.safetensors` into `folder`."""
+        tensors = {"half_widths": self.half_widths.contiguous(), "levels": torch.tensor(self.levels)}
+        save_file(tensors, Path(folder) / CALIBRATION_FILE, metadata={"windows": str(self.windows)})
+
+    @classmethod
+    def load(cls, source: str | Path, revision: str | None = None) -> "Calibration | None":
+        """Reads the file of a folder or a Hub repository; None if there is none."""
+        path = find_file(source, CALIBRATION_FILE, revision)
+        if path is None:
+            return None
+        from safetensors import safe_open
+
+        state = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            windows = int(file.metadata()["windows"])
+        return cls(state["half_widths"], tuple(float(x) for x in state["levels"]), windows)
+
+
+def find_file(source: str | Path, name: str, revision: str | None = None) -> Path | None:
+    """Returns the path of a file of a folder or a Hub repository, or None."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    found = cached_file(
+        str(source),
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if found is None else Path(found)
+
+
+def same_series(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Tells whether both name the same series, in whatever order."""
+    return sorted(map(str, left)) == sorted(map(str, right))
+
+
+def default_season(freq: Freq) -> int:
+    """Returns the customary season of a frequency in steps: a day below days, a week, a year above; else 1.
+
+    Integer time has no calendar: its season is 1 unless the user gives one.
+    """
+    if isinstance(freq, int):
+        return 1
+    offset = pd.tseries.frequencies.to_offset(freq)
+    name = type(offset).__name__
+    if isinstance(offset, pd.tseries.offsets.Tick) and name != "Day":
+        steps = pd.Timedelta("1D") / pd.Timedelta(offset.nanos, unit="ns")
+        return int(steps) if steps >= 1 and steps == int(steps) else 1
+    for prefix, season in (("Day", 7), ("Business", 5), ("Week", 52), ("Month", 12), ("Quarter", 4), ("Q", 4)):
+        if name.startswith(prefix) and "Month" not in name[len(prefix) :]:
+            return max(1, season // offset.n)
+    return 12 if "Month" in name else 1
