@@ -215,7 +215,7 @@ class NeuralPredictor:
             if quantiles is not None:
                 bounds.append(quantiles)
         centre = torch.cat(points)  # [N, H, C]
-        columns = {self.alias: centre.numpy()}
+        columns: dict[str, Tensor] = {self.alias: centre}
         names = name_interval_columns(self.alias, level)
         if bounds:
             columns |= dict(zip(names, torch.cat(bounds).unbind(-1), strict=True))
@@ -245,8 +245,8 @@ class NeuralPredictor:
         if bad.any():
             row = frame.iloc[int(bad.argmax())]
             raise FloatingPointError(
-                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} of "
-                f"{len(frame)} rows); its training diverged, or the history holds extreme values"
+                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} "
+                f"of {len(frame)} rows); its training diverged, or the history holds extreme values"
             )
 
     def _channels(self) -> list[Any] | None:

@@ -3,15 +3,15 @@
 It is the way of the Python session and of the command line; recipes drive the same trainer from a YAML file.
 """
 
-import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pandas as pd
 import torch
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
 from tsllm.data.frame import Freq, infer_freq, validate_frame
 from tsllm.data.scaling import build_scaler
@@ -22,10 +22,10 @@ from tsllm.forecasting.spec import ForecasterSpec, default_season
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ForecastTrainingArguments
-from tsllm.training.batches import BatchCollator
+from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import ID, TARGET, TIME
 
-logger = logging.getLogger(__name__)
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what was logged
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
@@ -42,8 +42,8 @@ class NeuralForecaster:
     """A neural model as a `Forecaster` that trains.
 
     Args:
-        model: A name of `tsllm.models.MODELS` ("timellm", "dlinear", "patchtst" ...), or a saved folder or Hub id whose
-            weights are where training starts.
+        model: A name of `tsllm.models.MODELS` ("timellm", "dlinear" ...), or a saved folder or Hub id whose weights
+            are where training starts.
         h: Steps ahead; None = what `fit` is asked for.
         alias: Name of the forecast column; empty = the model's class name.
         freq: pandas alias or integer step; None infers it.
@@ -67,6 +67,7 @@ class NeuralForecaster:
         predictor: The trained forecaster; None before `fit`.
         log: What training logged (`step`, `loss`, `eval_loss` ...), in order.
         seconds: What the last `fit` took.
+        progress: A function that is told each logged step of training, or None.
 
     Raises:
         UnknownNameError: If the model is neither in the table nor a folder or Hub id.
@@ -109,6 +110,7 @@ class NeuralForecaster:
         self.predictor: NeuralPredictor | None = None
         self.log: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self.progress: Progress | None = None
 
     def fit(self, df: pd.DataFrame, h: int | None = None, val_size: int | None = None) -> Self:
         """Trains on all but the last `val_size` steps of each series and remembers `df` as the history.
@@ -128,7 +130,7 @@ class NeuralForecaster:
         spec, windows = self._prepare(frame, horizon, self.val_size if val_size is None else val_size)
         train, validation = windows
         model = self._build_model(train, horizon, spec)
-        self.log = train_model(model, train, validation, self.training)
+        self.log = train_model(model, train, validation, self.training, self.progress)
         self.predictor = NeuralPredictor(
             model, spec, batch_size=self.batch_size, new_series=self.new_series, pad_short=self.pad_short
         )
@@ -265,7 +267,11 @@ def choose_layout(frame: pd.DataFrame) -> Layout:
 
 
 def train_model(
-    model: ForecastModel, train: WindowDataset, validation: WindowDataset | None, training: Mapping[str, Any]
+    model: ForecastModel,
+    train: WindowDataset,
+    validation: WindowDataset | None,
+    training: Mapping[str, Any],
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, ends with the weights of the best validation loss, and returns the log.
 
@@ -274,42 +280,44 @@ def train_model(
         train: Training windows.
         validation: Validation windows; None = no early stopping, the last weights stay.
         training: Fields of `ForecastTrainingArguments`.
+        progress: Is told each logged step.
     """
-    from transformers import EarlyStoppingCallback, Trainer
-
-    options = dict(training)
+    options: dict[str, Any] = {"disable_tqdm": True, "save_only_model": True, "logging_steps": 50} | dict(training)
+    if validation is None:
+        options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+        options.pop("eval_steps", None)
+    elif "eval_steps" in options:
+        options |= {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": options["eval_steps"]}
     with tempfile.TemporaryDirectory() as folder:
-        if validation is None:
-            options |= {"eval_strategy": "no", "save_strategy": "no"}
-            options.pop("eval_steps", None)
-        else:
-            every = options.get("eval_steps", 50)
-            options |= {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": every}
         options.setdefault("output_dir", folder)
-        options.setdefault("disable_tqdm", True)
-        options.setdefault("dataloader_pin_memory", torch.cuda.is_available())
-        options.setdefault("save_only_model", True)
-        options.setdefault("logging_steps", options.get("eval_steps", 50))
-        args = ForecastTrainingArguments(**options)
-        callbacks = [EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else []
-        trainer = Trainer(
-            model,
-            args,
-            data_collator=BatchCollator(read_keys(model)),
-            train_dataset=train,
-            eval_dataset=validation,
-            callbacks=callbacks,
-        )
+        trainer = ForecastTrainer(model, ForecastTrainingArguments(**options), train, validation)
+        trainer.remove_callback(PrinterCallback)
+        if progress is not None:
+            trainer.add_callback(ProgressLine(progress))
         trainer.train()
-        model.eval()
-        return list(trainer.state.log_history)
+    model.eval()
+    return list(trainer.state.log_history)
 
 
-def read_keys(model: ForecastModel) -> list[str]:
-    """Returns the names of the batch tensors that the model reads."""
-    keys = ["past_values", "past_observed_mask", "future_values"]
-    if model.config.num_time_features:
-        keys += ["past_time_features", "future_time_features"]
-    if model.config.num_covariates:
-        keys += ["past_covariates"]
-    return keys + (["future_covariates"] if model.config.num_known_covariates else [])
+class ProgressLine(TrainerCallback):
+    """Tells each log line to a function as `step, total, values`.
+
+    Args:
+        tell: What hears it.
+    """
+
+    def __init__(self, tell: Progress) -> None:
+        self.tell = tell
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Passes on loss and validation loss."""
+        values = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
+        if values:
+            self.tell(state.global_step, state.max_steps, values)

@@ -1,0 +1,336 @@
+"""Rolling-origin back-test: the same windows for every forecaster, failures counted, costs measured."""
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.data.frame import FrameError, Freq, validate_frame
+from tsllm.forecasting.base import Forecaster, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A fit or a forecast that raised.
+
+    Attributes:
+        model: Alias.
+        stage: "fit" or "predict".
+        cutoff: The cutoff, or None if all cutoffs were lost.
+        error: Type and text.
+        windows: How many windows (series x cutoffs) have no forecast because of it.
+    """
+
+    model: str
+    stage: str
+    cutoff: Any
+    error: str
+    windows: int
+
+
+@dataclass
+class Cost:
+    """What a model took in a back-test.
+
+    Attributes:
+        fit_seconds: All fits together.
+        predict_seconds: All forecasts together.
+        windows: Windows forecast (series x cutoffs).
+        trained_parameters: Parameters that training changes; None if the model does not say.
+        total_parameters: All parameters, a frozen backbone's included.
+    """
+
+    fit_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    windows: int = 0
+    trained_parameters: int | None = None
+    total_parameters: int | None = None
+
+    @property
+    def milliseconds_per_window(self) -> float:
+        """Forecast latency of a window, batched as in the back-test."""
+        return 1000 * self.predict_seconds / self.windows if self.windows else float("nan")
+
+
+@dataclass
+class BacktestResult:
+    """What a back-test gives.
+
+    Attributes:
+        frame: `unique_id, ds, cutoff, y` and the forecasts; sorted by series, cutoff and time; a window without a
+            forecast holds NaN.
+        models: Aliases in the order asked for.
+        h: Steps ahead.
+        level: Levels of the intervals.
+        failures: What raised.
+        costs: Alias -> cost.
+        fitted: Alias -> the forecaster as it was fitted last.
+    """
+
+    frame: pd.DataFrame
+    models: list[str]
+    h: int
+    level: list[float]
+    failures: list[Failure] = field(default_factory=list)
+    costs: dict[str, Cost] = field(default_factory=dict)
+    fitted: dict[str, Forecaster] = field(default_factory=dict)
+
+    def count_failed(self, model: str) -> int:
+        """Returns how many windows of `model` have no forecast."""
+        values = self.frame[model].to_numpy(dtype=float).reshape(-1, self.h)  # [windows, H]
+        return int(np.isnan(values).any(axis=1).sum())
+
+
+def backtest(
+    df: pd.DataFrame,
+    models: Sequence[Forecaster],
+    h: int,
+    n_windows: int = 1,
+    step_size: int | None = None,
+    level: Sequence[float] | None = None,
+    refit: bool | int = False,
+    freq: Freq | None = None,
+) -> pd.DataFrame:
+    """Forecasts the last `n_windows` windows of each series with every model.
+
+    Args:
+        df: Long frame with all columns that the models read, or a wide one.
+        models: Forecasters; each is copied, so the given ones stay as they are.
+        h: Steps ahead.
+        n_windows: Cutoffs.
+        step_size: Steps between cutoffs; None = `h`, windows that do not overlap.
+        level: Coverage of central intervals in per cent.
+        refit: False = fit once, before the first cutoff, and forecast every window with frozen parameters; True = fit
+            at each cutoff; an integer k = fit at each k-th cutoff. Local statistical models estimate anew in any case.
+        freq: As in `validate_frame`.
+
+    Returns:
+        Frame `unique_id, ds, cutoff, y`, one column a model and its interval bounds. `attrs["failures"]` lists what
+        raised, and a warning says so.
+
+    Raises:
+        FrameError: If the frame breaks the contract or a series is too short for the windows.
+        RuntimeError: If every model failed everywhere.
+    """
+    result = run_backtest(df, models, h, n_windows, step_size, level, refit, freq)
+    frame = result.frame
+    frame.attrs["failures"] = [vars(failure) for failure in result.failures]
+    return frame
+
+
+def run_backtest(
+    df: pd.DataFrame,
+    models: Sequence[Forecaster],
+    h: int,
+    n_windows: int = 1,
+    step_size: int | None = None,
+    level: Sequence[float] | None = None,
+    refit: bool | int = False,
+    freq: Freq | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> BacktestResult:
+    """As `backtest`, with failures, costs and the fitted models; `progress` is told what happens."""
+    step = h if step_size is None else step_size
+    for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    aliases = [model.alias for model in models]
+    doubled = sorted({a for a in aliases if aliases.count(a) > 1})
+    if doubled:
+        raise ValueError(f"two models have the alias {doubled[0]!r}; give each its own: Model(..., alias='...')")
+    df = validate_frame(df, freq=freq)
+    windows = Windows.of(df, h, n_windows, step)
+    levels = sorted(level or ())
+    frame = windows.keys.copy()
+    result = BacktestResult(frame, aliases, h, levels)
+    for model in models:
+        tell = progress or (lambda _: None)
+        columns = [model.alias, *name_interval_columns(model.alias, levels)]
+        forecast, cost, fitted = _run_model(copy.deepcopy(model), windows, levels, refit, result.failures, tell)
+        result.costs[model.alias], result.fitted[model.alias] = cost, fitted
+        for column in columns:
+            frame[column] = forecast[column].to_numpy()
+    lost = [a for a in aliases if frame[a].isna().all()]
+    if lost == aliases:
+        raise RuntimeError("every model failed: " + "; ".join(f"{f.model}: {f.error}" for f in result.failures[:5]))
+    for alias in aliases:
+        failed = result.count_failed(alias)
+        if failed:
+            first = next(f for f in result.failures if f.model == alias)
+            warnings.warn(
+                f"{alias} failed in {failed} of {len(frame) // h} windows (first: {first.error}); its columns are NaN "
+                "there",
+                stacklevel=2,
+            )
+    return result
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a back-test.
+
+    Attributes:
+        df: Validated long frame.
+        h: Steps ahead.
+        n_windows: Cutoffs.
+        step: Steps between cutoffs.
+        keys: `unique_id, ds, cutoff, y` of every forecast that is due.
+    """
+
+    df: pd.DataFrame
+    h: int
+    n_windows: int
+    step: int
+    keys: pd.DataFrame
+
+    @classmethod
+    def of(cls, df: pd.DataFrame, h: int, n_windows: int, step: int) -> "Windows":
+        """Finds the windows.
+
+        Raises:
+            FrameError: If a series has no step before its first cutoff.
+        """
+        span = h + (n_windows - 1) * step
+        sizes = df.groupby(ID, sort=False).size()
+        if sizes.min() <= span:
+            raise FrameError(
+                f"series {sizes.idxmin()!r} has {sizes.min()} steps; {n_windows} windows of {h} steps, {step} apart, "
+                f"need more than {span}; ask for fewer windows or leave the series out"
+            )
+        rows, cutoffs = [], []
+        for end in np.cumsum(sizes.to_numpy()):
+            first = end - span + step * np.arange(n_windows)  # [windows]
+            rows.append((first[:, None] + np.arange(h)).reshape(-1))
+            cutoffs.append(np.repeat(first - 1, h))
+        at = np.concatenate(rows)
+        keys = df.iloc[at][[ID, TIME, TARGET]].reset_index(drop=True)
+        keys.insert(2, CUTOFF, df[TIME].to_numpy()[np.concatenate(cutoffs)])
+        return cls(df, h, n_windows, step, keys)
+
+    def history(self, k: int) -> pd.DataFrame:
+        """Returns all rows up to cutoff `k` (0 = the first)."""
+        ahead = self.h + (self.n_windows - 1 - k) * self.step
+        return self.df.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
+
+    def future(self, k: int) -> pd.DataFrame:
+        """Returns the covariates of the `h` steps after cutoff `k`, without the target."""
+        ahead = self.h + (self.n_windows - 1 - k) * self.step
+        groups = self.df.groupby(ID, sort=False).tail(ahead).groupby(ID, sort=False)
+        return groups.head(self.h).drop(columns=TARGET).reset_index(drop=True)
+
+    def cutoff_times(self, k: int) -> pd.Series:
+        """Returns the time of cutoff `k` of each series."""
+        return self.history(k).groupby(ID, sort=False)[TIME].last()
+
+    @property
+    def num_series(self) -> int:
+        """How many series there are."""
+        return len(self.keys) // (self.h * self.n_windows)
+
+
+def _run_model(
+    model: Any,
+    windows: Windows,
+    level: list[float],
+    refit: bool | int,
+    failures: list[Failure],
+    tell: Callable[[str], None],
+) -> tuple[pd.DataFrame, Cost, Any]:
+    """Returns the forecasts in the rows of `windows.keys`, what they cost, and the fitted model."""
+    columns = [model.alias, *name_interval_columns(model.alias, level)]
+    cost = Cost()
+    every = windows.n_windows if refit is False else int(refit)
+    blocks = [range(k, min(k + every, windows.n_windows)) for k in range(0, windows.n_windows, every)]
+    parts = []
+    for block in blocks:
+        tell(f"{model.alias}: fit" + (f" {block.start + 1}/{windows.n_windows}" if len(blocks) > 1 else ""))
+        started = time.perf_counter()
+        try:
+            model.fit(windows.history(block.start), windows.h)
+        except Exception as error:
+            lost = windows.num_series * len(block)
+            failures.append(Failure(model.alias, "fit", None, _describe(error), lost))
+            logger.warning("%s: fit failed: %s", model.alias, _describe(error))
+            continue
+        finally:
+            cost.fit_seconds += time.perf_counter() - started
+        tell(f"{model.alias}: forecast {len(block)} window{'s' if len(block) > 1 else ''}")
+        started = time.perf_counter()
+        parts += _forecast_block(model, windows, block, level, failures)
+        cost.predict_seconds += time.perf_counter() - started
+    cost.trained_parameters, cost.total_parameters = count_parameters(model)
+    keys = windows.keys[[ID, TIME, CUTOFF]]
+    if not parts:
+        return keys.assign(**dict.fromkeys(columns, np.nan)), cost, model
+    made = pd.concat(parts, ignore_index=True)[[ID, TIME, CUTOFF, *columns]]
+    forecast = keys.merge(made, on=[ID, TIME, CUTOFF], how="left", validate="one_to_one")
+    cost.windows = int(forecast[model.alias].notna().sum()) // windows.h
+    return forecast, cost, model
+
+
+def _forecast_block(
+    model: Any, windows: Windows, block: range, level: list[float], failures: list[Failure]
+) -> list[pd.DataFrame]:
+    """Forecasts the cutoffs of `block`: all at once if the model can, else (or if that raises) one after the other."""
+    if len(block) > 1 and hasattr(model, "predict_rolling"):
+        df = windows.df
+        behind = (windows.n_windows - block.stop) * windows.step
+        if behind:
+            df = df.groupby(ID, sort=False).head(-behind).reset_index(drop=True)
+        try:
+            return [model.predict_rolling(df, windows.h, len(block), windows.step, level or None)]
+        except Exception as error:
+            logger.warning("%s: all windows at once failed (%s); trying one by one", model.alias, _describe(error))
+    parts = []
+    for k in block:
+        try:
+            part = model.predict(windows.history(k), windows.h, level or None, windows.future(k))
+            due = windows.num_series * windows.h
+            if len(part) != due:
+                raise ValueError(f"{model.alias} gave {len(part)} rows, {due} were due")
+        except Exception as error:
+            cutoff = windows.cutoff_times(k).max()
+            failures.append(Failure(model.alias, "predict", cutoff, _describe(error), windows.num_series))
+            logger.warning("%s: forecast from %s failed: %s", model.alias, cutoff, _describe(error))
+            continue
+        parts.append(part.assign(**{CUTOFF: part[ID].map(windows.cutoff_times(k))}))
+    return parts
+
+
+def count_parameters(forecaster: Any) -> tuple[int | None, int | None]:
+    """Returns trained and total parameters of a forecaster that has a torch model, else None twice."""
+    owner = getattr(forecaster, "predictor", None) or forecaster
+    model = getattr(owner, "model", None)
+    if model is None or not hasattr(model, "parameters"):
+        return None, None
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def read_costs(costs: Mapping[str, Cost]) -> pd.DataFrame:
+    """Returns the costs as a table, one row a model."""
+    rows = [
+        {
+            "model": alias,
+            "fit_seconds": c.fit_seconds,
+            "predict_seconds": c.predict_seconds,
+            "ms_per_window": c.milliseconds_per_window,
+            "trained_parameters": c.trained_parameters,
+            "total_parameters": c.total_parameters,
+        }
+        for alias, c in costs.items()
+    ]
+    return pd.DataFrame(rows)
