@@ -5,8 +5,8 @@ same functions (each class of `PROTOTYPES` is one):
 
 - `mapping`, as published: P = W E + b with a trained W [S, V].
 - `direct`: P itself is trained.
-- `gram`: P = P0 + Z R with a trained Z and the fixed R = (E'E + 11')^(1/2). A step of gradient descent on W and b moves
-  P by the gradient times (E'E + 11'), and so does one on Z, without ever touching the V words.
+- `gram`: P = P0 + Z R with a trained Z and the fixed R = (E'E + 11')^(1/2). A step of gradient descent on W and b
+  moves P by the gradient times (E'E + 11'), and so does one on Z, without ever touching the V words.
 """
 
 import math

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tsllm.models.timellm.config import LORA_OPTIONS, TimeLLMConfig
@@ -26,7 +26,7 @@ _POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weigh
 _NORMS = re.compile(r"(^|[._])(ln|norm|layernorm|LayerNorm|ln_[0-9a-z]+)(\.|$)|layernorm", re.IGNORECASE)
 
 
-def adapt(llm: nn.Module, mode: str, lora: dict[str, Any]) -> None:
+def adapt(llm: PreTrainedModel, mode: str, lora: dict[str, Any]) -> None:
     """Prepares a frozen model for training in `mode`: `frozen`, `lora` or `norms`.
 
     Raises:
@@ -47,7 +47,7 @@ def _is_norm(name: str) -> bool:
     return bool(_NORMS.search(module))
 
 
-def build_lora_config(llm: nn.Module, options: dict[str, Any]) -> Any:
+def build_lora_config(llm: PreTrainedModel, options: dict[str, Any]) -> Any:
     """Returns PEFT's configuration for `llm`, with the targets of its architecture unless given.
 
     Raises:
@@ -69,7 +69,7 @@ def build_lora_config(llm: nn.Module, options: dict[str, Any]) -> Any:
     return LoraConfig(target_modules=list(targets), fan_in_fan_out=isinstance(matched[0], Conv1D), **options)
 
 
-def inject_lora(llm: nn.Module, options: dict[str, Any]) -> None:
+def inject_lora(llm: PreTrainedModel, options: dict[str, Any]) -> None:
     """Adds trainable low-rank updates to a frozen model, in place.
 
     Raises:
@@ -82,7 +82,7 @@ def inject_lora(llm: nn.Module, options: dict[str, Any]) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
-def merge_lora(llm: nn.Module) -> int:
+def merge_lora(llm: PreTrainedModel) -> int:
     """Adds the updates to the weights and removes the adapters, in place; returns how many layers had one."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -97,7 +97,7 @@ def merge_lora(llm: nn.Module) -> int:
     return len(adapted)
 
 
-def save_lora(llm: nn.Module, folder: Path, config: TimeLLMConfig) -> None:
+def save_lora(llm: PreTrainedModel, folder: Path, config: TimeLLMConfig) -> None:
     """Writes the adapter in PEFT's own format: `adapter_config.json` and `adapter_model.safetensors`."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file

@@ -56,7 +56,8 @@ class Backbone(nn.Module):
     @property
     def words(self) -> Tensor:
         """The word embeddings [V, d]."""
-        return self.llm.get_input_embeddings().weight
+        weight: Tensor = self.llm.get_input_embeddings().weight  # type: ignore[assignment]
+        return weight
 
     def train(self, mode: bool = True) -> "Backbone":
         """Leaves the language model in eval mode, apart from what is trained in it (dropout of adapters)."""
@@ -266,8 +267,9 @@ def load_backbone(
 def _load_weights(
     where: str, config: PreTrainedConfig, dtype: torch.dtype, options: dict[str, Any]
 ) -> PreTrainedModel:
-    verbosity = library_logging.get_verbosity()
+    verbosity, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
     library_logging.set_verbosity_error()  # the layers left out and the output head are unused on purpose
+    library_logging.disable_progress_bar()
     try:
         llm, info = AutoModel.from_pretrained(
             where,
@@ -280,6 +282,8 @@ def _load_weights(
         )
     finally:
         library_logging.set_verbosity(verbosity)
+        if bars:
+            library_logging.enable_progress_bar()
     missing = sorted(info["missing_keys"]) + sorted(str(m) for m in info["mismatched_keys"])
     if missing:
         raise ValueError(

@@ -81,7 +81,7 @@ class PromptCache(Cache):
         return sum(part.num_tokens for part in self.prompt)
 
 
-class LastLayerReached(Exception):  # noqa: N818  # a signal, not an error
+class LastLayerReached(Exception):  # a signal, not an error
     """Raised once the last layer's keys and values are collected: what it would do next, nobody reads."""
 
 

@@ -11,6 +11,7 @@ from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, load_backbone
 from tsllm.models.timellm.config import TimeLLMConfig
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
+from tsllm.models.timellm.reference import tokenize_reference_prompts, write_reference_prompts
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
@@ -53,7 +54,8 @@ class TimeLLM(ForecastModel):
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
         rows, loc, scale = self.norm(inputs.past_values, inputs.past_observed_mask)
         rows = rows.transpose(1, 2).flatten(0, 1)  # [B * C, L]
-        parameters = self.read(rows, self.write_prompt(inputs))  # [B * C, H, parameters]
+        prompt = self._write_reference(rows) if self.config.reference_quirks else self.write_prompt(inputs)
+        parameters = self.read(rows, prompt)  # [B * C, H, parameters]
         parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
         return RawForecast(parameters.transpose(1, 2), loc, scale)
 
@@ -97,18 +99,25 @@ class TimeLLM(ForecastModel):
             )
         return writer.tokenize(list(config.prompt_series) * batch)
 
+    def _write_reference(self, rows: Tensor) -> Prompt:
+        texts = write_reference_prompts(rows, self.config.prompt_domain, self.config.prediction_length)
+        return tokenize_reference_prompts(self._tokenizer(), texts)
+
+    def _tokenizer(self) -> Any:
+        if self.backbone.tokenizer is None:
+            raise ValueError("the backbone has no tokenizer to write a prompt with; load one or set prompt: false")
+        return self.backbone.tokenizer
+
     def _prompt_writer(self) -> PromptTokenizer:
         if self._writer is None:
             config = self.config
-            if self.backbone.tokenizer is None:
-                raise ValueError("the backbone has no tokenizer to write a prompt with; load one or set prompt: false")
             prefix = write_prefix(
                 config.prompt_domain,
                 config.context_length,
                 config.prediction_length,
                 config.prompt_statistics != "none",
             )
-            self._writer = PromptTokenizer(self.backbone.tokenizer, prefix)
+            self._writer = PromptTokenizer(self._tokenizer(), prefix)
         return self._writer
 
     def _describe(self, inputs: Inputs) -> list[str]:

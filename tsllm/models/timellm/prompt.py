@@ -91,7 +91,7 @@ def format_number(value: float) -> str:
 
 
 def format_tails(statistics: Statistics) -> list[str]:
-    """Writes one text a window: ` min 1.2 max 3.4 median 2 trend up lags 24 12\\n`."""
+    """Writes one line a window: ` min 1.2 max 3.4 median 2 trend up lags 24 12`."""
     tails = []
     for k in range(len(statistics.minimum)):
         change = statistics.change[k]
