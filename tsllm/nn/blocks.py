@@ -11,6 +11,7 @@ tables there are four compositions, whose parts are specifications again:
 Where tokens [B, L, D] are mixed, gates and convolutions may stand too; the features of the tokens are their channels.
 """
 
+import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,9 +197,10 @@ def _build(spec: Spec, around: Surroundings) -> Any:
             block = construct(kind, name, table.get(name), given, around.offered)
             _refuse_wrong_rank(kind, name, block, around.dims)
             return ChannelMixer(block) if around.dims == 0 else block
-    tables = {"attention": ATTENTION, "gate": GATES, "convolution": CONVS}
-    known = "; ".join(f"{kind}: {', '.join(table.names())}" for kind, table in tables.items())
-    raise UnknownNameError(f"unknown block {name!r}; compositions: {', '.join(COMPOSITIONS)}; {known}")
+    names = [*ATTENTION.names(), *GATES.names(), *CONVS.names(), *COMPOSITIONS]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(map(repr, near))}? " if near else ""
+    raise UnknownNameError(f"unknown block {name!r}; {hint}known: {', '.join(names)}")
 
 
 def _refuse_wrong_rank(kind: str, name: str, block: ChannelBlock, dims: int) -> None:

@@ -1,0 +1,310 @@
+"""Parity adapters of token mixers and of the pyramid."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.parity.golden import Case
+from tests.parity.loading import Outputs, State, fold_nodes, load_renamed, read_kwargs, split_qkv, unfold_nodes
+from tsllm.nn.attention.additive import AdditiveAttention
+from tsllm.nn.attention.agent import AgentAttention
+from tsllm.nn.attention.base import merge_heads, split_heads
+from tsllm.nn.attention.causal_window import GrowingWindows, WindowAttention
+from tsllm.nn.attention.full import FullAttention, compute_scores, softmax_scores
+from tsllm.nn.attention.pyramidal import CoarseScaleConstruction, PyramidalLayer, build_pyramid
+from tsllm.nn.attention.relu_linear import ReluLinearAttention
+from tsllm.nn.attention.trend_aware import TrendAwareAttention
+
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, None: lambda x: x}
+
+
+def agent_attention(case: Case) -> Outputs:
+    args = read_kwargs(case, qkv_bias=True, agent_num=49)
+    block = AgentAttention(
+        args["dim"],
+        args["num_heads"],
+        args["agent_num"],
+        bias="full",
+        qkv_bias=args["qkv_bias"],
+        grid=args["window_size"],
+    )
+    state = split_qkv(case.state, "qkv")
+    for key in ("ha_bias", "wa_bias"):  # [1, h, rows, columns, n] -> [h, n, rows, columns]
+        state[key] = state[key][0].movedim(-1, 1).contiguous()
+    names = {"query": "query", "key": "key", "value": "value", "proj": "out", "dwc": "conv"}
+    names |= {"an_bias": "bias_gather.table", "ah_bias": "bias_gather.axes.0", "aw_bias": "bias_gather.axes.1"}
+    names |= {"na_bias": "bias_hand_out.table", "ha_bias": "bias_hand_out.axes.0", "wa_bias": "bias_hand_out.axes.1"}
+    return {"y": load_renamed(block, state, names)(case.inputs["x"])}
+
+
+def _fold_norm(state: State, prefix: str) -> State:
+    """Folds the batch norm `prefix.norm` of a convolution without activation into its weights."""
+    if f"{prefix}.norm.weight" not in state:
+        return state
+    scale = state[f"{prefix}.norm.weight"] / (state[f"{prefix}.norm.running_var"] + 1e-5).sqrt()
+    shift = state[f"{prefix}.norm.bias"] - state[f"{prefix}.norm.running_mean"] * scale
+    bias = state.get(f"{prefix}.conv.bias", torch.zeros_like(shift)) * scale + shift
+    rest = {k: v for k, v in state.items() if not k.startswith(prefix + ".")}
+    weight = state[f"{prefix}.conv.weight"]
+    return rest | {f"{prefix}.conv.weight": weight * scale.view(-1, 1, 1, 1), f"{prefix}.conv.bias": bias}
+
+
+def _pair(value) -> tuple:
+    return tuple(value) if isinstance(value, list | tuple) else (value, value)
+
+
+def relu_linear(case: Case) -> Outputs:
+    args = read_kwargs(
+        case,
+        heads=None,
+        heads_ratio=1.0,
+        dim=8,
+        use_bias=False,
+        norm=(None, "bn2d"),
+        act_func=(None, None),
+        kernel_func="relu",
+        scales=(5,),
+        eps=1e-15,
+    )
+    (norm_in, norm_out), (act_in, act_out) = _pair(args["norm"]), _pair(args["act_func"])
+    supported = args["kernel_func"] == "relu" and act_in is None and {norm_in, norm_out} <= {None, "bn2d"}
+    assert supported, f"only ReLU features, batch norms and no activation on q, k, v are ours: {args}"
+    x = case.inputs["x"]
+    heads = args["heads"] or int(args["in_channels"] // args["dim"] * args["heads_ratio"])
+    state = _fold_norm(case.state, "qkv")
+    wants_bias, qkv_bias = "qkv.conv.bias" in state, _pair(args["use_bias"])[0]
+    block = ReluLinearAttention(
+        args["in_channels"],
+        heads,
+        args["dim"],
+        args["scales"],
+        qkv_bias=wants_bias,
+        out_bias=_pair(args["use_bias"])[1],
+        batch_norm=norm_out == "bn2d",
+        num_outputs=args["out_channels"],
+        grid=x.shape[2:],
+    )
+    # ours keeps per head q, k, v as three rows of one set, as theirs does: head, then (q, k, v), then width
+    names = {"qkv.conv": "qkv", "proj.conv": "out", "proj.norm": "norm.norm"}
+    for index in range(len(args["scales"])):
+        names |= {
+            f"aggreg.{index}.0": f"scales.{index}.depthwise",
+            f"aggreg.{index}.1": f"scales.{index}.pointwise",
+        }
+        if wants_bias and not qkv_bias:  # the folded norm made a bias where the convolutions have none
+            width = 3 * heads * args["dim"]
+            zeros = {f"aggreg.{index}.{k}.bias": torch.zeros(width) for k in (0, 1)}
+            state = state | zeros
+    load_renamed(block, state, names)
+    y = block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
+    return {"y": ACTIVATIONS[act_out](y)}
+
+
+def additive(case: Case) -> Outputs:
+    args = read_kwargs(case, in_dims=512, token_dim=256, num_heads=2)
+    block = AdditiveAttention(args["in_dims"], args["num_heads"], args["token_dim"])
+    names = {"to_query": "query", "to_key": "key", "w_g": "weight", "Proj": "mix", "final": "out"}
+    return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+
+
+def _segments(case: Case, side: str, length: int) -> list[int] | None:
+    """Lengths of the weeks, days and hours that `side` ("query" or "key") is made of; None for one block.
+
+    A case that does not state the call's option is read by its lengths: several segments that fill the sequence.
+    """
+    args = read_kwargs(case)
+    sizes = [args[name] * args["points_per_hour"] for name in ("num_of_weeks", "num_of_days", "num_of_hours")]
+    present = [size for size in sizes if size > 0]
+    stated = _find_option(case.meta, f"{side}_multi_segment")
+    multiple = (len(present) > 1 and sum(present) == length) if stated is None else stated
+    return present if multiple else None
+
+
+def _find_option(meta: object, name: str) -> bool | None:
+    """A call option, wherever the case states it; None if nowhere."""
+    if isinstance(meta, dict):
+        if name in meta:
+            return bool(meta[name])
+        found = [_find_option(value, name) for value in meta.values()]
+        return next((value for value in found if value is not None), None)
+    if isinstance(meta, str) and f"{name}=" in (text := meta.replace(" ", "")):
+        return f"{name}=True" in text
+    return None
+
+
+def trend_aware(convolution: str):
+    def run(case: Case) -> Outputs:
+        args = read_kwargs(case, kernel_size=3)
+        block = TrendAwareAttention(args["d_model"], args["nb_head"], args["kernel_size"], convolution=convolution)
+        names = {"linears.0": "value", "linears.1": "out"}
+        names |= {
+            "conv1Ds_aware_temporal_context.0": "query.conv",
+            "conv1Ds_aware_temporal_context.1": "key.conv",
+            "query_conv1Ds_aware_temporal_context": "query.conv",
+            "key_conv1Ds_aware_temporal_context": "key.conv",
+        }
+        load_renamed(block, case.state, names)
+        q, k, v = (case.inputs[name] for name in ("q", "k", "v"))  # [B, nodes, T, D]
+        query_segments, key_segments = _segments(case, "query", q.shape[2]), _segments(case, "key", k.shape[2])
+        y, maps = block.attend(
+            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), _astgnn_mask(case), query_segments, key_segments
+        )
+        shape = q.shape[:2]
+        return {"y": y.unflatten(0, shape), "attn": maps.unflatten(0, shape)}
+
+    return run
+
+
+def _astgnn_mask(case: Case) -> Tensor | None:
+    """Allowed pairs, [1 or B * nodes, 1, Tq, Tk]; None if the case has no mask."""
+    mask = case.inputs.get("mask")
+    if mask is None:
+        return None
+    mask = mask != 0
+    nodes = case.inputs["q"].shape[1]
+    return mask.unsqueeze(1) if mask.shape[0] == 1 else mask.repeat_interleave(nodes, dim=0).unsqueeze(1)
+
+
+def plain_attention(case: Case) -> Outputs:
+    """ASTGNN's ordinary attention between three sequences, by the projections of full attention."""
+    args = read_kwargs(case)
+    block = FullAttention(args["d_model"], args["nb_head"])
+    names = {f"linears.{index}": name for index, name in enumerate(("query", "key", "value", "out"))}
+    load_renamed(block, case.state, names)
+    q, k, v = (case.inputs[name] for name in ("q", "k", "v"))
+    parts = zip((block.query, block.key, block.value), (q, k, v), strict=True)
+    queries, keys, values = (split_heads(project(x.flatten(0, 1)), args["nb_head"]) for project, x in parts)
+    maps = softmax_scores(compute_scores(queries, keys), _astgnn_mask(case))
+    y = block.out(merge_heads(maps @ values))
+    return {"y": y.unflatten(0, q.shape[:2]), "attn": maps.unflatten(0, q.shape[:2])}
+
+
+def ct_msa(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    block = GrowingWindows(
+        args["dim"], args["num_time"], args["heads"], [args["window_size"]] * args["depth"], args["mlp_dim"]
+    )
+    names, state = {"pos_embedding": "positions"}, dict(case.state)
+    for index in range(args["depth"]):
+        state = split_qkv(
+            state, f"layers.{index}.0.qkv", *(f"layers.{index}.0.{n}" for n in ("query", "key", "value"))
+        )
+        for name in ("query", "key", "value"):
+            names[f"layers.{index}.0.{name}"] = f"attentions.{index}.{name}"
+        names |= {
+            f"layers.{index}.0.proj": f"attentions.{index}.out",
+            f"layers.{index}.1.norm": f"feed_forwards.{index}.0",
+            f"layers.{index}.1.fn.net.0": f"feed_forwards.{index}.1",
+            f"layers.{index}.1.fn.net.3": f"feed_forwards.{index}.4",
+        }
+    load_renamed(block, state, names)
+    x = case.inputs["x"]  # [B, D, nodes, T]
+    y = block(fold_nodes(x).transpose(1, 2)).transpose(1, 2)
+    return {"y": unfold_nodes(y, x.shape[2])}
+
+
+def window_attention(case: Case) -> Outputs:
+    args = read_kwargs(case, heads=2, window_size=1, qkv_bias=False, qk_scale=None, causal=True)
+    x = case.inputs["x"]
+    window = args["window_size"] if args["window_size"] > 0 else x.shape[1]
+    block = WindowAttention(args["dim"], args["heads"], window, causal=args["causal"], qkv_bias=args["qkv_bias"])
+    names = {"query": "query", "key": "key", "value": "value", "proj": "out"}
+    state = split_qkv(case.state, "qkv")
+    if args["qk_scale"]:  # our scores are always divided by the root of the head width
+        factor = args["qk_scale"] * (args["dim"] // args["heads"]) ** 0.5
+        state |= {key: state[key] * factor for key in ("query.weight", "query.bias") if key in state}
+    return {"y": load_renamed(block, state, names)(x)}
+
+
+# --- the pyramid ---
+
+
+def coarse_scales(kind: str):
+    def run(case: Case) -> Outputs:
+        args = read_kwargs(case)
+        windows = args["window_size"]
+        windows = list(windows) if isinstance(windows, list | tuple) else [windows] * 3
+        bottleneck = args["d_inner"] if kind == "bottleneck" else None
+        block = CoarseScaleConstruction(args["d_model"], windows, kind, bottleneck)
+        names = {"up": "up", "down": "down", "norm": "norm"}
+        for index in range(len(windows)):
+            names |= {
+                f"conv_layers.{index}.downConv": f"convs.{index}.conv",
+                f"conv_layers.{index}.norm": f"convs.{index}.norm",
+            }
+        return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+
+    return run
+
+
+def pyramid_mask(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    pyramid = build_pyramid(args["input_size"], args["window_size"], args["inner_size"])
+    return {
+        "blocked": ~pyramid.allowed(),
+        "sizes": torch.tensor(pyramid.sizes),
+        "refer": pyramid.ancestors()[None, :, :, None],
+    }
+
+
+def pyramid_layer(case: Case) -> Outputs:
+    args = read_kwargs(case, normalize_before=True)
+    official = "slf_attn.w_qs.weight" in case.state
+    if official:
+        block = PyramidalLayer(
+            args["d_model"],
+            args["n_head"],
+            args["d_inner"],
+            d_key=args["d_k"],
+            d_value=args["d_v"],
+            norm_position="query" if args["normalize_before"] else "post",
+        )
+        projections = {"w_qs": "query", "w_ks": "key", "w_vs": "value", "fc": "out"}
+    else:
+        position = "pre" if args["normalize_before"] else "post"
+        block = PyramidalLayer(
+            args["d_model"],
+            args["n_head"],
+            args["d_inner"],
+            norm_position=position,
+            attention_residual=False,
+            qkv_bias=True,
+        )
+        projections = {
+            f"{name}_projection": ours
+            for name, ours in (("query", "query"), ("key", "key"), ("value", "value"), ("out", "out"))
+        }
+    names = {f"slf_attn.{theirs}": f"attention.{ours}" for theirs, ours in projections.items()}
+    names |= {"slf_attn.layer_norm": "norm_attention", "pos_ffn.layer_norm": "norm_feed_forward"}
+    names |= {"pos_ffn.w_1": "up", "pos_ffn.w_2": "down"}
+    load_renamed(block, case.state, names)
+    mask = case.inputs.get("mask")
+    y, maps = block.attend(case.inputs["x"], None if mask is None else mask == 0)
+    return {"y": y, "attn": maps}
+
+
+TSLIB = "thuml/Time-Series-Library"
+PYRAFORMER = "ant-research/Pyraformer"
+ASTGNN = "guoshnBJTU/ASTGNN"
+TREND = "MultiHeadAttentionAwareTemporalContex_"
+
+ADAPTERS = {
+    ("LeapLabTHU/Agent-Attention", "AgentAttention"): agent_attention,
+    ("mit-han-lab/efficientvit", "LiteMLA"): relu_linear,
+    ("Amshaker/SwiftFormer", "EfficientAdditiveAttnetion"): additive,
+    (ASTGNN, f"{TREND}q1d_k1d"): trend_aware("centred"),
+    (ASTGNN, f"{TREND}qc_kc"): trend_aware("causal"),
+    (ASTGNN, f"{TREND}qc_k1d"): trend_aware("causal_query"),
+    (ASTGNN, "MultiHeadAttention"): plain_attention,
+    ("yoshall/AirFormer", "CT_MSA"): ct_msa,
+    ("yoshall/AirFormer", "TemporalAttention"): window_attention,
+    (TSLIB, "layers.Pyraformer_EncDec.get_mask"): pyramid_mask,
+    (PYRAFORMER, "pyraformer.Layers.get_mask"): pyramid_mask,
+    (TSLIB, "layers.Pyraformer_EncDec.EncoderLayer"): pyramid_layer,
+    (PYRAFORMER, "pyraformer.Layers.EncoderLayer"): pyramid_layer,
+    (TSLIB, "layers.Pyraformer_EncDec.Bottleneck_Construct"): coarse_scales("bottleneck"),
+    (PYRAFORMER, "pyraformer.Layers.Bottleneck_Construct"): coarse_scales("bottleneck"),
+    (PYRAFORMER, "pyraformer.Layers.Conv_Construct"): coarse_scales("conv"),
+    (PYRAFORMER, "pyraformer.Layers.MaxPooling_Construct"): coarse_scales("max"),
+    (PYRAFORMER, "pyraformer.Layers.AvgPooling_Construct"): coarse_scales("average"),
+}
