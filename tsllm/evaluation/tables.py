@@ -1,0 +1,226 @@
+"""From a back-test frame to tables: scores in original and scaled units, skill by step, wins, losses by window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm import metrics
+from tsllm.data.scaling import StandardScaler
+from tsllm.evaluation.backtest import BacktestResult
+from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+# Column -> (what it is, whether lower is better); the report's legend.
+LEGEND: dict[str, tuple[str, bool]] = {
+    "mae": ("mean absolute error, original units", True),
+    "rmse": ("root mean squared error, original units", True),
+    "mse": ("mean squared error, squared original units", True),
+    "smape": ("symmetric percentage error, 0 to 200", True),
+    "mase": ("absolute error over that of the seasonal naive in the training part", True),
+    "scaled_mae": ("absolute error over the series' standard deviation in the training part", True),
+    "scaled_mse": ("squared error over the series' variance in the training part", True),
+    "wql": ("weighted quantile loss (CRPS over the mean absolute target)", True),
+    "crps": ("continuous ranked probability score from the quantiles, original units", True),
+    "coverage": ("share of targets inside the interval", False),
+    "width": ("mean width of the interval, original units", True),
+    "skill": ("share of the seasonal naive's MAE that is saved", False),
+    "win_rate": ("share of duels against the other models, window by window, that are won (MAE)", False),
+    "failed": ("windows without a forecast", True),
+}
+
+
+@dataclass(frozen=True)
+class SeriesScales:
+    """What turns errors of a series into scaled ones, from the steps before the first cutoff only.
+
+    Attributes:
+        deviation: series -> standard deviation.
+        seasonal_error: series -> mean absolute error of the seasonal naive.
+    """
+
+    deviation: dict[Any, float]
+    seasonal_error: dict[Any, float]
+
+    @classmethod
+    def from_training(cls, df: pd.DataFrame, season: int) -> "SeriesScales":
+        """Computes the scales from the training part of a validated frame."""
+        scaler = StandardScaler().fit(df)
+        deviation = {name: stats.scale for name, stats in scaler.stats[TARGET].items()}
+        errors = {
+            name: float(metrics.seasonal_error(y.to_numpy(), season)) for name, y in df.groupby(ID, sort=False)[TARGET]
+        }
+        return cls(deviation, errors)
+
+
+@dataclass(frozen=True)
+class WindowArrays:
+    """A back-test frame as arrays, one row a window (series and cutoff).
+
+    Attributes:
+        series: [N].
+        cutoffs: [N].
+        y: Targets [N, H].
+        forecasts: Alias -> [N, H].
+        quantiles: Alias -> [N, H, Q]; empty without levels.
+        quantile_levels: [Q].
+    """
+
+    series: np.ndarray
+    cutoffs: np.ndarray
+    y: np.ndarray
+    forecasts: dict[str, np.ndarray]
+    quantiles: dict[str, np.ndarray]
+    quantile_levels: list[float]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, models: Sequence[str], h: int, level: Sequence[float] = ()) -> "WindowArrays":
+        """Reshapes a frame whose rows are sorted by series, cutoff and time, h rows a window.
+
+        Raises:
+            ValueError: If the rows are not so.
+        """
+        keys = frame[[ID, CUTOFF]].to_numpy().reshape(-1, h, 2) if len(frame) % h == 0 else None
+        if keys is None or (keys != keys[:, :1]).any():
+            raise ValueError(f"the frame does not hold {h} consecutive rows a window; sort it by series, cutoff, time")
+        order = np.argsort([*compute_quantile_levels(level), 0.5])
+
+        def block(column: str) -> np.ndarray:
+            return frame[column].to_numpy(dtype=float).reshape(-1, h)  # [N, H]
+
+        quantiles = {}
+        if level:
+            for alias in models:
+                names = [*name_interval_columns(alias, level), alias]
+                quantiles[alias] = np.stack([block(names[i]) for i in order], -1)  # [N, H, Q]
+        return cls(
+            series=frame[ID].to_numpy()[::h],
+            cutoffs=frame[CUTOFF].to_numpy()[::h],
+            y=block(TARGET),
+            forecasts={alias: block(alias) for alias in models},
+            quantiles=quantiles,
+            quantile_levels=sorted([*compute_quantile_levels(level), 0.5]) if level else [],
+        )
+
+    def scale_of(self, table: dict[Any, float]) -> np.ndarray:
+        """Returns the series' entry of `table` for each window [N, 1]."""
+        return np.array([table[name] for name in self.series], dtype=float)[:, None]
+
+
+def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "SeasonalNaive") -> pd.DataFrame:
+    """Computes every metric of every model over all windows.
+
+    A model that failed somewhere is scored on the windows it has; `failed` says how many it lacks, and such a row must
+    not be ranked against complete ones.
+
+    Args:
+        result: The back-test.
+        scales: From `SeriesScales.from_training` on the steps before the first cutoff.
+        baseline: Alias that `skill` refers to; None or absent = no skill.
+
+    Returns:
+        One row a model in the order of the back-test: `model` and the columns of `LEGEND` that apply.
+    """
+    arrays = WindowArrays.of(result.frame, result.models, result.h, result.level)
+    widest = max(result.level) if result.level else None
+    wins = compute_win_rates(arrays)
+    rows = []
+    for alias in result.models:
+        done = ~np.isnan(arrays.forecasts[alias]).any(axis=1)  # [N]
+        row: dict[str, Any] = {"model": alias, "failed": int((~done).sum())}
+        if done.any():
+            row |= _score_model(arrays, alias, done, scales, widest)
+            row["win_rate"] = wins.get(alias, np.nan)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if baseline in result.models:
+        reference = table.loc[table["model"] == baseline, "mae"].iloc[0]
+        table["skill"] = [metrics.skill(value, reference) for value in table["mae"]]
+    known = [c for c in LEGEND if c in table.columns]
+    return table[["model", *known]]
+
+
+def _score_model(
+    arrays: WindowArrays, alias: str, done: np.ndarray, scales: SeriesScales, widest: float | None
+) -> dict[str, float]:
+    y, forecast = arrays.y[done], arrays.forecasts[alias][done]  # [N, H]
+    deviation = arrays.scale_of(scales.deviation)[done]
+    seasonal = arrays.scale_of(scales.seasonal_error)[done]
+    row = {name: float(metrics.POINT_METRICS.get(name)(y, forecast)) for name in ("mae", "rmse", "mse", "smape")}
+    row["mase"] = float(metrics.mase(y, forecast, np.broadcast_to(seasonal, y.shape)))
+    row["scaled_mae"] = float(metrics.mae(y / deviation, forecast / deviation))
+    row["scaled_mse"] = float(metrics.mse(y / deviation, forecast / deviation))
+    if widest is not None:
+        quantiles = arrays.quantiles[alias][done]  # [N, H, Q]
+        row["wql"] = float(metrics.wql(y, quantiles, arrays.quantile_levels))
+        row["crps"] = float(metrics.crps_quantiles(y, quantiles, arrays.quantile_levels))
+        row["coverage"] = float(metrics.coverage(y, quantiles[..., 0], quantiles[..., -1]))
+        row["width"] = float(metrics.interval_width(y, quantiles[..., 0], quantiles[..., -1]))
+    return row
+
+
+def compute_window_losses(arrays: WindowArrays, metric: str = "mae") -> pd.DataFrame:
+    """Returns the mean loss of each window: `unique_id, cutoff` and one column a model; NaN = failed.
+
+    Args:
+        arrays: The windows.
+        metric: "mae", "mse", "smape", or "crps" for models with intervals.
+
+    Raises:
+        ValueError: If the metric is unknown, or there are no intervals for it.
+    """
+    if metric not in ("mae", "mse", "smape", "crps"):
+        raise ValueError(f"metric {metric!r} has no loss by window; choose mae, mse, smape or crps")
+    if metric == "crps" and not arrays.quantiles:
+        raise ValueError("crps needs forecasts with intervals; back-test with level=[...]")
+    losses = pd.DataFrame({ID: arrays.series, CUTOFF: arrays.cutoffs})
+    for alias, forecast in arrays.forecasts.items():
+        if metric == "crps":
+            losses[alias] = metrics.crps_quantiles(
+                arrays.y, arrays.quantiles[alias], arrays.quantile_levels, dim=1
+            )  # [N]
+        else:
+            losses[alias] = metrics.POINT_METRICS.get(metric)(arrays.y, forecast, dim=1)
+    return losses
+
+
+def compute_win_rates(arrays: WindowArrays) -> dict[str, float]:
+    """Returns for each model the share of duels that it wins: window by window, against each other model, by MAE.
+
+    A tie is half a win; a window that one of the two lacks is no duel.
+    """
+    losses = compute_window_losses(arrays).drop(columns=[ID, CUTOFF])
+    rates = {}
+    for alias in losses.columns:
+        points, duels = 0.0, 0
+        for other in losses.columns.drop(alias):
+            gap = (losses[other] - losses[alias]).dropna()
+            points += float((gap > 0).sum() + 0.5 * (gap == 0).sum())
+            duels += len(gap)
+        rates[alias] = points / duels if duels else float("nan")
+    return rates
+
+
+def compute_step_skill(arrays: WindowArrays, baseline: str) -> pd.DataFrame:
+    """Returns the share of the baseline's MAE that each model saves at each step: `step` (1 ... H) and the models.
+
+    Raises:
+        ValueError: If the baseline is none of the models.
+    """
+    if baseline not in arrays.forecasts:
+        raise ValueError(f"baseline {baseline!r} is none of {list(arrays.forecasts)}")
+    table = pd.DataFrame({"step": np.arange(1, arrays.y.shape[1] + 1)})
+    for alias, forecast in arrays.forecasts.items():
+        both = ~np.isnan(forecast).any(1) & ~np.isnan(arrays.forecasts[baseline]).any(1)
+        own = metrics.mae(arrays.y[both], forecast[both], dim=0)  # [H]
+        reference = metrics.mae(arrays.y[both], arrays.forecasts[baseline][both], dim=0)
+        table[alias] = [metrics.skill(a, b) for a, b in zip(own, reference, strict=True)]
+    return table
+
+
+def training_part(df: pd.DataFrame, result: BacktestResult) -> pd.DataFrame:
+    """Returns the rows of `df` up to each series' first cutoff."""
+    first = result.frame.groupby(ID, sort=False)[CUTOFF].min()
+    return df[df[TIME] <= df[ID].map(first)].reset_index(drop=True)
