@@ -1,0 +1,26 @@
+"""Reprograms a frozen (or LoRA-adapted) language model into a forecaster of series; trains any entry of MODELS.
+
+accelerate launch recipes/sft_series.py --config recipes/configs/sft_series/etth1_smollm2.yaml
+"""
+
+from collections.abc import Sequence
+
+from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.hub.card import write_card
+from tsllm.hub.package import export_lora
+from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
+from tsllm.training.supervised import run_supervised
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
+    run = run_supervised(model_args, data_args, args)
+    if run.is_main:
+        export_lora(run.model, run.output_dir)
+        predictor = NeuralPredictor.from_pretrained(run.output_dir)
+        write_card(run.output_dir, recipe="sft_series", predictor=predictor, frame=run.tested_frame())
+        print(run.summary())
+
+
+if __name__ == "__main__":
+    main()

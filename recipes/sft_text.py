@@ -1,0 +1,22 @@
+"""Fine-tunes a causal language model with LoRA to write forecasts as text, and tests it against its starting point.
+
+accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smollm2.yaml
+"""
+
+from tsllm.training.args import DataArguments, parse_arguments
+from tsllm.training.text_run import run_text
+from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
+
+
+def main() -> None:
+    model_args, data_args, args = parse_arguments([TextModelArguments, DataArguments, TextTrainingArguments])
+    metrics = run_text(model_args, data_args, args)
+    if args.should_save:
+        for name in ("start", "test"):
+            if name in metrics:
+                print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float)})
+        print("comparison", metrics["comparison"])
+
+
+if __name__ == "__main__":
+    main()

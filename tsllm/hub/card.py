@@ -1,0 +1,227 @@
+"""The model card of an artefact folder, written from the files that the folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.hub.plot import plot_forecast
+
+CARD_FILE = "README.md"
+PLOT_FILE = "forecast.png"
+TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
+_SHOWN = {
+    "mse": "MSE scaled",
+    "mae": "MAE scaled",
+    "crps": "CRPS scaled",
+    "coverage_80": "coverage of 80 %",
+    "mse_original": "MSE",
+    "mae_original": "MAE",
+    "crps_original": "CRPS",
+}
+_CITATIONS = {
+    "tsllm_dlinear": "DLinear: Zeng et al., Are Transformers Effective for Time Series Forecasting?, AAAI 2023",
+    "tsllm_patchtst": "PatchTST: Nie et al., A Time Series is Worth 64 Words, ICLR 2023",
+    "tsllm_itransformer": "iTransformer: Liu et al., Inverted Transformers Are Effective, ICLR 2024",
+    "tsllm_timesnet": "TimesNet: Wu et al., Temporal 2D-Variation Modeling, ICLR 2023",
+    "tsllm_timexer": "TimeXer: Wang et al., Empowering Transformers with Exogenous Variables, NeurIPS 2024",
+    "tsllm_timemixer": "TimeMixer: Wang et al., Decomposable Multiscale Mixing, ICLR 2024",
+    "tsllm_pyraformer": "Pyraformer: Liu et al., Low-Complexity Pyramidal Attention, ICLR 2022",
+    "tsllm_unet_tsf": "UnetTSF: Chu et al., A Better Performance Linear Complexity Model, 2024",
+    "tsllm_timellm": "Time-LLM: Jin et al., Time Series Forecasting by Reprogramming Large Language Models, ICLR 2024",
+}
+
+
+def write_card(
+    folder: str | Path,
+    *,
+    recipe: str,
+    predictor: NeuralPredictor | None = None,
+    frame: pd.DataFrame | None = None,
+    repo_id: str | None = None,
+) -> Path:
+    """Writes `README.md` into an artefact folder, and `forecast.png` if there is a predictor and a frame.
+
+    Args:
+        folder: Artefacts of a recipe: `config.json`, `forecaster.json`, `metrics.json`.
+        recipe: Name of the recipe.
+        predictor: Forecasts for the plot.
+        frame: Long frame that ends with the last test step; its last horizon is forecast from what lies before.
+        repo_id: Where the card will stand, for its load snippet; None = the folder's name.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        OSError: If a file is missing.
+    """
+    path = Path(folder)
+    plot = None
+    if predictor is not None and frame is not None:
+        plot_forecast(predictor, frame, path / PLOT_FILE)
+        plot = PLOT_FILE
+    elif (path / PLOT_FILE).is_file():
+        plot = PLOT_FILE
+    card = build_card(path, recipe=recipe, plot=plot, repo_id=repo_id)
+    card.save(path / CARD_FILE)
+    return path / CARD_FILE
+
+
+def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: str | None = None) -> ModelCard:
+    """Builds the card; see `write_card`."""
+    config, metrics = _read_json(folder / "config.json"), _read_json(folder / "metrics.json")
+    spec = ForecasterSpec.load(folder)
+    name = repo_id or f"{spec.alias}-{spec.data['name']}-{config['context_length']}-{config['prediction_length']}"
+    rows = [("this model, test", metrics["test"])]
+    rows += [
+        (label, metrics[key])
+        for key, label in (("validation", "this model, validation"), ("seasonal_naive", "seasonal naive, test"))
+        if metrics.get(key)
+    ]
+    shown = [key for key in _SHOWN if metrics["test"].get(key) is not None]
+    base_model = config.get("backbone")
+    intervals = config["head"] != "point" or (folder / "calibration.safetensors").is_file()
+    return ModelCard.from_template(
+        build_card_data(config, metrics, spec, name, base_model),
+        template_path=str(TEMPLATE),
+        title=name,
+        summary=_summarise(config, spec),
+        load_name=repo_id or ".",
+        config=config,
+        metrics=metrics,
+        plot=plot,
+        has_intervals=intervals,
+        score_names=[_SHOWN[key] for key in shown],
+        score_rows=[(label, [_format(scores.get(key)) for key in shown]) for label, scores in rows],
+        model_facts=list(_describe_model(config, metrics, folder)),
+        data_facts=list(_describe_data(spec)),
+        training_facts=list(_describe_training(metrics, recipe)),
+        data_name=spec.data["name"],
+        base_model=base_model,
+        citations=_cite(config, spec),
+    )
+
+
+def build_card_data(
+    config: dict[str, Any], metrics: dict[str, Any], spec: ForecasterSpec, name: str, base_model: str | None
+) -> ModelCardData:
+    """Returns the card's metadata with the test scores as `model-index`."""
+    results = [
+        EvalResult(
+            task_type="time-series-forecasting",
+            task_name="Time series forecasting",
+            dataset_type=spec.data["name"],
+            dataset_name=spec.data["name"],
+            dataset_split="test",
+            dataset_args={
+                "context_length": config["context_length"],
+                "prediction_length": config["prediction_length"],
+                "windows": metrics["windows"],
+            },
+            metric_type=key,
+            metric_name=_SHOWN[key],
+            metric_value=round(metrics["test"][key], 6),
+        )
+        for key in _SHOWN
+        if metrics["test"].get(key) is not None
+    ]
+    extra: dict[str, Any] = {} if base_model is None else {"base_model": base_model}
+    return ModelCardData(
+        model_name=name,
+        eval_results=results,
+        library_name="tsllm",
+        pipeline_tag="time-series-forecasting",
+        tags=["time-series", "forecasting", "tsllm", config["model_type"]],
+        license="apache-2.0",
+        **extra,
+    )
+
+
+def check_card(path: str | Path) -> ModelCard:
+    """Loads a card and checks what the Hub reads from it.
+
+    Raises:
+        ValueError: If the metadata is damaged or lacks the library or the results.
+    """
+    card = ModelCard.load(str(path), ignore_metadata_errors=False)
+    data = card.data.to_dict()
+    absent = [key for key in ("library_name", "pipeline_tag", "model-index", "license") if not data.get(key)]
+    if absent:
+        raise ValueError(f"{path} lacks {absent} in its metadata; write it again with tsllm.hub.card.write_card")
+    return card
+
+
+def _summarise(config: dict[str, Any], spec: ForecasterSpec) -> str:
+    what = f"reads {config['context_length']} steps (freq {spec.freq}) and forecasts {config['prediction_length']}"
+    if config.get("backbone"):
+        return (
+            f"A forecaster that reprograms the language model {config['backbone']}: it {what}. "
+            "Only the trained tensors are stored here; the backbone is loaded by name and revision."
+        )
+    return f"A {spec.alias} forecaster trained from scratch: it {what}."
+
+
+def _describe_model(config: dict[str, Any], metrics: dict[str, Any], folder: Path) -> Any:
+    weights = folder / "model.safetensors"
+    yield "class", f"`{config['model_type']}`"
+    yield "head", config["head"]
+    parameters = metrics["parameters"]
+    yield "parameters", f"{parameters['trainable']:,} trained of {parameters['total']:,}"
+    if weights.is_file():
+        yield "size", f"{weights.stat().st_size / 1e6:.2f} MB of trained tensors"
+    hidden = {"architectures", "dtype", "transformers_version", "model_type", "head", "tsllm_version"}
+    for key, value in sorted(config.items()):
+        if key not in hidden and not isinstance(value, dict | list) and value not in (None, "", False):
+            yield key, f"`{value}`"
+        elif key == "lora" and value:
+            yield key, f"`{json.dumps(value)}`"
+
+
+def _describe_data(spec: ForecasterSpec) -> Any:
+    labels = {"name": "data set", "num_series": "series", "first": "from", "last": "to"}
+    for key in ("name", "domain", "origin", "licence", "num_series", "first", "last"):
+        if spec.data.get(key) is not None:
+            yield labels.get(key, key), spec.data[key]
+    yield "frequency", spec.freq
+    cutoffs = spec.data.get("cutoffs", {})
+    if cutoffs:
+        yield (
+            f"last steps of the parts (series {cutoffs['of_series']})",
+            f"training {cutoffs['train_end']}, validation {cutoffs['validation_end']}, test {cutoffs['test_end']}",
+        )
+    yield "scaling", f"{spec.scaler['name']} per series, fitted on the training part only"
+    if spec.covariates or spec.past_covariates:
+        yield "covariates", f"known ahead {spec.covariates}, known up to the cutoff {spec.past_covariates}"
+
+
+def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
+    environment = metrics["environment"]
+    yield "recipe", f"`{recipe}`"
+    yield "seed", metrics["seed"]
+    yield "steps", f"{metrics['steps']} of {metrics['global_batch_size']} windows, rate {metrics['learning_rate']:g}"
+    yield "time", f"{metrics['seconds']:.0f} s training, {metrics['test_seconds']:.0f} s scoring"
+    yield "hardware", f"{environment['hardware']}, {metrics['processes']} process(es)"
+    yield "versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
+    if environment.get("commit"):
+        yield "commit", environment["commit"]
+
+
+def _cite(config: dict[str, Any], spec: ForecasterSpec) -> list[str]:
+    entries = [_CITATIONS[config["model_type"]]] if config["model_type"] in _CITATIONS else []
+    if spec.data.get("origin"):
+        entries.append(f"data: {spec.data['origin']}")
+    return entries or ["tsllm"]
+
+
+def _format(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise OSError(f"{path.parent} holds no {path.name}; a card is written from a recipe's output folder")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,114 @@
+"""Artefact folders that travel: what belongs in them, checks before an upload, LoRA in PEFT's own format."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from tsllm.models.base import ForecastModel
+
+ARTEFACTS = (
+    "config.json",
+    "model.safetensors",
+    "forecaster.json",
+    "calibration.safetensors",
+    "README.md",
+    "forecast.png",
+    "metrics.json",
+    "history.json",
+    "lora/*",
+)
+REQUIRED = ("config.json", "model.safetensors", "README.md", "metrics.json")
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+
+
+class PackageError(ValueError):
+    """An artefact folder that is not complete or not whole; the text lists what is wrong."""
+
+
+def export_lora(model: ForecastModel, folder: str | Path) -> Path | None:
+    """Writes the model's LoRA in PEFT's own format into `folder/lora`; None if it has none.
+
+    A subfolder, because an `adapter_config.json` at the root would make transformers load a plain adapter.
+    """
+    save = getattr(model, "save_lora", None)
+    if save is None or not getattr(model.config, "lora", None):
+        return None
+    target = Path(folder) / "lora"
+    save(target)
+    return target
+
+
+def check_package(folder: str | Path) -> list[str]:
+    """Checks an artefact folder and returns the files that an upload takes.
+
+    Raises:
+        PackageError: If a file is missing, damaged or a pickle; all faults are listed.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise PackageError(f"no folder {path}; give the output folder of a recipe")
+    faults = [f"{name} is missing" for name in REQUIRED if not (path / name).is_file()]
+    for weights in sorted(path.glob("**/*.safetensors")):
+        if not any(part.startswith("checkpoint-") for part in weights.parts):
+            faults += _check_weights(weights)
+    for name in ("config.json", "metrics.json", "forecaster.json"):
+        if (path / name).is_file():
+            faults += _check_json(path / name)
+    faults += [f"{p.name} is a pickle; only safetensors travel" for p in path.iterdir() if p.suffix in _PICKLES]
+    if faults:
+        raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; run the recipe again")
+    return sorted(str(p.relative_to(path)) for pattern in ARTEFACTS for p in path.glob(pattern) if p.is_file())
+
+
+def push_package(
+    folder: str | Path, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
+) -> str:
+    """Uploads the artefacts of a folder, without its checkpoints, in one commit.
+
+    Args:
+        folder: Output folder of a recipe.
+        repo_id: "owner/name"; made if it does not exist.
+        private: Whether a new repository is private.
+        token: Access token; None = the stored one.
+        revision: Branch to commit to; None = main.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        PackageError: As `check_package`.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    files = check_package(folder)
+    api = HfApi(token=token)
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        folder_path=str(folder),
+        allow_patterns=files,
+        commit_message="Upload forecaster",
+        revision=revision,
+    )
+    return str(commit.commit_url)
+
+
+def _check_weights(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            empty = not list(file.keys())
+    except (SafetensorError, OSError) as error:
+        return [f"{path.name} is damaged ({error})"]
+    return [f"{path.name} holds no tensor"] if empty and path.name == SAFE_WEIGHTS_NAME else []
+
+
+def _check_json(path: Path) -> list[str]:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        return [f"{path.name} is damaged ({error})"]
+    return [] if isinstance(content, dict) else [f"{path.name} holds no object"]

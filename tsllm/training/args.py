@@ -1,0 +1,381 @@
+"""Arguments of the recipes: dataclasses filled from YAML and the command line, checked strictly.
+
+`--config file.yaml` (or `--config=file.yaml`) gives the values, `--key value`, `--key=value` and `key=value` override
+them, and a dotted key reaches into a mapping (`model_config.d_model=64`). The use is TRL's, but one parser serves
+machines with and without TRL, and values from YAML are held to the same types as those from the command line.
+"""
+
+import difflib
+import enum
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+T = TypeVar("T")
+_KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+_HELP = {"-h", "--help"}
+
+
+class ArgumentsError(ValueError):
+    """A key or a value that the arguments do not allow; its text says what is."""
+
+
+class _Token(str):
+    """A value from the command line: text whose type the field decides."""
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained.
+
+    Attributes:
+        model: A name from `tsllm.models.MODELS`.
+        model_config: Fields of the model's configuration, without those that the data decide (lengths, channels).
+        pretrained: Folder or Hub id of one of our artefacts to start from; its configuration is then used, changed by
+            `model_config`.
+    """
+
+    model: str = field(default="timellm", metadata={"help": "a name of tsllm.models.MODELS"})
+    model_config: dict[str, Any] = field(default_factory=dict, metadata={"help": "fields of its configuration"})
+    pretrained: str | None = field(default=None, metadata={"help": "artefact to start from: folder or Hub id"})
+
+
+@dataclass
+class DataArguments:
+    """Which series are read and how they are cut into windows.
+
+    Attributes:
+        dataset: A name of `tsllm.data.sources.DATASETS`, a CSV, Parquet or Arrow file, or a Hub id.
+        data_path: File to read a named data set from, instead of its usual place.
+        freq: pandas alias or integer step; None = the data set's own, or inferred.
+        targets: Columns of a wide table that are series; None = all.
+        covariates: Columns known over the horizon; None = the data set's own if the model reads them, [] = none.
+        past_covariates: Columns known up to the cutoff only; None and [] as above.
+        share_covariates: All series have the same covariates, so that a multivariate sample holds them once.
+        context_length: L, steps; None = the data set's custom.
+        prediction_length: H, steps; None = the data set's custom.
+        layout: `multivariate` (aligned series are the channels of a sample), `univariate` (one series a sample) or
+            None = multivariate where the series are aligned.
+        split: None = the data set's custom, else [.7, .1, .2]; a list of three fractions; a mapping with `validation`
+            and `test` times (and `end`); or a mapping with `train`, `validation`, `test` counts of steps.
+        scaler: `standard` (per series, fitted on the training part) or `none`.
+        train_stride: Steps between the starts of training windows.
+        validation_stride: The same for validation.
+        test_stride: The same for test; published tables use 1.
+    """
+
+    dataset: str = field(default="", metadata={"help": "name of DATASETS, a file, or a Hub id"})
+    data_path: str | None = field(default=None, metadata={"help": "file to read a named data set from"})
+    freq: str | int | None = None
+    targets: list[str] | None = None
+    covariates: list[str] | None = None
+    past_covariates: list[str] | None = None
+    share_covariates: bool = False
+    context_length: int | None = field(default=None, metadata={"help": "L, steps"})
+    prediction_length: int | None = field(default=None, metadata={"help": "H, steps"})
+    layout: str | None = field(default=None, metadata={"help": "multivariate or univariate"})
+    split: list[float] | dict[str, Any] | None = None
+    scaler: str = "standard"
+    train_stride: int = 1
+    validation_stride: int = 1
+    test_stride: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            raise ArgumentsError("dataset is missing; give a name of tsllm.data.sources.DATASETS, a file or a Hub id")
+        for name in ("train_stride", "validation_stride", "test_stride", "context_length", "prediction_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentsError(f"{name} is {value}; it must be at least 1")
+        if self.layout not in (None, "multivariate", "univariate"):
+            raise ArgumentsError(f"layout is {self.layout!r}; choose multivariate or univariate")
+
+
+SCHEDULES = ("type1", "type3", "epoch_cosine")
+
+
+@dataclass
+class ForecastTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with the defaults of forecasting and a few fields more.
+
+    Attributes:
+        lr_schedule: A schedule of the forecasting literature by epoch: `type1` (halved after each epoch from the
+            second on), `type3` (x 0.9 from the third on), `epoch_cosine`; None = `lr_scheduler_type`, by step.
+        early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
+        early_stopping_threshold: What counts as better, in units of the metric.
+        overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
+    """
+
+    output_dir: str | None = field(default="runs/series", metadata={"help": "folder of checkpoints and artefacts"})
+    per_device_train_batch_size: int = 32
+    per_device_eval_batch_size: int = 64
+    num_train_epochs: float = 10.0
+    learning_rate: float = 1e-4
+    lr_scheduler_type: Any = field(default="constant", metadata={"help": "by step: constant, cosine, linear ..."})
+    lr_schedule: str | None = field(default=None, metadata={"help": f"by epoch: {', '.join(SCHEDULES)}"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "0 = no clipping"})
+    eval_strategy: Any = "epoch"
+    save_strategy: Any = "epoch"
+    save_total_limit: int | None = 1
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "loss"
+    greater_is_better: bool | None = False
+    logging_strategy: Any = "steps"
+    logging_steps: float = 50
+    logging_nan_inf_filter: bool = False
+    report_to: Any = "none"
+    remove_unused_columns: bool | None = False
+    label_names: list[str] | None = field(default_factory=lambda: ["future_values"])
+    restore_callback_states_from_checkpoint: bool = True
+    resume_from_checkpoint: str | bool | None = field(default=None, metadata={"help": "bare = the last, or a folder"})
+    early_stopping_patience: int = 3
+    early_stopping_threshold: float = 0.0
+    overwrite_output_dir: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr_schedule is not None and self.lr_schedule not in SCHEDULES:
+            raise ArgumentsError(f"lr_schedule is {self.lr_schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.early_stopping_patience < 0:
+            raise ArgumentsError(f"early_stopping_patience is {self.early_stopping_patience}; 0 turns it off")
+        if str(self.eval_strategy) == "no":
+            # Without evaluation there is no best checkpoint to stop for or to load.
+            self.load_best_model_at_end, self.metric_for_best_model = False, None
+            self.early_stopping_patience = 0
+        super().__post_init__()
+
+
+def parse_arguments(classes: Sequence[type[Any]], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Builds one object of each dataclass from YAML and the command line.
+
+    Args:
+        classes: Dataclasses; their field names must not collide.
+        argv: The command line without the program; None = `sys.argv[1:]`.
+
+    Raises:
+        ArgumentsError: For unknown keys and values of the wrong type; the text names key, value and what is allowed.
+        SystemExit: After `--help`.
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    if _HELP & set(tokens):
+        HfArgumentParser(_documented(classes)).print_help()
+        raise SystemExit(0)
+    paths, overrides = split_tokens(tokens)
+    values: dict[str, Any] = {}
+    for path in paths:
+        values.update(load_yaml(path))
+    for key, value in overrides:
+        _assign(values, key, value)
+    return build_arguments(classes, values)
+
+
+def split_tokens(tokens: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Splits a command line into configuration files and overrides `(key, value)`; a bare flag has the value True.
+
+    Raises:
+        ArgumentsError: For a token that is no option.
+    """
+    pairs: list[tuple[str, Any]] = []
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        given = _KEY_VALUE.fullmatch(token.removeprefix("--"))
+        if given:
+            pairs.append((given[1], _Token(given[2])))
+            continue
+        if not token.startswith("--"):
+            raise ArgumentsError(f"cannot read {token!r}; write --key value, --key=value or key=value")
+        taken: list[str] = []
+        while rest and not rest[0].startswith("--") and not (taken and _KEY_VALUE.fullmatch(rest[0])):
+            if not taken and _looks_like_override(token, rest[0]):
+                break
+            taken.append(rest.pop(0))
+        value: Any = True if not taken else _Token(taken[0]) if len(taken) == 1 else [_Token(t) for t in taken]
+        pairs.append((token[2:].replace("-", "_"), value))
+    paths = [str(value) for key, value in pairs if key == "config"]
+    if "True" in paths:
+        raise ArgumentsError("--config needs a file")
+    return paths, [(key, value) for key, value in pairs if key != "config"]
+
+
+def _looks_like_override(flag: str, token: str) -> bool:
+    """Tells whether `token` after the bare flag `flag` is `key=value`; only bool-like flags may stand bare."""
+    return bool(_KEY_VALUE.fullmatch(token)) and flag in ("--resume_from_checkpoint", "--overwrite_output_dir")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML mapping; a key that stands twice is an error.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ArgumentsError: If it is no YAML mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no configuration {file}; the project's stand under recipes/configs")
+    try:
+        loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
+    except yaml.YAMLError as error:
+        raise ArgumentsError(f"{file} is no valid YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ArgumentsError(f"{file} must hold a mapping key: value, found {type(loaded).__name__}")
+    return loaded
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which plain YAML keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep=True)
+
+
+def build_arguments(classes: Sequence[type[Any]], values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Builds the dataclasses from `values`, each value held to its field's type.
+
+    Raises:
+        ArgumentsError: As `parse_arguments`.
+    """
+    known = [f.name for c in classes for f in fields(c) if f.init]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ArgumentsError("; ".join(_explain_unknown(key, known) for key in unknown))
+    built = []
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        own = {f.name for f in fields(cls) if f.init}
+        built.append(cls(**{k: coerce(v, hints[k], k) for k, v in values.items() if k in own}))
+    return tuple(built)
+
+
+def coerce(value: Any, hint: Any, name: str) -> Any:
+    """Returns `value` as the type `hint`, or raises; only lossless readings are allowed ("1e-4" is a float).
+
+    Raises:
+        ArgumentsError: Naming `name`, the value and the type.
+    """
+    for option in _options(hint):
+        found = _read(value, option, name)
+        if found is not MISSING:
+            return found
+    wanted = " or ".join(dict.fromkeys(_type_name(o) for o in _options(hint)))
+    raise ArgumentsError(f"{name} is {value!r} ({type(value).__name__.lstrip('_').lower()}); it must be {wanted}")
+
+
+def _options(hint: Any) -> list[Any]:
+    """Returns the alternatives of a union, text last, because every token can be read as text."""
+    options = list(typing.get_args(hint)) if typing.get_origin(hint) in (Union, types.UnionType) else [hint]
+    return sorted(options, key=lambda o: o is str)
+
+
+def _read(value: Any, hint: Any, name: str) -> Any:
+    """Returns `value` as the plain type `hint`, or MISSING if it is none."""
+    origin = typing.get_origin(hint) or hint
+    if hint is str:
+        return str(value) if isinstance(value, str) else MISSING
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return value if isinstance(value, hint) or value in [m.value for m in hint] else MISSING
+    if isinstance(value, _Token):
+        value = _parse_token(value, hint)
+    if hint is Any:
+        return value
+    if hint is type(None):
+        return None if value is None else MISSING
+    if hint is bool:
+        return value if isinstance(value, bool) else MISSING
+    if hint is int:
+        return value if isinstance(value, int) and not isinstance(value, bool) else MISSING
+    if hint is float:
+        return _read_float(value)
+    if origin is Literal:
+        return value if value in typing.get_args(hint) else MISSING
+    if origin is dict:
+        return value if isinstance(value, dict) else MISSING
+    if origin in (list, tuple, Sequence):
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            return MISSING
+        inner = (typing.get_args(hint) or (Any,))[0]
+        return [coerce(v, inner, f"{name}[{i}]") for i, v in enumerate(value)]
+    return value if isinstance(hint, type) and isinstance(value, hint) else MISSING
+
+
+def _parse_token(token: str, hint: Any) -> Any:
+    try:
+        value = yaml.load(token, Loader=_UniqueLoader)
+    except yaml.YAMLError:
+        return str(token)
+    origin = typing.get_origin(hint) or hint
+    if origin is list and not isinstance(value, list):
+        return [_Token(token)]  # a list of one needs no brackets on the command line
+    return value
+
+
+def _read_float(value: Any) -> Any:
+    if isinstance(value, bool):
+        return MISSING
+    if isinstance(value, (int, float)):
+        return float(value)
+    # YAML 1.1 reads 1e-4 as text because it lacks a point.
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+        return float(value)
+    return MISSING
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key; intermediate mappings are made."""
+    *path, last = key.split(".")
+    at = values
+    for part in path:
+        at = at.setdefault(part, {})
+        if not isinstance(at, dict):
+            raise ArgumentsError(f"{key} reaches into {part}, which is no mapping but {at!r}")
+    at[last] = value if not path else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Reads a token inside a mapping, where no field gives a type, as YAML does (and 1e-4 as a number)."""
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if not isinstance(value, _Token):
+        return value
+    number = _read_float(str(value))
+    parsed = _parse_token(value, Any)
+    return number if isinstance(parsed, str) and number is not MISSING else parsed
+
+
+def _explain_unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    hint = f"; did you mean {', '.join(near)}?" if near else "; --help lists all"
+    return f"unknown argument {key!r}{hint} (fields of the model belong under model_config)"
+
+
+def _type_name(hint: Any) -> str:
+    if hint is type(None):
+        return "null"
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return f"one of {[m.value for m in hint]}"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _documented(classes: Sequence[type[Any]]) -> list[Any]:
+    """Returns the dataclasses for the help text; argparse knows no unions of list and dict, which show as text."""
+    shown = []
+    for cls in classes:
+        namespace: dict[str, Any] = {"__doc__": cls.__doc__, "__annotations__": {}}
+        for f in fields(cls):
+            if f.init:
+                default = f.default if f.default is not MISSING else None
+                namespace["__annotations__"][f.name] = str
+                namespace[f.name] = field(default=default, metadata=dict(f.metadata))
+        shown.append(dataclass(type(cls.__name__, (), namespace)))
+    return shown

@@ -1,0 +1,108 @@
+"""What happens around training steps: the epoch of the sampler, the clock, early stopping, diverged losses."""
+
+import math
+import time
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from tsllm.training.batches import GlobalBatches
+
+
+class EpochCallback(TrainerCallback):
+    """Tells the sampler which epoch begins, also when a run resumes in the middle of one.
+
+    Args:
+        batches: The sampler.
+    """
+
+    def __init__(self, batches: GlobalBatches) -> None:
+        self.batches = batches
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Sets the epoch; `state.epoch` is whole here, or a fraction in a resumed epoch."""
+        self.batches.epoch = math.floor((state.epoch or 0.0) + 1e-9)
+
+
+class StopwatchCallback(TrainerCallback, ExportableState):
+    """Measures the wall time of training in seconds, over all resumptions.
+
+    Args:
+        seconds: Time that earlier parts of the run took.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.earlier = seconds
+        self._began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time so far."""
+        return self.earlier + (time.monotonic() - self._began if self._began is not None else 0.0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the clock."""
+        self._began = time.monotonic()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stops the clock."""
+        self.earlier, self._began = self.seconds, None
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps."""
+        return {"args": {"seconds": self.seconds}, "attributes": {}}
+
+
+class DivergenceCallback(TrainerCallback):
+    """Ends a run whose loss is no number any more, instead of training on."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Checks the logged losses.
+
+        Raises:
+            FloatingPointError: If one is NaN or infinite.
+        """
+        for name in ("loss", "eval_loss"):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} at step {state.global_step}; lower learning_rate ({args.learning_rate:g}) or "
+                    f"max_grad_norm ({args.max_grad_norm:g}), or look for extreme values in the data"
+                )
+
+
+class ValidationStopping(EarlyStoppingCallback):
+    """Ends training after some evaluations without a better one; evaluations of the test part do not count."""
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Counts an evaluation of the validation part."""
+        if any(name.startswith("eval_") for name in metrics):
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+def build_early_stopping(patience: int, threshold: float) -> list[TrainerCallback]:
+    """Returns the callback that ends training after `patience` evaluations without a better one; none for 0."""
+    if patience == 0:
+        return []
+    return [ValidationStopping(early_stopping_patience=patience, early_stopping_threshold=threshold)]

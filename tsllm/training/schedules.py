@@ -1,0 +1,40 @@
+"""Learning-rate schedules by epoch, as the forecasting literature's experiments use them."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from tsllm.registry import Registry
+
+
+def type1(epoch: int, epochs: float) -> float:  # noqa: ARG001
+    """Halves the rate with every epoch from the third on: 1, 1, 1/2, 1/4 ... (Time-Series-Library's default)."""
+    return 0.5 ** max(0, epoch - 1)
+
+
+def type3(epoch: int, epochs: float) -> float:  # noqa: ARG001
+    """Keeps the rate for four epochs, then multiplies it by 0.9 each epoch (Time-Series-Library)."""
+    return 0.9 ** max(0, epoch - 3)
+
+
+def epoch_cosine(epoch: int, epochs: float) -> float:
+    """Half a cosine that falls once an epoch."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, epoch - 1) / epochs)))
+
+
+EPOCH_SCHEDULES: Registry[Callable[[int, float], float]] = Registry(
+    "schedule by epoch", {"type1": type1, "type3": type3, "epoch_cosine": epoch_cosine}
+)
+
+
+def build_epoch_schedule(name: str, optimizer: torch.optim.Optimizer, steps_per_epoch: int, epochs: float) -> LambdaLR:
+    """Builds a scheduler that is stepped after each optimiser step and changes the rate between epochs."""
+    factor = EPOCH_SCHEDULES.get(name)
+
+    # A function, not an object: the scheduler's state then holds numbers only and loads with weights_only.
+    def of_step(step: int) -> float:
+        return factor(step // steps_per_epoch, epochs)
+
+    return LambdaLR(optimizer, of_step)

@@ -1,0 +1,286 @@
+"""The supervised trainer of every forecasting model: exact losses, whole-part scores, exact resumption."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalPrediction, TrainOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from tsllm.data.scaling import StandardScaler
+from tsllm.data.windows import WindowDataset
+from tsllm.models.base import ForecastModel
+from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.batches import BatchCollator, GlobalBatches, build_train_loader
+from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
+from tsllm.training.schedules import build_epoch_schedule
+from tsllm.training.scores import compute_scores, find_window_scales, reduce_scores
+
+
+class ForecastTrainer(Trainer):
+    """Trains a `ForecastModel` on windows.
+
+    The loss of an optimiser step is the mean over all observed targets of the global batch: accumulation, the number
+    of processes, a short last batch and missing targets do not change it. Scores count every window of a part. A
+    checkpoint holds the trained tensors only and resumes exactly.
+
+    Args:
+        model: The model.
+        args: Training arguments.
+        train: Training windows.
+        validation: Windows that choose the best checkpoint; None = no evaluation during training.
+        scaler: Of the windows, for scores in original units; None = scores in the windows' units only.
+    """
+
+    model: ForecastModel
+    args: ForecastTrainingArguments
+
+    def __init__(
+        self,
+        model: ForecastModel,
+        args: ForecastTrainingArguments,
+        train: WindowDataset,
+        validation: WindowDataset | None,
+        scaler: StandardScaler | None = None,
+    ) -> None:
+        check_arguments(args, validation)
+        self.scaler = scaler
+        self._evaluated: WindowDataset | None = None
+        self.batches = GlobalBatches(
+            len(train),
+            args.per_device_train_batch_size,
+            args.seed if args.data_seed is None else args.data_seed,
+            args.world_size,
+            args.process_index,
+        )
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=BatchCollator(find_input_keys(model)),
+            compute_metrics=self._compute_metrics,
+            callbacks=[
+                EpochCallback(self.batches),
+                StopwatchCallback(),
+                DivergenceCallback(),
+                *build_early_stopping(args.early_stopping_patience, args.early_stopping_threshold),
+            ],
+        )
+        # `compute_loss` divides by the count over the whole accumulated batch, so nothing is left to scale.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Returns the loader of this process's share of the global batches."""
+        return build_train_loader(
+            self.train_dataset,
+            self.batches,
+            self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Builds the schedule by epoch if `lr_schedule` names one, else the library's by step."""
+        if self.args.lr_schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        steps = -(-len(self.batches) // self.args.gradient_accumulation_steps)
+        self.lr_scheduler = build_epoch_schedule(
+            self.args.lr_schedule, optimizer or self.optimizer, steps, num_training_steps / steps
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Returns this process's part of the global mean loss, times the processes that DDP averages over."""
+        output = model(**inputs)
+        loss = output.loss
+        if num_items_in_batch is not None:
+            here = count_targets(inputs["future_values"])
+            total = torch.as_tensor(num_items_in_batch, device=loss.device).clamp_min(1)
+            loss = loss * (here * self.args.world_size / total)
+        return (loss, output) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        """Returns the observed targets of the accumulated batch on all processes."""
+        counts = [count_targets(batch["future_values"]) for batch in batch_samples]
+        total = torch.stack(counts).sum().to(device) if counts else torch.zeros((), dtype=torch.long, device=device)
+        return self.accelerator.gather(total.reshape(1)).sum() if self.args.world_size > 1 else total
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
+        """Scores all windows of the loader's set."""
+        self._evaluated = dataloader.dataset
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """Returns the score sums of a batch [B, C, columns] (the loss is one of them) and a placeholder of labels."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            output = model(**inputs)
+        scores = compute_scores(self.accelerator.unwrap_model(model), output, inputs["future_values"])
+        return None, scores, scores.new_zeros(len(scores))
+
+    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        windows, scores = self._evaluated, prediction.predictions
+        assert windows is not None
+        if len(scores) != len(windows):
+            raise RuntimeError(f"{len(scores)} windows were scored, but the part has {len(windows)}")
+        scale = None if self.scaler is None else find_window_scales(windows, self.scaler)
+        return reduce_scores(np.asarray(scores), scale) | {"windows": len(windows)}
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains, or goes on from a checkpoint; one whose run had ended early only reloads its best weights."""
+        checkpoint = resume_from_checkpoint or None
+        if checkpoint is True:
+            checkpoint = str(find_checkpoint(self.args.output_dir, self.args.world_size))
+        if isinstance(checkpoint, str) and has_stopped_early(Path(checkpoint), self.args.early_stopping_patience):
+            self._finish_from(checkpoint)
+            return TrainOutput(self.state.global_step, float("nan"), {})
+        result = super().train(checkpoint, *args, **kwargs)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is None:
+            raise RuntimeError(
+                f"the best checkpoint (step {self.state.best_global_step}) of {self.args.output_dir} is gone, so the "
+                "best weights cannot be reloaded; train again"
+            )
+        return result
+
+    def _finish_from(self, checkpoint: str) -> None:
+        """Puts the trainer where early stopping had left it."""
+        self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        self.stopwatch.earlier = self.state.stateful_callbacks["StopwatchCallback"]["args"]["seconds"]
+        self._load_best_model()
+
+    @property
+    def stopwatch(self) -> StopwatchCallback:
+        """The clock; resuming replaces callbacks, so it is looked up."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, StopwatchCallback))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Loads the trained tensors; the library's own way would miss a frozen backbone's."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        self._load_trained(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        """Loads the trained tensors of the best checkpoint."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+            return
+        assert self.state.best_model_checkpoint is not None
+        self._load_trained(self.state.best_model_checkpoint)
+
+    def _load_trained(self, folder: str) -> None:
+        path = Path(folder) / SAFE_WEIGHTS_NAME
+        try:
+            state = load_file(path, device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise OSError(f"{path} is missing or damaged ({error}); resume from an earlier checkpoint") from error
+        self.model.load_trained_state(state, origin=str(path))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Writes `config.json` and `model.safetensors`, and no pickled arguments beside them."""
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+
+
+def check_arguments(args: ForecastTrainingArguments, validation: WindowDataset | None) -> None:
+    """Refuses what this trainer cannot honour.
+
+    Raises:
+        ValueError: Naming the argument and the way out.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible to one process; start one process each with "
+            "`accelerate launch --num_processes N`, or set CUDA_VISIBLE_DEVICES to one of them"
+        )
+    if args.dataloader_drop_last:
+        raise ValueError("dataloader_drop_last is not supported: every window counts")
+    if validation is None and args.load_best_model_at_end:
+        raise ValueError(
+            "the split has no validation part, so no best checkpoint can be chosen; give it one, or set "
+            "eval_strategy: 'no' and train a fixed number of epochs"
+        )
+
+
+def find_input_keys(model: ForecastModel) -> list[str]:
+    """Returns the tensors of a batch that `model` reads."""
+    keys = ["past_values", "past_observed_mask", "future_values"]
+    if model.config.num_time_features:
+        keys += ["past_time_features", "future_time_features"]
+    if model.config.num_covariates:
+        keys.append("past_covariates")
+    if model.config.num_known_covariates:
+        keys.append("future_covariates")
+    return keys
+
+
+def count_targets(future_values: Tensor) -> Tensor:
+    """Returns how many targets are observed."""
+    return (~torch.isnan(future_values)).sum()
+
+
+def find_checkpoint(output_dir: str | Path, world_size: int = 1) -> Path:
+    """Returns the newest complete checkpoint; what a run killed while saving left behind is passed over.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    folders = [p for p in Path(output_dir).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    for folder in sorted(folders, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+        if is_complete(folder, world_size):
+            return folder
+    raise FileNotFoundError(
+        f"{output_dir} holds no complete checkpoint ({len(folders)} incomplete); start without "
+        "--resume_from_checkpoint"
+    )
+
+
+def is_complete(checkpoint: Path, world_size: int = 1) -> bool:
+    """Tells whether all files of a checkpoint were written; the trainer's state comes last."""
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    names = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
+    return all((checkpoint / name).is_file() for name in names)
+
+
+def has_stopped_early(checkpoint: Path, patience: int) -> bool:
+    """Tells whether early stopping ended the run at this checkpoint."""
+    if patience == 0:
+        return False
+    try:
+        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileNotFoundError(f"{checkpoint} is no checkpoint: {error}") from error
+    saved = state.get("stateful_callbacks", {}).get("ValidationStopping", {})
+    return saved.get("attributes", {}).get("early_stopping_patience_counter", 0) >= patience
