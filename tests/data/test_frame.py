@@ -194,6 +194,7 @@ def test_missing_and_doubled_columns_are_told():
     assert "needs column 'ds'" in error_of(pd.DataFrame({"timestamp": [1, 2], "a": [1, 2]}))
     assert "column 'y' appears twice" in error_of(pd.concat([panel(), panel()[["y"]]], axis=1))
     assert "needs column 'wind'" in error_of(panel(), covariates=["wind"])
+    assert "but this one has 'unique_id'" in error_of(panel(), targets=["y"])
     assert "at least one series" in error_of(pd.DataFrame({"ds": [1, 2]}))
 
 

@@ -105,6 +105,8 @@ def to_long(
     if TIME not in df.columns and "date" in df.columns:
         df = df.rename(columns={"date": TIME})
     if ID in df.columns:
+        if targets is not None:
+            raise FrameError(f"targets {list(targets)} name the series of a wide frame, but this one has {ID!r}")
         _require(df, [TIME, TARGET, *(covariates or ())], "a long frame")
         kept = [c for c in df.columns if c not in (ID, TIME, TARGET)] if covariates is None else list(covariates)
         return df[[ID, TIME, TARGET, *kept]].copy()

@@ -3,18 +3,23 @@
 import difflib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import Freq, fill_gaps, infer_freq, normalize_freq, validate_frame
+from tsllm.data.frame import FrameError, Freq, fill_gaps, infer_freq, normalize_freq, validate_frame
+from tsllm.data.rows import has_series_rows, read_arrow, read_folder, rows_to_long
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
+from tsllm.data.tasks import Task
 from tsllm.registry import Registry
 from tsllm.types import ID, TARGET, TIME
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".parquet", ".pq", ".arrow", ".feather")
 
@@ -61,14 +66,14 @@ class LoadedData:
         df: Validated long frame.
         freq: Its frequency.
         source: The table entry of a named data set; None for one's own.
-        tasks: Horizons, windows and metrics that the data's own format brings along (GIFT-Eval, fev), else empty.
+        task: Horizon, windows and metrics of a task that others define (fev, GIFT-Eval); None for other data.
     """
 
     name: str
     df: pd.DataFrame
     freq: Freq
     source: Source | None = None
-    tasks: tuple[Any, ...] = field(default=())
+    task: Task | None = None
 
 
 def load_frame(
@@ -83,8 +88,8 @@ def load_frame(
     """Loads a named data set, a local file, or a data set of the Hub as a validated long frame.
 
     Args:
-        name_or_path: A name of `DATASETS`; a CSV, Parquet or Arrow file; or a Hub id "owner/name" or
-            "owner/name:config".
+        name_or_path: A name of `DATASETS`; a CSV, Parquet or Arrow file, or a folder of such that `datasets` saved;
+            or a Hub id "owner/name" or "owner/name:config". Rows may be single steps or whole series.
         freq: As in `validate_frame`; None takes the table's or infers it.
         targets: Columns of a wide table that are series.
         covariates: Covariate columns; None takes the table's, or all further columns of a long table.
@@ -102,63 +107,108 @@ def load_frame(
         source = DATASETS.get(name)
         raw = source.load(data_path)
         kept = [*source.covariates, *source.past_covariates] if covariates is None else list(covariates)
-        used = source.freq if freq is None else freq
+        used = normalize_freq(source.freq if freq is None else freq)
         df = validate_frame(raw, freq=used, covariates=kept, targets=targets, min_length=min_length)
         return LoadedData(name, df, used, source)
     if data_path is not None:
         raise ValueError(f"data_path is for named data sets, and {name!r} is none; pass the path alone")
     if Path(name).suffix.lower() in SUFFIXES or Path(name).exists():
-        raw = read_table(name)
+        raw = read_table(name, targets=targets, covariates=covariates)
     elif "/" in name and not name.startswith((".", "/")):
-        raw = _load_hub(name)
+        repo, _, config = name.partition(":")
+        raw = _as_frame(_fetch_hub(repo, config or None), targets, covariates)
     else:
         DATASETS.get(name)  # raises with the nearest names
         raise AssertionError
+    if not name.lower().endswith(".csv") and ID in raw.columns:
+        targets = None  # used up or refused on reading
     df = validate_frame(raw, freq=freq, covariates=covariates, targets=targets, min_length=min_length)
     return LoadedData(name, df, normalize_freq(freq) if freq is not None else infer_freq(df))
 
 
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Reads a CSV, Parquet or Arrow (IPC file or stream, also Feather) file as it is.
+def load_task(task: Task) -> LoadedData:
+    """Loads the data of a task that others define; `LoadedData.task` then gives its windows.
+
+    Raises:
+        FileNotFoundError: If the file or folder is not there.
+        FrameError: If the data break the contract of frames.
+    """
+    path = Path(task.dataset_path)
+    if task.dataset_config is not None:
+        table = _fetch_hub(task.dataset_path, task.dataset_config)
+    elif path.is_dir():
+        table = read_folder(path)
+    else:
+        table = _read_arrow_table(path)
+    df = validate_frame(task.to_long(table), covariates=task.covariates)
+    return LoadedData(task.name, df, infer_freq(df), task=task)
+
+
+def read_table(
+    path: str | os.PathLike[str], *, targets: Sequence[str] | None = None, covariates: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Reads a CSV, Parquet or Arrow (IPC file or stream, also Feather) file, or a folder that `datasets` saved.
+
+    Args:
+        path: File or folder.
+        targets: Target columns of a file whose rows are whole series; other files are read as they are.
+        covariates: Covariate columns of such a file.
+
+    Returns:
+        The table as it is; rows that are whole series become a long frame (`tsllm.data.rows`).
 
     Raises:
         FileNotFoundError: If there is no such file; the text names files nearby.
         ValueError: If the ending is none of the known ones.
     """
     file = Path(path)
-    if not file.is_file():
-        near = []
-        if file.parent.is_dir():
-            near = difflib.get_close_matches(file.name, [p.name for p in file.parent.iterdir()], n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise FileNotFoundError(f"no file {file}{hint}")
-    suffix = file.suffix.lower()
-    if suffix == ".csv":
+    if file.is_dir():
+        return _as_frame(read_folder(file), targets, covariates)
+    if file.suffix.lower() == ".csv":
+        _check_file(file)
         return pd.read_csv(file)
+    return _as_frame(_read_arrow_table(file), targets, covariates)
+
+
+def _read_arrow_table(file: Path) -> "pa.Table":
+    _check_file(file)
+    suffix = file.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        return pd.read_parquet(file)
+        import pyarrow.parquet as pq
+
+        return pq.read_table(file)
     if suffix in (".arrow", ".feather"):
-        return _read_arrow(file)
+        return read_arrow(file)
     raise ValueError(f"{file} has the ending {suffix!r}; expected one of {', '.join(SUFFIXES)}")
 
 
-def _read_arrow(file: Path) -> pd.DataFrame:
-    import pyarrow as pa
+def _check_file(file: Path) -> None:
+    if file.is_file():
+        return
+    near: list[str] = []
+    if file.parent.is_dir():
+        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.iterdir()], n=3, cutoff=0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise FileNotFoundError(f"no file {file}{hint}")
 
-    with pa.memory_map(str(file)) as mapped:
-        try:
-            return pa.ipc.open_file(mapped).read_pandas()
-        except pa.ArrowInvalid:
-            mapped.seek(0)
-            return pa.ipc.open_stream(mapped).read_pandas()
+
+def _as_frame(table: "pa.Table", targets: Sequence[str] | None, covariates: Sequence[str] | None) -> pd.DataFrame:
+    if has_series_rows(table):
+        return rows_to_long(table, targets=targets, covariates=covariates or ())
+    frame = table.to_pandas()
+    if targets is not None and ID in frame.columns:
+        raise FrameError(
+            f"targets {list(targets)} name the series of a wide table, but this one is long (it has {ID!r})"
+        )
+    return frame
 
 
-def _load_hub(name: str) -> pd.DataFrame:
-    """Loads "owner/name" or "owner/name:config" from the Hub through `datasets`."""
-    import datasets
-
-    repo, _, config = name.partition(":")
-    return datasets.load_dataset(repo, config or None, split="train").to_pandas()
+def _fetch_hub(repo: str, config: str | None) -> "pa.Table":
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
+    return datasets.load_dataset(repo, config, split="train").data.table
 
 
 def _demo(module: str) -> Any:
@@ -224,7 +274,7 @@ def _load_ett(data_path: str | None, *, stem: str) -> pd.DataFrame:
     if file.is_file():
         return read_table(file)
     try:
-        return _load_hub(f"thuml/Time-Series-Library:{stem}")
+        return _fetch_hub("thuml/Time-Series-Library", stem).to_pandas()
     except Exception as error:
         raise FileNotFoundError(
             f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA (looked for {file}), and the"
