@@ -7,9 +7,13 @@ from transformers import AutoConfig, AutoModel
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
 from tsllm.models.timellm import TimeLLM
+from tsllm.models.timemixer import TimeMixer
+from tsllm.models.timexer import TimeXer
 from tsllm.registry import Registry
 
-MODELS: Registry[type[ForecastModel]] = Registry("model", {"dlinear": DLinear, "timellm": TimeLLM})
+MODELS: Registry[type[ForecastModel]] = Registry(
+    "model", {"timexer": TimeXer, "timemixer": TimeMixer, "dlinear": DLinear, "timellm": TimeLLM}
+)
 
 
 def build_model(name: str, **config: Any) -> ForecastModel:

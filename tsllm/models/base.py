@@ -216,6 +216,10 @@ class ForecastModel(PreTrainedModel):
             series_scale,
         )
         check_shapes(config, inputs, future_values)
+        if self.uses_time_features and config.num_time_features and past_time_features is None:
+            raise ValueError(
+                f"past_time_features is missing; the configuration names {config.num_time_features} of them"
+            )
         raw = self.forecast(inputs)
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(

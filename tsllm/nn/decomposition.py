@@ -1,5 +1,6 @@
 """Splitting a series into trend and season."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,3 +40,40 @@ class SeriesDecomposition(nn.Module):
         """Returns season and trend of x [B, L, C], each [B, L, C]."""
         trend = self.average(x)
         return x - trend, trend
+
+
+class FourierDecomposition(nn.Module):
+    """season = the `top_k` strongest waves of each sample and channel, trend = the rest (Wang 2024, TimeMixer).
+
+    Frequency 0, the level, always belongs to the trend.
+
+    Args:
+        top_k: Number of frequencies in the season.
+        reference_quirks: Reproduce the public code, which blanks the first sample of the batch where frequency 0 was
+            meant and ranks amplitudes across channels: the season is 0 for the first sample and x for the others.
+    """
+
+    def __init__(self, top_k: int, reference_quirks: bool = False) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.reference_quirks = reference_quirks
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns season and trend of x [B, L, C], each [B, L, C].
+
+        Raises:
+            ValueError: If L has fewer than `top_k` frequencies above 0.
+        """
+        length = x.shape[1]
+        if self.top_k > length // 2:
+            raise ValueError(f"top_k ({self.top_k}) exceeds the {length // 2} frequencies of {length} steps; lower it")
+        spectrum = torch.fft.rfft(x, dim=1)  # [B, L // 2 + 1, C]
+        amplitude = spectrum.abs()
+        if self.reference_quirks:
+            amplitude = torch.cat([torch.zeros_like(amplitude[:1]), amplitude[1:]])
+            kept = amplitude > amplitude.topk(self.top_k, dim=-1).values.min()
+        else:
+            strongest = amplitude[:, 1:].topk(self.top_k, dim=1).indices + 1  # [B, k, C]
+            kept = torch.zeros_like(amplitude, dtype=torch.bool).scatter(1, strongest, True)
+        season = torch.fft.irfft(spectrum * kept, n=length, dim=1)  # [B, L, C]
+        return season, x - season
