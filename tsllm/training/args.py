@@ -132,10 +132,12 @@ class ForecastTrainingArguments(TrainingArguments):
     logging_steps: float = 50
     logging_nan_inf_filter: bool = False
     report_to: Any = "none"
-    remove_unused_columns: bool | None = False
+    remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["future_values"])
     restore_callback_states_from_checkpoint: bool = True
-    resume_from_checkpoint: str | bool | None = field(default=None, metadata={"help": "bare = the last, or a folder"})
+    resume_from_checkpoint: str | bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "bare = the last, or a folder"}
+    )
     early_stopping_patience: int = 3
     early_stopping_threshold: float = 0.0
     overwrite_output_dir: bool = False
@@ -369,7 +371,7 @@ def _type_name(hint: Any) -> str:
 
 def _documented(classes: Sequence[type[Any]]) -> list[Any]:
     """Returns the dataclasses for the help text; argparse knows no unions of list and dict, which show as text."""
-    shown = []
+    shown: list[Any] = []
     for cls in classes:
         namespace: dict[str, Any] = {"__doc__": cls.__doc__, "__annotations__": {}}
         for f in fields(cls):

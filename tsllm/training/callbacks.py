@@ -93,12 +93,12 @@ class ValidationStopping(EarlyStoppingCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
+        metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         """Counts an evaluation of the validation part."""
-        if any(name.startswith("eval_") for name in metrics):
-            super().on_evaluate(args, state, control, metrics, **kwargs)
+        if any(name.startswith("eval_") for name in metrics or ()):
+            super().on_evaluate(args, state, control, metrics=metrics, **kwargs)
 
 
 def build_early_stopping(patience: int, threshold: float) -> list[TrainerCallback]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsllm.data.frame import FrameError
@@ -27,6 +28,7 @@ class PreparedData:
         scaler: Fitted on the training part.
         borders: series -> ends of its parts, in steps.
         unused: Steps after the test part, over all series.
+        train_frame: The training part in scaled units.
     """
 
     loaded: LoadedData
@@ -36,6 +38,12 @@ class PreparedData:
     scaler: StandardScaler
     borders: dict[Any, Borders]
     unused: int
+    train_frame: pd.DataFrame
+
+    def train_values(self) -> np.ndarray:
+        """Returns the training part of the multivariate layout in scaled units, [T, C] in channel order."""
+        groups = dict(iter(self.train_frame.groupby(ID, sort=False)))
+        return np.stack([groups[name][TARGET].to_numpy() for name in self.train.segments[0].series], axis=1)
 
 
 def prepare_data(args: DataArguments, *, reads_covariates: bool = False) -> PreparedData:
@@ -93,6 +101,7 @@ def prepare_data(args: DataArguments, *, reads_covariates: bool = False) -> Prep
         scaler=scaler,
         borders=splits.borders,
         unused=splits.unused,
+        train_frame=scaler.transform(splits.train),
     )
 
 

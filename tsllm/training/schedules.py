@@ -20,8 +20,8 @@ def type3(epoch: int, epochs: float) -> float:  # noqa: ARG001
 
 
 def epoch_cosine(epoch: int, epochs: float) -> float:
-    """Half a cosine that falls once an epoch."""
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, epoch - 1) / epochs)))
+    """Half a cosine over the epochs, in steps of one."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / epochs)))
 
 
 EPOCH_SCHEDULES: Registry[Callable[[int, float], float]] = Registry(

@@ -4,6 +4,7 @@ import inspect
 import time
 from typing import Any
 
+import torch
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging as library_logging
 
@@ -101,10 +102,13 @@ def build_model(args: ModelArguments, data: PreparedData) -> ForecastModel:
         ArgumentsError: If `model_config` names unknown fields or such that the data decide.
     """
     model_class = MODELS.get(args.model)
-    values = read_model_config(model_class.config_class, args.model_config)
+    values = find_units(model_class, data) | read_model_config(model_class.config_class, args.model_config)
     values |= find_sizes(model_class, data.train)
     if args.pretrained is None:
-        return model_class(model_class.config_class(**values))
+        model = model_class(model_class.config_class(**values))
+        if values.get("prompt_statistics") == "series":
+            model.describe_series(torch.from_numpy(data.train_values()).float())  # type: ignore[operator]
+        return model
     config = AutoConfig.from_pretrained(args.pretrained)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(f"{args.pretrained} holds a {config.model_type} model, but model is {args.model}")
@@ -144,6 +148,18 @@ def find_sizes(model_class: type[ForecastModel], windows: WindowDataset) -> dict
         "num_covariates": len(windows.covariate_names),
         "num_known_covariates": windows.num_known_covariates,
     }
+
+
+def find_units(model_class: type[ForecastModel], data: PreparedData) -> dict[str, Any]:
+    """Returns what a model that speaks of its series must know: their domain and their original units."""
+    own, source = model_class.config_class.own_fields(), data.loaded.source
+    values: dict[str, Any] = {}
+    if "prompt_domain" in own and source is not None:
+        values["prompt_domain"] = source.domain
+    if {"series_loc", "series_scale"} <= own and data.train.layout == "multivariate":
+        loc, scale = data.scaler.loc_scale(data.train.segments[0].series)
+        values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
+    return values
 
 
 def _score(trainer: ForecastTrainer, windows: Any, prefix: str) -> dict[str, float]:

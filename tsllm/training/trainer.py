@@ -61,12 +61,13 @@ class ForecastTrainer(Trainer):
             args.world_size,
             args.process_index,
         )
+        self.collator = BatchCollator(find_input_keys(model))
         super().__init__(
             model=model,
             args=args,
             train_dataset=train,
             eval_dataset=validation,
-            data_collator=BatchCollator(find_input_keys(model)),
+            data_collator=self.collator,
             compute_metrics=self._compute_metrics,
             callbacks=[
                 EpochCallback(self.batches),
@@ -84,7 +85,7 @@ class ForecastTrainer(Trainer):
         return build_train_loader(
             self.train_dataset,
             self.batches,
-            self.data_collator,
+            self.collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -98,9 +99,9 @@ class ForecastTrainer(Trainer):
         if self.args.lr_schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
         steps = -(-len(self.batches) // self.args.gradient_accumulation_steps)
-        self.lr_scheduler = build_epoch_schedule(
-            self.args.lr_schedule, optimizer or self.optimizer, steps, num_training_steps / steps
-        )
+        used = optimizer or self.optimizer
+        assert used is not None
+        self.lr_scheduler = build_epoch_schedule(self.args.lr_schedule, used, steps, num_training_steps / steps)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -128,7 +129,7 @@ class ForecastTrainer(Trainer):
 
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
         """Scores all windows of the loader's set."""
-        self._evaluated = dataloader.dataset
+        self._evaluated = dataloader.dataset  # type: ignore[assignment]
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def prediction_step(
@@ -157,7 +158,7 @@ class ForecastTrainer(Trainer):
         """Trains, or goes on from a checkpoint; one whose run had ended early only reloads its best weights."""
         checkpoint = resume_from_checkpoint or None
         if checkpoint is True:
-            checkpoint = str(find_checkpoint(self.args.output_dir, self.args.world_size))
+            checkpoint = str(find_checkpoint(self.args.output_dir or ".", self.args.world_size))
         if isinstance(checkpoint, str) and has_stopped_early(Path(checkpoint), self.args.early_stopping_patience):
             self._finish_from(checkpoint)
             return TrainOutput(self.state.global_step, float("nan"), {})
@@ -172,7 +173,8 @@ class ForecastTrainer(Trainer):
     def _finish_from(self, checkpoint: str) -> None:
         """Puts the trainer where early stopping had left it."""
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        self.stopwatch.earlier = self.state.stateful_callbacks["StopwatchCallback"]["args"]["seconds"]
+        saved: Any = self.state.stateful_callbacks
+        self.stopwatch.earlier = saved["StopwatchCallback"]["args"]["seconds"]
         self._load_best_model()
 
     @property
@@ -206,7 +208,7 @@ class ForecastTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Writes `config.json` and `model.safetensors`, and no pickled arguments beside them."""
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
+            folder = Path(output_dir or self.args.output_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
             self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
 
