@@ -158,7 +158,7 @@ def test_mistakes_name_the_way_out(wide, tmp_path):
     with pytest.raises(ValueError, match="data_path is for named data sets"):
         load_frame(wide, data_path="x.csv")
     (tmp_path / "own.xlsx").touch()
-    with pytest.raises(ValueError, match="has the ending .* expected one of"):
+    with pytest.raises(ValueError, match=r"has the ending .* expected one of"):
         read_table(tmp_path / "own.xlsx")
     with pytest.raises(FileNotFoundError, match="holds no Arrow or Parquet files"):
         load_frame(tmp_path)

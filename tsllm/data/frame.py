@@ -224,6 +224,21 @@ def fill_gaps(df: pd.DataFrame, freq: Freq | None = None) -> pd.DataFrame:
     return filled.sort_values([ID, TIME], kind="stable", ignore_index=True)
 
 
+def series_bounds(df: pd.DataFrame) -> list[tuple[Any, int, int]]:
+    """Returns (series, first row, row after the last) of each series of a validated frame, in its order.
+
+    Cheaper than `groupby` by orders of magnitude on panels of thousands of series.
+
+    Raises:
+        FrameError: If the rows of a series do not lie together.
+    """
+    starts = _series_starts(df)
+    names = df[ID].iloc[starts].tolist()
+    if len(set(names)) < len(names):
+        raise FrameError(f"the rows of a series do not lie together; sort with df.sort_values(['{ID}', '{TIME}'])")
+    return list(zip(names, starts.tolist(), [*starts[1:].tolist(), len(df)], strict=True))
+
+
 def future_times(last: Any, h: int, freq: Freq) -> np.ndarray:
     """Returns the `h` times that follow `last` [h]; `last` itself must lie on the axis of `freq`."""
     if h < 1:
@@ -351,7 +366,7 @@ def _to_numbers(df: pd.DataFrame, column: str, rows: np.ndarray) -> pd.Series:
 
 def _series_starts(df: pd.DataFrame) -> np.ndarray:
     ids = df[ID].to_numpy()
-    return np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    return np.flatnonzero(np.r_[len(ids) > 0, ids[1:] != ids[:-1]])
 
 
 def _check_order(df: pd.DataFrame, rows: np.ndarray) -> None:

