@@ -192,4 +192,5 @@ def _find_model(name: str) -> Any:
 
 
 def _sorted(level: Sequence[float] | None) -> list[float] | None:
-    return sorted(level) if level else None
+    # Whole levels as integers: statsforecast names its columns by them.
+    return sorted(int(lv) if lv == int(lv) else lv for lv in level) if level else None

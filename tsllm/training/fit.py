@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
@@ -22,6 +23,7 @@ from tsllm.forecasting.spec import ForecasterSpec, default_season
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.supervised import find_sizes, read_model_config
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import ID, TARGET, TIME
 
@@ -56,6 +58,7 @@ class NeuralForecaster:
         scaler: "standard" or "none"; fitted on the training part only.
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
             heads; None = a tenth, at least `h`; 0 = none.
+        max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `learning_rate`, `seed` ...) besides
             `DEFAULT_TRAINING`.
         batch_size: Windows per forward pass when predicting.
@@ -87,6 +90,7 @@ class NeuralForecaster:
         share_covariates: bool = False,
         scaler: str = "standard",
         val_size: int | None = None,
+        max_val_windows: int = 256,
         training: Mapping[str, Any] | None = None,
         batch_size: int = 256,
         new_series: Literal["raise", "history"] = "raise",
@@ -105,6 +109,7 @@ class NeuralForecaster:
         self.freq, self.layout, self.season, self.scaler = freq, layout, season, scaler
         self.covariates, self.past_covariates = list(covariates), list(past_covariates)
         self.share_covariates, self.val_size, self.pad_short = share_covariates, val_size, pad_short
+        self.max_val_windows = max_val_windows
         self.training = {**DEFAULT_TRAINING, **(training or {})}
         self.batch_size, self.new_series = batch_size, new_series
         self.predictor: NeuralPredictor | None = None
@@ -127,9 +132,10 @@ class NeuralForecaster:
         started = time.perf_counter()
         frame = validate_frame(df, freq=self.freq, covariates=[*self.covariates, *self.past_covariates])
         horizon = self._choose_horizon(h)
-        spec, windows = self._prepare(frame, horizon, self.val_size if val_size is None else val_size)
-        train, validation = windows
-        model = self._build_model(train, horizon, spec)
+        spec, train_frame, train, validation = self._prepare(
+            frame, horizon, self.val_size if val_size is None else val_size
+        )
+        model = self._build_model(train, train_frame, spec)
         self.log = train_model(model, train, validation, self.training, self.progress)
         self.predictor = NeuralPredictor(
             model, spec, batch_size=self.batch_size, new_series=self.new_series, pad_short=self.pad_short
@@ -177,8 +183,8 @@ class NeuralForecaster:
 
     def _prepare(
         self, frame: pd.DataFrame, horizon: int, val_size: int | None
-    ) -> tuple[ForecasterSpec, tuple[WindowDataset, WindowDataset | None]]:
-        """Splits, scales and cuts windows."""
+    ) -> tuple[ForecasterSpec, pd.DataFrame, WindowDataset, WindowDataset | None]:
+        """Returns the description, the scaled training part, and the windows of training and validation."""
         context = self._context_length(horizon)
         shortest = int(frame.groupby(ID, sort=False).size().min())
         held = max(horizon, shortest // 10) if val_size is None else val_size
@@ -202,10 +208,14 @@ class NeuralForecaster:
             "channels": list(spec.channels) if spec.layout == "multivariate" else None,
             "pad_short": self.pad_short,
         }
-        train = WindowDataset(scaler.transform(train_frame), context, horizon, **cut)
+        scaled = scaler.transform(train_frame)
+        train = WindowDataset(scaled, context, horizon, **cut)
         if splits is None:
-            return spec, (train, None)
-        return spec, (train, WindowDataset(scaler.transform(splits.test), context, horizon, **cut))
+            return spec, scaled, train, None
+        num_segments = 1 if spec.layout == "multivariate" else frame[ID].nunique()
+        stride = max(1, -(-(held - horizon + 1) * num_segments // self.max_val_windows))
+        validation = WindowDataset(scaler.transform(splits.test), context, horizon, stride=stride, **cut)
+        return spec, scaled, train, validation
 
     def _context_length(self, horizon: int) -> int:
         if self._start is not None:
@@ -235,29 +245,28 @@ class NeuralForecaster:
             },
         )
 
-    def _build_model(self, train: WindowDataset, horizon: int, spec: ForecasterSpec) -> ForecastModel:
+    def _build_model(self, train: WindowDataset, train_frame: pd.DataFrame, spec: ForecasterSpec) -> ForecastModel:
         if self._start is not None:
             return self._start.model
         model_class = MODELS.get(self.model)
         config_class = model_class.config_class
-        own = config_class.own_fields()
-        values: dict[str, Any] = {
-            "context_length": train.context_length,
-            "prediction_length": horizon,
-            "num_channels": train.num_channels,
-            "num_covariates": len(train.covariate_names),
-            "num_known_covariates": train.num_known_covariates,
-            "num_time_features": train.num_time_features if model_class.uses_time_features else 0,
-        }
-        if {"series_loc", "series_scale"} <= own and spec.layout == "multivariate":
+        given = {k: v for k, v in self.config.items() if k != "context_length"}
+        values: dict[str, Any] = {}
+        if {"series_loc", "series_scale"} <= config_class.own_fields() and spec.layout == "multivariate":
             # Prompts speak in the series' own units.
             loc, scale = spec.load_scaler().loc_scale(spec.channels)
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
-        taken = sorted(set(self.config) & (set(values) - {"context_length", "series_loc", "series_scale"}))
-        if taken:
-            raise ValueError(f"{taken} follow from the data and from h; leave them out")
+        values |= read_model_config(config_class, given) | find_sizes(model_class, train)
         torch.manual_seed(int(self.training["seed"]))
-        return model_class(config_class(**values | self.config))
+        model = model_class(config_class(**values))
+        if values.get("prompt_statistics") == "series":
+            if spec.layout != "multivariate":
+                raise ValueError("prompt_statistics 'series' needs layout 'multivariate'; use 'window' or 'none'")
+            groups = dict(iter(train_frame.groupby(ID, sort=False)[TARGET]))
+            scaled = np.stack([groups[name].to_numpy() for name in spec.channels], axis=1)  # [T, C]
+            observed = torch.from_numpy(~np.isnan(scaled))
+            model.describe_series(torch.from_numpy(np.nan_to_num(scaled)).float(), observed)  # type: ignore[operator]
+        return model
 
 
 def choose_layout(frame: pd.DataFrame) -> Layout:

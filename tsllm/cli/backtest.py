@@ -1,0 +1,65 @@
+"""`tsllm backtest`: forecast the past with several models and score them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsllm.cli.console import parse_levels, parse_list, parse_settings, print_table, quiet_libraries
+
+
+def backtest(
+    data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
+    models: Annotated[
+        str, typer.Option(help="Names, saved folders or Hub ids: SeasonalNaive,AutoETS,dlinear,runs/fit.")
+    ] = "SeasonalNaive,AutoETS,DynamicOptimizedTheta,dlinear",
+    h: Annotated[int | None, typer.Option("--h", help="Steps ahead; a named data set brings its own.")] = None,
+    n_windows: Annotated[int, typer.Option(help="Cutoffs.")] = 7,
+    step_size: Annotated[int | None, typer.Option(help="Steps between cutoffs; default: h.")] = None,
+    level: Annotated[str | None, typer.Option(help="Intervals in per cent: 80 or 80,95.")] = None,
+    refit: Annotated[bool, typer.Option(help="Train anew at each cutoff instead of once.")] = False,
+    season: Annotated[int | None, typer.Option(help="Steps in a season; default: by frequency.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Look-back of trained models, steps.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Last steps that statistical models see.")] = None,
+    freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
+    training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
+    output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
+) -> None:
+    """Forecast the last windows with several models; print the scores."""
+    from tsllm.cli.predict import write_frame
+    from tsllm.cli.roster import ModelSpec, build_forecaster
+    from tsllm.cli.task import describe_task, load_data
+    from tsllm.evaluation.backtest import read_costs, run_backtest
+    from tsllm.evaluation.tables import SeriesScales, score, training_part
+    from tsllm.forecasting.statistical import StatisticalForecaster
+    from tsllm.models import MODELS
+
+    quiet_libraries()
+    loaded = load_data(data, freq=freq, targets=parse_list(targets) or None)
+    task = describe_task(loaded, h=h, context_length=context_length, season=season)
+    options = parse_settings(training)
+    roster = []
+    for name in parse_list(models):
+        made = build_forecaster(ModelSpec(name, training=options if name in MODELS else {}), task, seed)
+        if isinstance(made, StatisticalForecaster):
+            made.input_size = input_size
+        roster.append(made)
+    levels = parse_levels(level)
+    result = run_backtest(
+        loaded.df, roster, task.h, n_windows, step_size, levels, refit, loaded.freq, progress=typer.echo
+    )
+    train = training_part(loaded.df, result)
+    table = score(result, SeriesScales.from_training(train, task.season))
+    table = table.merge(read_costs(result.costs)[["model", "fit_seconds", "ms_per_window"]], on="model")
+    shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
+    print_table(
+        table[[c for c in shown if c in table]].sort_values("mae"),
+        f"{loaded.name}: {n_windows} windows of {task.h} steps, {result.frame['unique_id'].nunique()} series",
+    )
+    for failure in result.failures:
+        typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
+    if output is not None:
+        write_frame(result.frame, output)
+        typer.echo(f"forecasts in {output}")

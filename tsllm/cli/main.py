@@ -1,0 +1,44 @@
+"""The command `tsllm`. Commands import what they need when they run, so that `tsllm --help` is instant."""
+
+import importlib
+import importlib.util
+
+import typer
+
+from tsllm.cli.console import explain_errors
+
+# One module a command in this order; each has a function of the command's name, or a Typer group called `app`.
+COMMANDS = ("demo", "fit", "predict", "backtest", "compare", "ablate", "convert", "reward", "doctor")
+
+app = typer.Typer(
+    name="tsllm",
+    help="Turn a language model into a forecaster, and test honestly whether it wins.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from tsllm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _mount() -> None:
+    for name in COMMANDS:
+        path = f"tsllm.cli.{name}"
+        if importlib.util.find_spec(path) is None:
+            continue
+        module = importlib.import_module(path)
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(explain_errors(getattr(module, name)))
+
+
+_mount()
