@@ -403,7 +403,7 @@ class PyramidalLayer(nn.Module):
 class PyramidalAttention(TokenMixer):
     """Token mixer: builds a pyramid over the tokens, attends once along it and reads the tokens off again.
 
-    A token reads its neighbours and, through its parent, a summary of the parent's window.
+    A token reads its neighbours and its parent, a summary of a window; its ancestors read theirs.
 
     Args:
         d_model: Width D.
@@ -411,12 +411,13 @@ class PyramidalAttention(TokenMixer):
         window_sizes: Children per parent, for each level above the finest.
         inner_size: Width of the window on the same level.
         construction: How the coarser levels are made, see `CoarseScaleConstruction`.
-        readout: "finest" returns the finest nodes; "ancestors" a linear map of each token's node at every level.
+        readout: "ancestors" maps each token's node at every level, concatenated, back to D; "finest" returns the
+            finest nodes alone, which in one attention see their parents but nothing above.
         dropout: Dropout rate on the attention weights.
         dense: Whether to compute by an N x N mask instead of by gathering; same numbers at quadratic cost.
 
     Raises:
-        ValueError: If an option is unknown or `num_heads` does not divide `d_model`.
+        ValueError: If an option is unknown, `num_heads` does not divide `d_model`, or levels would go unread.
     """
 
     def __init__(
@@ -426,14 +427,19 @@ class PyramidalAttention(TokenMixer):
         window_sizes: Sequence[int] = (4, 4),
         inner_size: int = 5,
         construction: Construction = "bottleneck",
-        readout: Literal["finest", "ancestors"] = "finest",
+        readout: Literal["ancestors", "finest"] = "ancestors",
         dropout: float = 0.0,
         dense: bool = False,
     ) -> None:
         super().__init__()
         check_heads("pyramidal attention", d_model, num_heads)
         if readout not in ("finest", "ancestors"):
-            raise ValueError(f"unknown readout {readout!r}; expected 'finest' or 'ancestors'")
+            raise ValueError(f"unknown readout {readout!r}; expected 'ancestors' or 'finest'")
+        if readout == "finest" and len(window_sizes) > 1:
+            raise ValueError(
+                f"pyramidal attention: readout 'finest' never sees above the first of {len(window_sizes)} coarse "
+                "levels; use readout: ancestors or one window size"
+            )
         self.window_sizes = tuple(window_sizes)
         self.inner_size = inner_size
         self.dense = dense
