@@ -70,6 +70,7 @@ def convert_timellm(meta: dict[str, Any], state: Mapping[str, Tensor], tokenizer
         num_prototypes=mapped["prototypes.mapping.weight"].shape[0],
         prototype_mode="mapping",
         dropout=options.get("dropout", 0.1),
+        attention_dropout=0.1,
         prompt_domain=options.get("content", "") if options.get("prompt_domain") else DEFAULT_DOMAIN,
         reference_quirks=True,
     )

@@ -37,7 +37,8 @@ class TimeLLMConfig(ForecastConfig):
         d_ff: Width of one such head, and the number of the backbone's output features that the forecast head reads.
         num_prototypes: S.
         prototype_mode: How the prototypes are learned: `mapping`, `direct` or `gram` (`tsllm.nn.reprogramming`).
-        dropout: Rate on patch embeddings and on the reprogramming attention.
+        dropout: Rate on patch embeddings.
+        attention_dropout: Rate on the weights of the reprogramming attention; above 0, training cannot fuse it.
         prompt: Whether a text prompt precedes the patches.
         prompt_domain: What the data are, for the prompt; empty = left out.
         prompt_statistics: `window` describes each window, `series` each series once (`prompt_series`), or `none`.
@@ -71,6 +72,7 @@ class TimeLLMConfig(ForecastConfig):
     num_prototypes: int = 1000
     prototype_mode: str = "gram"
     dropout: float = 0.1
+    attention_dropout: float = 0.0
     prompt: bool = True
     prompt_domain: str = ""
     prompt_statistics: str = "window"
@@ -102,8 +104,9 @@ class TimeLLMConfig(ForecastConfig):
         for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be an integer >= 0, got {getattr(self, name)!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not self.backbone:
             raise ValueError("backbone is empty; name a packaged model (smollm2-135m), a local folder or a Hub id")
         self._check_patches()

@@ -39,7 +39,9 @@ class TimeLLM(ForecastModel):
         self.norm = InstanceNorm()
         self.patch_embedding = PatchEmbedding(config.patch_length, config.patch_stride, config.d_model, config.dropout)
         self.prototypes = PROTOTYPES.get(config.prototype_mode)(self.backbone.words, config.num_prototypes)
-        self.reprogramming = Reprogramming(config.d_model, config.num_heads, config.d_ff, width, config.dropout)
+        self.reprogramming = Reprogramming(
+            config.d_model, config.num_heads, config.d_ff, width, config.attention_dropout
+        )
         self.head = nn.Linear(
             config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
         )

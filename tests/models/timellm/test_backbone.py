@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.models.timellm.backbone import compute_fingerprint, load_backbone
+from tsllm.models.timellm.prompt import Prompt
+
+RAGGED = Prompt((5, 6, 7, 8), ((9, 10, 11), (12,), (13, 14, 15, 16, 17, 18)), (0, 1, 2, 1))
+
+
+def slow_loop(backbone, patches, prompt):
+    """Reads one row at a time, unpadded, as one plain sequence."""
+    rows = prompt.rows or (0,) * len(patches)
+    result = []
+    for row, tail in enumerate(rows):
+        ids = torch.tensor(prompt.prefix + prompt.tails[tail], dtype=torch.long)
+        sequence = torch.cat([backbone.llm.get_input_embeddings()(ids), patches[row]])[None]
+        result.append(backbone.llm(inputs_embeds=sequence).last_hidden_state[0, len(ids) :])
+    return torch.stack(result)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        None,
+        Prompt((5, 6, 7)),
+        RAGGED,
+        Prompt((), ((3, 4), (5,)), (1, 0, 0, 1)),
+        Prompt((5,), ((6, 7), (8, 9)), (0, 1, 1, 0)),
+        Prompt((5,), ((6, 7), (8,), (9, 10), (11, 12, 13)), (0, 1, 2, 3)),
+    ],
+    ids=["none", "prefix", "ragged", "tails", "equal", "distinct"],
+)
+def test_cached_equals_uncached_equals_one_row_at_a_time(prompt, backbone):
+    reader = load_backbone(backbone, num_layers=3)
+    patches = torch.randn(4, 6, 32)
+    with torch.no_grad():
+        expected = slow_loop(reader, patches, prompt or Prompt(()))
+        cached = reader(patches, prompt)
+        again = reader(patches, prompt)
+        reader.inline = True
+        inline = reader(patches, prompt)
+    torch.testing.assert_close(cached, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inline, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(cached, again)
+
+
+def test_cached_gradients_equal_uncached_gradients(backbone):
+    reader = load_backbone(backbone, num_layers=2)
+    gradients = []
+    weight = torch.randn(4, 6, 32)
+    for inline in (False, True):
+        reader.inline = inline
+        patches = torch.randn(4, 6, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        (reader(patches, RAGGED) * weight).sum().backward()
+        gradients.append(patches.grad)
+    assert gradients[0].abs().max() > 1e-2
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
+def test_the_prefix_runs_once_and_the_last_layer_does_no_idle_work(backbone):
+    reader = load_backbone(backbone, num_layers=3)
+    layers = reader.llm.h if hasattr(reader.llm, "h") else reader.llm.layers
+    tokens = [[] for _ in layers]
+    for k, layer in enumerate(layers):
+        layer.mlp.register_forward_hook(lambda m, i, o, k=k: tokens[k].append(i[0].shape[0] * i[0].shape[1]))
+    patches = torch.randn(4, 6, 32)
+    reader(patches, RAGGED)
+    assert [t[0] for t in tokens[:2]] == [4, 4]  # the prefix, one row
+    assert tokens[0] == [4, 3 * 6, 4 * 6]  # then three distinct tails of at most six tokens, then the patches
+    assert tokens[2] == [4 * 6]
+    reader(patches, RAGGED)
+    assert tokens[0][3:] == [3 * 6, 4 * 6]
+
+
+def test_only_the_first_layers_are_kept(gpt2):
+    whole, part = load_backbone(gpt2), load_backbone(gpt2, num_layers=2)
+    assert (whole.num_layers, part.num_layers) == (3, 2)
+    assert torch.equal(part.llm.h[1].mlp.c_fc.weight, whole.llm.h[1].mlp.c_fc.weight)
+    with pytest.raises(ValueError, match=r"num_backbone_layers is 5, but backbone .* has 3"):
+        load_backbone(gpt2, num_layers=5)
+
+
+def test_random_weights_have_the_architecture_but_not_the_weights(gpt2):
+    trained, first = load_backbone(gpt2), load_backbone(gpt2, weights="random", seed=1)
+    again, other = load_backbone(gpt2, weights="random", seed=1), load_backbone(gpt2, weights="random", seed=2)
+    assert first.hidden_size == trained.hidden_size
+    prints = [compute_fingerprint(b.llm) for b in (trained, first, again, other)]
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
+
+
+def test_random_weights_leave_the_global_generator_alone(gpt2):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    load_backbone(gpt2, weights="random", seed=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_fingerprint_tells_weights_apart_and_not_dtypes(gpt2, tmp_path):
+    backbone = load_backbone(gpt2)
+    print_ = compute_fingerprint(backbone.llm)
+    assert print_ == compute_fingerprint(load_backbone(gpt2, dtype=torch.bfloat16).llm)
+    with torch.no_grad():
+        backbone.llm.h[0].mlp.c_fc.weight.mul_(1.1)
+    assert compute_fingerprint(backbone.llm) != print_
+
+
+def test_a_backbone_that_is_not_there_is_an_error_with_the_way_out(tmp_path):
+    with pytest.raises(OSError, match=r"backbone .*nowhere.* cannot be loaded(.|\n)*backbone: smollm2-135m"):
+        load_backbone(str(tmp_path / "nowhere"))
+
+
+def test_missing_weights_are_an_error_and_never_drawn_at_random(tmp_path):
+    folder = Path(save_tiny_backbone(tmp_path / "damaged", "gpt2"))
+    state = load_file(folder / "model.safetensors")
+    del state["transformer.h.1.mlp.c_fc.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"missing or of another shape: h\.1\.mlp\.c_fc\.weight"):
+        load_backbone(str(folder))
+
+
+def test_weights_of_another_shape_are_an_error(tmp_path):
+    folder = Path(save_tiny_backbone(tmp_path / "wide", "gpt2"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_embd": 64}))
+    with pytest.raises((ValueError, RuntimeError), match=r"another shape|size mismatch|ignore_mismatched_sizes"):
+        load_backbone(str(folder))
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    folder = Path(save_tiny_backbone(tmp_path / "pickled", "gpt2"))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="cannot be loaded"):
+        load_backbone(str(folder))
+
+
+def test_an_encoder_reads_prompt_and_patches_both_ways(tmp_path):
+    reader = load_backbone(save_tiny_backbone(tmp_path / "bert", "bert"), num_layers=2)
+    patches = torch.randn(4, 6, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(reader(patches, RAGGED), slow_loop(reader, patches, RAGGED), atol=1e-5, rtol=1e-5)
