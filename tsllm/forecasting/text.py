@@ -1,24 +1,30 @@
 """A causal language model as a forecaster: numbers in, sampled numbers out, median and quantiles of the samples."""
 
+import json
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import snapshot_download
 
 from tsllm.data.frame import Freq, future_frame, infer_freq, validate_frame
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
+from tsllm.text.loading import load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
+
+SETTINGS = "text_forecaster.json"
 
 
 @dataclass
@@ -101,6 +107,47 @@ class TextForecaster:
         self.prompt = TextPrompt(self.codec, domain, season)
         self.report = ParseReport()
         self._history: pd.DataFrame | None = None
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `text_forecaster.json`: all settings but the weights, which stand beside it as a PEFT folder."""
+        settings = {
+            "h": self.h,
+            "context_length": self.context_length,
+            "alias": self.alias,
+            "freq": self.freq,
+            "digits": self.codec.digits,
+            "domain": self.prompt.domain,
+            "season": self.prompt.season,
+            "covariates": self.covariates,
+            "num_samples": self.num_samples,
+            "options": asdict(self.options),
+        }
+        Path(folder, SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None, **changes: Any
+    ) -> Self:
+        """Loads a fine-tuned text forecaster: a PEFT adapter or a whole model with `text_forecaster.json`.
+
+        Args:
+            folder: A folder or a Hub id.
+            device: Where to put the model.
+            revision: Branch, tag or commit of the Hub repository.
+            **changes: Settings to change, e.g. `num_samples=100`.
+
+        Raises:
+            OSError: If the settings, the adapter or its base model cannot be loaded.
+        """
+        source = Path(folder)
+        if not source.is_dir():
+            source = Path(snapshot_download(str(folder), revision=revision))
+        if not (source / SETTINGS).is_file():
+            raise OSError(f"{folder} holds no {SETTINGS}; it was not written by recipes/sft_text.py")
+        model, tokenizer = load_language_model(source, device=device)
+        settings = json.loads((source / SETTINGS).read_text()) | changes
+        settings["options"] = SamplingOptions(**settings["options"])
+        return cls(model, tokenizer, **settings)
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).

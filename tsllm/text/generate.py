@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from tsllm.text.codec import NumberCodec
 from tsllm.text.grammar import NumberGrammar
@@ -89,9 +90,52 @@ def sample_completions(
 
 @dataclass
 class _Session:
-    mask: Tensor  # [N, tokens so far]
+    mask: Tensor | None  # [N, tokens so far], None = no pads
     position: Tensor  # [N] position of the newest token
     cache: Any
+
+
+class _RoomyLayer(DynamicLayer):
+    """A cache layer with room for `extra` more tokens: a decoding step copies one token, not the whole past."""
+
+    def __init__(self, layer: DynamicLayer, repeats: int, extra: int) -> None:
+        super().__init__()
+        assert layer.keys is not None
+        assert layer.values is not None
+        self.lazy_initialization(layer.keys, layer.values)
+        self._length = layer.get_seq_length()
+        self._all_keys = _repeat_with_room(layer.keys, repeats, extra)
+        self._all_values = _repeat_with_room(layer.values, repeats, extra)
+        self._expose()
+
+    def _expose(self) -> tuple[Tensor, Tensor]:
+        self.keys = self._all_keys[:, :, : self._length]
+        self.values = self._all_values[:, :, : self._length]
+        return self.keys, self.values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        start, self._length = self._length, self._length + key_states.shape[2]
+        self._all_keys[:, :, start : self._length] = key_states
+        self._all_values[:, :, start : self._length] = value_states
+        return self._expose()
+
+
+def _repeat_with_room(states: Tensor, repeats: int, extra: int) -> Tensor:
+    repeated = states.repeat_interleave(repeats, 0)  # [N, heads, tokens, width]
+    return torch.nn.functional.pad(repeated, (0, 0, 0, extra))  # [N, heads, tokens + extra, width]
+
+
+def make_room(cache: Any, repeats: int, extra: int) -> Any:
+    """Repeats each row of a cache `repeats` times and gives its plain layers room for `extra` tokens.
+
+    Layers of other kinds (sliding windows) are only repeated; they grow as the library lets them.
+    """
+    for i, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer:
+            cache.layers[i] = _RoomyLayer(layer, repeats, extra)
+        elif repeats > 1:
+            layer.batch_repeat_interleave(repeats)
+    return cache
 
 
 def _decode(
@@ -113,7 +157,8 @@ def _decode(
         if step == num_steps - 1 or bool(ended.all()):
             break
         session.position = session.position + 1
-        session.mask = torch.cat([session.mask, torch.ones_like(session.mask[:, :1])], 1)
+        if session.mask is not None:
+            session.mask = torch.cat([session.mask, torch.ones_like(session.mask[:, :1])], 1)
         out = model(
             input_ids=token.unsqueeze(1),
             attention_mask=session.mask,

@@ -1,0 +1,209 @@
+"""One run of text fine-tuning: data, starting point, training, test, files."""
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from tsllm import metrics
+from tsllm.data.sources import LoadedData, load_frame
+from tsllm.data.splits import split_frame
+from tsllm.forecasting.text import TextForecaster
+from tsllm.text.generate import SamplingOptions
+from tsllm.text.loading import load_language_model
+from tsllm.training.args import DataArguments
+from tsllm.training.artefacts import count_parameters, describe_environment
+from tsllm.training.data import build_split, find_lengths
+from tsllm.training.text_data import TextWindows
+from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments, choose_windows, train_text
+from tsllm.types import ID, TARGET, TIME
+
+logger = logging.getLogger(__name__)
+
+LEVEL = 80.0
+
+
+@dataclass
+class TextScores:
+    """How a text forecaster did on the test windows.
+
+    Attributes:
+        summary: `mae`, `mse`, `crps`, `coverage_80` in the series' units (coverage in 0..1), counts, seconds.
+        windows: One row a window: `unique_id, cutoff, mae, crps`.
+    """
+
+    summary: dict[str, Any]
+    windows: pd.DataFrame
+
+
+def run_text(model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments) -> dict[str, Any]:
+    """Fine-tunes, tests before and after on the same windows, and writes the artefacts.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    covariates = list(data_args.covariates or ())
+    loaded = load_frame(
+        data_args.dataset,
+        freq=data_args.freq,
+        targets=data_args.targets,
+        covariates=covariates,
+        data_path=data_args.data_path,
+    )
+    context, horizon = find_lengths(data_args, loaded)
+    splits = split_frame(loaded.df, build_split(data_args.split, loaded), context)
+    model, tokenizer = load_language_model(
+        model_args.language_model, adapter=model_args.adapter, revision=model_args.revision
+    )
+    forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
+    evaluates = args.test_windows > 0 and args.should_save
+    results: dict[str, Any] = {}
+    if evaluates and args.evaluate_start:
+        results["start"] = evaluate_text(forecaster, splits.test, args.test_windows)
+        logger.warning("starting point: %s", results["start"].summary)
+    windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
+    dataset, facts = choose_windows(splits.train, windows, args, model, tokenizer)
+    logger.warning("training windows: %s", facts)
+    began = time.monotonic()
+    trainer = train_text(model, tokenizer, dataset, model_args, args)
+    seconds = time.monotonic() - began
+    forecaster.model = trainer.model
+    if evaluates:
+        results["test"] = evaluate_text(forecaster, splits.test, args.test_windows)
+        logger.warning("after training: %s", results["test"].summary)
+    content = {name: result.summary for name, result in results.items()}
+    content |= {
+        "scaled": False,
+        "windows": results["test"].summary["windows"] if evaluates else 0,
+        "seconds": round(seconds, 3),
+        "steps": trainer.state.global_step,
+        "seed": args.seed,
+        "comparison": compare_windows(results) if len(results) == 2 else None,
+        "training": facts,
+        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "language_model": model_args.language_model,
+        "dataset": loaded.name,
+        "context_length": context,
+        "prediction_length": horizon,
+        "parameters": count_parameters(trainer.model),  # type: ignore[arg-type]
+        "environment": describe_environment(),
+    }
+    if trainer.is_world_process_zero():
+        folder = Path(str(args.output_dir))
+        forecaster.save(folder)
+        (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        for name, result in results.items():
+            result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
+    return content
+
+
+def build_forecaster(
+    model: Any,
+    tokenizer: Any,
+    args: TextModelArguments,
+    loaded: LoadedData,
+    context_length: int,
+    h: int,
+    covariates: list[str],
+) -> TextForecaster:
+    """Builds the forecaster whose prompts are trained on and tested with."""
+    source = loaded.source
+    domain = args.domain if args.domain is not None else (f"Data: {source.domain}." if source else "")
+    season = args.season if args.season is not None else (source.season if source else 0)
+    return TextForecaster(
+        model,
+        tokenizer,
+        h=h,
+        context_length=context_length,
+        freq=loaded.freq,
+        digits=args.digits,
+        domain=domain,
+        season=season,
+        covariates=covariates,
+        num_samples=args.num_samples,
+        options=SamplingOptions(temperature=args.temperature, constrained=args.constrained),
+    )
+
+
+def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: int) -> TextScores:
+    """Tests on the last `num_windows` origins of each series, a horizon apart, each window as a series of its own.
+
+    Raises:
+        ValueError: If the test part is too short for so many windows.
+    """
+    began = time.monotonic()
+    histories, futures = cut_windows(test, forecaster.context_length, forecaster.h, num_windows)
+    known = futures.drop(columns=[TARGET]) if forecaster.covariates else None
+    samples = forecaster.sample(histories, known)
+    truth = dict(iter(futures.groupby(ID, sort=False)[TARGET]))
+    rows, parts = [], []
+    for name, paths in samples.items():
+        y = truth[name].to_numpy()
+        median = np.median(paths, axis=0)
+        lo, hi = np.quantile(paths, [0.5 - LEVEL / 200, 0.5 + LEVEL / 200], axis=0)
+        scores = {
+            "mae": metrics.mae(y, median),
+            "mse": metrics.mse(y, median),
+            "crps": metrics.crps_samples(y, paths.T),
+            f"coverage_{LEVEL:g}": metrics.coverage(y, lo, hi),
+        }
+        series, _, cutoff = str(name).rpartition("@")
+        rows.append({ID: series, "cutoff": cutoff} | {k: float(v) for k, v in scores.items()})
+        parts.append(scores)
+    frame = pd.DataFrame(rows)
+    readable = frame.dropna(subset=["mae"])
+    summary: dict[str, Any] = {k: float(readable[k].mean()) for k in parts[0]} if len(readable) else {}
+    summary |= {
+        "windows": len(frame),
+        "unreadable_windows": len(frame) - len(readable),
+        "samples": forecaster.report.num_samples,
+        "parse_failures": dict(forecaster.report.failures),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return TextScores(summary, frame)
+
+
+def cut_windows(
+    test: pd.DataFrame, context_length: int, h: int, num_windows: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cuts the last `num_windows` windows of each series, `h` apart; each becomes a series `name@cutoff`.
+
+    Returns:
+        Histories and futures, long frames in the same order of series.
+    """
+    histories, futures = [], []
+    for series, group in test.groupby(ID, sort=False):
+        needed = context_length + num_windows * h
+        if len(group) < needed:
+            raise ValueError(
+                f"series {series!r} has {len(group)} steps for the test, but {num_windows} windows need {needed} "
+                f"(context_length {context_length} + {num_windows} x {h}); lower test_windows"
+            )
+        for k in range(num_windows, 0, -1):
+            cut = len(group) - k * h
+            name = f"{series}@{group[TIME].iloc[cut - 1]}"
+            histories.append(group.iloc[cut - context_length : cut].assign(**{ID: name}))
+            futures.append(group.iloc[cut : cut + h].assign(**{ID: name}))
+    return pd.concat(histories, ignore_index=True), pd.concat(futures, ignore_index=True)
+
+
+def compare_windows(results: dict[str, TextScores]) -> dict[str, Any]:
+    """Compares start and end window by window: mean gain and a two-sided paired t-test, for MAE and CRPS.
+
+    The windows do not overlap; neighbouring days may still be correlated, which the test does not know.
+    """
+    joined = results["start"].windows.merge(results["test"].windows, on=[ID, "cutoff"], suffixes=("_start", "_test"))
+    joined = joined.dropna()
+    found: dict[str, Any] = {"windows": len(joined)}
+    for name in ("mae", "crps"):
+        gain = joined[f"{name}_start"] - joined[f"{name}_test"]
+        p_value = float(stats.ttest_1samp(gain, 0.0).pvalue) if len(gain) > 1 else math.nan
+        found[name] = {"gain": float(gain.mean()), "p_value": None if math.isnan(p_value) else p_value}
+    return found

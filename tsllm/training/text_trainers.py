@@ -1,0 +1,178 @@
+"""Supervised fine-tuning of a text forecaster: TRL's SFTTrainer with LoRA on prompt/answer windows."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from peft import LoraConfig, PeftModel
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from tsllm.nn.pretrained import find_pretrained
+from tsllm.training.args import ArgumentsError
+from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
+
+FOCUSES = ("all", "hard_cases")
+
+
+@dataclass
+class TextModelArguments:
+    """Which language model is fine-tuned and how it writes numbers.
+
+    Attributes:
+        language_model: A packaged name (`smollm2-135m`), a folder or a Hub id.
+        revision: Branch, tag or commit of a Hub repository.
+        adapter: A LoRA adapter to go on from.
+        digits: Digits of the written numbers.
+        domain: One sentence about the data; None = the data set's own.
+        season: Steps of a season told to the model; None = the data set's own.
+        lora_r: Rank of the adapter.
+        lora_alpha: Its scale (alpha / rank multiplies the update).
+        lora_dropout: Dropout on its input.
+        lora_target_modules: Layers that get it; None = PEFT's own choice for the architecture.
+        num_samples: Completions a forecast in the evaluation.
+        temperature: Of the sampling in the evaluation.
+        constrained: Whether the evaluation allows only tokens that lead to numbers.
+    """
+
+    language_model: str = "smollm2-135m"
+    revision: str | None = None
+    adapter: str | None = None
+    digits: int = 3
+    domain: str | None = None
+    season: int | None = None
+    lora_r: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.0
+    lora_target_modules: list[str] | None = None
+    num_samples: int = 20
+    temperature: float = 1.0
+    constrained: bool = True
+
+
+@dataclass
+class TextTrainingArguments(SFTConfig):
+    """TRL's `SFTConfig` with the defaults of number text and the choice of windows.
+
+    Attributes:
+        focus: `all` windows, or `hard_cases`: score them with the current model first and train on the worst.
+        hard_fraction: Share of the windows that count as hard.
+        ordinary_share: Share of ordinary windows among those trained on.
+        max_windows: Train on at most so many windows, drawn at random; 0 = all.
+        streaming: Write windows as they are read instead of caching them.
+        test_windows: Rolling origins of the evaluation; 0 = no evaluation.
+        evaluate_start: Evaluate the model before training too (zero-shot, or the given adapter).
+    """
+
+    output_dir: str | None = "runs/sft_text"
+    per_device_train_batch_size: int = 4
+    learning_rate: float = 2e-4
+    max_length: int | None = None
+    bf16: bool | None = False  # type: ignore[assignment]
+    gradient_checkpointing: bool = False
+    logging_steps: float = 5
+    save_strategy: Any = "epoch"
+    save_total_limit: int | None = 1
+    report_to: Any = "none"
+    resume_from_checkpoint: str | bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "bare = the last, or a folder"}
+    )
+    focus: str = "all"
+    hard_fraction: float = 0.25
+    ordinary_share: float = 0.25
+    max_windows: int = 0
+    streaming: bool = False
+    test_windows: int = 14
+    evaluate_start: bool = True
+
+    def __post_init__(self) -> None:
+        if self.focus not in FOCUSES:
+            raise ArgumentsError(f"focus is {self.focus!r}; choose one of {', '.join(FOCUSES)}")
+        if self.focus == "hard_cases" and self.streaming:
+            raise ArgumentsError("focus hard_cases scores all training windows first, so it cannot stream; drop one")
+        if self.max_windows and self.streaming:
+            raise ArgumentsError("max_windows draws from all windows, so it cannot stream; use max_steps instead")
+        if self.streaming and self.max_steps <= 0:
+            raise ArgumentsError("streaming has no known length; give max_steps")
+        super().__post_init__()
+
+
+def build_lora(arguments: TextModelArguments) -> LoraConfig:
+    """Builds the adapter's configuration: LoRA (Hu 2021), on query and value projections unless told otherwise."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=arguments.lora_target_modules,
+    )
+
+
+def choose_windows(
+    df: pd.DataFrame, windows: TextWindows, arguments: TextTrainingArguments, model: Any, tokenizer: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Builds the training set.
+
+    Returns:
+        The data set, and what was chosen: windows in all, left out for missing values, hard, trained on.
+    """
+    dataset = build_text_dataset(df, windows, arguments.streaming)
+    total, incomplete = windows.count(df)
+    facts: dict[str, Any] = {"windows": total, "incomplete": incomplete, "focus": arguments.focus}
+    if arguments.streaming:
+        return dataset, facts
+    generator = np.random.default_rng(arguments.seed)
+    if arguments.max_windows and len(dataset) > arguments.max_windows:
+        dataset = dataset.select(np.sort(generator.choice(len(dataset), arguments.max_windows, replace=False)))
+    if arguments.focus == "hard_cases":
+        scores = score_rows(model, tokenizer, list(dataset))
+        chosen = select_hard_cases(scores, arguments.hard_fraction, arguments.ordinary_share, generator)
+        facts |= {"scored": len(scores), "mean_score": float(scores.mean())}
+        facts["mean_score_chosen"] = float(scores[chosen].mean())
+        dataset = dataset.select(chosen)
+    return dataset, facts | {"trained_on": len(dataset)}
+
+
+def train_text(
+    model: Any, tokenizer: Any, dataset: Any, model_arguments: TextModelArguments, arguments: TextTrainingArguments
+) -> SFTTrainer:
+    """Fine-tunes with LoRA and writes the adapter and the tokenizer into `output_dir`.
+
+    A model that carries an adapter already goes on training that one.
+
+    Returns:
+        The trainer, whose `state.log_history` holds the losses.
+    """
+    set_seed(arguments.seed)
+    columns = ["prompt", "completion"]
+    dataset = dataset.select_columns(columns)
+    fresh = not isinstance(model, PeftModel)
+    if not fresh:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=build_lora(model_arguments) if fresh else None,
+    )
+    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.save_model(arguments.output_dir)
+    tokenizer.save_pretrained(str(arguments.output_dir))
+    assert trainer.model is not None
+    trainer.model.eval()
+    return trainer
+
+
+def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
+    """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer."""
+    from tsllm.text.loading import load_language_model
+
+    model, tokenizer = load_language_model(find_pretrained(str(adapter)))
+    if not isinstance(model, PeftModel):
+        raise ValueError(f"{adapter} holds no adapter; there is nothing to merge")
+    model.merge_and_unload().save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
