@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.timemixer import TimeMixer, TimeMixerConfig
+from tsllm.models.timesnet import TimesNet, TimesNetConfig
 from tsllm.models.timexer import TimeXer, TimeXerConfig
 
 LIBRARY = "thuml/Time-Series-Library"
@@ -209,7 +210,46 @@ def convert_timemixer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> F
     return _finish(TimeMixer, config, rename(state, rules, unused))
 
 
+INCEPTION = [  # the two inceptions of a reference block
+    (r"(.*\.)?conv\.0\.kernels\.(.*)", r"\g<1>inception.up.branches.\2"),
+    (r"(.*\.)?conv\.2\.kernels\.(.*)", r"\g<1>inception.down.branches.\2"),
+]
+
+
+def read_timesnet(options: Mapping[str, Any], num_time_features: int) -> TimesNetConfig:
+    """Translates the arguments of `models.TimesNet.Model` and of its block."""
+    return TimesNetConfig(
+        context_length=options["seq_len"],
+        prediction_length=options["pred_len"],
+        num_channels=options["enc_in"],
+        num_time_features=num_time_features,
+        d_model=options["d_model"],
+        num_layers=options["e_layers"],
+        d_ff=options["d_ff"],
+        top_k=options["top_k"],
+        num_kernels=options["num_kernels"],
+        dropout=options["dropout"],
+        time_embedding=read_time_embedding(options),
+        reference_quirks=True,
+    )
+
+
+def convert_timesnet(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
+    """Builds TimesNet from `models.TimesNet.Model`."""
+    config = read_timesnet(read_options(meta), count_marks(meta))
+    rules = [
+        (r"enc_embedding\.value_embedding\.tokenConv\.weight", "embedding.conv.weight"),
+        *_calendar_rules("enc_embedding.temporal_embedding"),
+        (r"predict_linear\.(\w+)", r"time_map.\1"),
+        *INCEPTION,
+        (r"model\.(\d+)\.(.*)", r"blocks.\1.\2"),
+    ]
+    unused = [_POSITIONS] + ([] if config.num_time_features else [r"enc_embedding\.temporal_embedding\..*"])
+    return _finish(TimesNet, config, rename(state, rules, unused))
+
+
 CONVERTERS: dict[tuple[str, str], Callable[[Mapping[str, Any], Mapping[str, Tensor]], ForecastModel]] = {
+    (LIBRARY, "models.TimesNet.Model"): convert_timesnet,
     (LIBRARY, "models.TimeXer.Model"): convert_timexer,
     (LIBRARY, "models.TimeMixer.Model"): convert_timemixer,
 }

@@ -8,6 +8,7 @@ from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timemixer import TimeMixer
+from tsllm.models.timesnet import TimesNet
 from tsllm.models.timexer import TimeXer
 from tsllm.registry import Registry
 

@@ -67,7 +67,7 @@ class TimeXerConfig(ForecastConfig):
                 f"patch_length ({self.patch_length}) exceeds context_length ({self.context_length}); "
                 "lower patch_length or raise context_length"
             )
-        if not (self.num_exogenous or self.reference_quirks):
+        if not self.num_exogenous:
             raise ValueError(
                 "channels_as_exogenous is false, but there is no covariate and no time feature to read; set "
                 "num_covariates or num_time_features, or channels_as_exogenous: true"
@@ -141,9 +141,6 @@ class TimeXerLayer(nn.Module):
 
     def _read(self, series: Tensor, exogenous: Tensor, with_map: bool) -> tuple[Tensor, Tensor | None]:
         """Reads the exogenous tokens at the global tokens [B, C, D]: [B, C, D], and the map if asked for."""
-        if exogenous.shape[1] == 0:  # an empty sum: only the bias of the output projection is left
-            empty = series.new_zeros(series.shape[0], self.cross_attention.num_heads, series.shape[1], 0)
-            return self.cross_attention.out(torch.zeros_like(series)), empty
         if with_map:
             return self.cross_attention.attend(series, exogenous)
         return self.cross_attention(series, exogenous), None
@@ -235,8 +232,6 @@ class TimeXer(ForecastModel):
             whole = torch.cat([inputs.past_covariates[..., :known], inputs.future_covariates], dim=1)  # [B, L + H, K]
             # Normalised over context and horizon: a flag that is constant in the context stays of order one.
             tokens.append(self.known_embedding(self._normalise(whole).transpose(1, 2)))  # [B, K known, D]
-        if not tokens:
-            return values.new_zeros(len(values), 0, config.d_model)
         return self.dropout(torch.cat(tokens, dim=1))
 
     def _normalise(self, covariates: Tensor) -> Tensor:

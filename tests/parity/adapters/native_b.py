@@ -3,8 +3,18 @@
 import torch
 
 from tests.parity.golden import Case
-from tsllm.hub.convert_tsl_b import LIBRARY, convert_timemixer, convert_timexer
+from tsllm.hub.convert_tsl_b import (
+    INCEPTION,
+    LIBRARY,
+    convert_timemixer,
+    convert_timesnet,
+    convert_timexer,
+    read_timesnet,
+    rename,
+)
 from tsllm.models.base import Inputs
+from tsllm.models.timesnet import TimesBlock, find_periods
+from tsllm.nn.conv.map_inception import MapInception
 from tsllm.nn.decomposition import FourierDecomposition
 
 
@@ -41,7 +51,47 @@ def run_fourier_decomposition(case: Case):
     return {"seasonal": season, "season": season, "trend": trend}
 
 
+@torch.no_grad()
+def run_timesnet(case: Case):
+    output = convert_timesnet(case.meta, case.state)(**_batch(case))
+    outputs = {"pred": output.predictions}
+    for layer, (periods, amplitudes) in enumerate(
+        zip(output.extras["periods"], output.extras["amplitudes"], strict=True)
+    ):
+        assert torch.equal(periods, periods[:1].expand_as(periods)), "the reference has one list for the batch"
+        outputs |= {f"periods.{layer}": periods[0], f"period_weight.{layer}": amplitudes}
+    return outputs
+
+
+@torch.no_grad()
+def run_times_block(case: Case):
+    block = TimesBlock(read_timesnet(case.meta["constructor"]["configs"], 0)).eval()
+    block.load_state_dict(rename(case.state, INCEPTION))
+    y, periods, amplitudes = block(case.inputs["x"])
+    return {"y": y, "periods": periods[0], "period_weight": amplitudes}
+
+
+def run_find_periods(case: Case):
+    constructor = case.meta["constructor"]
+    top_k = (constructor.get("kwargs") or constructor.get("configs") or {}).get("k", 2)
+    periods, amplitudes = find_periods(case.inputs["x"], top_k, batch_average=True)
+    names = {"period": periods[0], "weight": amplitudes, "amplitude": amplitudes, "period_weight": amplitudes}
+    return names | {"periods": periods[0], "weights": amplitudes, "period_weights": amplitudes}
+
+
+@torch.no_grad()
+def run_inception(case: Case):
+    options = case.meta["constructor"]["kwargs"]
+    block = MapInception(options["in_channels"], options.get("num_kernels", 6), options["out_channels"]).eval()
+    block.load_state_dict(rename(case.state, [(r"kernels\.(.*)", r"branches.\1")]))
+    return {"y": block(case.inputs["x"])}
+
+
 ADAPTERS = {
+    (LIBRARY, "models.TimesNet.Model"): run_timesnet,
+    (LIBRARY, "models.TimesNet.TimesBlock"): run_times_block,
+    (LIBRARY, "models.TimesNet.FFT_for_Period"): run_find_periods,
+    (LIBRARY, "layers.Conv_Blocks.Inception_Block_V1"): run_inception,
     (LIBRARY, "models.TimeXer.Model"): run_timexer,
     (LIBRARY, "models.TimeMixer.Model"): run_timemixer,
     (LIBRARY, "models.TimeMixer.DFT_series_decomp"): run_fourier_decomposition,
