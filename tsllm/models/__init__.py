@@ -6,14 +6,29 @@ from transformers import AutoConfig, AutoModel
 
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
+from tsllm.models.itransformer import ITransformer
+from tsllm.models.patchtst import PatchTST, PatchTSTPretraining
+from tsllm.models.recurrent import Recurrent
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timemixer import TimeMixer
 from tsllm.models.timesnet import TimesNet
 from tsllm.models.timexer import TimeXer
+from tsllm.models.unet_tsf import UNetTSF
 from tsllm.registry import Registry
 
 MODELS: Registry[type[ForecastModel]] = Registry(
-    "model", {"timexer": TimeXer, "timemixer": TimeMixer, "dlinear": DLinear, "timellm": TimeLLM}
+    "model",
+    {
+        "dlinear": DLinear,
+        "patchtst": PatchTST,
+        "itransformer": ITransformer,
+        "timesnet": TimesNet,
+        "timexer": TimeXer,
+        "timemixer": TimeMixer,
+        "unet_tsf": UNetTSF,
+        "recurrent": Recurrent,
+        "timellm": TimeLLM,
+    },
 )
 
 
@@ -23,7 +38,7 @@ def build_model(name: str, **config: Any) -> ForecastModel:
     return model_class(model_class.config_class(**config))
 
 
-for _model in (thing for _, thing in MODELS.items()):
+for _model in (PatchTSTPretraining, *(thing for _, thing in MODELS.items())):
     AutoConfig.register(_model.config_class.model_type, _model.config_class, exist_ok=True)
     AutoModel.register(_model.config_class, _model, exist_ok=True)
 
