@@ -1,0 +1,89 @@
+"""`tsllm reward`: list the rewards and attack one."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="Rewards of forecasts: list them, attack one.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_rewards() -> None:
+    """Lists the rewards with their ranges."""
+    from tsllm.rl.rewards import REWARDS
+
+    table = Table("reward", "range", "credit", "what it pays for")
+    for name, reward_class in REWARDS.items():
+        reward = reward_class()
+        credit = "by step" if reward.additive else "whole path"
+        about = (reward_class.__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, f"[{reward.low:g}, {reward.high:g}]".replace("[", r"\["), credit, about)
+    Console().print(table)
+
+
+@app.command("audit")
+def audit(
+    name: Annotated[str, typer.Argument(help="A reward's name, a dotted path, or a YAML file with a reward.")],
+    option: Annotated[list[str] | None, typer.Option("--set", help="An option of the reward: key=value.")] = None,
+    horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 24,
+    season: Annotated[int, typer.Option(help="Steps in a season.")] = 24,
+    cases: Annotated[int, typer.Option(help="Series that each attack is tried on.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the series.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Attacks a reward; exit status 1 if anything beats the truth, raises or leaves the declared range."""
+    from tsllm.registry import UnknownNameError
+    from tsllm.rl.audit import audit_reward
+    from tsllm.rl.rewards import build_reward
+
+    try:
+        reward = build_reward(_read_spec(name, option or []))
+        result = audit_reward(reward, horizon=horizon, season=season, cases=cases, seed=seed)
+    except (UnknownNameError, ValueError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(2) from error
+    if as_json:
+        content = {
+            "reward": name,
+            "passed": result.passed,
+            "problems": result.problems,
+            "attacks": [vars(found) for found in result.results],
+        }
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        table = Table(
+            "attack", "reward", "truth", "least lead of the truth", "ties", title=f"{reward!r}".replace("[", r"\[")
+        )
+        for found in result.results:
+            numbers = (f"{found.reward:.4g}", f"{found.truth:.4g}", f"{found.margin:.4g}")
+            table.add_row(found.attack, *numbers, f"{found.tied:.0%}" if found.tied else "")
+        console = Console()
+        console.print(table)
+        for problem in result.problems:
+            console.print(f"FAILED {problem}", style="red", markup=False)
+        if result.passed:
+            console.print(f"passed: none of {len(result.results)} attacks beats the truth")
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+def _read_spec(name: str, options: list[str]) -> Any:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ValueError(f"no file {name!r}")
+        content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        if options:
+            raise ValueError("--set goes with a reward's name; write the options into the YAML file")
+        return content.get("reward", content) if isinstance(content, dict) else content
+    spec: dict[str, Any] = {"name": name}
+    for option in options:
+        key, sign, value = option.partition("=")
+        if not sign:
+            raise ValueError(f"--set wants key=value, found {option!r}")
+        spec[key] = yaml.safe_load(value)
+    return spec
