@@ -142,4 +142,6 @@ def convolve_segments(conv: nn.Module, x: Tensor, segments: Sequence[int] | None
     if segments is not None and sum(segments) != x.shape[1]:
         raise ValueError(f"segments {list(segments)} sum to {sum(segments)}, but there are {x.shape[1]} tokens")
     parts = x.transpose(1, 2).split(list(segments or (x.shape[1],)), dim=2)  # [B, D, n] each
-    return torch.cat([conv(part) for part in parts if part.shape[2]], dim=2).transpose(1, 2)  # [B, L, D]
+    convolved = torch.cat([conv(part) for part in parts if part.shape[2]], dim=2)  # [B, D, L]
+    # fused attention falls back to an explicit L x L matrix unless features lie next to each other
+    return convolved.transpose(1, 2).contiguous()  # [B, L, D]
