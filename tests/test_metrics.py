@@ -34,6 +34,9 @@ def test_point_metrics_worked_by_hand():
     assert M.bias(y, f) == pytest.approx((1 - 2 + 0) / 3)
     assert M.smape(y, f) == pytest.approx((200 / 3 + 200 + 0) / 3)
     assert M.mase(y, f, 0.5) == pytest.approx(2.0)
+    assert M.wape(y, f) == pytest.approx(3 / 3)
+    assert M.rmsse(y, f, 0.25) == pytest.approx(np.sqrt(20 / 3))
+    assert M.seasonal_error(np.array([1.0, 2.0, 4.0, 8.0, 9.0]), 2, power=2) == pytest.approx((9 + 36 + 25) / 3)
     assert M.seasonal_error(np.array([1.0, 2.0, 4.0, 8.0, 9.0]), 2) == pytest.approx((3 + 6 + 5) / 3)
     assert M.skill(3.0, 4.0) == 0.25
     assert M.skill(5.0, 4.0) == -0.25
@@ -48,6 +51,9 @@ def test_probabilistic_metrics_worked_by_hand():
     assert M.quantile_loss(y, quantiles, [0.1, 0.9]) == pytest.approx(by_hand.mean())
     assert M.quantile_loss(y, quantiles, [0.1, 0.9], dim=()) == pytest.approx(by_hand)
     assert M.wql(y, quantiles, [0.1, 0.9]) == pytest.approx(2 * by_hand.sum() / 6)
+    assert M.scaled_quantile_loss(y, quantiles, [0.1, 0.9], np.array([0.5, 2.0])) == pytest.approx(
+        (2 * by_hand / [0.5, 2.0]).mean()
+    )
     assert M.crps_quantiles(y, quantiles, [0.1, 0.9]) == pytest.approx(2 * by_hand.mean())
     # Draws 0 and 2 about 1: E|X - y| = 1, E|X - X'| = 1 with, 2 without the pairs of a draw with itself.
     assert M.crps_samples(np.array([1.0]), np.array([[0.0, 2.0]])) == pytest.approx(0.5)
@@ -68,6 +74,10 @@ def test_point_metrics_equal_utilsforecast():
     ):
         assert ours(Y, Y_HAT, dim=1) == pytest.approx(factor * theirs(df, ["m"])["m"].to_numpy())
     scale = M.seasonal_error(train["y"].to_numpy().reshape(5, 12), 3)
+    squared = M.seasonal_error(train["y"].to_numpy().reshape(5, 12), 3, power=2)
+    assert M.rmsse(Y, Y_HAT, squared[:, None], dim=1) == pytest.approx(
+        ufl.rmsse(df, ["m"], seasonality=3, train_df=train)["m"].to_numpy()
+    )
     assert M.mase(Y, Y_HAT, scale[:, None], dim=1) == pytest.approx(
         ufl.mase(df, ["m"], seasonality=3, train_df=train)["m"].to_numpy()
     )
@@ -128,6 +138,9 @@ def metric_calls(y, f, q):
         "bias": lambda d: M.bias(y, f, dim=d),
         "smape": lambda d: M.smape(y, f, dim=d),
         "mase": lambda d: M.mase(y, f, 2.0, dim=d),
+        "rmsse": lambda d: M.rmsse(y, f, 2.0, dim=d),
+        "wape": lambda d: M.wape(y, f, dim=d),
+        "scaled_quantile_loss": lambda d: M.scaled_quantile_loss(y, q, LEVELS, 2.0, dim=d),
         "pinball": lambda d: M.pinball(y, f, 0.3, dim=d),
         "quantile_loss": lambda d: M.quantile_loss(y, q, LEVELS, dim=d),
         "wql": lambda d: M.wql(y, q, LEVELS, dim=d),
@@ -173,7 +186,7 @@ def test_where_nothing_is_observed_the_result_is_nan(name):
     assert np.isnan(result).tolist() == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("rmse", "wql")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("rmse", "rmsse", "wape", "wql")])
 def test_no_reduction_gives_the_values_that_are_averaged(name):
     values = metric_calls(Y_NAN, Y_HAT, Q)[name](())
     assert values.shape == Y.shape

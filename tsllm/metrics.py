@@ -59,14 +59,15 @@ def smape(y: Array, y_hat: Array, *, dim: Dim = None) -> Array:
     return _reduce(error, y, y_hat, dim=dim)
 
 
-def seasonal_error(y_train: Array, season: int, *, dim: int = -1) -> Array:
+def seasonal_error(y_train: Array, season: int, *, power: int = 1, dim: int = -1) -> Array:
     """Mean absolute error of the seasonal naive in the training part, the denominator of MASE.
 
-    Hyndman & Koehler (2006): mean over t of |y_t - y_(t - season)|; pairs with a missing value are skipped.
+    Hyndman & Koehler (2006): mean over t of |y_t - y_(t - season)|^power; pairs with a missing value are skipped.
 
     Args:
         y_train: Training values with time along `dim`.
         season: Steps in a season; 1 for the naive method.
+        power: 1 for MASE, 2 for the squared errors of RMSSE.
         dim: The time dimension.
 
     Raises:
@@ -77,7 +78,7 @@ def seasonal_error(y_train: Array, season: int, *, dim: int = -1) -> Array:
     if season < 1 or length <= season:
         raise ValueError(f"season is {season} and the training part has {length} steps; it needs more than one season")
     ahead, behind = values.narrow(dim, season, length - season), values.narrow(dim, 0, length - season)
-    return _like((ahead - behind).abs().nanmean(dim), y_train)
+    return _like(((ahead - behind).abs() ** power).nanmean(dim), y_train)
 
 
 def mase(y: Array, y_hat: Array, scale: Array | float, *, dim: Dim = None) -> Array:
@@ -95,6 +96,27 @@ def mase(y: Array, y_hat: Array, scale: Array | float, *, dim: Dim = None) -> Ar
         return (t - f).abs() / torch.where(s == 0, torch.full_like(s, torch.nan), s)
 
     return _reduce(error, y, y_hat, scale, dim=dim)
+
+
+def rmsse(y: Array, y_hat: Array, scale: Array | float, *, dim: Dim = None) -> Array:
+    """Root mean squared scaled error (M5): root of the squared error over `scale`, averaged before the root.
+
+    Args:
+        y: Targets.
+        y_hat: Forecasts.
+        scale: `seasonal_error(..., power=2)` of each series, broadcast against `y`; 0 gives NaN.
+        dim: As for all metrics.
+    """
+
+    def error(t: Tensor, f: Tensor, s: Tensor) -> Tensor:
+        return (t - f) ** 2 / torch.where(s == 0, torch.full_like(s, torch.nan), s)
+
+    return _reduce(error, y, y_hat, scale, dim=dim) ** 0.5
+
+
+def wape(y: Array, y_hat: Array, *, dim: Dim = None) -> Array:
+    """Weighted absolute percentage error as a share: summed absolute error over summed |y|; NaN if all are 0."""
+    return _divide(mae(y, y_hat, dim=dim), _reduce(lambda t, _: t.abs(), y, y, dim=dim))
 
 
 def pinball(y: Array, y_hat: Array, level: float, *, dim: Dim = None) -> Array:
@@ -134,13 +156,27 @@ def wql(y: Array, quantiles: Array, levels: Sequence[float], *, dim: Dim = None)
 
     Park et al. (2022), as GluonTS's `mean_weighted_sum_quantile_loss` and fev compute it. NaN if all targets are 0.
     """
-    total = _reduce(lambda t, _: t.abs(), y, y, dim=dim)
-    zero = total == 0
-    loss = 2 * quantile_loss(y, quantiles, levels, dim=dim)
-    if isinstance(loss, Tensor):
-        return torch.where(zero, torch.full_like(loss, torch.nan), loss / total)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(zero, np.nan, loss / total)[()]
+    return _divide(2 * quantile_loss(y, quantiles, levels, dim=dim), _reduce(lambda t, _: t.abs(), y, y, dim=dim))
+
+
+def scaled_quantile_loss(
+    y: Array, quantiles: Array, levels: Sequence[float], scale: Array | float, *, dim: Dim = None
+) -> Array:
+    """Scaled quantile loss (fev's SQL): twice the pinball loss over `scale`, averaged over the levels.
+
+    Args:
+        y: Targets [...].
+        quantiles: Forecasts [..., quantile].
+        levels: Their levels in (0, 1) [quantile].
+        scale: `seasonal_error` of each series, broadcast against `y`; 0 gives NaN.
+        dim: Dimensions of `y`, as for all metrics.
+    """
+    loss = 2 * quantile_loss(y, quantiles, levels, dim=())
+
+    def error(_: Tensor, per_step: Tensor, s: Tensor) -> Tensor:
+        return per_step / torch.where(s == 0, torch.full_like(s, torch.nan), s)
+
+    return _reduce(error, y, loss, scale, dim=dim)
 
 
 def crps_quantiles(y: Array, quantiles: Array, levels: Sequence[float], *, dim: Dim = None) -> Array:
@@ -253,12 +289,21 @@ def _reduce(error: Callable[..., Tensor], y: Any, *forecasts: Any, dim: Dim, tra
     return _like(values.masked_fill(missing, 0).sum(dims) / count, y)  # 0 / 0 is NaN: nothing was observed
 
 
+def _divide(value: Any, total: Any) -> Any:
+    """Divides, with NaN where `total` is 0."""
+    if isinstance(value, Tensor):
+        return torch.where(total == 0, torch.full_like(value, torch.nan), value / total)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total == 0, np.nan, value / total)[()]
+
+
 def _tensor(values: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(values, Tensor):
         return values if values.is_floating_point() else values.to(torch.get_default_dtype())
     if like is not None and not isinstance(values, np.ndarray):
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
-    return torch.from_numpy(np.asarray(values, dtype=np.float64, order="C"))
+    array = np.asarray(values, dtype=np.float64, order="C")
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _like(values: Tensor, y: Any) -> Any:

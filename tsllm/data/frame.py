@@ -476,7 +476,9 @@ def _infer_dated(times: pd.DatetimeIndex) -> str | None:
     """Infers the alias of one ascending series, allowing for gaps; None if nothing regular fits."""
     found = pd.infer_freq(times) if len(times) >= 3 else None
     if found is not None:
-        return str(normalize_freq(found))
+        # pandas 2 and 3 name the same quarters differently.
+        calendar = _infer_calendar(times) if found.startswith("Q") else None
+        return calendar or str(normalize_freq(found))
     diffs = np.diff(times.to_numpy()).astype("timedelta64[ns]").astype("int64")
     smallest = int(diffs.min())
     if smallest >= pd.Timedelta(days=28).value:
@@ -487,6 +489,9 @@ def _infer_dated(times: pd.DatetimeIndex) -> str | None:
         if smallest % pd.Timedelta(days=7).value == 0:
             weeks = smallest // pd.Timedelta(days=7).value
             return str(normalize_freq(f"{weeks}W-{times[0].strftime('%a').upper()}"))
+        days, rest = divmod(smallest, pd.Timedelta(days=1).value)
+        if rest == 0:
+            return str(normalize_freq(f"{days}D"))
         return str(pd.tseries.frequencies.to_offset(pd.Timedelta(smallest, unit="ns")).freqstr)
     return None
 
