@@ -160,10 +160,13 @@ def train_text(
         peft_config=build_lora(model_arguments) if fresh else None,
     )
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
-    trainer.save_model(arguments.output_dir)
-    tokenizer.save_pretrained(str(arguments.output_dir))
     assert trainer.model is not None
-    trainer.model.eval()
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_world_process_zero():
+        # Not `save_model`, which would add a pickle of the arguments.
+        trained.save_pretrained(str(arguments.output_dir))
+        tokenizer.save_pretrained(str(arguments.output_dir))
+    trained.eval()
     return trainer
 
 

@@ -1,0 +1,80 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.text.conftest import tokenizer  # noqa: F401
+from tsllm.forecasting.text import TextForecaster
+from tsllm.training.text_trainers import merge_adapter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tokenizer):  # noqa: F811
+    """A finished run of the recipe on a sine, with a tiny language model from a folder."""
+    folder = tmp_path_factory.mktemp("sft_text")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "llm")
+    tokenizer.save_pretrained(folder / "llm")
+    ds = pd.date_range("2024-01-01", periods=240, freq="h")
+    pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.sin(np.arange(240) * 2 * np.pi / 6)}).to_csv(
+        folder / "series.csv", index=False
+    )
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--cpu", "recipes/sft_text.py",
+        "--config", "recipes/configs/sft_text/epf_smollm2_hard_cases.yaml", "--language_model", str(folder / "llm"),
+        "--dataset", str(folder / "series.csv"), "--output_dir", str(folder / "out"), "--context_length", "12",
+        "--prediction_length", "3", "--train_stride", "1", "--num_samples", "4", "--test_windows", "6",
+        "--max_steps", "40", "--save_steps", "40", "--learning_rate", "0.02", "--lora_r", "4", "--digits", "1",
+        "--lora_target_modules", "q_proj", "v_proj", "up_proj", "down_proj",
+    ]  # fmt: skip
+    environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def test_it_learns_and_says_by_how_much(run):
+    metrics = json.loads((run / "out" / "metrics.json").read_text())
+    assert metrics["steps"] == 40
+    assert np.mean(metrics["loss"][-2:]) < 0.8 * metrics["loss"][0]
+    assert metrics["training"]["mean_score_chosen"] > metrics["training"]["mean_score"]
+    assert metrics["test"]["windows"] == metrics["start"]["windows"] == 6
+    assert metrics["test"]["parse_failures"] == {}
+    gain = metrics["start"]["crps"] - metrics["test"]["crps"]
+    assert metrics["comparison"]["crps"]["gain"] == pytest.approx(gain)
+
+
+def test_the_folder_is_a_plain_peft_adapter_that_forecasts(run):
+    out = run / "out"
+    assert {"adapter_config.json", "adapter_model.safetensors", "text_forecaster.json"} <= {
+        p.name for p in out.iterdir()
+    }
+    assert not list(out.glob("*.bin"))
+    plain = AutoPeftModelForCausalLM.from_pretrained(out)
+    forecaster = TextForecaster.from_pretrained(out)
+    ids = torch.arange(20)[None]
+    torch.testing.assert_close(plain.eval()(ids).logits, forecaster.model(ids).logits)
+    df = pd.read_csv(run / "series.csv", parse_dates=["ds"])
+    assert len(forecaster.predict(df, level=[80])) == 3
+
+
+def test_merging_leaves_the_logits(run, tmp_path):
+    merge_adapter(run / "out", tmp_path / "merged")
+    merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    adapted = TextForecaster.from_pretrained(run / "out").model
+    ids = torch.arange(30)[None]
+    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-5, rtol=1e-5)
