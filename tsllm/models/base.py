@@ -101,6 +101,11 @@ class ForecastConfig(PreTrainedConfig):
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
                 f"this head trains with {', '.join(head.losses)}"
             )
+        name = self.loss or head.losses[0]
+        options = LOSSES.get(name).options
+        unknown = sorted(set(self.loss_kwargs) - set(options))
+        if unknown:
+            raise ValueError(f"loss_kwargs holds {unknown}, but loss {name!r} takes {options or 'no options'}")
 
 
 def require_positive(config: Any, name: str) -> None:

@@ -1,7 +1,7 @@
 """PatchTST: patches of each channel as the tokens of one shared encoder (Nie 2023, ICLR), and its pre-training.
 
-Pre-training (section 3.2 of the paper) hides patches and reconstructs them; `PatchTST.from_pretrained` of such a folder
-swaps the head for a forecasting one, trained alone (`linear_probe`) or together with the encoder.
+Pre-training (section 3.2 of the paper) hides patches and reconstructs them; `PatchTST.from_pretrained` of such a
+folder swaps the head for a forecasting one, trained alone (`linear_probe`) or together with the encoder.
 """
 
 import logging
@@ -309,7 +309,7 @@ class PatchTSTPretraining(_PatchModel):
         past_values: Tensor,
         past_observed_mask: Tensor | None = None,
         noise: Tensor | None = None,
-        future_values: Tensor | None = None,  # noqa: ARG002
+        future_values: Tensor | None = None,
     ) -> ForecastOutput:
         """Hides patches and reconstructs them.
 

@@ -1,4 +1,4 @@
-"""LSTM and GRU forecasters, the plainest baseline: one recurrent pass, all steps of the horizon from the last state."""
+"""LSTM and GRU forecasters, the plainest baseline: one recurrent pass, the whole horizon from the last state."""
 
 import torch
 from torch import nn

@@ -10,7 +10,7 @@ from tsllm.nn.normalization import InstanceNorm
 
 
 def compute_pooled_lengths(length: int, num_stages: int, kernel: int, stride: int, padding: int) -> list[int]:
-    """Returns the lengths of a series and of its num_stages - 1 poolings: floor((n + 2 padding - kernel) / stride) + 1."""
+    """Returns the lengths of all stages, the finest first: floor((n + 2 padding - kernel) / stride) + 1 each."""
     lengths = [length]
     for _ in range(num_stages - 1):
         lengths.append((lengths[-1] + 2 * padding - kernel) // stride + 1)
