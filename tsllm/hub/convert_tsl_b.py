@@ -4,6 +4,7 @@ Each function takes the reference's own arguments and tensors and returns our mo
 that the reference holds but never uses are named here and left out; any other left-over or missing tensor is an error.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.models.pyraformer import Pyraformer, PyraformerConfig
 from tsllm.models.timemixer import TimeMixer, TimeMixerConfig
 from tsllm.models.timesnet import TimesNet, TimesNetConfig
 from tsllm.models.timexer import TimeXer, TimeXerConfig
 
 LIBRARY = "thuml/Time-Series-Library"
+PYRAFORMER = "ant-research/Pyraformer"
 MARKS_PER_FREQUENCY = {"h": 4, "t": 5, "s": 6, "m": 1, "a": 1, "w": 2, "d": 3, "b": 3}
 _TASKS = ("long_term_forecast", "short_term_forecast")
 _POSITIONS = r".*position_embedding\.pe"  # computed tables, the same for every checkpoint
@@ -76,12 +79,13 @@ def read_time_embedding(options: Mapping[str, Any]) -> str:
     return {"timeF": "linear", "fixed": "fixed"}.get(options.get("embed", "timeF"), "learned")
 
 
-def _calendar_rules(prefix: str) -> list[tuple[str, str]]:
-    """Rules for the reference's calendar embedding called `prefix`."""
+def _embedding_rules(prefix: str, tokens: str, calendar: str) -> list[tuple[str, str]]:
+    """Rules for the reference's embedding called `prefix`: our names of its values' part and of its calendar."""
     start = re.escape(prefix)
     return [
-        (rf"{start}\.embed\.(weight|bias)", r"time_embedding.\1"),
-        (rf"{start}\.(\w+)_embed\.(?:emb\.)?weight", r"time_embedding.tables.\1.weight"),
+        (rf"{start}\.value_embedding\.tokenConv\.(\w+)", rf"{tokens}.conv.\1"),
+        (rf"{start}\.temporal_embedding\.embed\.weight", f"{calendar}.weight"),
+        (rf"{start}\.temporal_embedding\.(\w+)_embed\.(?:emb\.)?weight", rf"{calendar}.tables.\1.weight"),
     ]
 
 
@@ -191,8 +195,7 @@ def convert_timemixer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> F
         for i in range(num_scales)
     ]
     rules = [
-        (r"enc_embedding\.value_embedding\.tokenConv\.weight", "embedding.conv.weight"),
-        *_calendar_rules("enc_embedding.temporal_embedding"),
+        *_embedding_rules("enc_embedding", "embedding", "time_embedding"),
         (r"normalize_layers\.(\d+)\.affine_(\w+)", r"norms.\1.\2"),
         (block + r"mixing_multi_scale_season\.down_sampling_layers\.(.*)", r"blocks.\1.season_maps.\2"),
         *upwards,
@@ -238,8 +241,7 @@ def convert_timesnet(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     """Builds TimesNet from `models.TimesNet.Model`."""
     config = read_timesnet(read_options(meta), count_marks(meta))
     rules = [
-        (r"enc_embedding\.value_embedding\.tokenConv\.weight", "embedding.conv.weight"),
-        *_calendar_rules("enc_embedding.temporal_embedding"),
+        *_embedding_rules("enc_embedding", "embedding.tokens", "embedding.calendar"),
         (r"predict_linear\.(\w+)", r"time_map.\1"),
         *INCEPTION,
         (r"model\.(\d+)\.(.*)", r"blocks.\1.\2"),
@@ -248,7 +250,127 @@ def convert_timesnet(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     return _finish(TimesNet, config, rename(state, rules, unused))
 
 
+_PYRAMID = [  # the coarse-scale construction, the same in the port and in the official code
+    (r"encoder\.conv_layers\.conv_layers\.(\d+)\.downConv\.(\w+)", r"construct.convs.\1.conv.\2"),
+    (r"encoder\.conv_layers\.conv_layers\.(\d+)\.norm\.(\w+)", r"construct.convs.\1.norm.\2"),
+    (r"encoder\.conv_layers\.(up|down|norm)\.(\w+)", r"construct.\1.\2"),
+]
+_FEED_FORWARD = [
+    (r"(.*)\.pos_ffn\.w_1\.(\w+)", r"\1.up.\2"),
+    (r"(.*)\.pos_ffn\.w_2\.(\w+)", r"\1.down.\2"),
+    (r"(.*)\.pos_ffn\.layer_norm\.(\w+)", r"\1.norm_feed_forward.\2"),
+]
+
+
+def convert_pyraformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
+    """Builds Pyraformer from `models.Pyraformer.Model`, the library's port.
+
+    Its windows are fixed by the task, unless the recorded arguments give others, and its calendar is always looked up
+    in learned tables of integers.
+    """
+    options = read_options(meta)
+    short = options.get("task_name") == "short_term_forecast"
+    given = {**options, **meta["constructor"].get("kwargs", {})}
+    config = PyraformerConfig(
+        context_length=options["seq_len"],
+        prediction_length=options["pred_len"],
+        num_channels=options["enc_in"],
+        num_time_features=4 if count_marks(meta) else 0,
+        d_model=options["d_model"],
+        num_layers=options["e_layers"],
+        num_heads=options["n_heads"],
+        d_ff=options["d_ff"],
+        dropout=options["dropout"],
+        window_sizes=[2, 2] if short else list(given.get("window_size", [4, 4])),
+        inner_size=given.get("inner_size", 5),
+        d_bottleneck=options["d_model"] // 4,
+        prediction_token=False,
+        attention_residual=False,
+        qkv_bias=True,
+        instance_norm=short,
+        time_embedding="learned",
+        reference_quirks=True,
+    )
+    rules = [
+        *_embedding_rules("encoder.enc_embedding", "embedding.tokens", "embedding.calendar"),
+        *_PYRAMID,
+        *_ATTENTION,
+        *_FEED_FORWARD,
+        (r"encoder\.layers\.(\d+)\.slf_attn\.(.*)", r"layers.\1.attention.\2"),
+        (r"encoder\.(layers\..*)", r"\1"),
+    ]
+    unused = [_POSITIONS] + ([] if config.num_time_features else [r"encoder\.enc_embedding\.temporal_embedding\..*"])
+    renamed = rename(state, rules, unused)
+    kernel = renamed.get("embedding.tokens.conv.weight")
+    if kernel is not None:  # the port's embedding has no bias
+        renamed["embedding.tokens.conv.bias"] = kernel.new_zeros(len(kernel))
+    return _finish(Pyraformer, config, renamed)
+
+
+def convert_pyraformer_official(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
+    """Builds Pyraformer from `pyraformer.Pyraformer_LR.Model`, the authors' code for long horizons."""
+    options = dict(meta["constructor"]["opt"])
+    constructions = {
+        "Bottleneck_Construct": "bottleneck",
+        "Conv_Construct": "conv",
+        "MaxPooling_Construct": "max",
+        "AvgPooling_Construct": "average",
+    }
+    windows = options["window_size"]
+    windows = json.loads(windows) if isinstance(windows, str) else windows
+    custom = options["embed_type"] == "CustomEmbedding"
+    construction = constructions[options["CSCM"]]
+    config = PyraformerConfig(
+        context_length=options["input_size"],
+        prediction_length=options["predict_step"],
+        num_channels=options["enc_in"],
+        num_time_features=options["covariate_size"] + 1 if custom else 4,
+        d_model=options["d_model"],
+        num_layers=options["n_layer"],
+        num_heads=options["n_head"],
+        d_ff=options["d_inner_hid"],
+        d_key=options["d_k"],
+        d_value=options["d_v"],
+        dropout=options["dropout"],
+        window_sizes=[windows] * 3 if isinstance(windows, int) else list(windows),
+        inner_size=options["inner_size"],
+        construction=construction,
+        d_bottleneck=options["d_bottleneck"] if construction == "bottleneck" else None,
+        decoder={"FC": "gather", "attention": "attention"}[options["decoder"]],
+        truncate=bool(options["truncate"]) and options["decoder"] == "attention",
+        instance_norm=False,
+        num_series=options["seq_num"] if custom else 0,
+        reference_quirks=True,
+    )
+    rules: list[tuple[str, str]] = []
+    for part, ours in (("encoder.enc_embedding", "embedding"), ("decoder.dec_embedding", "decoder.embedding")):
+        rules += _embedding_rules(part, f"{ours}.tokens", f"{ours}.calendar")
+        rules += [(rf"{part}\.temporal_embedding\.(weight|bias)", rf"{ours}.calendar.\1")]
+        rules += [(rf"{part}\.temporal_embedding\.embed\.bias", f"{ours}.calendar.bias")]
+        rules += [(rf"{part}\.seqid_embedding\.weight", f"{ours}.series.weight")]
+    short = {"w_qs": "query", "w_ks": "key", "w_vs": "value", "fc": "out"}
+    rules += [
+        *_PYRAMID,
+        *_FEED_FORWARD,
+        *((rf"(.*)\.slf_attn\.{name}\.(\w+)", rf"\1.attention.{ours}.\2") for name, ours in short.items()),
+        (r"(.*)\.slf_attn\.layer_norm\.(\w+)", r"\1.norm_attention.\2"),
+        (r"encoder\.(layers\..*)", r"\1"),
+        (r"predictor\.linear\.weight", "projection.weight"),
+    ]
+    renamed = rename(state, rules, [_POSITIONS])
+    for ours in ("embedding", "decoder.embedding"):  # two biases of a sum are one
+        second = renamed.pop(f"{ours}.calendar.bias", None)
+        if second is not None:
+            renamed[f"{ours}.tokens.conv.bias"] = renamed[f"{ours}.tokens.conv.bias"] + second
+    predictor = renamed.get("projection.weight")
+    if predictor is not None:  # the official predictor has no bias
+        renamed["projection.bias"] = predictor.new_zeros(len(predictor))
+    return _finish(Pyraformer, config, renamed)
+
+
 CONVERTERS: dict[tuple[str, str], Callable[[Mapping[str, Any], Mapping[str, Tensor]], ForecastModel]] = {
+    (LIBRARY, "models.Pyraformer.Model"): convert_pyraformer,
+    (PYRAFORMER, "pyraformer.Pyraformer_LR.Model"): convert_pyraformer_official,
     (LIBRARY, "models.TimesNet.Model"): convert_timesnet,
     (LIBRARY, "models.TimeXer.Model"): convert_timexer,
     (LIBRARY, "models.TimeMixer.Model"): convert_timemixer,

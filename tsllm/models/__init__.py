@@ -8,6 +8,7 @@ from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
 from tsllm.models.itransformer import ITransformer
 from tsllm.models.patchtst import PatchTST, PatchTSTPretraining
+from tsllm.models.pyraformer import Pyraformer
 from tsllm.models.recurrent import Recurrent
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timemixer import TimeMixer
@@ -27,6 +28,7 @@ MODELS: Registry[type[ForecastModel]] = Registry(
         "timemixer": TimeMixer,
         "unet_tsf": UNetTSF,
         "recurrent": Recurrent,
+        "pyraformer": Pyraformer,
         "timellm": TimeLLM,
     },
 )

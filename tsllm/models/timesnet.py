@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
 from tsllm.nn.blocks import build_map_block
 from tsllm.nn.conv.map_inception import MapInception, convolve_same
-from tsllm.nn.embedding import TIME_EMBEDDINGS, TokenEmbedding, build_time_embedding, compute_sinusoidal_positions
+from tsllm.nn.embedding import TIME_EMBEDDINGS, StepEmbedding
 from tsllm.nn.normalization import InstanceNorm
 
 MAP_POSITIONS = ("after", "instead")
@@ -159,10 +159,14 @@ class TimesNet(ForecastModel):
         super().__init__(config)
         width, length, horizon = config.d_model, config.context_length, config.prediction_length
         self.norm = InstanceNorm()
-        self.embedding = TokenEmbedding(config.num_channels, width)
-        self.time_embedding = build_time_embedding(config.time_embedding, config.num_time_features, width)
-        self.register_buffer("positions", compute_sinusoidal_positions(length, width), persistent=False)  # [L, D]
-        self.dropout = nn.Dropout(config.dropout)
+        self.embedding = StepEmbedding(
+            config.num_channels,
+            width,
+            length,
+            num_features=config.num_time_features,
+            time_embedding=config.time_embedding,
+            dropout=config.dropout,
+        )
         self.time_map = nn.Linear(length, length + horizon)
         self.blocks = nn.ModuleList(TimesBlock(config) for _ in range(config.num_layers))
         self.layer_norm = nn.LayerNorm(width)
@@ -172,10 +176,8 @@ class TimesNet(ForecastModel):
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Forecasts; `extras` holds per block the `periods` [B, k] in steps and their `amplitudes` [B, k]."""
         values, loc, scale = self.norm(inputs.past_values, inputs.past_observed_mask)
-        tokens = self.embedding(values) + self.positions  # [B, L, D]
-        if self.time_embedding is not None:
-            tokens = tokens + self.time_embedding(inputs.past_time_features)
-        tokens = self.time_map(self.dropout(tokens).transpose(1, 2)).transpose(1, 2)  # [B, L + H, D]
+        tokens = self.embedding(values, inputs.past_time_features)  # [B, L, D]
+        tokens = self.time_map(tokens.transpose(1, 2)).transpose(1, 2)  # [B, L + H, D]
         periods, amplitudes = [], []
         for block in cast("list[TimesBlock]", list(self.blocks)):
             tokens, block_periods, block_amplitudes = block(tokens)

@@ -91,14 +91,13 @@ class CalendarEmbedding(nn.Module):
         return torch.stack([table(index[..., i]) for i, table in enumerate(self.tables.values())]).sum(0)
 
 
-def build_time_embedding(kind: str, num_features: int, d_model: int, bias: bool = False) -> nn.Module | None:
+def build_time_embedding(kind: str, num_features: int, d_model: int) -> nn.Module | None:
     """Builds the embedding of calendar marks [B, L, F] -> [B, L, D]; None without marks.
 
     Args:
         kind: "linear" for features in [-0.5, 0.5], "fixed" or "learned" for integer columns.
         num_features: F.
         d_model: Width D.
-        bias: Whether the linear map has a bias.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -108,5 +107,51 @@ def build_time_embedding(kind: str, num_features: int, d_model: int, bias: bool 
     if num_features == 0:
         return None
     if kind == "linear":
-        return nn.Linear(num_features, d_model, bias=bias)
+        return nn.Linear(num_features, d_model, bias=False)
     return CalendarEmbedding(num_features, d_model, learned=kind == "learned")
+
+
+class StepEmbedding(nn.Module):
+    """Embeds steps as the sum of their values, their position, their calendar and the series they belong to.
+
+    Args:
+        num_channels: Number of channels C.
+        d_model: Width D.
+        length: Largest number of steps.
+        num_features: Calendar columns F, the series' number not counted.
+        time_embedding: See `build_time_embedding`.
+        num_series: Number of series with a learned vector each; 0 = none. Their number stands in a last column.
+        bias: Whether the embedding of the values has a bias.
+        dropout: Dropout rate on the result.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        num_channels: int,
+        d_model: int,
+        length: int,
+        num_features: int = 0,
+        time_embedding: str = "linear",
+        num_series: int = 0,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.tokens = TokenEmbedding(num_channels, d_model, bias)
+        self.calendar = build_time_embedding(time_embedding, num_features, d_model)
+        self.series = nn.Embedding(num_series, d_model) if num_series else None
+        self.register_buffer("positions", compute_sinusoidal_positions(length, d_model), persistent=False)  # [L, D]
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor, features: Tensor | None = None) -> Tensor:
+        """Embeds values [B, L, C] and features [B, L, F (+ 1)] -> [B, L, D]."""
+        embedded = self.tokens(values) + self.positions[: values.shape[1]]
+        if self.series is not None:
+            assert features is not None
+            embedded = embedded + self.series(features[..., -1].long())
+            features = features[..., :-1]
+        if self.calendar is not None:
+            embedded = embedded + self.calendar(features)
+        return self.dropout(embedded)

@@ -6,6 +6,9 @@ from tests.parity.golden import Case
 from tsllm.hub.convert_tsl_b import (
     INCEPTION,
     LIBRARY,
+    PYRAFORMER,
+    convert_pyraformer,
+    convert_pyraformer_official,
     convert_timemixer,
     convert_timesnet,
     convert_timexer,
@@ -87,7 +90,24 @@ def run_inception(case: Case):
     return {"y": block(case.inputs["x"])}
 
 
+@torch.no_grad()
+def run_pyraformer(case: Case):
+    return {"pred": convert_pyraformer(case.meta, case.state)(**_batch(case)).predictions}
+
+
+@torch.no_grad()
+def run_pyraformer_official(case: Case):
+    # The recorded tensors enter as they are: the prediction token stands in x_enc already, and x_dec may be anything.
+    model = convert_pyraformer_official(case.meta, case.state)
+    x = case.inputs["x_enc"]
+    empty = x.new_zeros(len(x), model.config.prediction_length, x.shape[-1])
+    decoder = case.inputs.get("x_dec", empty), case.inputs.get("x_mark_dec")
+    return {"pred": model.compute_parameters(x, case.inputs["x_mark_enc"], *decoder).squeeze(-1)}
+
+
 ADAPTERS = {
+    (LIBRARY, "models.Pyraformer.Model"): run_pyraformer,
+    (PYRAFORMER, "pyraformer.Pyraformer_LR.Model"): run_pyraformer_official,
     (LIBRARY, "models.TimesNet.Model"): run_timesnet,
     (LIBRARY, "models.TimesNet.TimesBlock"): run_times_block,
     (LIBRARY, "models.TimesNet.FFT_for_Period"): run_find_periods,
