@@ -7,9 +7,9 @@ from statsforecast import StatsForecast
 from statsforecast import models as sf
 from statsforecast.utils import ConformalIntervals
 
-from tsllm.data.frame import FrameError
+from tsllm.data.frame import FrameError, future_frame
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.statistical import DEFAULT_MODELS, StatisticalForecaster
+from tsllm.forecasting.statistical import DEFAULT_MODELS, NixtlaNeuralForecaster, StatisticalForecaster
 
 
 def panel(lengths=(60, 48), freq="MS", seed=0):
@@ -33,7 +33,7 @@ def test_forecasts_equal_those_of_statsforecast(name, freq):
     model = getattr(sf, name)
     plain = model() if name == "HistoricAverage" else model(season_length=12)
     expected = StatsForecast([plain], freq=freq).forecast(df=df, h=7, level=[80, 95])
-    got = StatisticalForecaster(name, season=12).fit(df, h=7).predict(level=[95, 80])
+    got = StatisticalForecaster(name, season=12).fit(df, h=7).predict(level=[95, 80.0])
     assert list(got.columns) == [
         "unique_id",
         "ds",
@@ -117,6 +117,35 @@ def test_a_missing_package_is_an_import_error_that_says_what_to_install(monkeypa
     monkeypatch.setitem(sys.modules, "statsforecast", None)
     with pytest.raises(ImportError, match="pip install statsforecast"):
         StatisticalForecaster("AutoETS")
+
+
+def test_neuralforecast_is_optional_and_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuralforecast", None)
+    with pytest.raises(ImportError, match=r"NHITS needs neuralforecast.*pip install neuralforecast"):
+        NixtlaNeuralForecaster("NHITS", h=2, input_size=4)
+
+
+def test_a_neuralforecast_model_trains_once_and_forecasts_any_history():
+    pytest.importorskip("neuralforecast", reason="neuralforecast is optional")
+    df = panel()
+    options = {"max_steps": 3, "hidden_size": 8, "random_seed": 1}
+    model = NixtlaNeuralForecaster("MLP", h=3, input_size=6, level=[80, 97.5], options=options).fit(df)
+    out = model.predict(level=[80, 97.5])
+    names = ["MLP-lo-97.5", "MLP-lo-80", "MLP", "MLP-hi-80", "MLP-hi-97.5"]
+    assert (np.diff(out[names].to_numpy(), axis=1) >= 0).all()
+    assert out["ds"].tolist() == future_frame(df, 3)["ds"].tolist()
+    pd.testing.assert_frame_equal(
+        model.predict(df, h=2), out.groupby("unique_id").head(2)[["unique_id", "ds", "MLP"]].reset_index(drop=True)
+    )
+    earlier = df.groupby("unique_id").head(30)
+    assert model.predict(earlier)["ds"].tolist() == future_frame(earlier, 3)["ds"].tolist()
+    assert isinstance(model, Forecaster)
+    with pytest.raises(ValueError, match="was not trained for level 90"):
+        model.predict(level=[90])
+    with pytest.raises(ValueError, match="h is 9, but MLP forecasts 1 to 3 steps"):
+        model.predict(h=9)
+    with pytest.raises(ValueError, match="neuralforecast has no model 'MLPP'; did you mean MLP"):
+        NixtlaNeuralForecaster("MLPP", h=3, input_size=6)
 
 
 def test_it_is_a_forecaster():

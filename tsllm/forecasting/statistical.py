@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -12,8 +11,6 @@ import pandas as pd
 from tsllm.data.frame import FrameError, Freq, infer_freq, normalize_freq, validate_frame
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
-
-logger = logging.getLogger(__name__)
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
 DEFAULT_MODELS = ("AutoETS", "DynamicOptimizedTheta")
@@ -95,8 +92,8 @@ class StatisticalForecaster:
         if self.input_size is not None:
             history = history.groupby(ID, sort=False).tail(self.input_size)
         ahead = None if not self.covariates or X_df is None else X_df[[ID, TIME, *self.covariates]]
-        out = self._call("forecast", history, h=steps, level=_sorted(level), X_df=ahead)
-        return self._arrange(out, level, [ID, TIME])
+        out = self._call("forecast", history, h=steps, level=_sorted(level) or None, X_df=ahead)
+        return _arrange(out, self.alias, level, [ID, TIME])
 
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
@@ -126,8 +123,8 @@ class StatisticalForecaster:
                 f"apart, need at least {needed}"
             )
         windows = {"n_windows": n_windows, "step_size": step_size, "input_size": self.input_size}
-        out = self._call("cross_validation", df, h=h, level=_sorted(level), **windows)
-        return self._arrange(out, level, [ID, TIME, CUTOFF])
+        out = self._call("cross_validation", df, h=h, level=_sorted(level) or None, **windows)
+        return _arrange(out, self.alias, level, [ID, TIME, CUTOFF])
 
     def _build(self) -> Any:
         accepted = inspect.signature(self.model_class).parameters
@@ -154,28 +151,160 @@ class StatisticalForecaster:
             raise
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        df = validate_frame(df, freq=self.freq, covariates=self.covariates)
-        missing = df[TARGET].isna().to_numpy()
-        if missing.any():
-            row = df.iloc[int(missing.argmax())]
-            raise FrameError(
-                f"series {row[ID]!r}: {TARGET!r} is missing at {row[TIME]} ({int(missing.sum())} in the whole frame);"
-                f" {self.alias} needs complete series: interpolate them, or leave the model out"
-            )
-        return df
+        return _validate_complete(df, self.freq, self.covariates, self.alias)
 
-    def _arrange(self, out: pd.DataFrame, level: Sequence[float] | None, keys: list[str]) -> pd.DataFrame:
-        """Brings the engine's columns into our order and refuses forecasts that are not finite."""
-        columns = [self.alias, *name_interval_columns(self.alias, level)]
-        out = out[[*keys, *columns]].reset_index(drop=True)
-        bad = ~np.isfinite(out[columns].to_numpy(dtype=float)).all(axis=1)
-        if bad.any():
-            row = out.iloc[int(bad.argmax())]
-            raise FloatingPointError(
-                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} of"
-                f" {len(out)} rows); the series may be too short for season {self.season}"
-            )
-        return out.sort_values([ID, *[k for k in keys if k == CUTOFF], TIME], kind="stable", ignore_index=True)
+
+class NixtlaNeuralForecaster:
+    """Any model of neuralforecast, by class name, trained on the data of `fit` (needs the package).
+
+    Args:
+        model: Class name in `neuralforecast.models`, such as "NHITS" or "TFT".
+        h: Steps ahead, fixed by the training.
+        input_size: Steps of history that the model reads.
+        alias: Name of the forecast column; None takes the class name.
+        freq: Frequency of the data; None infers it.
+        level: Coverage in per cent of the intervals that `predict` will be asked for; given, the model learns
+            quantiles (multi-quantile loss) and forecasts the median.
+        covariates: Columns known over the horizon.
+        past_covariates: Columns known up to the cutoff.
+        val_size: Last steps of the training data kept for early stopping.
+        options: Further constructor arguments of the model, such as max_steps, learning_rate, random_seed.
+
+    Raises:
+        ImportError: If neuralforecast is not installed.
+        ValueError: If it has no such model or option.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        h: int,
+        input_size: int,
+        alias: str | None = None,
+        *,
+        freq: Freq | None = None,
+        level: Sequence[float] = (),
+        covariates: Sequence[str] = (),
+        past_covariates: Sequence[str] = (),
+        val_size: int = 0,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        try:
+            from neuralforecast import models
+        except ImportError as error:
+            raise ImportError(
+                f"{model} needs neuralforecast, which is large and therefore optional; pip install neuralforecast"
+            ) from error
+        compute_quantile_levels(level)
+        self.model_class = _find(model, models, "neuralforecast")
+        self.alias = model if alias is None else alias
+        self.h, self.input_size, self.freq, self.level, self.val_size = h, input_size, freq, _sorted(level), val_size
+        self.covariates, self.past_covariates = list(covariates), list(past_covariates)
+        self.options = dict(options or {})
+        self._engine: Any = None
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
+        """Trains a new model on `df`.
+
+        Raises:
+            ValueError: If `h` is not the forecaster's own.
+            FrameError: If the data break the contract or miss values.
+        """
+        from neuralforecast import NeuralForecast
+
+        self._check_horizon(h)
+        df = self._validate(df)
+        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
+        self._engine = NeuralForecast(models=[self._build()], freq=freq)
+        self._engine.fit(df, val_size=self.val_size)
+        return self
+
+    def predict(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Forecasts without training again; see `Forecaster.predict`.
+
+        Quantiles that cross are put in order step by step (Chernozhukov et al., 2010).
+
+        Raises:
+            ValueError: If it was not fitted, or a level was not trained for.
+            FrameError: If the known covariates of the horizon are missing.
+            FloatingPointError: If a forecast is not finite.
+        """
+        if self._engine is None:
+            raise ValueError(f"{self.alias} is not trained: call fit(df) first")
+        steps = self._check_horizon(h)
+        untrained = [lv for lv in level or () if lv not in self.level]
+        if untrained:
+            raise ValueError(f"{self.alias} was not trained for level {untrained[0]}; it knows {self.level}")
+        if self.covariates and X_df is None:
+            raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
+        ahead = None if not self.covariates or X_df is None else X_df[[ID, TIME, *self.covariates]]
+        out = self._engine.predict(df=None if df is None else self._validate(df), futr_df=ahead)
+        if self.level:
+            out = out.rename(columns={f"{self.alias}-median": self.alias})
+            pairs = name_interval_columns(self.alias, self.level)
+            ordered = [*pairs[-2::-2], self.alias, *pairs[1::2]]  # lowest bound, ..., median, ..., highest bound
+            out[ordered] = np.sort(out[ordered].to_numpy(), axis=1)
+        out = out.groupby(ID, sort=False).head(steps)
+        return _arrange(out, self.alias, level, [ID, TIME])
+
+    def _build(self) -> Any:
+        arguments: dict[str, Any] = {
+            "h": self.h,
+            "input_size": self.input_size,
+            "alias": self.alias,
+            "futr_exog_list": self.covariates or None,
+            "hist_exog_list": self.past_covariates or None,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+        }
+        if self.level:
+            from neuralforecast.losses.pytorch import MQLoss
+
+            arguments["loss"] = MQLoss(level=self.level)
+        return self.model_class(**arguments | self.options)
+
+    def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
+        return _validate_complete(df, self.freq, [*self.covariates, *self.past_covariates], self.alias)
+
+    def _check_horizon(self, h: int | None) -> int:
+        if h is not None and not 1 <= h <= self.h:
+            raise ValueError(f"h is {h}, but {self.alias} forecasts 1 to {self.h} steps; build it with a larger h")
+        return self.h if h is None else h
+
+
+def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: list[str], alias: str) -> pd.DataFrame:
+    """Validates a frame for a model that cannot read missing values."""
+    df = validate_frame(df, freq=freq, covariates=covariates)
+    missing = df[TARGET].isna().to_numpy()
+    if missing.any():
+        row = df.iloc[int(missing.argmax())]
+        raise FrameError(
+            f"series {row[ID]!r}: {TARGET!r} is missing at {row[TIME]} ({int(missing.sum())} in the whole frame);"
+            f" {alias} needs complete series: interpolate them, or leave the model out"
+        )
+    return df
+
+
+def _arrange(out: pd.DataFrame, alias: str, level: Sequence[float] | None, keys: list[str]) -> pd.DataFrame:
+    """Brings an engine's columns into our order and refuses forecasts that are not finite."""
+    columns = [alias, *name_interval_columns(alias, level)]
+    out = out[[*keys, *columns]].reset_index(drop=True)
+    bad = ~np.isfinite(out[columns].to_numpy(dtype=float)).all(axis=1)
+    if bad.any():
+        row = out.iloc[int(bad.argmax())]
+        raise FloatingPointError(
+            f"{alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} of"
+            f" {len(out)} rows); the series may be too short for the season, or the training diverged"
+        )
+    return out.sort_values([ID, *[k for k in keys if k == CUTOFF], TIME], kind="stable", ignore_index=True)
 
 
 def _find_model(name: str) -> Any:
@@ -183,14 +312,18 @@ def _find_model(name: str) -> Any:
         from statsforecast import models
     except ImportError as error:
         raise ImportError("statistical models need statsforecast; pip install statsforecast") from error
+    return _find(name, models, "statsforecast")
+
+
+def _find(name: str, models: Any, package: str) -> Any:
     known = [n for n in models.__all__ if inspect.isclass(getattr(models, n, None))]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"statsforecast has no model {name!r}; {hint}known: {', '.join(sorted(known))}")
+        raise ValueError(f"{package} has no model {name!r}; {hint}known: {', '.join(sorted(known))}")
     return getattr(models, name)
 
 
-def _sorted(level: Sequence[float] | None) -> list[float] | None:
-    # Whole levels as integers: statsforecast names its columns by them.
-    return sorted(int(lv) if lv == int(lv) else lv for lv in level) if level else None
+def _sorted(level: Sequence[float] | None) -> list[float]:
+    # The engines name columns by str(level): 80.0 must read "80".
+    return sorted(int(lv) if float(lv).is_integer() else lv for lv in level or ())
