@@ -8,6 +8,7 @@ from tests.models.timellm.conftest import SIZES
 from tsllm.models import MODELS, build_model
 from tsllm.models.base import Inputs
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
+from tsllm.models.timellm.backbone import load_backbone
 
 
 def test_the_notes_example_has_the_notes_shapes(tmp_path_factory):
@@ -139,6 +140,15 @@ def test_the_backbone_stays_in_eval_mode(gpt2, build):
     assert model.training
     assert model.patch_embedding.training
     assert not any(m.training for m in model.backbone.llm.modules())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "norms"])
+def test_building_the_model_leaves_the_weights_of_the_backbone_alone(mode, backbone, build):
+    model = build(backbone, backbone_mode=mode)
+    loaded = dict(load_backbone(backbone, num_layers=2).llm.named_parameters())
+    ours = {n.replace(".base_layer", ""): p for n, p in model.backbone.llm.named_parameters() if "lora_" not in n}
+    assert ours.keys() == loaded.keys()
+    assert all(torch.equal(p, loaded[n]) for n, p in ours.items())
 
 
 def test_prototypes_kept_for_inference_follow_their_weights(gpt2, build, windows):

@@ -66,7 +66,8 @@ def build_lora_config(llm: PreTrainedModel, options: dict[str, Any]) -> Any:
     matched = [m for name, m in llm.named_modules() if name.rpartition(".")[2] in targets]
     if not matched:
         raise ValueError(f"lora.target_modules {targets} match nothing in {type(llm).__name__}")
-    return LoraConfig(target_modules=list(targets), fan_in_fan_out=isinstance(matched[0], Conv1D), **options)
+    layer = getattr(matched[0], "base_layer", matched[0])
+    return LoraConfig(target_modules=list(targets), fan_in_fan_out=isinstance(layer, Conv1D), **options)
 
 
 def inject_lora(llm: PreTrainedModel, options: dict[str, Any]) -> None:

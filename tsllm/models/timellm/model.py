@@ -34,7 +34,6 @@ class TimeLLM(ForecastModel):
         super().__init__(config)
         self.backbone = build_backbone(config) if backbone is None else backbone
         pin_backbone(config, self.backbone)
-        adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
         width = self.backbone.hidden_size
         self.norm = InstanceNorm()
         self.patch_embedding = PatchEmbedding(config.patch_length, config.patch_stride, config.d_model, config.dropout)
@@ -45,12 +44,17 @@ class TimeLLM(ForecastModel):
         self.head = nn.Linear(
             config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
         )
+        # Last, so that a model with fresh LoRA equals the frozen one drawn from the same seed.
+        adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
         self._writer: PromptTokenizer | None = None
         self._source: tuple[Any, tuple[Tensor, Tensor]] | None = None
         self._merged = False
         self.post_init()
         kept = self.trained_state()
         self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+
+    def init_weights(self) -> None:
+        """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
