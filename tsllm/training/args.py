@@ -195,9 +195,8 @@ def split_tokens(tokens: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]
         if not token.startswith("--"):
             raise ArgumentsError(f"cannot read {token!r}; write --key value, --key=value or key=value")
         taken: list[str] = []
-        while rest and not rest[0].startswith("--") and not (taken and _KEY_VALUE.fullmatch(rest[0])):
-            if not taken and _looks_like_override(token, rest[0]):
-                break
+        # A bare flag may stand before `key=value`; a value of that form is written --key=value.
+        while rest and not rest[0].startswith("--") and not _KEY_VALUE.fullmatch(rest[0]):
             taken.append(rest.pop(0))
         value: Any = True if not taken else _Token(taken[0]) if len(taken) == 1 else [_Token(t) for t in taken]
         pairs.append((token[2:].replace("-", "_"), value))
@@ -205,11 +204,6 @@ def split_tokens(tokens: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]
     if "True" in paths:
         raise ArgumentsError("--config needs a file")
     return paths, [(key, value) for key, value in pairs if key != "config"]
-
-
-def _looks_like_override(flag: str, token: str) -> bool:
-    """Tells whether `token` after the bare flag `flag` is `key=value`; only bool-like flags may stand bare."""
-    return bool(_KEY_VALUE.fullmatch(token)) and flag in ("--resume_from_checkpoint", "--overwrite_output_dir")
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -275,9 +269,9 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
 
 
 def _options(hint: Any) -> list[Any]:
-    """Returns the alternatives of a union, text last, because every token can be read as text."""
+    """Returns the alternatives of a union: null first, text last, because every token can be read as text."""
     options = list(typing.get_args(hint)) if typing.get_origin(hint) in (Union, types.UnionType) else [hint]
-    return sorted(options, key=lambda o: o is str)
+    return sorted(options, key=lambda o: (o is not type(None), o is str))
 
 
 def _read(value: Any, hint: Any, name: str) -> Any:
@@ -317,7 +311,7 @@ def _parse_token(token: str, hint: Any) -> Any:
     except yaml.YAMLError:
         return str(token)
     origin = typing.get_origin(hint) or hint
-    if origin is list and not isinstance(value, list):
+    if origin is list and not isinstance(value, list | dict):
         return [_Token(token)]  # a list of one needs no brackets on the command line
     return value
 

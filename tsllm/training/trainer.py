@@ -1,6 +1,7 @@
 """The supervised trainer of every forecasting model: exact losses, whole-part scores, exact resumption."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class ForecastTrainer(Trainer):
         """Builds the schedule by epoch if `lr_schedule` names one, else the library's by step."""
         if self.args.lr_schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
-        steps = -(-len(self.batches) // self.args.gradient_accumulation_steps)
+        steps = self._steps_per_epoch()
         used = optimizer or self.optimizer
         assert used is not None
         self.lr_scheduler = build_epoch_schedule(self.args.lr_schedule, used, steps, num_training_steps / steps)
@@ -155,11 +156,11 @@ class ForecastTrainer(Trainer):
         return reduce_scores(np.asarray(scores), scale) | {"windows": len(windows)}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains, or goes on from a checkpoint; one whose run had ended early only reloads its best weights."""
+        """Trains, or goes on from a checkpoint; one with which its run had ended only reloads the best weights."""
         checkpoint = resume_from_checkpoint or None
         if checkpoint is True:
             checkpoint = str(find_checkpoint(self.args.output_dir or ".", self.args.world_size))
-        if isinstance(checkpoint, str) and has_stopped_early(Path(checkpoint), self.args.early_stopping_patience):
+        if isinstance(checkpoint, str) and is_final(Path(checkpoint), self._planned_steps(), self.args):
             self._finish_from(checkpoint)
             return TrainOutput(self.state.global_step, float("nan"), {})
         result = super().train(checkpoint, *args, **kwargs)
@@ -170,12 +171,23 @@ class ForecastTrainer(Trainer):
             )
         return result
 
+    def _planned_steps(self) -> int:
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return math.ceil(self.args.num_train_epochs * self._steps_per_epoch())
+
+    def _steps_per_epoch(self) -> int:
+        return -(-len(self.batches) // self.args.gradient_accumulation_steps)
+
     def _finish_from(self, checkpoint: str) -> None:
-        """Puts the trainer where early stopping had left it."""
+        """Puts the trainer where the run had ended; the library's loop would train a step more."""
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         saved: Any = self.state.stateful_callbacks
         self.stopwatch.earlier = saved["StopwatchCallback"]["args"]["seconds"]
-        self._load_best_model()
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        else:
+            self._load_from_checkpoint(checkpoint)
 
     @property
     def stopwatch(self) -> StopwatchCallback:
@@ -276,13 +288,18 @@ def is_complete(checkpoint: Path, world_size: int = 1) -> bool:
     return all((checkpoint / name).is_file() for name in names)
 
 
-def has_stopped_early(checkpoint: Path, patience: int) -> bool:
-    """Tells whether early stopping ended the run at this checkpoint."""
-    if patience == 0:
-        return False
+def is_final(checkpoint: Path, planned_steps: int, args: ForecastTrainingArguments) -> bool:
+    """Tells whether the run ended with this checkpoint: by its number of steps or by early stopping.
+
+    Raises:
+        FileNotFoundError: If it is no checkpoint.
+    """
     try:
         state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileNotFoundError(f"{checkpoint} is no checkpoint: {error}") from error
-    saved = state.get("stateful_callbacks", {}).get("ValidationStopping", {})
-    return saved.get("attributes", {}).get("early_stopping_patience_counter", 0) >= patience
+        raise FileNotFoundError(f"{checkpoint} is no checkpoint of a run: {error}") from error
+    if state["global_step"] >= planned_steps:
+        return True
+    saved = state.get("stateful_callbacks", {}).get("ValidationStopping", {}).get("attributes", {})
+    patience = args.early_stopping_patience
+    return patience > 0 and saved.get("early_stopping_patience_counter", 0) >= patience

@@ -1,0 +1,72 @@
+"""Every configuration names the command that launches it and parses strictly, without loading data or weights."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.recipes.programs import RECIPES, ROOT
+from tsllm.data.sources import DATASETS
+from tsllm.models import MODELS
+from tsllm.training.args import (
+    DataArguments,
+    ForecastTrainingArguments,
+    ModelArguments,
+    parse_arguments,
+)
+from tsllm.training.supervised import read_model_config
+
+CONFIGS = sorted((RECIPES / "configs").glob("*/*.yaml"))
+SUPERVISED = [p for p in CONFIGS if p.parent.name in ("sft_series", "train_native")]
+ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
+
+
+def name(path):
+    return str(path.relative_to(RECIPES))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_configuration_opens_with_the_command_that_launches_it(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    found = re.fullmatch(r"# accelerate launch (?:--\S+ \S+ )*(recipes/\w+\.py) --config (\S+)(?: .*)?", first)
+    assert found, first
+    assert ROOT / found[2] == path
+    assert (ROOT / found[1]).is_file()
+    assert found[1] == f"recipes/{path.parent.name}.py"
+
+
+@pytest.mark.parametrize("path", SUPERVISED, ids=name)
+def test_a_supervised_configuration_parses_strictly(path):
+    model, data, args = parse_arguments(
+        (ModelArguments, DataArguments, ForecastTrainingArguments), [f"--config={path}", "--use_cpu", "bf16=false"]
+    )
+    config_class = MODELS.get(model.model).config_class
+    source = DATASETS.get(data.dataset)
+    values = read_model_config(config_class, model.model_config)
+    config = config_class(
+        **values,
+        context_length=data.context_length or source.context_length,
+        prediction_length=data.prediction_length or source.prediction_length,
+        num_channels=7,
+    )
+    assert {k: getattr(config, k) for k in values} == values
+    assert not config.reference_quirks
+    assert args.output_dir.startswith("runs/")
+    assert args.num_train_epochs <= 100
+
+
+def test_every_model_of_the_table_has_a_configuration():
+    covered = {yaml.safe_load(p.read_text(encoding="utf-8"))["model"] for p in SUPERVISED}
+    assert covered == set(MODELS)
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=name)
+def test_an_accelerate_configuration_is_one_that_accelerate_reads(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert config.num_processes == text["num_processes"]
+    assert config.distributed_type.value == text["distributed_type"]
+    for section in ("fsdp_config", "deepspeed_config"):
+        assert getattr(config, section) == text.get(section, {})

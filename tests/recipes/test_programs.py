@@ -1,0 +1,142 @@
+"""The recipes as real programs: what they write, that a killed run resumes exactly, that two processes act as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.recipes.programs import ROOT, finish, launch, load_recipe
+from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.hub.card import check_card
+from tsllm.hub.package import PackageError, check_package
+
+ARTEFACTS = {"README.md", "config.json", "forecast.png", "forecaster.json", "metrics.json", "model.safetensors"}
+TIMELLM = ["model=timellm", "model_config.num_backbone_layers=1", "model_config.d_model=8", "model_config.num_heads=2"]
+TIMELLM += ["model_config.d_ff=8", "model_config.num_prototypes=5", "model_config.patch_length=8"]
+TIMELLM += ["model_config.patch_stride=4", "model_config.dropout=0.0"]
+
+
+def steps(count, every):
+    return [f"max_steps={count}", f"eval_steps={every}", f"save_steps={every}"]
+
+
+def read(folder):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def assert_equal(left, right, tolerance=0.0):
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory, tiny):
+    """Folder of a finished run of `train_native`, made in this process."""
+    folder = tmp_path_factory.mktemp("native") / "run"
+    load_recipe("train_native").main([*tiny, "model=dlinear", f"output_dir={folder}", *steps(4, 2)])
+    return folder
+
+
+def test_a_run_leaves_the_artefacts_of_the_contract(artefact):
+    assert {p.name for p in artefact.iterdir()} >= ARTEFACTS
+    metrics = json.loads((artefact / "metrics.json").read_text())
+    assert set(metrics["test"]) >= {"mse", "mae", "mse_original", "mae_original"}
+    assert (metrics["scaled"], metrics["windows"], metrics["steps"], metrics["seed"]) == (True, 43, 4, 3)
+    assert metrics["test"]["windows"] == 48 - 6 + 1
+    assert metrics["seconds"] > 0
+    assert metrics["seasonal_naive"]["mse"] > 0
+    assert not list(artefact.glob("*.bin"))
+    card = check_card(artefact / "README.md")
+    results = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert results["mse"] == pytest.approx(metrics["test"]["mse"], abs=1e-6)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(artefact, tiny):
+    with pytest.raises(FileExistsError, match="pass --resume_from_checkpoint to go on"):
+        load_recipe("train_native").main([*tiny, "model=dlinear", f"output_dir={artefact}", *steps(4, 2)])
+
+
+def test_a_truncated_artefact_is_an_error_for_its_reader_and_its_packer(artefact, tmp_path):
+    folder = tmp_path / "torn"
+    folder.mkdir()
+    for name in ARTEFACTS:
+        (folder / name).write_bytes((artefact / name).read_bytes())
+    assert set(check_package(folder)) == ARTEFACTS
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(OSError, match=r"model\.safetensors is damaged"):
+        NeuralPredictor.from_pretrained(folder)
+    with pytest.raises(PackageError, match=r"model\.safetensors is damaged"):
+        check_package(folder)
+    (folder / "forecaster.json").write_text((artefact / "forecaster.json").read_text()[:50])
+    with pytest.raises(ValueError, match=r"forecaster\.json is damaged"):
+        NeuralPredictor.from_pretrained(folder)
+
+
+def test_a_run_killed_in_the_middle_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path, tiny):
+    arguments = [*tiny, "model=dlinear", "lr_scheduler_type=cosine", *steps(600, 30), "logging_steps=100"]
+    killed = launch("train_native", *arguments, f"output_dir={tmp_path / 'killed'}")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "killed" / "checkpoint-60").exists():
+        assert killed.poll() is None, killed.communicate()[0][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    recipe = load_recipe("train_native")
+    recipe.main([*arguments, f"output_dir={tmp_path / 'killed'}", "--resume_from_checkpoint"])
+    recipe.main([*arguments, f"output_dir={tmp_path / 'whole'}"])
+    assert_equal(read(tmp_path / "whole"), read(tmp_path / "killed"))
+    assert_equal(read(tmp_path / "whole" / "checkpoint-600"), read(tmp_path / "killed" / "checkpoint-600"))
+    scores = [json.loads((tmp_path / n / "metrics.json").read_text())["test"] for n in ("whole", "killed")]
+    assert scores[0] == scores[1]
+
+
+def test_a_reprogrammed_model_trains_and_forecasts_identically_in_another_process(tmp_path, tiny, backbone):
+    folder = tmp_path / "run"
+    arguments = [*tiny, *TIMELLM, f"model_config.backbone={backbone}", f"output_dir={folder}", *steps(2, 1)]
+    output = finish(launch("sft_series", *arguments))
+    assert "test MSE" in output
+    assert {p.name for p in folder.iterdir()} >= ARTEFACTS
+    assert not [k for k in read(folder) if k.startswith("backbone.")]
+    # The launched program forecast the last horizon for its card; this one must forecast the same.
+    program = (
+        "import sys, pandas as pd\n"
+        "from tsllm.forecasting.neural import NeuralPredictor\n"
+        "df = pd.read_csv(sys.argv[2], parse_dates=['date'])\n"
+        "NeuralPredictor.from_pretrained(sys.argv[1]).predict(df).to_parquet(sys.argv[3])\n"
+    )
+    csv = next(a.removeprefix("dataset=") for a in tiny if a.startswith("dataset="))
+    command = [sys.executable, "-c", program, str(folder), csv, str(tmp_path / "there.parquet")]
+    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    here = NeuralPredictor.from_pretrained(folder).predict(pd.read_csv(csv, parse_dates=["date"]))
+    there = pd.read_parquet(tmp_path / "there.parquet")
+    assert (here["TimeLLM"].to_numpy() == there["TimeLLM"].to_numpy()).all()
+    assert len(here) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["dlinear", "timellm"])
+def test_two_processes_reach_the_weights_of_one_with_the_same_global_batch(tmp_path, tiny, backbone, model):
+    name = "train_native" if model == "dlinear" else "sft_series"
+    own = ["model=dlinear"] if model == "dlinear" else [*TIMELLM, f"model_config.backbone={backbone}"]
+    shared = [*tiny, *own, "max_steps=30", "eval_strategy=no", "save_strategy=no", "train_stride=3"]
+    finish(launch(name, *shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'two'}",
+                  config_file="cpu2.yaml"))  # fmt: skip
+    load_recipe(name).main([*shared, "per_device_train_batch_size=8", f"output_dir={tmp_path / 'one'}"])
+    one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["global_batch_size"] == two["global_batch_size"] == 8
+    assert_equal(read(tmp_path / "one"), read(tmp_path / "two"), 2e-5)
+    assert two["windows"] == one["windows"] == 43
+    assert two["test"]["mse"] == pytest.approx(one["test"]["mse"], rel=1e-4)

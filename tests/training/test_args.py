@@ -1,0 +1,146 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tsllm.training.args import (
+    ArgumentsError,
+    DataArguments,
+    ForecastTrainingArguments,
+    ModelArguments,
+    load_yaml,
+    parse_arguments,
+)
+
+
+@dataclass
+class Toy:
+    rate: float = 0.1
+    steps: int = 1
+    name: str = "x"
+    flag: bool = False
+    columns: list[str] | None = None
+    split: list[float] | dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    resume: str | bool | None = None
+    resume_from_checkpoint: str | bool | None = None
+
+
+def parse(*tokens):
+    return parse_arguments((Toy,), tokens)[0]
+
+
+def test_the_command_line_overrides_yaml_in_each_of_its_spellings(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("rate: 1e-4\nsteps: 3\noptions: {d_model: 8, dropout: 0.1}\n")
+    toy = parse("--config", str(file), "--steps", "5", "name=b", "--options.d_model=16")
+    assert (toy.rate, toy.steps, toy.name, toy.options) == (1e-4, 5, "b", {"d_model": 16, "dropout": 0.1})
+    assert parse(f"--config={file}").steps == 3
+    assert parse(f"config={file}").steps == 3
+
+
+@pytest.mark.parametrize(
+    ("tokens", "field_name", "value"),
+    [
+        (["--rate", "3"], "rate", 3.0),
+        (["--rate", "5e-5"], "rate", 5e-5),
+        (["--flag"], "flag", True),
+        (["--flag", "false"], "flag", False),
+        (["--name", "12"], "name", "12"),
+        (["--columns", "a", "b"], "columns", ["a", "b"]),
+        (["--columns", "a"], "columns", ["a"]),
+        (["columns=[a, b]"], "columns", ["a", "b"]),
+        (["columns=[]"], "columns", []),
+        (["--columns", "null"], "columns", None),
+        (["--split", "0.7", "0.1", "0.2"], "split", [0.7, 0.1, 0.2]),
+        (["split={validation: 2024-01-03, test: 2024-01-05}"], "split", "dict"),
+        (["--resume_from_checkpoint"], "resume_from_checkpoint", True),
+        (["--resume_from_checkpoint", "steps=3"], "resume_from_checkpoint", True),
+        (["--resume-from-checkpoint", "runs/x/checkpoint-3"], "resume_from_checkpoint", "runs/x/checkpoint-3"),
+        (["--resume", "true"], "resume", True),
+        (["options.lora={r: 4}", "options.rate=1e-3"], "options", {"lora": {"r": 4}, "rate": 1e-3}),
+    ],
+)
+def test_values_are_read_as_their_fields_type(tokens, field_name, value):
+    found = getattr(parse(*tokens), field_name)
+    if value == "dict":
+        assert sorted(found) == ["test", "validation"]
+    else:
+        assert found == value
+        assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz: 3", r"unknown argument 'stepz'; did you mean steps\?"),
+        ("steps: 3.5", "steps is 3.5 .*must be int"),
+        ("steps: '3'", "steps is '3' .*must be int"),
+        ("flag: 1", "flag is 1 .*must be bool"),
+        ("flag: 'yes'", "flag is 'yes'"),
+        ("rate: fast", "rate is 'fast'"),
+        ("rate: true", "rate is True"),
+        ("name: 3", "name is 3 .*must be str"),
+        ("columns: [1]", r"columns\[0\] is 1"),
+        ("columns: a", "columns is 'a'"),
+        ("options: [1]", "options is"),
+        ("steps: 1\nsteps: 2", "'steps' stands twice"),
+        ("- steps", "must hold a mapping"),
+        ("steps: [", "no valid YAML"),
+    ],
+)
+def test_yaml_is_held_to_names_and_types(tmp_path, text, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ArgumentsError, match=message):
+        parse("--config", str(file))
+
+
+@pytest.mark.parametrize("tokens", [["steps"], ["-s", "3"], ["--config"], ["--steps", "2", "--steps.inner", "3"]])
+def test_a_token_that_is_no_option_is_an_error(tokens):
+    with pytest.raises(ArgumentsError):
+        parse(*tokens)
+
+
+def test_a_missing_configuration_is_named():
+    with pytest.raises(FileNotFoundError, match=r"no configuration nowhere\.yaml"):
+        load_yaml("nowhere.yaml")
+
+
+def test_help_lists_the_fields(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert "--steps" in capsys.readouterr().out
+
+
+def test_the_recipes_arguments_parse_together(tmp_path):
+    model, data, args = parse_arguments(
+        (ModelArguments, DataArguments, ForecastTrainingArguments),
+        ["model=dlinear", "dataset=etth1", f"output_dir={tmp_path}", "learning_rate=1e-3", "--use_cpu"],
+    )
+    assert (model.model, data.dataset, args.learning_rate, args.use_cpu) == ("dlinear", "etth1", 1e-3, True)
+    assert args.restore_callback_states_from_checkpoint
+    assert not args.remove_unused_columns
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_stride=0", "train_stride is 0"),
+        ("layout=wide", "layout is 'wide'"),
+        ("lr_schedule=type9", "lr_schedule is 'type9'"),
+        ("early_stopping_patience=-1", "early_stopping_patience is -1"),
+        ("lr_scheduler_type=sometimes", "sometimes is not a valid SchedulerType"),
+    ],
+)
+def test_values_out_of_range_are_errors(tmp_path, override, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(
+            (ModelArguments, DataArguments, ForecastTrainingArguments),
+            ["model=dlinear", "dataset=etth1", f"output_dir={tmp_path}", override],
+        )
+
+
+def test_a_missing_data_set_is_an_error():
+    with pytest.raises(ArgumentsError, match="dataset is missing"):
+        DataArguments()
