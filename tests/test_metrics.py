@@ -252,5 +252,9 @@ def test_mistakes_are_told():
             M.mae(y, f)
     with pytest.raises(ValueError, match="1 samples are too few"):
         M.crps_samples(Y, Y_HAT[..., None], fair=True)
-    with pytest.raises(KeyError, match="did you mean 'smape'"):
-        M.POINT_METRICS.get("smap")
+
+
+def test_the_table_of_point_metrics_holds_the_functions_themselves():
+    assert {name: function(Y, Y_HAT) for name, function in M.POINT_METRICS.items()} == {
+        name: getattr(M, name)(Y, Y_HAT) for name in ("mse", "mae", "rmse", "bias", "smape", "wape")
+    }

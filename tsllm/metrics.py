@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsllm.registry import Registry
-
 Array = TypeVar("Array", np.ndarray, Tensor)
 Dim = int | tuple[int, ...] | None
 
@@ -259,9 +257,15 @@ def skill(score: float, baseline: float) -> float:
     return 1.0 - score / baseline
 
 
-POINT_METRICS: Registry[Callable[..., Any]] = Registry(
-    "point metric", {"mse": mse, "mae": mae, "rmse": rmse, "bias": bias, "smape": smape}
-)
+# Metrics of a point forecast that need nothing but targets and forecasts.
+POINT_METRICS: dict[str, Callable[..., Any]] = {
+    "mse": mse,
+    "mae": mae,
+    "rmse": rmse,
+    "bias": bias,
+    "smape": smape,
+    "wape": wape,
+}
 
 
 def _reduce(error: Callable[..., Tensor], y: Any, *forecasts: Any, dim: Dim, trailing: bool = False) -> Any:

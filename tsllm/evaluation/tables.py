@@ -148,7 +148,7 @@ def _score_model(
     y, forecast = arrays.y[done], arrays.forecasts[alias][done]  # [N, H]
     deviation = arrays.scale_of(scales.deviation)[done]
     seasonal = arrays.scale_of(scales.seasonal_error)[done]
-    row = {name: float(metrics.POINT_METRICS.get(name)(y, forecast)) for name in ("mae", "rmse", "mse", "smape")}
+    row = {name: float(metrics.POINT_METRICS[name](y, forecast)) for name in ("mae", "rmse", "mse", "smape")}
     row["mase"] = float(metrics.mase(y, forecast, np.broadcast_to(seasonal, y.shape)))
     row["scaled_mae"] = float(metrics.mae(y / deviation, forecast / deviation))
     row["scaled_mse"] = float(metrics.mse(y / deviation, forecast / deviation))
@@ -182,7 +182,7 @@ def compute_window_losses(arrays: WindowArrays, metric: str = "mae") -> pd.DataF
                 arrays.y, arrays.quantiles[alias], arrays.quantile_levels, dim=1
             )  # [N]
         else:
-            losses[alias] = metrics.POINT_METRICS.get(metric)(arrays.y, forecast, dim=1)
+            losses[alias] = metrics.POINT_METRICS[metric](arrays.y, forecast, dim=1)
     return losses
 
 
