@@ -23,8 +23,8 @@ UNET_REPO = "lichuustc/UnetTSF"
 Converter = Callable[[Mapping[str, Any], Mapping[str, Tensor]], ForecastModel]
 
 _ENCODER = r"encoder\.attn_layers\.(\d+)\."
-_PATCH_DEFAULTS = {"patch_len": 16, "stride": 8}  # the library's own, which its configurations do not carry
-_SSL_DEFAULTS = {
+_DEFAULT_STRIDE = 8  # the library's own, which its configurations do not carry
+_SSL_DEFAULTS: dict[str, Any] = {
     "n_layers": 3,
     "d_model": 128,
     "n_heads": 16,
@@ -50,12 +50,11 @@ def _finish(model_class: type[ForecastModel], config: ForecastConfig, state: dic
 
 
 def read_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of the constructor beside `configs`."""
-    constructor = meta["constructor"]
+    """Returns the arguments of the constructor beside `configs`, whatever group they stand in."""
+    groups = meta["constructor"].items()
     found: dict[str, Any] = {}
-    for name in ("options", "args", "extra", "kwargs"):
-        if isinstance(constructor.get(name), Mapping):
-            found |= constructor[name]
+    for _, group in sorted((name, g) for name, g in groups if name != "configs" and isinstance(g, Mapping)):
+        found |= group
     return found
 
 
@@ -143,13 +142,14 @@ def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
         ValueError: If patch length and stride do not fit the tensors.
     """
     options = read_options(meta)
-    arguments = _PATCH_DEFAULTS | {k: options[k] for k in _PATCH_DEFAULTS if k in options} | read_arguments(meta)
+    arguments = options | read_arguments(meta)
+    patch_length, patch_stride = find_patching(arguments, state)
     config = PatchTSTConfig(
         context_length=options["seq_len"],
         prediction_length=options["pred_len"],
         num_channels=options["enc_in"],
-        patch_length=arguments["patch_len"],
-        patch_stride=arguments["stride"],
+        patch_length=patch_length,
+        patch_stride=patch_stride,
         d_model=options["d_model"],
         num_layers=options["e_layers"],
         num_heads=options["n_heads"],
@@ -169,6 +169,26 @@ def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     if "head.weight" in renamed:
         renamed["head.weight"] = _patches_first(renamed["head.weight"], config.d_model)
     return _finish(PatchTST, config, _add_counters(renamed, r".*final_norm\.norm"))
+
+
+def find_patching(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Returns patch length and stride, from the arguments or else from the tensors.
+
+    Raises:
+        ValueError: If the stride is not given and more than one, or none, fits the tensors.
+    """
+    names = ("patch_embedding.value_embedding.weight", "head.linear.weight")
+    lacking = [name for name in names if name not in state]
+    if lacking:
+        raise ValueError(f"the checkpoint lacks {lacking}; is it one of a PatchTST forecaster?")
+    width, length = state[names[0]].shape
+    if "stride" in arguments:
+        return length, arguments["stride"]
+    patches, steps = state[names[1]].shape[1] // width, arguments["seq_len"] - length
+    fitting = [stride for stride in range(1, arguments["seq_len"] + 1) if steps // stride + 2 == patches]
+    if _DEFAULT_STRIDE in fitting or len(fitting) == 1:
+        return length, _DEFAULT_STRIDE if _DEFAULT_STRIDE in fitting else fitting[0]
+    raise ValueError(f"{patches} patches of {length} steps fit the strides {fitting}; add `stride` to the arguments")
 
 
 def _add_counters(state: dict[str, Tensor], norms: str) -> dict[str, Tensor]:
@@ -240,7 +260,7 @@ def convert_patchtst_ssl(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
     Raises:
         ValueError: If its head neither reconstructs nor forecasts.
     """
-    options = _SSL_DEFAULTS | read_arguments(meta)
+    options: dict[str, Any] = _SSL_DEFAULTS | read_arguments(meta)
     head = options["head_type"]
     if head not in ("pretrain", "prediction"):
         raise ValueError(f"head_type {head!r} does not forecast; expected 'pretrain' or 'prediction'")

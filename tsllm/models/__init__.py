@@ -40,7 +40,8 @@ def build_model(name: str, **config: Any) -> ForecastModel:
     return model_class(model_class.config_class(**config))
 
 
-for _model in (PatchTSTPretraining, *(thing for _, thing in MODELS.items())):
+_ALL: list[type[ForecastModel]] = [PatchTSTPretraining, *(thing for _, thing in MODELS.items())]
+for _model in _ALL:
     AutoConfig.register(_model.config_class.model_type, _model.config_class, exist_ok=True)
     AutoModel.register(_model.config_class, _model, exist_ok=True)
 

@@ -6,7 +6,7 @@ from torch import nn
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
 from tsllm.nn.normalization import InstanceNorm
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RecurrentConfig(ForecastConfig):
