@@ -3,15 +3,11 @@
 import torch
 
 from tests.parity.golden import Case
+from tsllm.hub.convert import from_reference
 from tsllm.hub.convert_tsl_b import (
     INCEPTION,
     LIBRARY,
     PYRAFORMER,
-    convert_pyraformer,
-    convert_pyraformer_official,
-    convert_timemixer,
-    convert_timesnet,
-    convert_timexer,
     read_timesnet,
     rename,
 )
@@ -33,7 +29,7 @@ def _batch(case: Case, target_last: bool = False) -> dict[str, torch.Tensor | No
 
 @torch.no_grad()
 def run_timexer(case: Case):
-    model = convert_timexer(case.meta, case.state)
+    model = from_reference(case.meta, case.state)
     batch = _batch(case, target_last=not model.config.channels_as_exogenous)
     outputs = {"pred": model(**batch).predictions}
     names = ("past_observed_mask", "future_time_features", "past_covariates", "future_covariates")
@@ -45,7 +41,7 @@ def run_timexer(case: Case):
 
 @torch.no_grad()
 def run_timemixer(case: Case):
-    return {"pred": convert_timemixer(case.meta, case.state)(**_batch(case)).predictions}
+    return {"pred": from_reference(case.meta, case.state)(**_batch(case)).predictions}
 
 
 def run_fourier_decomposition(case: Case):
@@ -56,7 +52,7 @@ def run_fourier_decomposition(case: Case):
 
 @torch.no_grad()
 def run_timesnet(case: Case):
-    output = convert_timesnet(case.meta, case.state)(**_batch(case))
+    output = from_reference(case.meta, case.state)(**_batch(case))
     outputs = {"pred": output.predictions}
     for layer, (periods, amplitudes) in enumerate(
         zip(output.extras["periods"], output.extras["amplitudes"], strict=True)
@@ -92,13 +88,13 @@ def run_inception(case: Case):
 
 @torch.no_grad()
 def run_pyraformer(case: Case):
-    return {"pred": convert_pyraformer(case.meta, case.state)(**_batch(case)).predictions}
+    return {"pred": from_reference(case.meta, case.state)(**_batch(case)).predictions}
 
 
 @torch.no_grad()
 def run_pyraformer_official(case: Case):
     # The recorded tensors enter as they are: the prediction token stands in x_enc already, and x_dec may be anything.
-    model = convert_pyraformer_official(case.meta, case.state)
+    model = from_reference(case.meta, case.state)
     x = case.inputs["x_enc"]
     empty = x.new_zeros(len(x), model.config.prediction_length, x.shape[-1])
     decoder = case.inputs.get("x_dec", empty), case.inputs.get("x_mark_dec")
