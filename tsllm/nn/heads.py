@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Distribution, Normal, StudentT
 
+from tsllm.nn.distributions import AutoregressiveNormal, Binned
 from tsllm.registry import Registry
 
 
@@ -168,9 +169,81 @@ class StudentTOutput:
         return output.distribution.loc.unsqueeze(-1) + output.distribution.scale.unsqueeze(-1) * z
 
 
+class AutoregressiveGaussianOutput(GaussianOutput):
+    """Normal marginals with AR(1) noise along the horizon, so that sampled paths are coherent.
+
+    `max_correlation` bounds the correlation of neighbouring steps. As a loss, the likelihood is that of the whole
+    path; a missing target counts as if it lay at its mean.
+    """
+
+    num_parameters = 3
+
+    def __init__(self, min_scale: float = 1e-3, max_correlation: float = 0.99) -> None:
+        super().__init__(min_scale)
+        if not 0 < max_correlation < 1:
+            raise ValueError(f"max_correlation ({max_correlation}) must lie in (0, 1)")
+        self.max_correlation = max_correlation
+
+    def to_output(self, parameters: Tensor, loc: Tensor | None, scale: Tensor | None) -> HeadOutput:
+        """Returns the distribution of paths and its mean."""
+        marginal = super().to_output(parameters[..., :2], loc, scale)
+        assert isinstance(marginal.distribution, Normal)
+        correlation = self.max_correlation * parameters[..., 2].float().tanh()
+        # A negative scale would turn the noise round at every step alike, which leaves its correlation as it is.
+        paths = AutoregressiveNormal(marginal.predictions, marginal.distribution.scale, correlation)
+        return HeadOutput(marginal.predictions, None, paths)
+
+
+class BinsOutput:
+    """A categorical distribution over quantised values a step, with exponential tails.
+
+    Args:
+        num_bins: K, at least 3.
+        limit: The outermost edges lie at -limit and limit in the normalised space.
+        tail: Mean distance beyond the outermost edges, in the normalised space.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    losses = ("nll",)
+
+    def __init__(self, num_bins: int = 64, limit: float = 4.0, tail: float = 1.0) -> None:
+        if num_bins < 3 or not limit > 0 or not tail > 0:
+            raise ValueError(
+                f"bins: num_bins ({num_bins}) must be at least 3, limit ({limit}) and tail ({tail}) above 0"
+            )
+        self.num_parameters, self.limit, self.tail = num_bins, limit, tail
+
+    def to_output(self, parameters: Tensor, loc: Tensor | None, scale: Tensor | None) -> HeadOutput:
+        """Returns the distribution and its median."""
+        logits = parameters.float()
+        edges = torch.linspace(-self.limit, self.limit, self.num_parameters - 1, device=logits.device)
+        zero, one = logits.new_zeros(()), logits.new_ones(())
+        distribution = Binned(
+            logits, edges, zero if loc is None else loc, one if scale is None else scale.abs(), self.tail
+        )
+        return HeadOutput(distribution.icdf(torch.full_like(logits[..., 0], 0.5)), None, distribution)
+
+    def compute_quantiles(self, output: HeadOutput, levels: Sequence[float]) -> Tensor:
+        """Returns exact quantiles."""
+        assert isinstance(output.distribution, Binned)
+        tau = torch.as_tensor(levels, dtype=output.predictions.dtype, device=output.predictions.device)
+        shape = (len(tau), *output.predictions.shape)
+        grid = tau.reshape(-1, *[1] * output.predictions.ndim).expand(shape)
+        return output.distribution.icdf(grid).movedim(0, -1)  # [B, H, C, Q]
+
+
 OUTPUTS: Registry[Any] = Registry(
     "head",
-    {"point": PointOutput, "quantile": QuantileOutput, "gaussian": GaussianOutput, "student_t": StudentTOutput},
+    {
+        "point": PointOutput,
+        "quantile": QuantileOutput,
+        "gaussian": GaussianOutput,
+        "student_t": StudentTOutput,
+        "ar_gaussian": AutoregressiveGaussianOutput,
+        "bins": BinsOutput,
+    },
 )
 
 

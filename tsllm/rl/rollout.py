@@ -1,0 +1,159 @@
+"""Groups of forecasts sampled from one forward pass: their rewards and the credit of each step."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tsllm.nn.distributions import AutoregressiveNormal
+from tsllm.rl.advantages import compute_effective_sample_size, compute_preference_weights, compute_spread
+from tsllm.rl.objectives import Objective
+from tsllm.rl.rewards.base import Reward
+
+CREDITS = ("auto", "step", "path")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rewards of a rollout. R rows are windows times channels.
+
+    Attributes:
+        rewards: [R, G]; 0 for rows without any observed target.
+        advantages: [R, G, H], the same along H where whole paths get the credit.
+        mask: Steps that count: target observed and group kept, [R, H].
+        spread: Unbiased standard deviation of each group's rewards, [R].
+        known: Rows with an observed target, [R].
+        effective_size: Mean effective sample size of the preference weights; None for other objectives.
+    """
+
+    rewards: Tensor
+    advantages: Tensor
+    mask: Tensor
+    spread: Tensor
+    known: Tensor
+    effective_size: Tensor | None
+
+
+def fold_channels(values: Tensor) -> Tensor:
+    """Makes a row of each window and channel: [G, B, H, C] -> [B * C, G, H], [B, H, C] -> [B * C, H]."""
+    if values.ndim == 3:
+        return values.transpose(1, 2).flatten(0, 1)  # [B * C, H]
+    return values.permute(1, 3, 0, 2).flatten(0, 1)  # [B * C, G, H]
+
+
+def has_dependent_steps(distribution: Distribution) -> bool:
+    """Tells whether steps depend on earlier steps of a path, so that credit must reach back."""
+    return isinstance(distribution, AutoregressiveNormal)
+
+
+@contextmanager
+def seeded(*keys: int) -> Iterator[None]:
+    """Draws from a stream that the keys alone decide, and leaves the global streams as they were.
+
+    The same keys give the same draws after a resumption; other keys (step, slot, rank, round) give other streams.
+    """
+    seed = int(np.random.SeedSequence([key & 0xFFFFFFFF for key in keys]).generate_state(1)[0])
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def score_rollout(
+    runner: "RewardRunner",
+    objective: Objective,
+    samples: Tensor,
+    target: Tensor,
+    history: Tensor,
+    season: int,
+    *,
+    credit: str = "auto",
+    dependent: bool = False,
+    min_spread: float = 0.0,
+) -> Scored:
+    """Scores sampled forecasts and computes advantages.
+
+    Credit by step uses that step's own reward where steps are drawn independently, and the sum of rewards from that
+    step on where a step moves the later ones; whole paths get their reward at every step.
+
+    Args:
+        runner: Computes rewards.
+        objective: Computes advantages.
+        samples: [R, G, H], original units.
+        target: [R, H], NaN where missing.
+        history: [R, L], NaN where missing.
+        season: Steps in a season.
+        credit: "step", "path", or "auto" = by step where the reward is additive.
+        dependent: Whether steps depend on earlier steps of their path.
+        min_spread: Groups whose rewards spread by no more than this do not count.
+    """
+    rows, group, horizon = samples.shape
+    observed = ~target.isnan()  # [R, H]
+    known = observed.any(1)
+    rewards = samples.new_zeros(rows, group)
+    credits_ = samples.new_zeros(rows, group, horizon)
+    by_step = credit == "step" or (credit == "auto" and runner.reward.additive)
+    if bool(known.any()):
+        kept = (samples[known], target[known], history[known], season)
+        if by_step:
+            steps = runner.score(*kept, by_step=True)  # [R, G, H]
+            rewards[known] = steps.sum(-1) / observed[known].sum(-1)[:, None]
+            credits_[known] = steps.flip(-1).cumsum(-1).flip(-1) if dependent else steps
+        else:
+            rewards[known] = runner.score(*kept, by_step=False)
+    credit_of = credits_ if by_step else rewards[..., None]  # [R, G, H] or [R, G, 1]
+    spread = compute_spread(rewards)
+    effective = None
+    if objective.advantage == "preference":
+        weights = compute_preference_weights(credit_of, objective.temperature)
+        effective = compute_effective_sample_size(weights).mean()
+    mask = observed & known[:, None] & (spread > min_spread)[:, None]
+    advantages = objective.compute_advantages(credit_of).expand(rows, group, horizon)
+    return Scored(rewards, advantages, mask, spread, known, effective)
+
+
+class RewardRunner:
+    """Computes a reward in this process, or in worker processes that share the rows.
+
+    Args:
+        reward: The reward; it must pickle if there are workers.
+        workers: Processes; 0 = this one. Worth it only for rewards of plain Python.
+    """
+
+    def __init__(self, reward: Reward, workers: int = 0) -> None:
+        if workers < 0:
+            raise ValueError(f"reward_workers ({workers}) must be at least 0")
+        self.reward, self.workers = reward, workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def score(self, samples: Tensor, target: Tensor, history: Tensor, season: int, *, by_step: bool) -> Tensor:
+        """Returns rewards [R, G], or [R, G, H] by step."""
+        if self.workers == 0:
+            function = self.reward.per_step if by_step else self.reward
+            return function(samples, target, history, season)
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+        parts = [x.detach().cpu().chunk(self.workers) for x in (samples, target, history)]
+        jobs = [
+            self._pool.submit(_score_part, self.reward, by_step, season, *(x.numpy() for x in part))
+            for part in zip(*parts, strict=True)
+        ]
+        return torch.cat([torch.from_numpy(job.result()) for job in jobs]).to(samples)
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _score_part(reward: Reward, by_step: bool, season: int, *arrays: Any) -> np.ndarray:
+    samples, target, history = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    function = reward.per_step if by_step else reward
+    return function(samples, target, history, season).numpy()
