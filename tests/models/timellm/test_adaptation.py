@@ -73,9 +73,8 @@ def test_gradients_through_the_prompt_equal_full_autograd(mode, backbone):
 
 
 def _without_prompt_gradient(reader, patches):
-    with torch.no_grad():
-        prefix = reader._prefix_key_values(RAGGED.prefix, differentiate=False)
-        tail = reader._run_tails(RAGGED, [prefix])
+    prefix = reader._prefix_key_values(RAGGED.prefix, differentiate=False)
+    tail = reader._run_tails(RAGGED.tails, [prefix], differentiate=False)
     rows = torch.tensor(RAGGED.rows)
     lengths = torch.tensor([len(t) for t in RAGGED.tails])[rows]
     return reader._read_patches(patches, [prefix, tail.select(rows)], lengths, len(RAGGED.prefix))

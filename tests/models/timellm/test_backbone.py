@@ -146,3 +146,93 @@ def test_an_encoder_reads_prompt_and_patches_both_ways(tmp_path):
     patches = torch.randn(4, 6, 32)
     with torch.no_grad():
         torch.testing.assert_close(reader(patches, RAGGED), slow_loop(reader, patches, RAGGED), atol=1e-5, rtol=1e-5)
+
+
+def tails_run(reader):
+    """Records the number of rows of each run that collects keys and values."""
+    rows = []
+    collect = reader._collect
+    reader._collect = lambda ids, *rest: rows.append(ids.shape[0]) or collect(ids, *rest)
+    return rows
+
+
+def test_tails_seen_before_are_not_run_again_and_give_the_same(backbone):
+    reader = load_backbone(backbone, num_layers=2)
+    patches = torch.randn(4, 6, 32)
+    with torch.no_grad():
+        expected = reader(patches, RAGGED)
+        reader.tails.capacity = 1e9
+        rows = tails_run(reader)
+        first, second = reader(patches, RAGGED), reader(patches, RAGGED)
+        mixed = Prompt(RAGGED.prefix, (RAGGED.tails[2], (40, 41), RAGGED.tails[0]), (0, 1, 2, 2))
+        third = reader(patches, mixed)
+        assert rows == [3, 1]
+        reader.tails.capacity = 0
+        torch.testing.assert_close(third, reader(patches, mixed), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(first, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(second, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_tails_behind_another_prefix_are_run_again(gpt2):
+    reader = load_backbone(gpt2, num_layers=2)
+    reader.tails.capacity = 1e9
+    patches = torch.randn(4, 6, 32)
+    other = Prompt((30, 31), RAGGED.tails, RAGGED.rows)
+    with torch.no_grad():
+        reader(patches, RAGGED)
+        torch.testing.assert_close(reader(patches, other), slow_loop(reader, patches, other), atol=1e-5, rtol=1e-5)
+
+
+def test_the_store_of_tails_stays_within_its_bytes(gpt2):
+    reader = load_backbone(gpt2, num_layers=2)
+    token = 2 * 2 * 32 * 4  # keys and values, two layers, 32 numbers of four bytes
+    reader.tails.capacity = 10 * token
+    patches = torch.randn(1, 6, 32)
+    with torch.no_grad():
+        for k in range(20):
+            reader(patches, Prompt((5,), ((k, k + 1, k + 2),), (0,)))
+            assert reader.tails.num_bytes <= 10 * token
+    assert len(reader.tails) == 3
+    assert reader.tails.num_bytes == 9 * token
+
+
+def test_moving_the_backbone_drops_what_was_cached(gpt2):
+    reader = load_backbone(gpt2, num_layers=2)
+    reader.tails.capacity = 1e9
+    patches = torch.randn(4, 6, 32)
+    with torch.no_grad():
+        before = reader(patches, RAGGED)
+        reader.double()
+        after = reader(patches.double(), RAGGED)
+    assert after.dtype == torch.float64
+    torch.testing.assert_close(after.float(), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_recomputed_layers_give_the_same_gradients_and_keep_less(trained, backbone):
+    gradients, kept = [], []
+    for recompute in (False, True):
+        reader = load_backbone(backbone, num_layers=3)
+        if trained:
+            reader.llm.requires_grad_(True)
+        if recompute:
+            reader.checkpoint_layers()
+        patches = torch.randn(4, 6, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            loss = reader(patches, RAGGED).square().sum()
+        wanted = [patches, *[p for p in reader.llm.parameters() if p.requires_grad]]
+        gradients.append(torch.autograd.grad(loss, wanted, allow_unused=True))
+        kept.append(sum(sizes))
+    for plain, recomputed in zip(*gradients, strict=True):
+        if plain is not None:
+            torch.testing.assert_close(recomputed, plain, atol=1e-5, rtol=1e-4)
+    assert kept[1] < 0.8 * kept[0]
+
+
+def test_rotated_weights_keep_their_singular_values_and_forget_the_rest(gpt2):
+    trained, rotated = load_backbone(gpt2), load_backbone(gpt2, weights="spectrum", seed=1)
+    for name in ("h.0.attn.c_attn.weight", "h.2.mlp.c_proj.weight", "wte.weight"):
+        before, after = trained.llm.get_parameter(name), rotated.llm.get_parameter(name)
+        torch.testing.assert_close(torch.linalg.svdvals(after), torch.linalg.svdvals(before), atol=1e-4, rtol=1e-4)
+        assert torch.nn.functional.cosine_similarity(before.flatten(), after.flatten(), dim=0).abs() < 0.2

@@ -226,3 +226,30 @@ def test_activations_are_fused_to_the_same_function(gpt2, build):
     assert not [m for m in model.backbone.llm.modules() if isinstance(m, NewGELUActivation)]
     x = torch.linspace(-6, 6, 200)
     torch.testing.assert_close(fused[0](x), NewGELUActivation()(x), atol=1e-6, rtol=1e-6)
+
+
+def test_a_reader_in_the_place_of_the_language_model_is_trained(gpt2, build, windows):
+    sizes = {}
+    for reader in ("none", "attention", "block"):
+        model = build(gpt2, reader=reader, prompt=False).train()
+        model.backbone.forward = None  # must not be called
+        model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+        sizes[reader] = sum(p.numel() for p in model.reader.parameters())
+        assert all(p.grad is not None for p in model.reader.parameters())
+    assert sizes["none"] == 0
+    assert sizes["attention"] == 4 * 32 * 33 + 2 * 32
+    assert sizes["block"] == 4 * 32 * 33 + 2 * 2 * 32 + 128 * 33 + 32 * 129
+
+
+def test_a_reader_without_language_model_refuses_a_prompt(gpt2):
+    with pytest.raises(ValueError, match="reads no prompt"):
+        TimeLLMConfig(**({"backbone": gpt2, "reader": "none"} | SIZES))
+
+
+def test_gradient_checkpointing_changes_no_gradient(gpt2, build, windows):
+    gradients = []
+    for recompute in (False, True):
+        model = build(gpt2, gradient_checkpointing=recompute, dropout=0.0).train()
+        model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+        gradients.append(model.patch_embedding.conv.weight.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 import torch
 
 from tests.parity.golden import Case
-from tsllm.hub.convert_timellm import convert_timellm
+from tsllm.hub.convert import from_reference
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import Reprogramming
@@ -13,7 +13,7 @@ REPO = "KimMeen/Time-LLM"
 
 @torch.no_grad()
 def run_model(case: Case):
-    model = convert_timellm(case.meta, case.state)
+    model = from_reference(case.meta, case.state)
     x = case.inputs["x_enc"]
     normalised, loc, scale = model.norm(x)
     rows = normalised.transpose(1, 2).flatten(0, 1)  # [B * C, L]

@@ -6,19 +6,21 @@ the differentiated graph.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
-from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache
+from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
-from tsllm.nn.pretrained import find_pretrained
+from tsllm.nn.pretrained import find_pretrained, resolve_commit
 
 _SAMPLE = 4096  # values of a tensor that enter the fingerprint
 
@@ -29,16 +31,21 @@ class Backbone(nn.Module):
     Args:
         llm: The bare decoder (no language-modelling head).
         tokenizer: Its tokenizer; None if no prompt will be written.
+        commit: The commit of the Hub repository that it came from; empty for a local one.
     """
 
-    def __init__(self, llm: PreTrainedModel, tokenizer: Any = None) -> None:
+    def __init__(self, llm: PreTrainedModel, tokenizer: Any = None, commit: str = "") -> None:
         super().__init__()
         self.llm = llm
         self.tokenizer = tokenizer
+        self.commit = commit
         self.causal = is_causal(llm.config)
         # Uncached computation of the same function, for tests and benchmarks.
         self.inline = False
+        self.tails = TailStore()
         self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
+        self._tails_behind: tuple[int, ...] = ()
+        self._collecting = False
         fuse_activations(llm)
         llm.requires_grad_(False)
         llm.eval()
@@ -72,6 +79,22 @@ class Backbone(nn.Module):
     def forget(self) -> None:
         """Drops cached keys and values; needed after weights were changed by hand."""
         self._prefix = None
+        self.tails.clear()
+
+    def checkpoint_layers(self) -> None:
+        """Makes the layers recompute their inner values in the backward pass instead of keeping them."""
+        for layer in self.llm.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.forward = self._recomputed(layer.forward)
+
+    def _recomputed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            # A run that collects keys and values ends by an exception, which cannot be replayed.
+            if self._collecting or not (torch.is_grad_enabled() and hidden.requires_grad):
+                return forward(hidden, *args, **kwargs)
+            return checkpoint(forward, hidden, *args, use_reentrant=False, **kwargs)
+
+        return run
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
         self.forget()
@@ -95,14 +118,13 @@ class Backbone(nn.Module):
         self._check_positions(prompt, patches.shape[1])
         if self.inline or not self.causal:
             return self._read_inline(patches, prompt)
-        differentiate = torch.is_grad_enabled() and any(p.requires_grad for p in self.llm.parameters())
+        differentiate = torch.is_grad_enabled() and self._is_trained()
         parts = []
         if prompt.prefix:
             parts.append(self._prefix_key_values(prompt.prefix, differentiate))
         lengths = None
         if any(prompt.tails):
-            with collecting(differentiate):
-                tail = self._run_tails(prompt, parts)
+            tail = self._tail_key_values(prompt, parts, differentiate)
             lengths = torch.tensor([len(t) for t in prompt.tails], device=patches.device)
             if prompt.rows is not None and prompt.rows != tuple(range(len(prompt.tails))):
                 rows = torch.tensor(prompt.rows, device=patches.device)
@@ -119,33 +141,59 @@ class Backbone(nn.Module):
                 f"backbone has {limit}; shorten prompt_domain, or raise patch_stride"
             )
 
+    def _is_trained(self) -> bool:
+        return any(p.requires_grad for p in self.llm.parameters())
+
     def _prefix_key_values(self, prefix: tuple[int, ...], differentiate: bool) -> KeyValues:
         """Computes the shared prefix, once for all as long as nothing in the model is trained."""
-        trained = any(p.requires_grad for p in self.llm.parameters())
+        trained = self._is_trained()
         if not trained and self._prefix is not None and self._prefix[0] == prefix:
             return self._prefix[1]
-        with collecting(differentiate):
-            ids = torch.tensor([prefix], device=self.words.device)
-            result = self._collect(self.llm.get_input_embeddings()(ids), [], None)
+        result = self._collect(torch.tensor([prefix], device=self.words.device), [], None, differentiate)
         if not trained:
             self._prefix = prefix, result
         return result
 
-    def _run_tails(self, prompt: Prompt, before: list[KeyValues]) -> KeyValues:
-        """Computes keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
-        ids = pad_ids(prompt.tails, self.words.device)  # [U, T]
-        offset = len(prompt.prefix)
+    def _tail_key_values(self, prompt: Prompt, before: list[KeyValues], differentiate: bool) -> KeyValues:
+        """Returns keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
+        if not self.tails.capacity or self._is_trained():
+            return self._run_tails(prompt.tails, before, differentiate)
+        if self._tails_behind != prompt.prefix:
+            self.tails.clear()
+            self._tails_behind = prompt.prefix
+        known = [tail for tail in prompt.tails if tail in self.tails]
+        fresh = [tail for tail in prompt.tails if tail not in self.tails]
+        parts = [self.tails.get(known)] if known else []
+        if fresh:
+            parts.append(self._run_tails(fresh, before, differentiate))
+            self.tails.put(fresh, parts[-1])
+        stacked = stack_rows(parts)
+        if len(parts) == 1:
+            return stacked
+        position = {tail: k for k, tail in enumerate([*known, *fresh])}
+        return stacked.select(torch.tensor([position[tail] for tail in prompt.tails], device=self.words.device))
+
+    def _run_tails(self, tails: Sequence[tuple[int, ...]], before: list[KeyValues], differentiate: bool) -> KeyValues:
+        """Computes keys and values of tails, padded on the right."""
+        ids = pad_ids(tails, self.words.device)  # [U, T]
+        offset = sum(part.num_tokens for part in before)
         length = ids.shape[1]
         # Right padding needs no mask of its own: a token never attends to what stands behind it.
         mask = self._causal_mask(length, offset, self.words.dtype)  # [1, 1, T, offset + T]
-        return self._collect(self.llm.get_input_embeddings()(ids), before, mask)
+        return self._collect(ids, before, mask, differentiate)
 
-    def _collect(self, embeddings: Tensor, before: list[KeyValues], mask: Tensor | None) -> KeyValues:
+    def _collect(self, ids: Tensor, before: list[KeyValues], mask: Tensor | None, differentiate: bool) -> KeyValues:
+        """Runs tokens [U, T] for their keys and values alone, with gradients or without."""
         cache = CollectingCache(before, self.num_layers)
         offset = cache.get_seq_length()
-        positions = torch.arange(offset, offset + embeddings.shape[1], device=embeddings.device).unsqueeze(0)
-        with suppress(LastLayerReached):
-            self.llm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        positions = torch.arange(offset, offset + ids.shape[1], device=ids.device).unsqueeze(0)
+        self._collecting = True
+        try:
+            with gradients(differentiate), suppress(LastLayerReached):
+                embeddings = self.llm.get_input_embeddings()(ids)  # [U, T, d]
+                self.llm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        finally:
+            self._collecting = False
         return cache.collected()
 
     def _read_patches(self, patches: Tensor, before: list[KeyValues], lengths: Tensor | None, offset: int) -> Tensor:
@@ -190,8 +238,8 @@ class Backbone(nn.Module):
 
 
 @contextmanager
-def collecting(differentiate: bool) -> Iterator[None]:
-    """Runs prompt tokens with gradients, or without; then as ordinary tensors that a later graph may keep."""
+def gradients(differentiate: bool) -> Iterator[None]:
+    """Computes with gradients, or without; then ordinary tensors come out, which a later graph may keep."""
     if differentiate:
         yield
         return
@@ -234,7 +282,8 @@ def load_backbone(
         name: A packaged name, a folder or a Hub id.
         revision: Hub revision; empty = main.
         num_layers: Layers kept from the first on; 0 = all.
-        weights: "pretrained", or "random" for freshly drawn ones.
+        weights: "pretrained"; "random" for freshly drawn ones; "spectrum" for random ones that keep the singular
+            values of the pretrained matrices.
         seed: Seed of the random weights.
         dtype: dtype of the weights.
         with_tokenizer: Whether a prompt will be written.
@@ -244,8 +293,9 @@ def load_backbone(
         ValueError: If weights are missing, or more layers are asked for than there are.
     """
     where = find_pretrained(name)
-    options: dict[str, Any] = {"revision": revision} if revision else {}
     try:
+        commit = resolve_commit(where, revision)
+        options: dict[str, Any] = {"revision": commit} if commit else {}
         config = AutoConfig.from_pretrained(where, **options)
         keep_layers(config, num_layers, name)
         if weights == "random":
@@ -254,6 +304,8 @@ def load_backbone(
                 llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype)
         else:
             llm = _load_weights(where, config, dtype, options)
+            if weights == "spectrum":
+                rotate_weights(llm, seed)
         tokenizer = AutoTokenizer.from_pretrained(where, **options) if with_tokenizer else None
     except OSError as error:
         at = f" at revision {revision!r}" if revision else ""
@@ -261,7 +313,7 @@ def load_backbone(
             f"backbone {name!r}{at} cannot be loaded: {error}\nGive the path of a local folder, check the name and "
             "your access to the Hub, or use `backbone: smollm2-135m`, which needs no Hub"
         ) from error
-    return Backbone(llm, tokenizer)
+    return Backbone(llm, tokenizer, commit)
 
 
 def _load_weights(
@@ -291,6 +343,31 @@ def _load_weights(
             f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} ({len(missing)} tensors)"
         )
     return llm
+
+
+@torch.no_grad()
+def rotate_weights(llm: PreTrainedModel, seed: int) -> None:
+    """Rotates all weight matrices at random: what they learned is gone, their singular values stay.
+
+    Embedding tables are rotated in the space of features only; vectors (norms, biases) are shuffled.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tables = {id(m.weight) for m in llm.modules() if isinstance(m, nn.Embedding)}
+    for parameter in llm.parameters():
+        value = parameter.float().cpu()
+        if value.dim() < 2:
+            value = value[torch.randperm(len(value), generator=generator)]
+        else:
+            value = value @ draw_rotation(value.shape[1], generator)
+            if id(parameter) not in tables:
+                value = draw_rotation(value.shape[0], generator) @ value
+        parameter.copy_(value)
+
+
+def draw_rotation(size: int, generator: torch.Generator) -> Tensor:
+    """Draws an orthogonal matrix [size, size], uniformly (Mezzadri 2007)."""
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator))
+    return q * r.diagonal().sign()
 
 
 def keep_layers(config: PreTrainedConfig, num_layers: int, name: str) -> None:

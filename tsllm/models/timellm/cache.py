@@ -4,10 +4,13 @@ Both classes stand where transformers expects a `Cache`, and neither changes whe
 be run again (gradient checkpointing).
 """
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -29,11 +32,6 @@ class KeyValues:
         """T."""
         return self.keys[0].shape[-2]
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of all tensors."""
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
-
     def select(self, rows: Tensor) -> "KeyValues":
         """Returns the rows [N'] of all layers."""
         return KeyValues(
@@ -41,18 +39,19 @@ class KeyValues:
         )
 
 
-def join(parts: list[KeyValues], num_rows: int) -> KeyValues:
-    """Puts the tokens of `parts` behind one another; a part with one row serves all rows."""
-    if len(parts) == 1 and parts[0].keys[0].shape[0] == num_rows:
+def stack_rows(parts: list[KeyValues]) -> KeyValues:
+    """Puts the rows of `parts` below one another, padded on the right to the longest with zeros."""
+    if len(parts) == 1:
         return parts[0]
+    width = max(part.num_tokens for part in parts)
 
-    def tokens(tensors: list[Tensor]) -> Tensor:
-        return torch.cat([t.expand(num_rows, -1, -1, -1) for t in tensors], -2)  # [N, heads, T, width]
+    def stack(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([F.pad(t, (0, 0, 0, width - t.shape[-2])) for t in tensors])  # [N, heads, T, width]
 
     layers = range(len(parts[0].keys))
     return KeyValues(
-        tuple(tokens([p.keys[k] for p in parts]) for k in layers),
-        tuple(tokens([p.values[k] for p in parts]) for k in layers),
+        tuple(stack([part.keys[k] for part in parts]) for k in layers),
+        tuple(stack([part.values[k] for part in parts]) for k in layers),
     )
 
 
@@ -122,3 +121,63 @@ class CollectingCache(PromptCache):
             raise RuntimeError(f"layers {missing} gave no keys and values; this architecture cannot cache a prompt")
         pairs = [self._collected[k] for k in range(self._num_layers)]
         return KeyValues(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
+
+
+class TailStore:
+    """Keys and values of tails seen before, up to a number of bytes.
+
+    A full store gives up entries at random (from its own generator): windows come back in shuffled epochs, where
+    dropping the oldest would always drop what is needed next.
+
+    Args:
+        capacity: Bytes; 0 = nothing is kept.
+    """
+
+    def __init__(self, capacity: float = 0) -> None:
+        self.capacity = capacity
+        self.num_bytes = 0
+        self._entries: dict[tuple[int, ...], Tensor] = {}
+        self._order: list[tuple[int, ...]] = []
+        self._random = random.Random(0)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, tail: tuple[int, ...]) -> bool:
+        return tail in self._entries
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
+        self._order.clear()
+        self.num_bytes = 0
+
+    def put(self, tails: Sequence[tuple[int, ...]], computed: KeyValues) -> None:
+        """Keeps the rows [len(tails), heads, T, width] of `computed`, without their padding, as far as they fit."""
+        for row, tail in enumerate(tails):
+            entry = torch.stack([t[row, :, : len(tail)] for t in (*computed.keys, *computed.values)])
+            size = entry.numel() * entry.element_size()
+            if size > self.capacity:
+                continue
+            while self.num_bytes + size > self.capacity:
+                self._drop_one()
+            self._entries[tail] = entry  # [2 * layers, heads, len(tail), width]
+            self._order.append(tail)
+            self.num_bytes += size
+
+    def get(self, tails: Sequence[tuple[int, ...]]) -> KeyValues:
+        """Returns the kept rows of `tails`, padded on the right with zeros."""
+        entries = [self._entries[tail] for tail in tails]
+        width = max(e.shape[2] for e in entries)
+        sides, heads, _, size = entries[0].shape
+        joined = entries[0].new_zeros(sides, len(entries), heads, width, size)
+        for row, entry in enumerate(entries):
+            joined[:, row, :, : entry.shape[2]] = entry
+        layers = joined.unbind(0)
+        return KeyValues(layers[: sides // 2], layers[sides // 2 :])
+
+    def _drop_one(self) -> None:
+        position = self._random.randrange(len(self._order))
+        self._order[position], self._order[-1] = self._order[-1], self._order[position]
+        entry = self._entries.pop(self._order.pop())
+        self.num_bytes -= entry.numel() * entry.element_size()

@@ -8,8 +8,9 @@ from tsllm.nn.patching import compute_num_patches
 from tsllm.nn.reprogramming import PROTOTYPES
 
 BACKBONE_MODES = ("frozen", "lora", "norms")
-BACKBONE_WEIGHTS = ("pretrained", "random")
+BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
+READERS = ("llm", "none", "attention", "block")
 PROMPT_STATISTICS = ("window", "series", "none")
 LORA_OPTIONS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None, "use_rslora": False}
 
@@ -22,8 +23,11 @@ class TimeLLMConfig(ForecastConfig):
         backbone_revision: Commit (or branch, tag) on the Hub; resolved to a commit once loaded, and saved so.
         backbone_fingerprint: Filled in when first loaded; another model under the same name is an error afterwards.
         backbone_hidden_size: Filled in when first loaded, checked afterwards.
-        backbone_weights: `pretrained`, or `random` for an untrained model of the same architecture (ablation).
-        backbone_seed: Seed of `random`.
+        backbone_weights: `pretrained`; for ablations `random` (an untrained model of the same architecture) or
+            `spectrum` (random weights with the singular values of the pretrained ones).
+        backbone_seed: Seed of random weights.
+        reader: What reads the reprogrammed patches: `llm`; for ablations `none`, one fresh trained `attention` layer
+            or one fresh trained transformer `block` (Tan 2024), all of which read no prompt.
         backbone_dtype: dtype of the backbone; the trained parts stay float32.
         num_backbone_layers: Keep the first k layers; 0 = all.
         backbone_mode: `frozen`; `lora` trains low-rank updates; `norms` trains layer norms and position embeddings
@@ -59,6 +63,7 @@ class TimeLLMConfig(ForecastConfig):
     backbone_hidden_size: int = 0
     backbone_weights: str = "pretrained"
     backbone_seed: int = 0
+    reader: str = "llm"
     backbone_dtype: str = "float32"
     num_backbone_layers: int = 6
     backbone_mode: str = "frozen"
@@ -96,6 +101,7 @@ class TimeLLMConfig(ForecastConfig):
             ("backbone_mode", BACKBONE_MODES),
             ("backbone_weights", BACKBONE_WEIGHTS),
             ("backbone_dtype", BACKBONE_DTYPES),
+            ("reader", READERS),
             ("prompt_statistics", PROMPT_STATISTICS),
         ):
             if getattr(self, name) not in allowed:
@@ -109,6 +115,11 @@ class TimeLLMConfig(ForecastConfig):
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not self.backbone:
             raise ValueError("backbone is empty; name a packaged model (smollm2-135m), a local folder or a Hub id")
+        if self.reader != "llm" and (self.prompt or self.backbone_mode != "frozen"):
+            raise ValueError(
+                f"reader {self.reader!r} reads no prompt and trains no backbone; "
+                "set prompt: false and backbone_mode: frozen"
+            )
         self._check_patches()
         self._check_lora()
         self._check_series()

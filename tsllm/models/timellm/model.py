@@ -11,6 +11,7 @@ from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, load_backbone
 from tsllm.models.timellm.config import TimeLLMConfig
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
+from tsllm.models.timellm.readers import build_reader
 from tsllm.models.timellm.reference import tokenize_reference_prompts, write_reference_prompts
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
@@ -41,11 +42,17 @@ class TimeLLM(ForecastModel):
         self.reprogramming = Reprogramming(
             config.d_model, config.num_heads, config.d_ff, width, config.attention_dropout
         )
+        self.reader = build_reader(config.reader, width, self.backbone.llm.config.num_attention_heads)
         self.head = nn.Linear(
             config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
         )
         # Last, so that a model with fresh LoRA equals the frozen one drawn from the same seed.
         adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
+        if config.gradient_checkpointing:
+            self.backbone.checkpoint_layers()
+        # One text a series serves all its windows, so these few are always kept.
+        everything = config.prompt_statistics == "series"
+        self.backbone.tails.capacity = float("inf") if everything else config.prompt_cache_mb * 1e6
         self._writer: PromptTokenizer | None = None
         self._source: tuple[Any, tuple[Tensor, Tensor]] | None = None
         self._merged = False
@@ -69,7 +76,8 @@ class TimeLLM(ForecastModel):
         """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K]."""
         patches = self.patch_embedding(rows)  # [N, P, D]
         tokens = self.reprogramming(patches, *self._project_prototypes())  # [N, P, d]
-        hidden = self.backbone(tokens, prompt)[..., : self.config.d_ff].to(tokens.dtype)  # [N, P, d_ff]
+        hidden = self.backbone(tokens, prompt) if self.reader is None else self.reader(tokens)  # [N, P, d]
+        hidden = hidden[..., : self.config.d_ff].to(tokens.dtype)  # [N, P, d_ff]
         flat = hidden.transpose(1, 2).flatten(1)  # [N, d_ff * P]
         return self.head(flat).unflatten(-1, (self.config.prediction_length, -1))  # [N, H, K]
 
@@ -238,4 +246,4 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
     if config.d_ff > width:
         raise ValueError(f"d_ff ({config.d_ff}) exceeds the backbone's hidden size ({width}); lower d_ff")
     config.backbone_hidden_size, config.backbone_fingerprint = width, fingerprint
-    config.backbone_revision = config.backbone_revision or getattr(backbone.llm.config, "_commit_hash", None) or ""
+    config.backbone_revision = backbone.commit or config.backbone_revision
