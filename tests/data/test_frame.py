@@ -255,7 +255,7 @@ def test_future_times_refuse_a_start_off_the_axis():
         future_times(5, 0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     freq=st.sampled_from(["h", "15min", "D", "W-TUE", "MS", "ME", "QS-JAN", "YE-DEC", "B"]),
     n=st.integers(4, 30),
