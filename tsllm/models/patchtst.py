@@ -50,6 +50,8 @@ class PatchTSTConfig(ForecastConfig):
         head_dropout: Dropout rate on the flattened tokens in front of the forecasting head.
         activation: Activation of the feed-forward parts.
         attention: Token mixer over the patches of a channel, see `tsllm.nn.blocks.build_mixer`.
+        gate: Gate on what the mixer of each layer returns, see `tsllm.nn.blocks.build_gate`; None = none.
+        conv: Convolution in front of the mixer of each layer; None = none.
         residual_attention: Add the attention scores of the layer below to those of each layer.
         norm: `layer` or `batch` norm in the encoder layers.
         norm_position: `post`, `pre` or `stream`, see `tsllm.nn.encoder.EncoderLayer`.
@@ -76,6 +78,8 @@ class PatchTSTConfig(ForecastConfig):
     head_dropout: float = 0.0
     activation: str = "gelu"
     attention: str | dict[str, Any] = "full"
+    gate: str | dict[str, Any] | None = None
+    conv: str | dict[str, Any] | None = None
     residual_attention: bool = False
     norm: str = "layer"
     norm_position: str = "post"
@@ -103,8 +107,12 @@ class PatchTSTConfig(ForecastConfig):
             raise ValueError(f"unknown positions {self.positions!r}; expected one of {list(POSITIONS)}")
         if self.final_norm not in ("layer", "batch", "none"):
             raise ValueError(f"unknown final_norm {self.final_norm!r}; expected 'layer', 'batch' or 'none'")
-        if self.loss == "patchtst_uniform" and split_spec(self.attention)[0] != "full":
-            raise ValueError(f"loss 'patchtst_uniform' reads softmax maps; attention {self.attention!r} has none")
+        plain = split_spec(self.attention)[0] == "full" and self.gate is None and self.conv is None
+        if self.loss == "patchtst_uniform" and not plain:
+            raise ValueError(
+                "loss 'patchtst_uniform' reads softmax maps, which only attention 'full' without gate and conv has; "
+                f"got attention {self.attention!r}, gate {self.gate!r}, conv {self.conv!r}"
+            )
 
     @property
     def num_patches(self) -> int:
@@ -170,6 +178,8 @@ class PatchEncoder(nn.Module):
             config.d_ff,
             length=config.num_patches,
             attention=config.attention,
+            gate=config.gate,
+            conv=config.conv,
             dropout=config.dropout,
             activation=config.activation,
             norm=cast(NormKind, config.norm),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -92,6 +93,23 @@ def pool_max(x: Tensor, mask: Tensor | None = None, axes: Sequence[int] | None =
     return highest.masked_fill(~real.any(dim=axes, keepdim=True), 0.0)
 
 
+def normalize_rows(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
+    """Batch norm of rows [n, C]; fewer than two rows have no variance and are measured by the running statistics.
+
+    A descriptor of one sample (a channel gate in training, batch of one) is such a case.
+
+    Args:
+        norm: The norm, with its parameters and running statistics.
+        rows: [n, C].
+
+    Returns:
+        [n, C].
+    """
+    if norm.training and len(rows) < 2:
+        return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    return norm(rows)
+
+
 class PositionBatchNorm(nn.Module):
     """Batch norm of every channel over all real positions of a series or a map.
 
@@ -106,10 +124,12 @@ class PositionBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalises x [B, C, *positions]; masked positions stay out of the statistics and come back as 0."""
-        if mask is None:
+        if mask is None and x.numel() > x.shape[1]:
             return self.norm(x.flatten(2)).unflatten(2, x.shape[2:])  # [B, C, *positions]
         last = x.movedim(1, -1)  # [B, *positions, C]
-        hidden = last.new_zeros(last.shape).masked_scatter(mask.unsqueeze(-1), self.norm(last[mask]))
+        if mask is None:
+            return normalize_rows(self.norm, last.flatten(0, -2)).view(last.shape).movedim(-1, 1)
+        hidden = last.new_zeros(last.shape).masked_scatter(mask.unsqueeze(-1), normalize_rows(self.norm, last[mask]))
         return hidden.movedim(-1, 1)  # [B, C, *positions]
 
 

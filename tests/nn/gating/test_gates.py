@@ -161,6 +161,10 @@ def test_batch_norm_over_positions_equals_torch_and_counts_real_positions_only()
     ours, theirs = PositionBatchNorm(4), torch.nn.BatchNorm2d(4)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours.norm.running_var, theirs.running_var)
+    alone = x[:1, :, :1, :1]
+    assert ours.training
+    want = torch.nn.functional.batch_norm(alone, ours.norm.running_mean, ours.norm.running_var)
+    torch.testing.assert_close(ours(alone), want, msg="one value has no variance: the running statistics measure it")
     mask = torch.rand(3, 5, 6) > 0.4
     fresh = PositionBatchNorm(4)
     y = fresh(x, mask).movedim(1, -1)[mask]

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tsllm.nn.channel_block import normalize_rows
+
 TIME = "time"
 CHANNEL = "channel"
 
@@ -96,5 +98,6 @@ class TokenBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalises x [B, L, D]; masked tokens stay out of the statistics and come back as 0."""
         if mask is None:
-            return self.norm(x.transpose(1, 2)).transpose(1, 2)  # [B, L, D]
-        return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), self.norm(x[mask]))  # [B, L, D]
+            return normalize_rows(self.norm, x.flatten(0, 1)).view(x.shape)  # [B, L, D]
+        rows = normalize_rows(self.norm, x[mask])  # [real tokens, D]
+        return x.new_zeros(x.shape).masked_scatter(mask.unsqueeze(-1), rows)  # [B, L, D]

@@ -1,0 +1,96 @@
+"""Every block in every place of the models: builds from YAML, trains a step, comes back from its folder the same."""
+
+import pytest
+import torch
+import yaml
+
+from tsllm.models.itransformer import ITransformer, ITransformerConfig
+from tsllm.models.patchtst import PatchTST, PatchTSTConfig
+from tsllm.models.timesnet import TimesNet, TimesNetConfig
+from tsllm.nn.attention import ATTENTION
+from tsllm.nn.conv import CONVS
+from tsllm.nn.gating import GATES
+
+SMALL = {"context_length": 64, "prediction_length": 4, "d_model": 8, "num_layers": 1, "d_ff": 8}
+SERIES_GATES = [name for name in GATES if name not in ("coordinate", "triplet")]
+MAPS = [*GATES, "local", "full", "agent", "relu_linear", "additive", "trend_aware", "window", "lstm", "pooling"]
+NEEDS = {"pyramidal": {"window_sizes": [2]}}
+
+
+def _round_trip(cls, config_class, text, channels, tmp_path):
+    """Builds from YAML, takes one step, saves, loads, compares."""
+    config = config_class(num_channels=channels, **SMALL, **yaml.safe_load(text))
+    model = cls(config)
+    past, future = torch.randn(2, 64, channels), torch.randn(2, 4, channels)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss = model(past, future_values=future).loss
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert moved, "the step changed nothing"
+    model.eval()
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        cls.from_pretrained(tmp_path)(past).predictions, model(past).predictions, atol=0.0, rtol=0.0
+    )
+    return model
+
+
+def _spec(name):
+    return yaml.safe_dump({"type": name, **NEEDS.get(name, {})}, default_flow_style=True).strip()
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_every_mixer_serves_as_attention_of_patchtst(name, tmp_path):
+    text = f"attention: {_spec(name)}\nnum_heads: 2\npatch_length: 16\n"
+    model = _round_trip(PatchTST, PatchTSTConfig, text, 2, tmp_path)
+    assert isinstance(model.backbone.encoder.layers[0].mixer, ATTENTION.get(name))
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_every_mixer_serves_as_attention_of_itransformer(name, tmp_path):
+    model = _round_trip(ITransformer, ITransformerConfig, f"attention: {_spec(name)}\nnum_heads: 2\n", 5, tmp_path)
+    assert isinstance(model.encoder.layers[0].mixer, ATTENTION.get(name))
+
+
+@pytest.mark.parametrize("name", [*SERIES_GATES, *CONVS])
+def test_every_gate_and_convolution_stands_in_the_patch_encoder(name, tmp_path):
+    place = "gate" if name in GATES else "conv"
+    _round_trip(PatchTST, PatchTSTConfig, f"{place}: {name}\nnum_heads: 2\npatch_length: 16\n", 2, tmp_path)
+
+
+@pytest.mark.parametrize("position", ["after", "instead"])
+@pytest.mark.parametrize("name", MAPS)
+def test_every_map_block_stands_in_the_folded_maps_of_timesnet(name, position, tmp_path):
+    text = f"map_block: {name}\nmap_block_position: {position}\ntop_k: 2\nnum_kernels: 2\n"
+    _round_trip(TimesNet, TimesNetConfig, text, 2, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cls", "config_class", "text", "reason"),
+    [
+        (PatchTST, PatchTSTConfig, "attention: coordinate\n", "map block"),
+        (PatchTST, PatchTSTConfig, "gate: triplet\n", "map block"),
+        (TimesNet, TimesNetConfig, "map_block: gtu\n", "one time axis"),
+        (TimesNet, TimesNetConfig, "map_block: growing_windows\n", "length"),
+    ],
+)
+def test_combinations_without_a_meaning_are_refused_when_the_model_is_built(cls, config_class, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        cls(config_class(num_channels=2, **SMALL, **yaml.safe_load(text)))
+
+
+def test_a_composition_is_a_few_lines_of_yaml(tmp_path):
+    text = """
+    num_heads: 2
+    patch_length: 16
+    attention:
+      type: parallel
+      fuse: convex
+      blocks:
+        - {type: window, window_size: 4}
+        - {type: relu_linear, scales: [3, 5]}
+    """
+    _round_trip(PatchTST, PatchTSTConfig, text, 2, tmp_path)
