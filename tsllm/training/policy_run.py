@@ -1,0 +1,306 @@
+"""The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+from transformers import set_seed
+from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import logging as library_logging
+
+from tsllm.models import MODELS
+from tsllm.models.base import ForecastModel
+from tsllm.rl.rewards import Reward, build_reward
+from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
+from tsllm.training.artefacts import (
+    TrainingRun,
+    count_parameters,
+    describe_environment,
+    prepare_output_dir,
+    write_artefacts,
+)
+from tsllm.training.data import PreparedData, describe_data, prepare_data
+from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy_scores import ScaledWindows, score_decisions
+from tsllm.training.policy_trainer import PolicyTrainer
+from tsllm.training.scores import score_seasonal_naive
+from tsllm.training.supervised import build_model
+from tsllm.training.trainer import ForecastTrainer, find_input_keys
+
+POLICY, START, SUPERVISED, DIRECT = "policy", "start", "supervised", "direct"
+SCORES_FILE = "scores.npz"
+
+Scores = dict[str, np.ndarray]
+
+
+@dataclass
+class ControlArguments:
+    """What the optimised policy is compared with, by the same command.
+
+    Attributes:
+        controls: Train the controls: as many more supervised steps, and direct gradient ascent on the reward where it
+            has a gradient. Without them there is no evidence that the reward did anything.
+        start_steps: Supervised steps of the start; not used if `pretrained` names one.
+        start_learning_rate: Their learning rate.
+        control_learning_rate: Of further supervised training; null = `learning_rate`.
+        decisions: Rewards that every arm's point forecasts are scored on besides the trained one: name -> reward.
+        decision_quantiles: Further decisions, name -> quantile level of the predictive distribution; a newsvendor
+            with costs u and o takes u / (u + o).
+    """
+
+    controls: bool = True
+    start_steps: int = 400
+    start_learning_rate: float = 1e-3
+    control_learning_rate: float | None = None
+    decisions: dict[str, Any] = field(
+        default_factory=lambda: {"battery_profit": "battery_profit", "newsvendor": "newsvendor"}
+    )
+    decision_quantiles: dict[str, float] = field(default_factory=lambda: {"q80": 0.8})
+
+    def __post_init__(self) -> None:
+        if self.start_steps < 1:
+            raise ArgumentsError(f"start_steps is {self.start_steps}; it must be at least 1")
+        for name, level in self.decision_quantiles.items():
+            if not isinstance(level, int | float) or not 0 < level < 1:
+                raise ArgumentsError(f"decision_quantiles.{name} is {level!r}; it must lie in (0, 1)")
+        self.build_decisions()
+
+    def build_decisions(self) -> dict[str, Reward]:
+        """Returns the rewards of `decisions`."""
+        return {name: build_reward(spec) for name, spec in self.decisions.items()}
+
+
+@dataclass
+class PolicyRun:
+    """A finished run.
+
+    Attributes:
+        run: The optimised model with its artefacts.
+        arms: Arm -> score -> test values by window and channel, [N, C]; `pit` [N, C, 20].
+        overlap: How many consecutive test windows share a target step.
+    """
+
+    run: TrainingRun
+    arms: dict[str, Scores]
+    overlap: int
+
+
+class _Program:
+    """What the arms share: data, one model, the start's tensors, the scores."""
+
+    def __init__(
+        self,
+        model_args: ModelArguments,
+        data_args: DataArguments,
+        args: PolicyTrainingArguments,
+        policy: PolicyArguments,
+        controls: ControlArguments,
+    ) -> None:
+        self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
+        model_class = MODELS.get(model_args.model)
+        self.data: PreparedData = prepare_data(data_args, reads_covariates=model_class.uses_covariates)
+        self.folder = Path(args.output_dir or ".")
+        set_seed(args.seed)
+        self.model: ForecastModel = build_model(model_args, self.data)
+        self.spec = describe_data(data_args, self.data, alias=type(self.model).__name__)
+        self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
+        self.seconds: dict[str, float] = {}
+
+    def make_start(self) -> None:
+        """Trains the supervised start, unless `pretrained` named one or an interrupted run left it."""
+        path = self.folder / START / SAFE_WEIGHTS_NAME
+        if path.is_file():
+            self.model.load_trained_state(load_file(path), origin=str(path))
+        elif self.model_args.pretrained is None:
+            trainer = self.make_supervised(START, self.controls.start_steps, self.controls.start_learning_rate)
+            trainer.train()
+            self.seconds[START] = trainer.stopwatch.seconds
+            trainer.save_model(str(self.folder / START))
+        self.start = {k: v.detach().cpu().clone() for k, v in self.model.trained_state().items()}
+
+    def make_supervised(self, arm: str, steps: int, learning_rate: float) -> ForecastTrainer:
+        """Builds the trainer of a supervised arm."""
+        args = replace(
+            self.args,
+            output_dir=str(self.folder / arm),
+            max_steps=steps,
+            learning_rate=learning_rate,
+            metric_for_best_model="loss",
+            greater_is_better=False,
+        )
+        return ForecastTrainer(self.model, args, self.data.train, self.data.validation, self.data.scaler)
+
+    def restart(self) -> None:
+        """Puts the model back to the supervised start."""
+        self.model.load_trained_state(self.start, origin="the supervised start")
+
+    def make_policy(self, objective: str, folder: Path) -> PolicyTrainer:
+        """Builds the trainer of an arm that optimises the reward."""
+        policy = self.policy
+        if objective == DIRECT:
+            policy = replace(
+                policy, objective=DIRECT, epsilon_low=None, epsilon_high=None, beta=None, num_iterations=1
+            )
+        args = replace(self.args, output_dir=str(folder))
+        data = self.data
+        return PolicyTrainer(
+            self.model, args, policy, data.train, data.validation, data.scaler, season=self.spec.season
+        )
+
+    def score(self, arm: str) -> Scores:
+        """Scores the model on the test part and keeps the scores."""
+        path = (self.folder if arm == POLICY else self.folder / arm) / SCORES_FILE
+        scores = score_decisions(
+            self.model,
+            ScaledWindows(self.data.test, self.data.scaler),
+            self.rewards,
+            self.spec.season,
+            keys=frozenset(find_input_keys(self.model)),
+            num_samples=self.policy.eval_samples,
+            batch_size=self.args.per_device_eval_batch_size,
+            seed=self.args.seed,
+            quantiles=self.controls.decision_quantiles,
+        )
+        if self.args.should_save:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **scores)  # type: ignore[arg-type]
+        return scores
+
+    def finished(self, arm: str) -> Scores | None:
+        """Returns the scores of an arm that an interrupted run had finished."""
+        path = self.folder / arm / SCORES_FILE
+        if not (self.args.resume_from_checkpoint and path.is_file()):
+            return None
+        with np.load(path) as loaded:
+            return dict(loaded)
+
+
+def run_policy(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: PolicyTrainingArguments,
+    policy: PolicyArguments,
+    controls: ControlArguments,
+) -> PolicyRun:
+    """Optimises a reward from a supervised start, trains the controls and scores all of them once on the test part.
+
+    Raises:
+        ArgumentsError: If the arguments do not fit one another.
+        FileExistsError: If the output folder holds another run.
+    """
+    library_logging.enable_progress_bar()
+    resume = bool(args.resume_from_checkpoint)
+    with args.main_process_first(desc="preparing the output folder"):
+        folder = prepare_output_dir(
+            args.output_dir or ".", resume=resume or not args.should_save, overwrite=args.overwrite_output_dir
+        )
+    if not resume and (folder / START).exists() and args.overwrite_output_dir and args.should_save:
+        (folder / START / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
+    program = _Program(model_args, data_args, args, policy, controls)
+    program.make_start()
+    arms = {START: program.finished(START) or program.score(START)}
+    if controls.controls:
+        arms |= _train_controls(program)
+    program.restart()
+    set_seed(args.seed)
+    trainer = program.make_policy(policy.objective, folder)
+    trainer.train(args.resume_from_checkpoint)
+    arms[POLICY] = program.score(POLICY)
+    program.seconds[POLICY] = trainer.stopwatch.seconds
+    run = _finish(program, trainer, arms)
+    horizon = program.data.test.prediction_length
+    return PolicyRun(run, arms, overlap=-(-horizon // data_args.test_stride))
+
+
+def _train_controls(program: _Program) -> dict[str, Scores]:
+    args, controls = program.args, program.controls
+    arms: dict[str, Scores] = {}
+    steps = args.max_steps
+    wanted = [SUPERVISED]
+    direct = program.rewards["reward"].differentiable and program.model.config.head != "bins"
+    if direct and not program.policy.is_direct:
+        wanted.append(DIRECT)
+    for arm in wanted:
+        done = program.finished(arm)
+        if done is not None:
+            arms[arm] = done
+            continue
+        program.restart()
+        set_seed(args.seed)
+        if arm == SUPERVISED:
+            rate = controls.control_learning_rate or args.learning_rate
+            trainer = program.make_supervised(arm, steps, rate)
+        else:
+            trainer = program.make_policy(DIRECT, program.folder / DIRECT)
+        trainer.train()
+        program.seconds[arm] = trainer.stopwatch.seconds
+        arms[arm] = program.score(arm)
+    return arms
+
+
+def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores]) -> TrainingRun:
+    began = time.monotonic()
+    data, args, model = program.data, program.args, program.model
+    found = trainer.evaluate(data.test, metric_key_prefix="test")  # type: ignore[arg-type]
+    skipped = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    test = {k.removeprefix("test_"): v for k, v in found.items() if k.startswith("test_")}
+    objective = trainer.objective
+    metrics = {
+        "test": {k: v for k, v in test.items() if k not in skipped},
+        "seasonal_naive": score_seasonal_naive(data.test, program.spec.season, data.scaler),
+        "arms": {arm: summarise(scores) for arm, scores in arms.items()},
+        "scaled": True,
+        "windows": len(data.test),
+        "seconds": round(trainer.stopwatch.seconds, 3),
+        "arm_seconds": {arm: round(value, 3) for arm, value in program.seconds.items()},
+        "test_seconds": round(time.monotonic() - began, 3),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "epochs": trainer.state.epoch,
+        "seed": args.seed,
+        "model": program.model_args.model,
+        "dataset": data.loaded.name,
+        "objective": program.policy.objective if objective is None else objective.name,
+        "paper": None if objective is None else objective.paper,
+        "reward": program.policy.reward,
+        "num_samples": program.policy.num_samples,
+        "context_length": model.config.context_length,
+        "prediction_length": model.config.prediction_length,
+        "parameters": count_parameters(model),
+        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "learning_rate": args.learning_rate,
+        "processes": args.world_size,
+        "environment": describe_environment(),
+    }
+    trainer.save_model(str(program.folder))
+    run = TrainingRun(
+        model=model,
+        spec=program.spec,
+        data=data,
+        metrics=metrics,
+        history=trainer.state.log_history,
+        output_dir=program.folder,
+        is_main=trainer.is_world_process_zero(),
+    )
+    if run.is_main:
+        write_artefacts(run)
+    return run
+
+
+def summarise(scores: Scores) -> dict[str, Any]:
+    """Returns the mean of each score over windows and channels, and the histogram `pit`."""
+    means: dict[str, Any] = {k: float(np.nanmean(v)) for k, v in scores.items() if k != "pit"}
+    means["pit"] = [round(float(x), 4) for x in np.nanmean(scores["pit"], axis=(0, 1))]
+    return means
+
+
+def write_comparison(folder: Path, comparison: list[dict[str, Any]]) -> None:
+    """Adds the paired tests to `metrics.json`."""
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["comparison"] = comparison
+    path.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
