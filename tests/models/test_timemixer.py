@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tsllm.models import build_model
-from tsllm.nn.decomposition import FourierDecomposition
+from tsllm.nn.decomposition import FourierDecomposition, MovingAverage
 
 
 def build(seed=0, **options):
@@ -96,6 +96,12 @@ def test_the_newest_step_reaches_every_scale(quirks):
         (gradient,) = torch.autograd.grad(scale[0].sum(), values, retain_graph=True)
         assert (gradient[:, -1].abs().sum() > 0) != quirks  # the reference drops the newest 50 % 4 steps
         assert (gradient[:, 0].abs().sum() > 0) == quirks
+
+
+@pytest.mark.parametrize(("length", "kernel"), [(48, 7), (6, 25), (1, 3)])
+def test_the_average_as_a_matrix_equals_the_pooled_one(length, kernel):
+    x = torch.randn(2, length, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(MovingAverage(kernel, length)(x), MovingAverage(kernel)(x), atol=1e-6, rtol=1e-6)
 
 
 def test_the_fourier_season_is_the_strongest_waves_without_the_level():

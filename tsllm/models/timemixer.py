@@ -107,11 +107,13 @@ class MixingBlock(nn.Module):
 
     def __init__(self, config: TimeMixerConfig) -> None:
         super().__init__()
-        if config.decomposition == "dft":
-            self.decomposition: nn.Module = FourierDecomposition(config.top_k, config.reference_quirks)
-        else:
-            self.decomposition = SeriesDecomposition(config.moving_average)
         lengths = config.scale_lengths
+        self.decompositions = nn.ModuleList(
+            FourierDecomposition(config.top_k, config.reference_quirks)
+            if config.decomposition == "dft"
+            else SeriesDecomposition(config.moving_average, length)
+            for length in lengths
+        )
         pairs = list(itertools.pairwise(lengths))
         self.season_maps = nn.ModuleList(TwoLayerMap(fine, coarse, coarse) for fine, coarse in pairs)
         self.trend_maps = nn.ModuleList(TwoLayerMap(coarse, fine, fine) for fine, coarse in pairs)
@@ -123,8 +125,8 @@ class MixingBlock(nn.Module):
     def forward(self, scales: list[Tensor]) -> list[Tensor]:
         """Mixes tokens [N, T_i, D] of all scales, finest first; shapes stay."""
         seasons, trends = [], []
-        for tokens in scales:
-            parts = self.decomposition(tokens)
+        for tokens, decomposition in zip(scales, self.decompositions, strict=True):
+            parts = decomposition(tokens)
             if self.part_map is not None:
                 parts = tuple(self.part_map(part) for part in parts)
             seasons.append(parts[0].transpose(1, 2))  # [N, D, T_i]

@@ -4,22 +4,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_LONGEST_MATRIX = 512  # steps up to which the matrix product beats pooling
+
 
 class MovingAverage(nn.Module):
     """Centred moving average whose ends repeat the first and the last value (Wu 2021, Autoformer, eq. 1).
 
     Args:
         kernel_size: Odd window in steps.
+        length: Number of steps L, if it is always the same. Up to some hundred steps the average is then computed as
+            one matrix product, which on a CPU is ten times as fast as pooling.
     """
 
-    def __init__(self, kernel_size: int) -> None:
+    matrix: Tensor | None
+
+    def __init__(self, kernel_size: int, length: int | None = None) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd and positive so that the length is kept, got {kernel_size}")
         self.kernel_size = kernel_size
+        known = length is not None and length <= _LONGEST_MATRIX
+        # What pooling makes of the unit vectors, [L, L]; computed, hence not stored with the weights.
+        matrix = self._pool(torch.eye(length).unsqueeze(0))[0] if known else None  # type: ignore[arg-type]
+        self.register_buffer("matrix", matrix, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Smooths x [B, L, C] over time; the shape stays."""
+        return self._pool(x) if self.matrix is None else torch.matmul(self.matrix, x)
+
+    def _pool(self, x: Tensor) -> Tensor:
         side = (self.kernel_size - 1) // 2
         padded = F.pad(x.transpose(1, 2), (side, side), mode="replicate")  # [B, C, L + 2 side]
         return F.avg_pool1d(padded, self.kernel_size, stride=1).transpose(1, 2)  # [B, L, C]
@@ -30,11 +43,12 @@ class SeriesDecomposition(nn.Module):
 
     Args:
         kernel_size: Odd window of the average in steps.
+        length: Number of steps, if it is always the same, see `MovingAverage`.
     """
 
-    def __init__(self, kernel_size: int) -> None:
+    def __init__(self, kernel_size: int, length: int | None = None) -> None:
         super().__init__()
-        self.average = MovingAverage(kernel_size)
+        self.average = MovingAverage(kernel_size, length)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns season and trend of x [B, L, C], each [B, L, C]."""
