@@ -1,5 +1,6 @@
 """The losses by value, by their properties, and with missing targets."""
 
+import itertools
 import math
 
 import pytest
@@ -155,9 +156,7 @@ def test_the_change_equals_a_slow_loop():
                     value = sum(terms)
                     frame.append(math.sqrt(value.real**2 + value.imag**2 + eps**2) / window)
             frames.append(frame)
-        changes = [
-            sum((x - y) ** 2 for x, y in zip(f, g, strict=True)) for f, g in zip(frames, frames[1:], strict=False)
-        ]
+        changes = [sum((x - y) ** 2 for x, y in zip(f, g, strict=True)) for f, g in itertools.pairwise(frames)]
         total += sum(changes) / len(changes) / 2
     assert compute_spectral_variation(forecast, window, eps).item() == pytest.approx(total, rel=1e-4)
 

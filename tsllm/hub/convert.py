@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tsllm.hub import convert_tsl_a, convert_tsl_b
 from tsllm.hub.convert_timellm import convert_timellm
-from tsllm.registry import Registry
+from tsllm.registry import Registry, UnknownNameError
 
 TIME_LLM_REPO = "KimMeen/Time-LLM"
 CONVERTERS: dict[tuple[str, str], Any] = {
@@ -51,6 +51,8 @@ def from_reference(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.M
     state = strip_wrapper(state)
     try:
         model: nn.Module = CONVERTERS[key](meta, state)
+    except UnknownNameError:
+        raise
     except KeyError as error:
         raise ValueError(f"the arguments of {key[0]} {key[1]} lack {error}; add it to the arguments' file") from error
     return model
