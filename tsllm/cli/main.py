@@ -42,3 +42,6 @@ def _mount() -> None:
 
 
 _mount()
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,222 @@
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsllm.evaluation import figures
+from tsllm.evaluation.backtest import Failure, run_backtest
+from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner
+from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment, write_cell
+from tsllm.evaluation.significance import compare_to, friedman_nemenyi
+from tsllm.evaluation.tables import (
+    LEGEND,
+    SeriesScales,
+    WindowArrays,
+    compute_step_skill,
+    compute_window_losses,
+    score,
+    training_part,
+)
+from tsllm.forecasting.naive import Naive, SeasonalNaive
+
+CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+
+
+@pytest.fixture(scope="module")
+def report():
+    rng = np.random.default_rng(0)
+    parts = []
+    for k, name in enumerate(("north", "south")):
+        y = 50 * (k + 1) + 10 * np.sin(np.arange(500) * 2 * np.pi / 24) + rng.normal(size=500)
+        parts.append(pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024", periods=500, freq="h"), "y": y}))
+    df = pd.concat(parts, ignore_index=True)
+    models = [SeasonalNaive(24), SeasonalNaive(48, "TwoDays"), Naive()]
+    result = run_backtest(df, models, 12, 10, 12, [50, 80])
+    table = score(result, SeriesScales.from_training(training_part(df, result), 24))
+    table["seconds"] = [0.1, 1.0, 10.0]
+    arrays = WindowArrays.of(result.frame, result.models, 12, result.level)
+    losses = compute_window_losses(arrays)
+    pairs = compare_to(losses, "SeasonalNaive", rng)
+    ranks = friedman_nemenyi(losses[result.models])
+    log = [{"step": s, "loss": 1 / s} for s in (10, 20)] + [{"step": s, "eval_loss": 2 / s} for s in (10, 20)]
+    return Report(
+        title="A test <report>",
+        finding=[*describe_winner(table, compare_to(losses, "SeasonalNaive", rng), unit="MW"), "Second & last."],
+        sections=[
+            Section(
+                "Accuracy",
+                ["A paragraph."],
+                [TableBlock(table, "Scores", {"mae": True, "skill": False}, notes={c: LEGEND[c][0] for c in LEGEND})],
+                [figures.draw_skill_intervals(pairs), figures.draw_critical_difference(ranks)],
+            ),
+            Section(
+                "Pictures",
+                pictures=[
+                    figures.draw_forecasts(df, result.frame, result.models, 48, 80),
+                    figures.draw_step_skill(compute_step_skill(arrays, "SeasonalNaive"), "SeasonalNaive"),
+                    figures.draw_cost(table),
+                    figures.draw_training({"TwoDays": log}),
+                ],
+                code="tsllm backtest data.csv --h 12",
+            ),
+        ],
+        facts=describe_environment([0, 1]),
+    )
+
+
+class Outline(HTMLParser):
+    """Collects what the page holds, and complains about tags that are not closed."""
+
+    VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use", "rect", "circle", "stop", "line", "polygon"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.attributes, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parse(html):
+    outline = Outline()
+    outline.feed(html)
+    assert outline.open == []
+    return outline
+
+
+def test_page_is_well_formed_escaped_and_the_finding_comes_first(report):
+    html = report.to_html()
+    outline = parse(html)
+    assert "A test &lt;report&gt;" in html
+    text = " ".join(outline.text)
+    assert text.index("SeasonalNaive") < text.index("Scores")
+    assert text.index("Second & last.") < text.index("A paragraph.")
+
+
+def test_page_loads_nothing_from_elsewhere(report):
+    html = report.to_html()
+    for _tag, attributes in parse(html).attributes:
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#")
+    styles = re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", html)
+    assert not re.search(r"https?://|@import|url\((?!#)", styles)
+
+
+def test_every_figure_says_in_words_what_it_shows(report):
+    outline = parse(report.to_html())
+    pictures = [a for tag, a in outline.attributes if a.get("role") == "img"]
+    drawn = [tag for tag, _ in outline.attributes if tag == "svg"]
+    assert len(pictures) == len(drawn) == 6
+    assert all(len(a["aria-label"]) > 40 for a in pictures)
+    assert any("Naive" in a["aria-label"] and "% at step 12" in a["aria-label"] for a in pictures)
+
+
+def test_lines_differ_in_more_than_colour():
+    styles = [figures.style_of(k) for k in range(8)]
+    assert len({(str(s["linestyle"]), s["marker"]) for s in styles}) == 8
+
+
+def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
+    frame = pd.DataFrame({"model": ["a", "b", "c"], "mae": [2.0, 1.0, np.nan], "skill": [0.1, 0.3, np.nan]})
+    rows = TableBlock(frame, "t", {"mae": True, "skill": False}, {"skill": ".0%"}).rows()
+    assert rows == [
+        [("a", False), ("2", False), ("10%", False)],
+        [("b", False), ("1", True), ("30%", True)],
+        [("c", False), ("–", False), ("–", False)],
+    ]
+    assert write_cell(1234567) == "1,234,567"
+
+
+def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
+    text = report.to_markdown()
+    assert text.startswith("# A test <report>")
+    assert "| SeasonalNaive |" in text
+    assert text.count("*Figure.*") == 6
+    assert "- seeds: 0, 1" in text
+
+
+def test_the_typical_window_is_the_median_one():
+    frame = pd.DataFrame({"unique_id": "a", "cutoff": [1, 2, 3, 4], "y": [0.0] * 4, "M": [5.0, 1.0, 3.0, 9.0]})
+    assert figures.pick_typical_window(frame, "a", "M") == 3
+
+
+def make_pairs(**verdicts):
+    rows = [(m, "A", -0.1, -0.2, -0.05, 0.001, 0.002, v, 20, "cutoff") for m, v in verdicts.items()]
+    names = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_words_never_say_more_than_the_tests():
+    table = pd.DataFrame({"model": ["A", "B", "C"], "mae": [1.0, 1.1, 1.2], "failed": [0, 0, 0]})
+    sure = describe_winner(table, make_pairs(B="worse", C="worse"), unit="MW")
+    assert sure[0] == "A wins: MAE 1 MW, significantly less than every other model."
+    assert "B (its error is 10.0 % higher [5.0, 20.0], p = .002)" in sure[1]
+    unsure = describe_winner(table, make_pairs(B="no difference shown", C="worse"))
+    assert unsure[0] == "A has the lowest error (MAE 1), but the test does not tell it from B."
+    untested = describe_winner(table, make_pairs(B="not tested", C="not tested"))
+    assert "too few windows" in untested[0]
+
+
+def test_a_model_that_failed_is_named_and_not_ranked():
+    table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 0.5], "failed": [0, 3]})
+    words = describe_winner(table, make_pairs(B="not tested"))
+    assert words[0].startswith("A has the lowest error")
+    assert "B gave no forecast in 3 windows" in words[-1]
+    failures = [Failure("B", "predict", 1, "E: x", 1), Failure("B", "predict", 2, "E: x", 2)]
+    assert describe_failures(failures) == ["B failed in 3 windows (predict): E: x"]
+
+
+def test_one_model_in_words():
+    table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 1.1]})
+    assert describe_model("B", table, make_pairs(B="worse")) == (
+        "B is number 2 of 2: 10.0 % more error than A (95 % interval -20.0 to -5.0 %), a significant loss (p = .002)."
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path, width):
+    page = report.save(tmp_path / "report.html")
+    probe = (
+        "<script>document.title = JSON.stringify({over: document.documentElement.scrollWidth - window.innerWidth, "
+        "tall: document.documentElement.scrollHeight, svg: [...document.querySelectorAll('figure svg')]"
+        ".map(s => s.getBoundingClientRect().height)})</script>"
+    )
+    page.write_text(page.read_text().replace("</body>", probe + "</body>"))
+    # The window frame keeps headless Chromium from going below 500 pixels, so a phone is an iframe.
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe id="f" src="report.html" style="width:{width}px;height:800px;border:0"></iframe>'
+        "<script>f.onload = () => document.body.insertAdjacentHTML('beforeend', '<pre id=out>' + "
+        "f.contentDocument.title + '</pre>')</script>"
+    )
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
+    done = subprocess.run(
+        [CHROMIUM, *options, f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", frame.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    state = pd.io.json.ujson_loads(found[1])
+    assert state["over"] <= 0
+    assert state["tall"] > 800
+    assert len(state["svg"]) == 6
+    assert min(state["svg"]) > 80

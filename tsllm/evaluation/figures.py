@@ -1,0 +1,333 @@
+"""Figures of the report: inline SVG, told apart by line and marker as well as by colour, each also said in words.
+
+Colours are Okabe & Ito's (2008), which readers with any colour vision tell apart; dashes, markers and labels at the
+line's end carry the same information in print.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.evaluation.significance import FriedmanNemenyi
+from tsllm.forecasting.base import format_level, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
+WIDTH = 7.2  # inches
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure.
+
+    Attributes:
+        svg: Inline SVG.
+        alt: What a reader who does not see it should know.
+        caption: Text below it.
+    """
+
+    svg: str
+    alt: str
+    caption: str
+
+
+def new_figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Any, Any]:
+    """Returns a matplotlib figure and its axes without touching pyplot's state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, **options)
+    for ax in np.atleast_1d(axes).ravel():
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def to_svg(figure: Any) -> str:
+    """Returns the figure as an SVG element with text as text; ids are made unique by matplotlib's own salt."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["sans-serif"]}
+    ):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Sizes come from the page; the view box keeps the proportions.
+    return re.sub(
+        r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"|(<svg[^>]*?) width="[^"]*"([^>]*?) height="[^"]*"',
+        lambda m: f"{m[1] or m[3]}{m[2] or m[4]}",
+        svg,
+        count=1,
+    )
+
+
+def style_of(index: int) -> dict[str, Any]:
+    """Returns colour, dash and marker of the model at a position."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": DASHES[index % len(DASHES)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
+
+
+def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Writes each label beside the end (x, y) of its line, pushed apart so that none covers another.
+
+    Args:
+        ax: Axes, with its limits set.
+        ends: (x, y, label, colour).
+    """
+    if not ends:
+        return
+    low, high = ax.get_ylim()
+    gap = (high - low) * 0.075
+    placed: list[float] = []
+    for x, y, label, colour in sorted(ends, key=lambda e: e[1]):
+        at = max(y, placed[-1] + gap) if placed else y
+        placed.append(at)
+        ax.annotate(
+            label,
+            (x, y),
+            xytext=(x + (ax.get_xlim()[1] - ax.get_xlim()[0]) * 0.02, at),
+            color=colour,
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
+        )
+
+
+def pick_typical_window(frame: pd.DataFrame, series: Any, model: str) -> Any:
+    """Returns the cutoff whose MAE is the median one of `model` (the lower of two), so none is hand-picked."""
+    part = frame[frame[ID] == series]
+    errors = (part[TARGET] - part[model]).abs().groupby(part[CUTOFF]).mean().dropna().sort_values(kind="stable")
+    return errors.index[(len(errors) - 1) // 2]
+
+
+def plot_forecasts(
+    df: pd.DataFrame,
+    frame: pd.DataFrame,
+    models: Sequence[str],
+    context: int,
+    level: float | None = None,
+    max_series: int = 4,
+) -> Any:
+    """Plots one typical window of each series: history, target, the models' forecasts, the first model's band.
+
+    Args:
+        df: The series.
+        frame: Back-test frame.
+        models: Aliases, the first one with its band; its median-error window is shown.
+        context: Steps of history shown.
+        level: Interval drawn; None = no band.
+        max_series: At most so many panels.
+
+    Returns:
+        A matplotlib figure.
+    """
+    names = list(frame[ID].unique())[:max_series]
+    figure, axes = new_figure(len(names), 1, height=2.6 * len(names) + 0.3, squeeze=False)
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        cutoff = pick_typical_window(frame, name, models[0])
+        window = frame[(frame[ID] == name) & (frame[CUTOFF] == cutoff)]
+        past = df[(df[ID] == name) & (df[TIME] <= cutoff)].tail(context)
+        joined = pd.concat([past[[TIME, TARGET]], window[[TIME, TARGET]]])
+        ax.plot(joined[TIME], joined[TARGET], color="black", linewidth=1.3, label="observed")
+        if level is not None:
+            low, high = name_interval_columns(models[0], [level])
+            label = f"{models[0]}, {format_level(level)} % interval"
+            band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0, "label": label}
+            ax.fill_between(window[TIME], window[low], window[high], **band)
+        for k, model in enumerate(models):
+            style = style_of(k) | {"markersize": 3, "markevery": 4}
+            ax.plot(window[TIME], window[model], linewidth=1.2, label=model, **style)
+        ax.axvline(cutoff, color="#888888", linewidth=0.8)
+        ax.set_title(f"{name}, forecast from {cutoff}", fontsize=9, loc="left")
+        ax.tick_params(labelsize=8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
+    return figure
+
+
+def draw_forecasts(
+    df: pd.DataFrame, frame: pd.DataFrame, models: Sequence[str], context: int, level: float | None = None
+) -> Picture:
+    """Draws `plot_forecasts` for the report."""
+    figure = plot_forecasts(df, frame, models, context, level)
+    alt = (
+        f"One panel a series, with {context} steps of history, the observed values that followed and the forecasts of "
+        f"{', '.join(models)}."
+    )
+    caption = f"One window of each series, the one where {models[0]} has its median error, neither best nor worst."
+    return Picture(to_svg(figure), alt, caption)
+
+
+def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
+    """Draws skill by horizon step from `compute_step_skill`."""
+    models = [c for c in steps.columns if c not in ("step", baseline)]
+    figure, ax = new_figure(height=3.4)
+    ax.axhline(0, color="black", linewidth=1)
+    ends = []
+    for k, model in enumerate(models):
+        style = style_of(k)
+        ax.plot(
+            steps["step"],
+            100 * steps[model],
+            linewidth=1.4,
+            markersize=3.5,
+            markevery=max(1, len(steps) // 8),
+            **style,
+        )
+        ends.append((float(steps["step"].iloc[-1]), float(100 * steps[model].iloc[-1]), model, style["color"]))
+    ax.set_xlim(steps["step"].iloc[0], steps["step"].iloc[-1] + 0.28 * len(steps))
+    label_ends(ax, ends)
+    ax.set_xlabel("step ahead", fontsize=9)
+    ax.set_ylabel(f"% less MAE than {baseline}", fontsize=9)
+    ax.tick_params(labelsize=8)
+    first, last = steps.iloc[0], steps.iloc[-1]
+    words = "; ".join(
+        f"{m} {100 * first[m]:.0f} % at step 1, {100 * last[m]:.0f} % at step {len(steps)}" for m in models
+    )
+    return Picture(
+        to_svg(figure),
+        f"Lines of the MAE saved against {baseline} by step ahead: {words}.",
+        f"Share of {baseline}'s error that is saved at each step ahead; below zero is worse than {baseline}.",
+    )
+
+
+def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
+    """Draws skill against the reference with its confidence interval, a row a model, from `compare_to`."""
+    ordered = pairs.sort_values("skill").reset_index(drop=True)
+    reference = ordered["reference"].iloc[0]
+    figure, ax = new_figure(height=0.42 * len(ordered) + 1.0)
+    ax.grid(axis="y", visible=False)
+    ax.axvline(0, color="black", linewidth=1)
+    filled = {"better": "full", "worse": "full", "no difference shown": "none", "not tested": "none"}
+    for k, row in ordered.iterrows():
+        ax.plot([100 * row["low"], 100 * row["high"]], [k, k], color=COLOURS[0], linewidth=1.6)
+        ax.plot(100 * row["skill"], k, marker="o", color=COLOURS[0], fillstyle=filled[row["verdict"]], markersize=7)
+    ax.set_yticks(range(len(ordered)), ordered["model"], fontsize=9)
+    ax.set_xlabel(f"% less error than {reference} (point and 95 % interval)", fontsize=9)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.margins(y=0.15)
+    words = "; ".join(
+        f"{r.model} {100 * r.skill:.1f} % [{100 * r.low:.1f}, {100 * r.high:.1f}], {r.verdict}"
+        for r in ordered.iloc[::-1].itertuples()
+    )
+    return Picture(
+        to_svg(figure),
+        f"Error saved against {reference} with 95 % intervals: {words}.",
+        "Filled: the difference stays significant at 5 % after Holm's correction. Open: no difference shown.",
+    )
+
+
+def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
+    """Draws accuracy against the time of fit and forecasts; needs the columns `metric`, `seconds` and `model`."""
+    shown = table.dropna(subset=[metric, "seconds"])
+    figure, ax = new_figure(height=3.2)
+    ax.set_xscale("log")
+    for k, row in enumerate(shown.itertuples()):
+        style = style_of(k)
+        x, y = max(float(row.seconds), 1e-3), float(getattr(row, metric))  # type: ignore[arg-type]
+        ax.plot(x, y, marker=style["marker"], color=style["color"], markersize=8, linestyle="none")
+        ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    ax.margins(x=0.25, y=0.15)
+    ax.set_xlabel("seconds of training and forecasting together (log scale)", fontsize=9)
+    ax.set_ylabel(f"{metric.upper()} (lower is better)", fontsize=9)
+    ax.tick_params(labelsize=8)
+    words = "; ".join(f"{r.model} {getattr(r, metric):.3g} in {r.seconds:.1f} s" for r in shown.itertuples())
+    return Picture(
+        to_svg(figure), f"Error against seconds: {words}.", "Down and to the left is better: less error, less time."
+    )
+
+
+def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
+    """Draws training (dashed) and validation loss (solid, marked) by step for each model's log."""
+    figure, ax = new_figure(height=3.0)
+    words = []
+    for k, (model, log) in enumerate(logs.items()):
+        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+        for key, dash, mark, name in (("loss", "--", None, "training"), ("eval_loss", "-", marker, "validation")):
+            points = [(entry["step"], entry[key]) for entry in log if key in entry]
+            if points:
+                x, y = zip(*points, strict=True)
+                ax.plot(
+                    x,
+                    y,
+                    linestyle=dash,
+                    marker=mark,
+                    markersize=4,
+                    color=colour,
+                    linewidth=1.2,
+                    label=f"{model}, {name}",
+                )
+                if key == "eval_loss":
+                    words.append(
+                        f"{model} validation {y[0]:.3g} to a best of {min(y):.3g} at step {x[int(np.argmin(y))]}"
+                    )
+    ax.set_xlabel("training step", fontsize=9)
+    ax.set_ylabel("loss (scaled units)", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.legend(fontsize=8, frameon=False)
+    return Picture(
+        to_svg(figure),
+        f"Loss by training step: {'; '.join(words)}.",
+        "The weights of the best validation loss are kept.",
+    )
+
+
+def draw_critical_difference(result: FriedmanNemenyi) -> Picture:
+    """Draws mean ranks on an axis, bars join models that are not told apart (Demsar 2006)."""
+    order = sorted(result.mean_ranks, key=result.mean_ranks.__getitem__)
+    k = len(order)
+    half = -(-k // 2)
+    groups = result.groups()
+    figure, ax = new_figure(height=0.9 + 0.3 * half + 0.16 * len(groups))
+    ax.axis("off")
+    ax.set_xlim(1 - 0.9 - 0.12 * k, k + 0.9 + 0.12 * k)
+    bottom = -(0.35 * len(groups) + 0.55 * half + 0.6)
+    ax.set_ylim(bottom, 1.6)
+    ax.plot([1, k], [0, 0], color="black", linewidth=1)
+    for tick in range(1, k + 1):
+        ax.plot([tick, tick], [0, 0.12], color="black", linewidth=1)
+        ax.text(tick, 0.2, str(tick), ha="center", va="bottom", fontsize=8)
+    ax.plot([1, 1 + result.critical_difference], [1.05, 1.05], color="black", linewidth=1.5)
+    ax.text(1, 1.15, f"critical difference {result.critical_difference:.2f}", fontsize=8, va="bottom")
+    for row, group in enumerate(groups):
+        y = -0.25 - 0.35 * row
+        low, high = result.mean_ranks[group[0]], result.mean_ranks[group[-1]]
+        ax.plot([low - 0.04, high + 0.04], [y, y], color="black", linewidth=3.5, solid_capstyle="butt")
+    for i, model in enumerate(order):
+        rank = result.mean_ranks[model]
+        left = i < half
+        row = i if left else k - 1 - i
+        y = -0.35 * len(groups) - 0.5 - 0.55 * row
+        edge = 0.75 if left else k + 0.25
+        ax.plot([rank, rank, edge], [0, y, y], color="#444444", linewidth=0.8)
+        ax.text(
+            edge + (-0.06 if left else 0.06),
+            y,
+            f"{model} ({rank:.2f})",
+            fontsize=8,
+            va="center",
+            ha="right" if left else "left",
+        )
+    words = ", ".join(f"{m} {result.mean_ranks[m]:.2f}" for m in order)
+    joined = "; ".join(" = ".join(g) for g in groups) or "none"
+    return Picture(
+        to_svg(figure),
+        f"Mean ranks over {result.blocks} blocks, 1 is best: {words}. Not told apart: {joined}.",
+        f"Critical-difference diagram: models joined by a bar are not told apart at {100 * result.alpha:g} % "
+        f"(Friedman p = {result.p_value:.2g}, Nemenyi).",
+    )

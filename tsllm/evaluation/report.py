@@ -1,0 +1,180 @@
+"""The report: one self-contained HTML file, and the same as Markdown."""
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tsllm.evaluation.figures import Picture
+
+PACKAGES = (
+    "tsllm",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "statsforecast",
+    "utilsforecast",
+    "numpy",
+    "pandas",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """A table of a section.
+
+    Attributes:
+        frame: Rows and columns; the first column names the row.
+        caption: Text above it.
+        best: Columns -> whether lower is better; the best cell of each is marked (bold and a star).
+        formats: Column -> format of its numbers; default three significant digits.
+        notes: Column -> what it means, for the legend below.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    best: Mapping[str, bool] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self) -> list[list[tuple[str, bool]]]:
+        """Returns the cells as (text, whether it is the best of its column)."""
+        winners = {}
+        for column, lower in self.best.items():
+            values = (
+                pd.to_numeric(self.frame[column], errors="coerce") if column in self.frame else pd.Series(dtype=float)
+            )
+            if values.notna().any():
+                winners[column] = values.min() if lower else values.max()
+        return [
+            [
+                (
+                    write_cell(row[column], self.formats.get(column)),
+                    column in winners and row[column] == winners[column],
+                )
+                for column in self.frame.columns
+            ]
+            for _, row in self.frame.iterrows()
+        ]
+
+    def is_numeric(self, column: str) -> bool:
+        """Tells whether a column is set flush right."""
+        return self.frame[column].dtype.kind in "iuf"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: a heading, paragraphs, tables, pictures, commands."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[TableBlock] = ()
+    pictures: Sequence[Picture] = ()
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report says.
+
+    Attributes:
+        title: Heading.
+        finding: Who wins, by how much, how certain; one paragraph each, the first in large type.
+        sections: The rest.
+        facts: Name -> value, for the last section: versions, seeds, dates.
+    """
+
+    title: str
+    finding: Sequence[str]
+    sections: Sequence[Section]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_html(self) -> str:
+        """Renders one HTML page that loads nothing from elsewhere."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(
+            loader=PackageLoader("tsllm.evaluation", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        return environment.get_template("report.html.j2").render(report=self)
+
+    def to_markdown(self) -> str:
+        """Renders the same without pictures; their alternative text stands instead."""
+        lines = [f"# {self.title}", "", *_spread(self.finding)]
+        for section in self.sections:
+            lines += [f"## {section.title}", "", *_spread(section.paragraphs)]
+            for table in section.tables:
+                lines += [f"**{table.caption}**", "", *_write_markdown_table(table), ""]
+            lines += _spread([f"*Figure.* {p.alt} {p.caption}" for p in section.pictures])
+            if section.code:
+                lines += ["```", section.code, "```", ""]
+        lines += ["## Versions and seeds", "", *[f"- {k}: {v}" for k, v in self.facts.items()], ""]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the HTML file, and the Markdown beside it."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(self.to_html(), encoding="utf-8")
+        target.with_suffix(".md").write_text(self.to_markdown(), encoding="utf-8")
+        return target
+
+
+def write_cell(value: Any, style: str | None = None) -> str:
+    """Writes a cell; a missing number as a dash."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if style is not None and not isinstance(value, str):
+        return format(value, style)
+    if isinstance(value, float):
+        return f"{value:.3g}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:,.3g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def describe_environment(seeds: Sequence[int] = ()) -> dict[str, str]:
+    """Returns versions, machine, date and seeds for `Report.facts`."""
+    facts = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")}
+    if seeds:
+        facts["seeds"] = ", ".join(map(str, seeds))
+    facts["python"] = platform.python_version()
+    for name in PACKAGES:
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[name] = "not installed"
+    facts["machine"] = f"{platform.machine()}, {platform.system()}, {_count_cores()} cores"
+    return facts
+
+
+def _count_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _spread(paragraphs: Sequence[str]) -> list[str]:
+    return [line for paragraph in paragraphs for line in (paragraph, "")]
+
+
+def _write_markdown_table(table: TableBlock) -> list[str]:
+    columns = list(table.frame.columns)
+    lines = ["| " + " | ".join(str(c).replace("_", " ") for c in columns) + " |"]
+    lines.append("|" + "|".join("---:" if table.is_numeric(c) else "---" for c in columns) + "|")
+    for row in table.rows():
+        lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in row) + " |")
+    lines += [""] + [f"- {k.replace('_', ' ')}: {v}" for k, v in table.notes.items()]
+    return lines
