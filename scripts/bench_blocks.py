@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bench_blocks"))
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096, 8192, 16384])
-    parser.add_argument("--blocks", nargs="+", default=None, help="names of the table instead of the default choice")
+    parser.add_argument("--blocks", nargs="+", default=None, help="some of the default rows, or names of the table")
     parser.add_argument("--d_model", type=int, default=64)
     parser.add_argument("--num_heads", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=1)
@@ -54,7 +54,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def choose_blocks(names: list[str] | None) -> dict[str, dict]:
-    return dict(DEFAULT_BLOCKS) if names is None else {n: {"type": n} for n in names if ATTENTION.get(n)}
+    if names is None:
+        return dict(DEFAULT_BLOCKS)
+    return {name: DEFAULT_BLOCKS[name] if name in DEFAULT_BLOCKS else _named(name) for name in names}
+
+
+def _named(name: str) -> dict:
+    ATTENTION.get(name)  # an unknown name lists the nearest ones
+    return {"type": name}
 
 
 def time_once(block: torch.nn.Module, x: torch.Tensor) -> float:

@@ -123,8 +123,10 @@ def build_pyramid(length: int, window_sizes: Sequence[int], inner_size: int) -> 
 @lru_cache(maxsize=64)
 def _neighbours_on(pyramid: Pyramid, device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
     """`Pyramid.neighbours` of all levels on one device; depends on nothing but the shape, hence kept."""
-    found = (pyramid.neighbours(level) for level in range(len(pyramid.sizes)))
-    return tuple((index.to(device), valid.to(device)) for index, valid in found)
+    # Tensors made under inference mode could not be used in training afterwards.
+    with torch.inference_mode(False):
+        found = (pyramid.neighbours(level) for level in range(len(pyramid.sizes)))
+        return tuple((index.to(device), valid.to(device)) for index, valid in found)
 
 
 def build_node_mask(mask: Tensor, pyramid: Pyramid) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tsllm.nn.attention.base import TokenBatchNorm, TokenMixer, check_heads, hide_masked
 from tsllm.nn.channel_block import CONV
 
+CHUNK = 64  # tokens whose similarities are written out in the causal form
 EPS = 1e-15  # a query that is clipped everywhere gets exactly 0 instead of 0 / 0
 
 
@@ -47,20 +48,40 @@ def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = 
         queries: [B, h, L, d].
         keys: [B, h, L, d].
         values: [B, h, L, d]; those of masked tokens and the keys there must be zero.
-        causal: Whether token t reads tokens up to t only, by running sums.
+        causal: Whether token t reads tokens up to t only, by running sums over chunks.
 
     Returns:
         [B, h, L, d]; exactly 0 where all similarities are 0.
     """
     queries, keys = F.relu(queries), F.relu(keys)
-    if causal:
-        state = torch.einsum("bhld,bhle->bhlde", keys, values).cumsum(dim=2)  # [B, h, L, d, d]
-        numerator = torch.einsum("bhld,bhlde->bhle", queries, state)  # [B, h, L, d]
-        denominator = (queries * keys.cumsum(dim=2)).sum(dim=-1, keepdim=True)  # [B, h, L, 1]
-    else:
-        numerator = queries @ (keys.transpose(-1, -2) @ values)  # [B, h, L, d]
-        denominator = queries @ keys.sum(dim=2).unsqueeze(-1)  # [B, h, L, 1]
+    values = F.pad(values, (0, 1), value=1.0)  # [B, h, L, d + 1], the last column sums up the similarities
+    sums = _sum_past(queries, keys, values) if causal else queries @ (keys.transpose(-1, -2) @ values)
+    numerator, denominator = sums.split([values.shape[-1] - 1, 1], dim=-1)  # [B, h, L, d], [B, h, L, 1]
     return numerator / (denominator + EPS)
+
+
+def _sum_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Sum over j <= i of (q_i . k_j) v_j, chunk by chunk: the chunk itself by a small matrix, all before by one sum.
+
+    A running sum at every token would hold d numbers for each number of the input; one a chunk keeps that small.
+
+    Args:
+        queries: [B, h, L, d].
+        keys: [B, h, L, d].
+        values: [B, h, L, e].
+
+    Returns:
+        [B, h, L, e].
+    """
+    length = queries.shape[2]
+    missing = -length % CHUNK
+    q, k, v = (
+        F.pad(part, (0, 0, 0, missing)).unflatten(2, (-1, CHUNK)) for part in (queries, keys, values)
+    )  # [B, h, n, c, d or e]
+    near = (q @ k.transpose(-1, -2)).tril() @ v  # [B, h, n, c, e]
+    states = (k.transpose(-1, -2) @ v).cumsum(dim=2)  # [B, h, n, d, e], each with its own chunk
+    before = F.pad(states[:, :, :-1], (0, 0, 0, 0, 1, 0))  # [B, h, n, d, e], each without
+    return (near + q @ before).flatten(2, 3)[:, :, :length]  # [B, h, L, e]
 
 
 class ReluLinearAttention(TokenMixer):
