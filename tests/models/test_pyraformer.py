@@ -36,6 +36,15 @@ def test_gathering_neighbours_equals_the_masked_matrix(options):
     torch.testing.assert_close(dense(**batch).predictions, linear(**batch).predictions, atol=1e-5, rtol=1e-5)
 
 
+def test_training_may_follow_a_forecast_in_inference_mode():
+    model = build(context_length=41, num_layers=2)
+    values = torch.randn(2, 41, 3)
+    with torch.inference_mode():
+        model(values)
+    model.train()(values, future_values=torch.randn(2, 6, 3)).loss.backward()
+    assert model.layers[0].attention.query.weight.grad.abs().sum() > 0
+
+
 def test_the_last_layer_may_skip_nodes_that_nobody_reads():
     model = build(num_layers=2)
     nodes = torch.randn(2, model.pyramid.num_nodes, 16, generator=torch.Generator().manual_seed(0))
