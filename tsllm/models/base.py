@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -328,7 +327,7 @@ def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str
         raise OSError(f"{folder} holds no {SAFE_WEIGHTS_NAME}{found}")
     try:
         found_path = cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, **hub)
-    except (OSError, HfHubHTTPError) as error:
+    except Exception as error:  # the transport's own errors are of no common base across its versions
         raise OSError(
             f"cannot load {SAFE_WEIGHTS_NAME} of {source!r} (revision {revision or 'main'}): {error}"
         ) from error

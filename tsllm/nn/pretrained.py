@@ -8,11 +8,14 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+
+from transformers.utils import CONFIG_NAME, cached_file
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,19 @@ def find_pretrained(name: str) -> str:
         ValueError: If its file is not the one expected.
     """
     return str(find_smollm2()) if name == SMOLLM2 else name
+
+
+def resolve_commit(where: str, revision: str = "") -> str:
+    """Returns the commit that `revision` (empty = main) of a Hub repository stands for; empty for a local folder.
+
+    Raises:
+        OSError: If the repository or the revision cannot be reached.
+    """
+    if Path(where).is_dir():
+        return ""
+    config = cached_file(where, CONFIG_NAME, revision=revision or "main")
+    found = re.search(r"snapshots[/\\]([0-9a-f]{40})[/\\]", str(config))
+    return found[1] if found else revision
 
 
 def find_smollm2(folder: Path | None = None) -> Path:

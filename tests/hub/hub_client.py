@@ -1,0 +1,148 @@
+"""The client side of the Hub tests: run as a program, because the Hub's address is read when the library is imported.
+
+It prints one JSON object: scenario -> what happened.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModel
+from transformers.utils import logging as library_logging
+
+import tsllm
+from tests.fixtures.backbones import save_tiny_backbone
+from tests.hub.fake_hub import READER, WRITER
+from tsllm.hub.package import push_package
+from tsllm.models import build_model
+from tsllm.models.dlinear import DLinear
+from tsllm.models.timellm import TimeLLM, TimeLLMConfig
+
+library_logging.disable_progress_bar()
+PAST = torch.linspace(-1, 1, 96).view(2, 48, 1)
+
+
+def build_dlinear(seed):
+    torch.manual_seed(seed)
+    return build_model("dlinear", context_length=48, prediction_length=12).eval()
+
+
+def difference(first, second):
+    with torch.no_grad():
+        return float((first(past_values=PAST).predictions - second(past_values=PAST).predictions).abs().max())
+
+
+def catch(function):
+    """Returns kind and text of the error that `function` raises, or None."""
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def revisions():
+    first, second = build_dlinear(0), build_dlinear(1)
+    old = first.push_to_hub("user/dlinear", private=True, token=WRITER).rpartition("/")[2]
+    second.push_to_hub("user/dlinear", token=WRITER)
+    return {
+        "newest": difference(second, DLinear.from_pretrained("user/dlinear", token=READER)),
+        "old": difference(first, DLinear.from_pretrained("user/dlinear", revision=old, token=READER)),
+        "auto": difference(second, AutoModel.from_pretrained("user/dlinear", token=READER)),
+        "differ": difference(first, second),
+    }
+
+
+def errors(folder):
+    load = DLinear.from_pretrained
+    fresh = str(Path(folder) / "empty_cache")
+    return {
+        "missing_repository": catch(lambda: load("user/nowhere", token=READER)),
+        "missing_revision": catch(lambda: load("user/dlinear", revision="v9", token=READER)),
+        "no_token": catch(lambda: load("user/dlinear", token=False, cache_dir=fresh)),
+        "read_only_push": catch(lambda: build_dlinear(0).push_to_hub("user/dlinear", token=READER)),
+        "pickle_only": catch(lambda: load("user/pickles", token=READER)),
+        "truncated_file": catch(lambda: load("user/truncated", token=READER)),
+    }
+
+
+def interrupted():
+    return {
+        "recovered": difference(build_dlinear(2), DLinear.from_pretrained("user/flaky", token=READER)),
+    }
+
+
+def package(folder):
+    artefacts = Path(folder) / "package"
+    build_dlinear(3).save_pretrained(artefacts)
+    (artefacts / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A forecaster\n")
+    (artefacts / "metrics.json").write_text("{}")
+    (artefacts / "checkpoint-5").mkdir()
+    (artefacts / "checkpoint-5" / "model.safetensors").write_bytes(b"not for travel")
+    url = push_package(artefacts, "user/package", private=True, token=WRITER)
+    (artefacts / "README.md").unlink()
+    again = Path(snapshot_download("user/package", token=READER))
+    return {
+        "url": url,
+        "incomplete": catch(lambda: push_package(artefacts, "user/package", token=WRITER)),
+        "files": sorted(str(p.relative_to(again)) for p in again.rglob("*") if p.is_file()),
+        "difference": difference(build_dlinear(3), DLinear.from_pretrained("user/package", token=READER)),
+    }
+
+
+def pinned_backbone(folder):
+    """The adapter names the commit of its backbone, and gets just that one although the repository moved on."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=WRITER)
+    api.create_repo("user/tiny-gpt2")
+    save_tiny_backbone(Path(folder) / "llm", seed=0)
+    first = api.upload_folder(repo_id="user/tiny-gpt2", folder_path=Path(folder) / "llm").oid
+    torch.manual_seed(0)
+    config = TimeLLMConfig(
+        backbone="user/tiny-gpt2", num_backbone_layers=2, context_length=48, prediction_length=12, num_prototypes=8,
+        d_model=8, d_ff=8, num_heads=2,
+    )  # fmt: skip
+    model = TimeLLM(config).eval()
+    model.push_to_hub("user/adapter", token=WRITER)
+    save_tiny_backbone(Path(folder) / "llm2", seed=7)
+    api.upload_folder(repo_id="user/tiny-gpt2", folder_path=Path(folder) / "llm2")
+    loaded = TimeLLM.from_pretrained("user/adapter")
+    moved = catch(lambda: TimeLLM.from_pretrained("user/adapter", config=_unpinned()))
+    return {
+        "pinned": loaded.config.backbone_revision == first,
+        "difference": difference(model, loaded),
+        "moved": moved,
+        "gone": catch(lambda: TimeLLM(TimeLLMConfig(backbone="user/no-such-model", num_prototypes=8))),
+    }
+
+
+def _unpinned():
+    config = TimeLLMConfig.from_pretrained("user/adapter")
+    config.backbone_revision = "main"
+    return config
+
+
+def main():
+    scenario = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        if scenario == "all":
+            result = {
+                "version": tsllm.__version__,
+                "revisions": revisions(),
+                "errors": errors(folder),
+                "package": package(folder),
+                "pinned": pinned_backbone(folder),
+            }
+        elif scenario == "interrupted":
+            result = interrupted()
+        else:
+            result = {"given_up": catch(interrupted)}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

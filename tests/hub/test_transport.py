@@ -1,0 +1,107 @@
+"""Upload and download over HTTP, against a Hub on the loopback interface and in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.hub.fake_hub import Repository, serve
+from tsllm.models import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_client(hub, cache, scenario):
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "tests.hub.hub_client", scenario]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def save_dlinear(folder, seed):
+    torch.manual_seed(seed)
+    build_model("dlinear", context_length=48, prediction_length=12).save_pretrained(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub")
+    with serve() as hub:
+        files = save_dlinear(folder / "dlinear", 0)
+        config, weights = files["config.json"], files["model.safetensors"]
+        hub.repositories["user/pickles"] = Repository(
+            commits=[{"config.json": config, "pytorch_model.bin": b"pickle"}]
+        )
+        truncated = {"config.json": config, "model.safetensors": weights[:-100]}
+        hub.repositories["user/truncated"] = Repository(commits=[truncated])
+        result = run_client(hub, folder / "cache", "all")
+        result["uploaded"] = {name: sorted(r.commits[-1]) for name, r in hub.repositories.items()}
+        result["private"] = hub.repositories["user/dlinear"].private
+    return result
+
+
+def test_a_revision_brings_the_weights_of_that_commit(outcome):
+    found = outcome["revisions"]
+    assert (found["newest"], found["old"], found["auto"]) == (0.0, 0.0, 0.0)
+    assert found["differ"] > 0.01
+    assert outcome["private"] is True
+
+
+@pytest.mark.parametrize(
+    ("case", "texts"),
+    [
+        ("missing_repository", ["OSError", "user/nowhere"]),
+        ("missing_revision", ["OSError", "v9"]),
+        ("no_token", ["OSError", "user/dlinear"]),
+        ("read_only_push", ["403"]),
+        ("pickle_only", ["OSError", "model.safetensors", "user/pickles"]),
+        ("truncated_file", ["OSError", "damaged"]),
+    ],
+)
+def test_what_goes_wrong_is_an_error_that_names_it(outcome, case, texts):
+    message = outcome["errors"][case]
+    assert message is not None
+    assert all(text in message for text in texts), message
+
+
+def test_only_artefacts_travel(outcome):
+    assert outcome["package"]["difference"] == 0.0
+    assert outcome["package"]["files"] == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    assert outcome["uploaded"]["user/package"] == outcome["package"]["files"]
+    assert "README.md is missing" in outcome["package"]["incomplete"]
+
+
+def test_an_adapter_gets_the_commit_of_its_backbone(outcome):
+    pinned = outcome["pinned"]
+    assert pinned["pinned"]
+    assert pinned["difference"] == 0.0
+    assert outcome["uploaded"]["user/adapter"] == ["README.md", "config.json", "model.safetensors"]
+    assert "ValueError" in pinned["moved"] or "OSError" in pinned["moved"], pinned["moved"]
+    assert "user/no-such-model" in pinned["gone"]
+
+
+@pytest.mark.slow
+def test_a_download_that_breaks_off_goes_on_and_one_that_always_breaks_leaves_nothing_wrong(tmp_path):
+    with serve() as hub:
+        hub.repositories["user/flaky"] = Repository(commits=[save_dlinear(tmp_path / "dlinear", 2)])
+        hub.break_after, hub.breaks_left = 1000, 10**6
+        given_up = run_client(hub, tmp_path / "cache", "gives_up")["given_up"]
+        assert given_up is not None
+        assert "OSError" in given_up, given_up
+        hub.breaks_left = 1
+        assert run_client(hub, tmp_path / "cache", "interrupted") == {"recovered": 0.0}
+        assert hub.breaks_left == 0
