@@ -330,8 +330,8 @@ class PatchTSTPretraining(_PatchModel):
             future_values: Not read; the batches of a forecaster hold it.
 
         Returns:
-            `loss` in normalised units, and in `extras` the normalised `patches`, their `reconstruction` (both
-            [B, C, P, patch_length]) and `hidden` [B, C, P] bool.
+            `loss` in normalised units, and in `extras` the normalised `patches`, their `reconstruction` and which
+            entries were `counted`, all [B, C, P, patch_length], and which patches were `hidden` [B, C, P].
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -346,9 +346,11 @@ class PatchTSTPretraining(_PatchModel):
             noise = torch.rand(patches.shape[:3], device=patches.device)
         visible, hidden = mask_patches(patches, noise, config.mask_ratio)
         reconstruction = self.reconstruct(visible)
-        observed = None if mask is None else self._cut(mask)
-        loss = compute_reconstruction_loss(reconstruction, patches.detach(), hidden, observed)
-        extras = {"patches": patches, "reconstruction": reconstruction, "hidden": hidden}
+        counted = hidden.unsqueeze(-1).expand_as(patches)
+        if mask is not None:
+            counted = counted & self._cut(mask.to(patches.dtype)).bool()
+        loss = compute_reconstruction_loss(reconstruction, patches.detach(), counted)
+        extras = {"patches": patches, "reconstruction": reconstruction, "hidden": hidden, "counted": counted}
         return ForecastOutput(loss=loss, extras=extras)
 
     def reconstruct(self, patches: Tensor) -> Tensor:
@@ -379,22 +381,16 @@ def mask_patches(patches: Tensor, noise: Tensor, mask_ratio: float) -> tuple[Ten
     return patches.masked_fill(hidden.unsqueeze(-1), 0.0), hidden
 
 
-def compute_reconstruction_loss(
-    reconstruction: Tensor, patches: Tensor, hidden: Tensor, observed: Tensor | None = None
-) -> Tensor:
-    """Mean squared error over the hidden patches.
+def compute_reconstruction_loss(reconstruction: Tensor, patches: Tensor, counted: Tensor) -> Tensor:
+    """Mean squared error over the counted entries, those of hidden patches.
 
     Args:
         reconstruction: [B, C, P, patch_length].
         patches: [B, C, P, patch_length].
-        hidden: [B, C, P] bool.
-        observed: [B, C, P, patch_length] bool, False = missing, not counted; None = all observed.
+        counted: [B, C, P, patch_length] bool.
 
     Returns:
         Scalar; 0 (still attached to the graph) if nothing counts.
     """
-    counted = hidden.unsqueeze(-1).expand_as(patches)
-    if observed is not None:
-        counted = counted & observed
     error = (reconstruction.float() - patches.float()).square()
     return torch.where(counted, error, 0.0).sum() / counted.sum().clamp_min(1)

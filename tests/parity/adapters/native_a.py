@@ -84,8 +84,8 @@ def run_patchtst_ssl(case: Case):
     reconstruction = model.reconstruct(patches)
     outputs["pred"] = reconstruction.transpose(1, 2)
     if "mask" in outputs:
-        hidden = outputs["mask"].transpose(1, 2).bool()
-        loss = compute_reconstruction_loss(reconstruction, outputs["patches"].transpose(1, 2), hidden)
+        counted = outputs["mask"].transpose(1, 2).bool().unsqueeze(-1).expand_as(patches)
+        loss = compute_reconstruction_loss(reconstruction, outputs["patches"].transpose(1, 2), counted)
         outputs["loss"] = loss.reshape(1)
     return outputs
 
