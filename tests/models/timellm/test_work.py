@@ -1,0 +1,164 @@
+"""Guards that count work instead of time, so that a slow change fails on any machine."""
+
+import importlib.util
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.fixtures.backbones import save_tiny_backbone
+from tests.parity.golden import FOLDER, load_case
+from tsllm.hub.convert import from_reference
+from tsllm.models.base import Inputs
+from tsllm.models.timellm import TimeLLMConfig
+from tsllm.models.timellm.backbone import load_backbone
+from tsllm.models.timellm.prompt import Prompt
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
+ROWS, PATCHES = 6, 12  # three windows of two channels; (48 - 8) / 4 + 2
+
+
+def load_slow():
+    found = importlib.util.spec_from_file_location("timellm_slow", SCRIPTS / "timellm_slow.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.SlowTimeLLM
+
+
+def count_tokens(model):
+    """Counts the tokens that enter the feed-forward part of each layer, with and without a graph."""
+    tokens = Counter()
+    layers = model.backbone.llm.h if hasattr(model.backbone.llm, "h") else model.backbone.llm.layers
+    for k, layer in enumerate(layers):
+        layer.mlp.register_forward_hook(
+            lambda module, inputs, output, k=k: tokens.update(
+                {(k, output.requires_grad): inputs[0].shape[0] * inputs[0].shape[1]}
+            )
+        )
+    return tokens
+
+
+def tail_tokens(model, windows):
+    prompt = model.write_prompt(Inputs(windows, None, None, None, None, None))
+    return len(prompt.prefix), len(prompt.tails) * max(map(len, prompt.tails))
+
+
+def test_tokens_through_the_language_model_in_training(backbone, build, windows):
+    model = build(backbone).train()
+    prefix, tails = tail_tokens(model, windows)
+    tokens = count_tokens(model)
+    model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    patches = ROWS * PATCHES
+    assert tokens == {(0, False): prefix + tails, (0, True): patches, (1, True): patches}
+    tokens.clear()
+    model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    assert tokens == {(0, False): tails, (0, True): patches, (1, True): patches}
+
+
+@pytest.mark.parametrize("statistics", ["series", "none"])
+def test_a_prompt_of_the_series_costs_nothing_after_the_first_step(statistics, gpt2, build, windows):
+    model = build(gpt2, prompt_statistics=statistics).train()
+    if statistics == "series":
+        model.describe_series(torch.randn(100, 2))
+    model(past_values=windows)
+    tokens = count_tokens(model)
+    model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    assert tokens == {(0, True): ROWS * PATCHES, (1, True): ROWS * PATCHES}
+
+
+def test_windows_seen_before_cost_nothing_where_memory_allows(gpt2, build, windows):
+    model = build(gpt2, prompt_cache_mb=1)
+    with torch.no_grad():
+        model(past_values=windows)
+        tokens = count_tokens(model)
+        model(past_values=windows)
+    assert tokens == {(0, False): ROWS * PATCHES, (1, False): ROWS * PATCHES}
+
+
+def test_the_tail_of_a_window_is_short(data_folder, gpt2, build):
+    model = build(gpt2)
+    rows = (data_folder / "ETTh1.csv").read_text().splitlines()[1 : 1 + 48 * 20]
+    values = torch.tensor([[float(v) for v in row.split(",")[1:3]] for row in rows]).view(20, 48, 2)
+    words = [len(text.split()) for text in model._describe(Inputs(values, None, None, None, None, None))]
+    assert max(words) <= 14  # eight words, three numbers and five lags at most, less what is missing
+
+
+@pytest.mark.parametrize("mode", ["direct", "gram"])
+def test_the_vocabulary_is_touched_only_by_the_mapping_layer(mode, gpt2, build, windows):
+    model = build(gpt2, prototype_mode=mode, prompt=False)
+    before = model(past_values=windows).predictions
+    table = model.backbone.llm.wte.weight
+    table.data = torch.full_like(table, torch.nan)
+    assert torch.equal(model(past_values=windows).predictions, before)
+
+
+def test_prototypes_are_projected_once_for_many_forecasts_and_once_a_step(gpt2, build, windows):
+    model = build(gpt2, prototype_mode="mapping")
+    calls = []
+    model.prototypes.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        for _ in range(5):
+            model(past_values=windows)
+    assert len(calls) == 1
+    model.train()
+    model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    assert len(calls) == 2
+
+
+def test_attention_fuses_and_nothing_is_collected(gpt2, build, windows):
+    model = build(gpt2)
+    assert model.backbone.llm.config._attn_implementation == "sdpa"
+    with torch.profiler.profile() as profile:
+        model.train()(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    names = {event.key for event in profile.key_averages()}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in names
+    assert "aten::_softmax" not in names
+
+
+def count_flops(action):
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return counter.get_total_flops()
+
+
+def test_a_step_stays_near_the_arithmetic_of_its_patches(gpt2, build, windows):
+    model = build(gpt2, prompt=False).train()
+    flops = count_flops(lambda: model(past_values=windows, future_values=windows[:, -12:]).loss.backward())
+    # Matrix products, two FLOPs a weight and token; the counter knows no fused attention on the CPU.
+    width, heads, source, tokens = 32, 2 * 16, 20, ROWS * PATCHES
+    backbone = 2 * 2 * (2 * 12 * width**2) * tokens  # forward, and backward to the inputs of frozen weights alone
+    trained = tokens * 8 * heads + 2 * source * width * heads + tokens * heads * width  # queries, keys, values, result
+    trained += source * width**2 + ROWS * (16 * PATCHES) * 12 + tokens * 3 * 8 * 8  # prototypes, head, convolution
+    assert flops <= backbone + 3 * 2 * trained
+
+
+def test_the_official_computation_costs_several_times_more(tmp_path_factory, build, windows):
+    folder = save_tiny_backbone(tmp_path_factory.mktemp("deep") / "gpt2", layers=4, width=64)
+    options = {"num_backbone_layers": 4, "num_channels": 1, "context_length": 48}
+    fast = build(folder, **options).train()
+    slow_config = TimeLLMConfig(**(fast.config.to_dict() | {"prototype_mode": "mapping", "reference_quirks": True}))
+    slow = load_slow()(slow_config, load_backbone(folder, num_layers=4)).train()
+    x, y = windows[..., :1], windows[:, -12:, :1]
+    fast(past_values=x)  # the shared prefix
+    costs = [count_flops(lambda m=m: m(past_values=x, future_values=y).loss.backward()) for m in (slow, fast)]
+    # The tokenizer of this test spends a token on nearly every character, so prompts weigh more than usual.
+    assert costs[0] / costs[1] >= 14.0
+
+
+@pytest.mark.skipif(not (FOLDER / "timellm__gpt2_bpe300.json").is_file(), reason="no parity data; set TSLLM_GOLDEN")
+def test_the_slow_twin_computes_what_the_reference_computes():
+    case = load_case("timellm__gpt2_bpe300")
+    converted = from_reference(case.meta, case.state)
+    slow = load_slow()(converted.config, converted.backbone)
+    slow.load_trained_state(converted.trained_state())
+    slow.eval()
+    with torch.no_grad():
+        normalised, loc, scale = slow.norm(case.inputs["x_enc"])
+        ids = [tuple(row) for row in case.outputs["prompt_ids"].tolist()]
+        parameters = slow.read(
+            normalised.transpose(1, 2).flatten(0, 1), Prompt((), tuple(ids), tuple(range(len(ids))))
+        )
+    forecast = parameters.squeeze(-1).unflatten(0, (2, -1)).transpose(1, 2) * scale + loc
+    torch.testing.assert_close(forecast, case.outputs["pred"], atol=1e-5, rtol=1e-5)
