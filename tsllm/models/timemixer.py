@@ -79,7 +79,8 @@ class TimeMixerConfig(ForecastConfig):
                 f"context_length ({self.context_length}) has no step left after {self.downsampling_layers} "
                 f"downsampling_layers of window {self.downsampling_window}; use fewer or smaller ones"
             )
-        if self.decomposition == "dft" and self.top_k > self.scale_lengths[-1] // 2:
+        faithful = self.decomposition == "dft" and not self.reference_quirks  # the public code ranks across channels
+        if faithful and self.top_k > self.scale_lengths[-1] // 2:
             raise ValueError(
                 f"top_k ({self.top_k}) exceeds the {self.scale_lengths[-1] // 2} frequencies of the coarsest scale "
                 f"({self.scale_lengths[-1]} steps); lower top_k or downsampling_layers"

@@ -79,7 +79,7 @@ class FourierDecomposition(nn.Module):
             ValueError: If L has fewer than `top_k` frequencies above 0.
         """
         length = x.shape[1]
-        if self.top_k > length // 2:
+        if self.top_k > length // 2 and not self.reference_quirks:
             raise ValueError(f"top_k ({self.top_k}) exceeds the {length // 2} frequencies of {length} steps; lower it")
         spectrum = torch.fft.rfft(x, dim=1)  # [B, L // 2 + 1, C]
         amplitude = spectrum.abs()
