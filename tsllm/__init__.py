@@ -1,17 +1,34 @@
-"""tsllm: turn a language model into a forecaster, fine-tune it, and test honestly whether it wins."""
+"""tsllm: turn a language model into a forecaster, fine-tune it, and test honestly whether it wins.
+
+Names are imported when they are first used, so `import tsllm` costs nothing; `transformers.AutoModel` knows the models
+from then on.
+"""
 
 import importlib
 from typing import Any
 
 from tsllm.__about__ import __version__
+from tsllm.registration import register_with_transformers
 
 _LAZY = {
-    "MODELS": "tsllm.models",
-    "build_model": "tsllm.models",
+    "DATASETS": "tsllm.data.sources",
     "Forecaster": "tsllm.forecasting.base",
+    "MODELS": "tsllm.models",
+    "NeuralForecaster": "tsllm.training.fit",
+    "NeuralPredictor": "tsllm.forecasting.neural",
+    "SeasonalNaive": "tsllm.forecasting.naive",
+    "StatisticalForecaster": "tsllm.forecasting.statistical",
+    "TextForecaster": "tsllm.forecasting.text",
+    "TimeLLM": "tsllm.models.timellm",
+    "TimeLLMConfig": "tsllm.models.timellm",
+    "backtest": "tsllm.evaluation.backtest",
+    "build_model": "tsllm.models",
+    "load_frame": "tsllm.data.sources",
 }
 
 __all__ = ["__version__", *_LAZY]
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:
