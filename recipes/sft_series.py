@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.hub.card import write_card
-from tsllm.hub.package import export_lora
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 from tsllm.training.supervised import run_supervised
 
@@ -16,7 +15,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
     run = run_supervised(model_args, data_args, args)
     if run.is_main:
-        export_lora(run.model, run.output_dir)
         predictor = NeuralPredictor.from_pretrained(run.output_dir)
         write_card(run.output_dir, recipe="sft_series", predictor=predictor, frame=run.tested_frame())
         print(run.summary())

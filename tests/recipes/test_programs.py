@@ -82,34 +82,40 @@ def test_a_truncated_artefact_is_an_error_for_its_reader_and_its_packer(artefact
         NeuralPredictor.from_pretrained(folder)
 
 
-def test_a_run_killed_in_the_middle_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path, tiny):
-    arguments = [*tiny, "model=dlinear", "lr_scheduler_type=cosine", *steps(600, 30), "logging_steps=100"]
-    killed = launch("train_native", *arguments, f"output_dir={tmp_path / 'killed'}")
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "killed" / "checkpoint-60").exists():
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory, tiny, backbone):
+    """Folders of a launched run that was killed in the middle and resumed, and of an uninterrupted one."""
+    root = tmp_path_factory.mktemp("resumed")
+    arguments = [*tiny, *TIMELLM, f"model_config.backbone={backbone}", *steps(40, 4), "lr_scheduler_type=cosine"]
+    arguments.append("save_total_limit=3")
+    killed = launch("sft_series", *arguments, f"output_dir={root / 'killed'}")
+    deadline = time.monotonic() + 280
+    while not (root / "killed" / "checkpoint-8").exists():
         assert killed.poll() is None, killed.communicate()[0][-4000:]
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    recipe = load_recipe("train_native")
-    recipe.main([*arguments, f"output_dir={tmp_path / 'killed'}", "--resume_from_checkpoint"])
-    recipe.main([*arguments, f"output_dir={tmp_path / 'whole'}"])
-    assert_equal(read(tmp_path / "whole"), read(tmp_path / "killed"))
-    assert_equal(read(tmp_path / "whole" / "checkpoint-600"), read(tmp_path / "killed" / "checkpoint-600"))
-    scores = [json.loads((tmp_path / n / "metrics.json").read_text())["test"] for n in ("whole", "killed")]
-    assert scores[0] == scores[1]
+    assert not (root / "killed" / "metrics.json").exists()
+    recipe = load_recipe("sft_series")
+    recipe.main([*arguments, f"output_dir={root / 'killed'}", "--resume_from_checkpoint"])
+    recipe.main([*arguments, f"output_dir={root / 'whole'}"])
+    return root / "killed", root / "whole"
 
 
-def test_a_reprogrammed_model_trains_and_forecasts_identically_in_another_process(tmp_path, tiny, backbone):
-    folder = tmp_path / "run"
-    arguments = [*tiny, *TIMELLM, f"model_config.backbone={backbone}", f"output_dir={folder}", *steps(2, 1)]
-    output = finish(launch("sft_series", *arguments))
-    assert "test MSE" in output
+def test_a_run_killed_in_the_middle_resumes_to_the_weights_of_an_uninterrupted_one(resumed):
+    killed, whole = resumed
+    assert_equal(read(whole), read(killed))
+    assert_equal(read(whole / "checkpoint-40"), read(killed / "checkpoint-40"))
+    left, right = (json.loads((folder / "metrics.json").read_text()) for folder in resumed)
+    assert left["test"] == right["test"]
+    assert left["steps"] == right["steps"] == 40
+
+
+def test_a_saved_adapter_forecasts_identically_in_another_process(resumed, tmp_path, tiny):
+    folder = resumed[0]
     assert {p.name for p in folder.iterdir()} >= ARTEFACTS
     assert not [k for k in read(folder) if k.startswith("backbone.")]
-    # The launched program forecast the last horizon for its card; this one must forecast the same.
     program = (
         "import sys, pandas as pd\n"
         "from tsllm.forecasting.neural import NeuralPredictor\n"
@@ -121,8 +127,15 @@ def test_a_reprogrammed_model_trains_and_forecasts_identically_in_another_proces
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     here = NeuralPredictor.from_pretrained(folder).predict(pd.read_csv(csv, parse_dates=["date"]))
     there = pd.read_parquet(tmp_path / "there.parquet")
-    assert (here["TimeLLM"].to_numpy() == there["TimeLLM"].to_numpy()).all()
     assert len(here) == 12
+    assert (here["TimeLLM"].to_numpy() == there["TimeLLM"].to_numpy()).all()
+
+
+@pytest.mark.slow
+def test_the_native_recipe_runs_under_accelerate(tmp_path, tiny):
+    arguments = [*tiny, "model=dlinear", f"output_dir={tmp_path / 'run'}", *steps(1, 1)]
+    assert "1 steps (best 1)" in finish(launch("train_native", *arguments))
+    assert {p.name for p in (tmp_path / "run").iterdir()} >= ARTEFACTS
 
 
 @pytest.mark.slow

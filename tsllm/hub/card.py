@@ -1,6 +1,7 @@
 """The model card of an artefact folder, written from the files that the folder holds."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _SHOWN = {
     "mae_original": "MAE",
     "crps_original": "CRPS",
 }
+_PACKAGED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _CITATIONS = {
     "tsllm_dlinear": "DLinear: Zeng et al., Are Transformers Effective for Time Series Forecasting?, AAAI 2023",
     "tsllm_patchtst": "PatchTST: Nie et al., A Time Series is Worth 64 Words, ICLR 2023",
@@ -129,7 +131,8 @@ def build_card_data(
         for key in _SHOWN
         if metrics["test"].get(key) is not None
     ]
-    extra: dict[str, Any] = {} if base_model is None else {"base_model": base_model}
+    shown = None if base_model is None else _find_hub_id(base_model)
+    extra: dict[str, Any] = {} if shown is None else {"base_model": shown}
     return ModelCardData(
         model_name=name,
         eval_results=results,
@@ -153,6 +156,13 @@ def check_card(path: str | Path) -> ModelCard:
     if absent:
         raise ValueError(f"{path} lacks {absent} in its metadata; write it again with tsllm.hub.card.write_card")
     return card
+
+
+def _find_hub_id(backbone: str) -> str | None:
+    """Returns the Hub's name of a backbone, or None for a local folder, which the Hub could not show."""
+    if backbone in _PACKAGED:
+        return _PACKAGED[backbone]
+    return backbone if re.fullmatch(r"[\w.-]+/[\w.-]+", backbone) and not Path(backbone).exists() else None
 
 
 def _summarise(config: dict[str, Any], spec: ForecasterSpec) -> str:

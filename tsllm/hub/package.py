@@ -1,4 +1,4 @@
-"""Artefact folders that travel: what belongs in them, checks before an upload, LoRA in PEFT's own format."""
+"""Artefact folders that travel: what belongs in them, checks before an upload."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,6 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
-
-from tsllm.models.base import ForecastModel
 
 ARTEFACTS = (
     "config.json",
@@ -26,19 +24,6 @@ _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 class PackageError(ValueError):
     """An artefact folder that is not complete or not whole; the text lists what is wrong."""
-
-
-def export_lora(model: ForecastModel, folder: str | Path) -> Path | None:
-    """Writes the model's LoRA in PEFT's own format into `folder/lora`; None if it has none.
-
-    A subfolder, because an `adapter_config.json` at the root would make transformers load a plain adapter.
-    """
-    save = getattr(model, "save_lora", None)
-    if save is None or not getattr(model.config, "lora", None):
-        return None
-    target = Path(folder) / "lora"
-    save(target)
-    return target
 
 
 def check_package(folder: str | Path) -> list[str]:
