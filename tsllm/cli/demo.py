@@ -214,9 +214,10 @@ def build_report(
     setting = (
         "Day-ahead electricity prices of France and Belgium in EUR/MWh, hourly. Each window forecasts 24 hours from "
         f"the 168 before; {cutoffs.nunique()} windows a series from {cutoffs.min()} to {cutoffs.max()}. Models are "
-        "fitted once, on the data before the first window; AutoETS and Theta are estimated anew at each window on the last "
-        f"{STATISTICAL_INPUT} hours. No model reads covariates. SmolLM2-135M keeps its first {settings['layers']} "
-        "layers, all frozen: only patch embedding, prototypes, reprogramming attention and head are trained."
+        "fitted once, on the data before the first window; AutoETS and Theta are estimated anew at each window on the "
+        f"last {STATISTICAL_INPUT} hours. No model reads covariates. SmolLM2-135M keeps its first "
+        f"{settings['layers']} layers, all frozen: only patch embedding, prototypes, reprogramming attention and head "
+        "are trained."
     )
     return Report(
         title="A frozen language model on electricity prices",

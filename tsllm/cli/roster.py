@@ -99,7 +99,8 @@ def _build_naive(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     alias = spec.alias or spec.model
     if spec.model == "Naive":
         return Naive(alias, freq=task.freq, **spec.options)
-    return SeasonalNaive(**{"season": task.season, "alias": alias, "freq": task.freq} | spec.options)
+    options: dict[str, Any] = {"season": task.season, "alias": alias, "freq": task.freq} | spec.options
+    return SeasonalNaive(**options)
 
 
 def _build_neural(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:

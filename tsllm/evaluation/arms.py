@@ -39,7 +39,7 @@ def compare_arms(
     sizes = {name: len(seeds) for name, seeds in arms.items()}
     if len(set(sizes.values())) != 1:
         raise ValueError(f"arms have different numbers of seeds: {sizes}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for score in tested or [name for name in arms[treated][0] if name not in NOT_TESTED]:
         ours = [_by_window(seed[score]) for seed in arms[treated]]
         sign = 1.0 if score.split("@")[0] in LOWER_IS_BETTER else -1.0
@@ -52,7 +52,7 @@ def compare_arms(
                 raise ValueError(f"{treated} has {len(a)} test windows, {other} has {len(b)}")
             kept = np.isfinite(a) & np.isfinite(b)
             test = diebold_mariano(sign * a[kept], sign * b[kept], overlap)
-            gains = [float(np.nanmean(sign * (y - x))) for x, y in zip(ours, theirs, strict=True)]
+            gains: list[float] = [float(np.nanmean(sign * (y - x))) for x, y in zip(ours, theirs, strict=True)]
             rows.append(
                 {
                     "score": score,

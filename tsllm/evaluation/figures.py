@@ -56,20 +56,14 @@ def to_svg(figure: Any) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["sans-serif"]}
-    ):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Sizes come from the page; the view box keeps the proportions.
-    return re.sub(
-        r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"|(<svg[^>]*?) width="[^"]*"([^>]*?) height="[^"]*"',
-        lambda m: f"{m[1] or m[3]}{m[2] or m[4]}",
-        svg,
-        count=1,
-    )
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    # The page gives the size, the view box the proportions; the reader's own sans-serif font stands in.
+    head, _, body = svg.partition(">")
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    return f"{head}>{body}".replace("DejaVu Sans", "sans-serif")
 
 
 def style_of(index: int) -> dict[str, Any]:
@@ -136,6 +130,8 @@ def plot_forecasts(
     Returns:
         A matplotlib figure.
     """
+    from matplotlib.dates import ConciseDateFormatter
+
     names = list(frame[ID].unique())[:max_series]
     figure, axes = new_figure(len(names), 1, height=2.6 * len(names) + 0.3, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
@@ -155,6 +151,8 @@ def plot_forecasts(
         ax.axvline(cutoff, color="#888888", linewidth=0.8)
         ax.set_title(f"{name}, forecast from {cutoff}", fontsize=9, loc="left")
         ax.tick_params(labelsize=8)
+        if past[TIME].dtype.kind == "M":
+            ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
     return figure
@@ -222,8 +220,8 @@ def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
     ax.tick_params(axis="x", labelsize=8)
     ax.margins(y=0.15)
     words = "; ".join(
-        f"{r.model} {100 * r.skill:.1f} % [{100 * r.low:.1f}, {100 * r.high:.1f}], {r.verdict}"
-        for r in ordered.iloc[::-1].itertuples()
+        f"{r['model']} {100 * r['skill']:.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], {r['verdict']}"
+        for r in ordered.iloc[::-1].to_dict("records")
     )
     return Picture(
         to_svg(figure),

@@ -1,6 +1,7 @@
 """The finding in words, from the tables; never more than the tests say."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -36,8 +37,9 @@ def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae
     sentences = [headline]
     if losers:
         parts = [
-            f"{row.model} (its error is {describe_ratio(row.skill, row.low, row.high)}, p = {write_p(row.p_holm)})"
-            for row in pairs[pairs["verdict"] == "worse"].sort_values("skill", ascending=False).itertuples()
+            f"{row['model']} (its error is {describe_ratio(row['skill'], row['low'], row['high'])}, "
+            f"p = {write_p(row['p_holm'])})"
+            for row in read_rows(pairs[pairs["verdict"] == "worse"].sort_values("skill", ascending=False))
         ]
         sentences.append(f"Significantly better than {join_words(parts)}.")
     failed = table[table["failed"] > 0]
@@ -54,7 +56,7 @@ def describe_model(model: str, table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         table: From `score`, with `skill`.
         pairs: `compare_to(losses, reference)`.
     """
-    row = pairs.set_index("model").loc[model]
+    row = next(row for row in read_rows(pairs) if row["model"] == model)
     rank = int(table.sort_values("mae", kind="stable")["model"].tolist().index(model)) + 1
     place = f"{model} is number {rank} of {len(table)}"
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
@@ -75,6 +77,11 @@ def describe_failures(failures: Sequence[Failure]) -> list[str]:
         key = (failure.model, failure.stage, failure.error)
         counts[key] = counts.get(key, 0) + failure.windows
     return [f"{model} failed in {n} windows ({stage}): {error}" for (model, stage, error), n in counts.items()]
+
+
+def read_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the rows of a frame as mappings."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def describe_ratio(skill: float, low: float, high: float) -> str:

@@ -131,7 +131,7 @@ def bootstrap_skill(
     return Interval(float(1 - a.mean() / b.mean()), float(low), float(high), level)
 
 
-def adjust_holm(p_values: Sequence[float]) -> np.ndarray:
+def adjust_holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjusts p-values for their number (Holm 1979), in the given order; NaN = not tested, and not counted."""
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full_like(p, np.nan)

@@ -50,6 +50,10 @@ class NeuralPredictor:
         """Name of the forecast column."""
         return self.spec.alias
 
+    @alias.setter
+    def alias(self, alias: str) -> None:
+        self.spec.alias = alias
+
     @property
     def context_length(self) -> int:
         """L, steps read."""

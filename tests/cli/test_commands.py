@@ -1,0 +1,141 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from tsllm.cli.console import format_cell, parse_levels, parse_settings
+from tsllm.cli.doctor import format_duration
+from tsllm.cli.main import app
+from tsllm.cli.roster import ModelSpec, TaskFacts, build_forecaster
+from tsllm.forecasting.neural import NeuralPredictor
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def csv(tmp_path):
+    rng = np.random.default_rng(0)
+    y = 20 + 5 * np.sin(np.arange(240) * 2 * np.pi / 24) + rng.normal(size=240)
+    path = tmp_path / "load.csv"
+    pd.DataFrame({"date": pd.date_range("2024", periods=240, freq="h"), "north": y, "south": 2 * y}).to_csv(
+        path, index=False
+    )
+    return path
+
+
+SMALL = ("--context-length", 24, "--h", 6, "--steps", 5, "--set", "moving_average=5")
+
+
+def test_help_needs_no_heavy_library_and_little_time():
+    code = (
+        "import sys, tsllm.cli.main as m\n"
+        "from typer.testing import CliRunner\n"
+        "assert 'backtest' in CliRunner().invoke(m.app, ['--help']).stdout\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'statsforecast', 'trl'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    started = time.process_time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.process_time() - started < 1
+
+
+def test_fit_then_predict_in_another_process_gives_what_this_one_would(csv, tmp_path):
+    folder, out = tmp_path / "model", tmp_path / "forecasts.parquet"
+    result = run("fit", csv, "--model", "dlinear", *SMALL, "--output-dir", folder)
+    assert result.exit_code == 0, result.output
+    assert "2 series" in result.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "tsllm.cli.main", "predict", folder, csv, "--level", "80", "--output", out],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    made = pd.read_parquet(out)
+    here = NeuralPredictor.from_pretrained(folder).predict(pd.read_csv(csv), level=[80])
+    pd.testing.assert_frame_equal(made, here, check_exact=True)
+    assert made["ds"].min() == pd.Timestamp("2024-01-11")
+
+
+def test_predict_with_a_model_that_needs_no_training(csv, tmp_path):
+    out = tmp_path / "naive.csv"
+    assert run("predict", "SeasonalNaive", csv, "--h", 3, "--output", out).exit_code == 0
+    made, data = pd.read_csv(out), pd.read_csv(csv)
+    np.testing.assert_allclose(
+        made.loc[made["unique_id"] == "north", "SeasonalNaive"], data["north"].to_numpy()[-24:-21]
+    )
+
+
+def test_backtest_prints_scores_that_a_hand_computes(csv, tmp_path):
+    out = tmp_path / "windows.csv"
+    result = run("backtest", csv, "--models", "SeasonalNaive,Naive", "--h", 6, "--n-windows", 2, "--output", out)
+    assert result.exit_code == 0, result.output
+    frame = pd.read_csv(out)
+    mae = (frame["y"] - frame["Naive"]).abs().mean()
+    assert f"{mae:.3g}" in result.stdout
+    assert len(frame) == 2 * 2 * 6
+
+
+def test_errors_are_one_line_with_the_way_out_and_exit_code_two(csv, tmp_path):
+    cases = [
+        (("predict", "AutoETZ", csv, "--h", 3), "did you mean AutoETS"),
+        (("fit", tmp_path / "lood.csv", "--h", 3), "did you mean load.csv"),
+        (("fit", csv), "give the steps ahead: --h 24"),
+        (("fit", csv, "--h", 6, "--set", "patches"), "write key=value"),
+        (("fit", csv, "--h", 6, "--model", "dlinear", "--set", "patch_size=3"), "patch_size"),
+        (("predict", tmp_path, csv), "holds no forecaster.json"),
+        (("backtest", csv, "--h", 200, "--n-windows", 4), "need more than 800"),
+    ]
+    for arguments, expected in cases:
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert expected in result.output, result.output
+        assert "Traceback" not in result.output
+
+
+def test_doctor_names_packages_backbones_and_estimates():
+    result = run("doctor", "--model", "dlinear", "--set", "context_length=24", "--batch-size", 2)
+    assert result.exit_code == 0, result.output
+    for expected in ("torch", "smollm2-135m", "cores", "dlinear: 1,200 trained parameters of 1,200", "training step"):
+        assert expected in result.stdout
+
+
+def test_settings_and_levels_are_read_as_what_they_are():
+    given = parse_settings(["a=3", "b=1e-3", "c=smollm2-135m", "d=true", "e=[1, 2]"])
+    assert given == {"a": 3, "b": 0.001, "c": "smollm2-135m", "d": True, "e": [1, 2]}
+    assert parse_levels("80,97.5") == [80, 97.5]
+    with pytest.raises(ValueError, match="no list of numbers"):
+        parse_levels("high")
+    assert [format_cell(x) for x in (float("nan"), 0.12345, 12345.6, "a", 7)] == ["–", "0.123", "12,346", "a", "7"]
+    assert [format_duration(s) for s in (12, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
+
+
+class Own:
+    alias = "Own"
+
+    def fit(self, df, h=None):
+        return self
+
+    def predict(self, df=None, h=None, level=None, X_df=None):
+        raise NotImplementedError
+
+
+def test_roster_builds_every_kind_and_refuses_unknown_keys():
+    task = TaskFacts(h=6, freq="h", season=24, context_length=24)
+    assert build_forecaster(ModelSpec("SeasonalNaive"), task).season == 24
+    assert build_forecaster(ModelSpec("AutoETS", options={"input_size": 100}), task).input_size == 100
+    neural = build_forecaster(ModelSpec("dlinear", alias="D", training={"max_steps": 7}), task, seed=3)
+    assert (neural.alias, neural.training["max_steps"], neural.training["seed"]) == ("D", 7, 3)
+    assert build_forecaster(ModelSpec(f"{__name__}.Own", alias="Mine"), task).alias == "Mine"
+    with pytest.raises(ValueError, match="unknown keys \\['lr'\\]"):
+        ModelSpec.parse({"model": "dlinear", "lr": 1})
+    with pytest.raises(ValueError, match="known: SeasonalNaive, Naive"):
+        build_forecaster(ModelSpec("Nothing"), task)
