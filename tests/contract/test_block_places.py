@@ -4,8 +4,10 @@ import pytest
 import torch
 import yaml
 
+from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.models.itransformer import ITransformer, ITransformerConfig
 from tsllm.models.patchtst import PatchTST, PatchTSTConfig
+from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timesnet import TimesNet, TimesNetConfig
 from tsllm.nn.attention import ATTENTION
 from tsllm.nn.conv import CONVS
@@ -59,6 +61,35 @@ def test_every_mixer_serves_as_attention_of_itransformer(name, tmp_path):
 def test_every_gate_and_convolution_stands_in_the_patch_encoder(name, tmp_path):
     place = "gate" if name in GATES else "conv"
     _round_trip(PatchTST, PatchTSTConfig, f"{place}: {name}\nnum_heads: 2\npatch_length: 16\n", 2, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return save_tiny_backbone(tmp_path_factory.mktemp("backbone"), layers=1)
+
+
+@pytest.mark.parametrize(("place", "name"), [("attention", n) for n in ATTENTION] + [("gate", "se"), ("conv", "gtu")])
+def test_every_mixer_serves_in_front_of_the_reprogramming(place, name, backbone, tmp_path):
+    torch.manual_seed(0)
+    encoder = {"num_heads": 2, "d_ff": 8, place: {"type": name, **NEEDS.get(name, {})}}
+    config = TimeLLMConfig(
+        backbone=backbone, num_backbone_layers=1, context_length=64, prediction_length=4, num_channels=2, d_model=8,
+        d_ff=4, num_heads=2, num_prototypes=6, prompt_statistics="none", patch_encoder=encoder, dropout=0.0,
+    )  # fmt: skip
+    model = TimeLLM(config)
+    past, future = torch.randn(2, 64, 2), torch.randn(2, 4, 2)
+    before = {n: p.detach().clone() for n, p in model.patch_encoder.named_parameters()}
+    model(past, future_values=future).loss.backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0).step()
+    assert any(not torch.equal(p, before[n]) for n, p in model.patch_encoder.named_parameters()) or not before
+    model.eval().save_pretrained(tmp_path)
+    again = TimeLLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(past).predictions, model(past).predictions, atol=0.0, rtol=0.0)
+
+
+def test_unknown_options_of_the_patch_encoder_are_refused():
+    with pytest.raises(ValueError, match=r"does not know \['layers'\]"):
+        TimeLLMConfig(patch_encoder={"layers": 2})
 
 
 @pytest.mark.parametrize("position", ["after", "instead"])

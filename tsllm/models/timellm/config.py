@@ -12,6 +12,7 @@ BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
 READERS = ("llm", "none", "attention", "block")
 PROMPT_STATISTICS = ("window", "series", "none")
+PATCH_ENCODER_OPTIONS = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "attention": "full", "gate": None, "conv": None}
 LORA_OPTIONS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None, "use_rslora": False}
 
 
@@ -37,6 +38,8 @@ class TimeLLMConfig(ForecastConfig):
         patch_length: Steps in a patch.
         patch_stride: Steps between patches.
         d_model: Width of an embedded patch.
+        patch_encoder: Options of an encoder over the patches in front of the reprogramming: num_layers, num_heads,
+            d_ff, attention, gate, conv (`tsllm.nn.encoder.build_encoder`); empty = none, as published.
         num_heads: Heads of the reprogramming attention.
         d_ff: Width of one such head, and the number of the backbone's output features that the forecast head reads.
         num_prototypes: S.
@@ -72,6 +75,7 @@ class TimeLLMConfig(ForecastConfig):
     patch_length: int = 16
     patch_stride: int = 8
     d_model: int = 32
+    patch_encoder: dict[str, Any] = field(default_factory=dict)
     num_heads: int = 8
     d_ff: int = 32
     num_prototypes: int = 1000
@@ -121,6 +125,9 @@ class TimeLLMConfig(ForecastConfig):
                 "set prompt: false and backbone_mode: frozen"
             )
         self._check_patches()
+        unknown = sorted(set(self.patch_encoder) - set(PATCH_ENCODER_OPTIONS))
+        if unknown:
+            raise ValueError(f"patch_encoder does not know {unknown}; known: {', '.join(PATCH_ENCODER_OPTIONS)}")
         self._check_lora()
         self._check_series()
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, load_backbone
-from tsllm.models.timellm.config import TimeLLMConfig
+from tsllm.models.timellm.config import PATCH_ENCODER_OPTIONS, TimeLLMConfig
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
 from tsllm.models.timellm.readers import build_reader
 from tsllm.models.timellm.reference import tokenize_reference_prompts, write_reference_prompts
+from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
@@ -38,6 +39,7 @@ class TimeLLM(ForecastModel):
         width = self.backbone.hidden_size
         self.norm = InstanceNorm()
         self.patch_embedding = PatchEmbedding(config.patch_length, config.patch_stride, config.d_model, config.dropout)
+        self.patch_encoder = build_patch_encoder(config)
         self.prototypes = PROTOTYPES.get(config.prototype_mode)(self.backbone.words, config.num_prototypes)
         self.reprogramming = Reprogramming(
             config.d_model, config.num_heads, config.d_ff, width, config.attention_dropout
@@ -75,6 +77,8 @@ class TimeLLM(ForecastModel):
     def read(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
         """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K]."""
         patches = self.patch_embedding(rows)  # [N, P, D]
+        if self.patch_encoder is not None:
+            patches, _ = self.patch_encoder(patches)  # [N, P, D]
         tokens = self.reprogramming(patches, *self._project_prototypes())  # [N, P, d]
         hidden = self.backbone(tokens, prompt) if self.reader is None else self.reader(tokens)  # [N, P, d]
         hidden = hidden[..., : self.config.d_ff].to(tokens.dtype)  # [N, P, d_ff]
@@ -210,6 +214,15 @@ class TimeLLM(ForecastModel):
         super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
         if self.config.backbone_mode == "lora":
             adaptation.save_lora(self.backbone.llm, Path(save_directory) / "lora", self.config)
+
+
+def build_patch_encoder(config: TimeLLMConfig) -> Encoder | None:
+    """Builds the encoder in front of the reprogramming; None if the configuration asks for none."""
+    if not config.patch_encoder:
+        return None
+    options: dict[str, Any] = PATCH_ENCODER_OPTIONS | config.patch_encoder
+    sizes = (options.pop("num_layers"), config.d_model, options.pop("num_heads"), options.pop("d_ff"))
+    return build_encoder(*sizes, length=config.num_patches, dropout=config.dropout, **options)
 
 
 def build_backbone(config: TimeLLMConfig) -> Backbone:

@@ -45,8 +45,11 @@ def compute_statistics(values: Tensor, mask: Tensor | None, num_lags: int) -> St
         last = values.gather(1, torch.where(mask, steps, 0).max(1, keepdim=True).values)[:, 0]
     low = observed.nan_to_num(nan=torch.inf).amin(1)
     high = observed.nan_to_num(nan=-torch.inf).amax(1)
-    median = observed.nanquantile(0.5, dim=1)
-    empty = torch.zeros_like(low, dtype=torch.bool) if mask is None else ~mask.any(1)
+    count = torch.full_like(low, values.shape[1]).long() if mask is None else mask.sum(1)
+    ordered = observed.sort(1).values  # NaN last
+    middle = torch.stack([(count - 1).clamp_min(0) // 2, (count // 2).clamp_max(values.shape[1] - 1)], 1)
+    median = ordered.gather(1, middle).mean(1)
+    empty = count == 0
     rows = torch.stack([low, high, median, last - first]).masked_fill(empty, 0.0)  # [4, N]
     lags = compute_lags(values, mask, num_lags)
     numbers = rows.cpu().numpy()
