@@ -253,3 +253,15 @@ def test_gradient_checkpointing_changes_no_gradient(gpt2, build, windows):
         model(past_values=windows, future_values=windows[:, -12:]).loss.backward()
         gradients.append(model.patch_embedding.conv.weight.grad)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone_in_bfloat16_reads_the_same_to_its_own_precision(backbone, build, windows):
+    exact, short = build(backbone), build(backbone, backbone_dtype="bfloat16")
+    assert {p.dtype for p in short.backbone.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in short.parameters() if p.requires_grad} == {torch.float32}
+    values = windows[:1]
+    want, got = exact(past_values=values).predictions, short(past_values=values).predictions
+    assert got.dtype == torch.float32
+    assert (got - want).norm() < 0.1 * (want - values.mean()).norm()
+    short.train()(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    assert short.patch_embedding.conv.weight.grad.isfinite().all()

@@ -45,6 +45,19 @@ def test_statistics_of_three_windows_by_hand():
     assert found.lags.tolist()[1] == [-1, -1]
 
 
+@pytest.mark.parametrize("length", [7, 8])
+def test_statistics_of_the_observed_steps_are_numpys(length):
+    values, mask = torch.randn(50, length), torch.rand(50, length) > 0.3
+    mask[:, 0] = True
+    found = compute_statistics(values, mask, 1)
+    observed = np.where(mask, values.double().numpy(), np.nan)
+    np.testing.assert_allclose(found.median, np.nanmedian(observed, 1))
+    np.testing.assert_allclose(found.minimum, np.nanmin(observed, 1))
+    np.testing.assert_allclose(found.maximum, np.nanmax(observed, 1))
+    last = [row[~np.isnan(row)][-1] for row in observed]
+    np.testing.assert_allclose(found.change, last - observed[:, 0])
+
+
 def test_lags_are_distinct_without_zero_and_mirror_images():
     values = torch.sin(torch.arange(48.0).double() * 2 * torch.pi / 12)[None] + 0.1 * torch.randn(20, 48).double()
     for row in compute_lags(values, None, 5).tolist():
