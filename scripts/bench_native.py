@@ -145,6 +145,8 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
     target = torch.randn(args.batch, args.prediction_length, CHANNELS)
     marks = torch.rand(args.batch, args.context_length, FEATURES) - 0.5
     more = {"past_time_features": marks} if ours.config.num_time_features else {}
+    if more and name == "pyraformer":
+        more["future_time_features"] = torch.rand(args.batch, args.prediction_length, FEATURES) - 0.5
     steps = {"ours": make_step(ours, lambda: ours(past_values=past, **more).predictions, target)}
     reference = build_reference(name, args)
     if reference is not None:
