@@ -265,3 +265,18 @@ def test_a_backbone_in_bfloat16_reads_the_same_to_its_own_precision(backbone, bu
     assert (got - want).norm() < 0.1 * (want - values.mean()).norm()
     short.train()(past_values=windows, future_values=windows[:, -12:]).loss.backward()
     assert short.patch_embedding.conv.weight.grad.isfinite().all()
+
+
+def test_autocast_leaves_nothing_behind_in_the_caches(backbone, build, windows):
+    model = build(backbone)
+    with torch.no_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            short = model(past_values=windows).predictions
+        exact = model(past_values=windows).predictions
+        assert torch.equal(exact, build(backbone)(past_values=windows).predictions)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(model(past_values=windows).predictions, short)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(past_values=windows, future_values=windows[:, -12:]).loss.backward()
+    assert model.patch_embedding.conv.weight.grad.isfinite().all()
+    assert not torch.equal(short, exact)

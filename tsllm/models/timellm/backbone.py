@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         self.tails = TailStore()
         self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
         self._tails_behind: tuple[int, ...] = ()
+        self._precision: torch.dtype | None = None
         self._collecting = False
         fuse_activations(llm)
         llm.requires_grad_(False)
@@ -115,6 +116,9 @@ class Backbone(nn.Module):
         """
         patches = patches.to(self.words.dtype)
         prompt = prompt or Prompt(())
+        if self._precision != find_precision(patches):
+            self.forget()
+            self._precision = find_precision(patches)
         self._check_positions(prompt, patches.shape[1])
         if self.inline or not self.causal:
             return self._read_inline(patches, prompt)
@@ -245,6 +249,12 @@ def gradients(differentiate: bool) -> Iterator[None]:
         return
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def find_precision(values: Tensor) -> torch.dtype:
+    """Returns the dtype that matrix products of `values` come out in, autocast considered."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
 
 
 def pad_ids(sequences: Any, device: torch.device) -> Tensor:

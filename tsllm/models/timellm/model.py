@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
-from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, load_backbone
+from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, find_precision, load_backbone
 from tsllm.models.timellm.config import PATCH_ENCODER_OPTIONS, TimeLLMConfig
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
 from tsllm.models.timellm.readers import build_reader
@@ -90,7 +90,8 @@ class TimeLLM(ForecastModel):
         if self.training or torch.is_grad_enabled():
             return self.reprogramming.project(self.prototypes(self.backbone.words))
         weights = [*self.prototypes.parameters(), *self.reprogramming.parameters()]
-        stamp = tuple((w.data_ptr(), -1 if w.is_inference() else w._version) for w in weights)
+        versions = tuple((w.data_ptr(), -1 if w.is_inference() else w._version) for w in weights)
+        stamp = versions, find_precision(self.head.weight)
         if self._source is None or self._source[0] != stamp:
             self._source = stamp, self.reprogramming.project(self.prototypes(self.backbone.words))
         return self._source[1]
