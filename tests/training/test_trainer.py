@@ -33,7 +33,7 @@ def parts(series_csv):
 def tiny(seed=0, **config):
     torch.manual_seed(seed)
     sizes = {"context_length": LENGTH, "prediction_length": HORIZON, "num_channels": 2}
-    return build_model(config.pop("name", "dlinear"), **sizes, **config)
+    return build_model(config.pop("name", "dlinear"), **(sizes | config))
 
 
 def build(folder, parts, model=None, callbacks=(), **options):

@@ -112,6 +112,10 @@ class ForecastTrainingArguments(TrainingArguments):
         early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
         early_stopping_threshold: What counts as better, in units of the metric.
         overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
+        layer_clip: Options of `tsllm.training.layer_clip.LayerClip` (lam, quantile, window, warmup); needs
+            max_grad_norm: 0. None = off.
+        group_sampler: Options of `tsllm.training.group_sampler` (beta, floor, num_draws, season, num_probes): series
+            that lag behind the seasonal naive are drawn more often. None = off.
     """
 
     output_dir: str | None = field(default="runs/series", metadata={"help": "folder of checkpoints and artefacts"})
@@ -119,19 +123,19 @@ class ForecastTrainingArguments(TrainingArguments):
     per_device_eval_batch_size: int = 64
     num_train_epochs: float = 10.0
     learning_rate: float = 1e-4
-    lr_scheduler_type: Any = field(default="constant", metadata={"help": "by step: constant, cosine, linear ..."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "by step: constant, cosine, linear ..."})
     lr_schedule: str | None = field(default=None, metadata={"help": f"by epoch: {', '.join(SCHEDULES)}"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "0 = no clipping"})
-    eval_strategy: Any = "epoch"
-    save_strategy: Any = "epoch"
+    eval_strategy: str = field(default="epoch", metadata={"help": "'no', steps or epoch"})
+    save_strategy: str = field(default="epoch", metadata={"help": "'no', steps, epoch or best"})
     save_total_limit: int | None = 1
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "loss"
     greater_is_better: bool | None = False
-    logging_strategy: Any = "steps"
+    logging_strategy: str = field(default="steps", metadata={"help": "'no', steps or epoch"})
     logging_steps: float = 50
     logging_nan_inf_filter: bool = False
-    report_to: Any = "none"
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "tensorboard, wandb ..."})
     remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["future_values"])
     restore_callback_states_from_checkpoint: bool = True
@@ -141,6 +145,8 @@ class ForecastTrainingArguments(TrainingArguments):
     early_stopping_patience: int = 3
     early_stopping_threshold: float = 0.0
     overwrite_output_dir: bool = False
+    layer_clip: dict[str, Any] | None = None
+    group_sampler: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.lr_schedule is not None and self.lr_schedule not in SCHEDULES:
@@ -265,7 +271,11 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
         if found is not MISSING:
             return found
     wanted = " or ".join(dict.fromkeys(_type_name(o) for o in _options(hint)))
-    raise ArgumentsError(f"{name} is {value!r} ({type(value).__name__.lstrip('_').lower()}); it must be {wanted}")
+    hint_of_yaml = (
+        "; YAML reads a bare no, yes, on or off as a truth value: quote it" if value in (True, False) else ""
+    )
+    shown = "text" if isinstance(value, str) else type(value).__name__
+    raise ArgumentsError(f"{name} is {value!r} ({shown}); it must be {wanted}{hint_of_yaml}")
 
 
 def _options(hint: Any) -> list[Any]:

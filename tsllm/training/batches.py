@@ -23,12 +23,22 @@ class GlobalBatches(Sampler[list[int]]):
         seed: Of the order.
         world_size: Processes.
         rank: Which of them this is.
+        order: Gives each epoch's windows instead of a permutation, the same on every process (`GroupSampler`).
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, world_size: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        order: Sampler[int] | None = None,
+    ) -> None:
         if length < 1:
             raise ValueError("the training set has no window")
-        self.length = length
+        self.length = length if order is None else len(order)  # type: ignore[arg-type]
+        self.order = order
         self.batch_size = batch_size
         self.seed = seed
         self.world_size = world_size
@@ -40,11 +50,15 @@ class GlobalBatches(Sampler[list[int]]):
         return -(-self.length // per_step)
 
     def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._draw().split(self.batch_size * self.world_size):
+            yield batch[self.rank :: self.world_size].tolist()
+
+    def _draw(self) -> torch.Tensor:
+        if self.order is not None:
+            return torch.tensor(list(self.order))
         # Mixing by a large odd number keeps (seed, epoch) pairs apart: seed 1 epoch 0 is not seed 0 epoch 1.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator)
-        for batch in order.split(self.batch_size * self.world_size):
-            yield batch[self.rank :: self.world_size].tolist()
+        return torch.randperm(self.length, generator=generator)
 
 
 class TrainingWindows(Dataset[Batch]):

@@ -193,8 +193,12 @@ class GroupSamplerCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Adds L_sample and the largest p to the log."""
         if logs is not None and "loss" in logs:
-            logs["group_sampler/kl"] = self.sampler.divergence
-            logs["group_sampler/max_p"] = float(self.sampler.probabilities.max())
+            found = {
+                "group_sampler/kl": self.sampler.divergence,
+                "group_sampler/max_p": float(self.sampler.probabilities.max()),
+            }
+            logs.update(found)
+            state.log_history[-1].update(found)  # the library writes the history before it asks callbacks
 
 
 def _from_first_rank(scores: np.ndarray) -> np.ndarray:

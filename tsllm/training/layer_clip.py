@@ -101,6 +101,7 @@ class LayerClip(TrainerCallback, ExportableState):
         """Adds the last step's numbers to the log."""
         if logs is not None and "loss" in logs:
             logs.update(self.last)
+            state.log_history[-1].update(self.last)  # the library writes the history before it asks callbacks
 
     def clip(self, model: nn.Module) -> None:
         """Clips all layers of `model` and remembers their norms."""

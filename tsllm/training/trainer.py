@@ -11,17 +11,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction, TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset
+from tsllm.forecasting.spec import default_season
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.batches import BatchCollator, GlobalBatches, build_train_loader
 from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
+from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
+from tsllm.training.layer_clip import LayerClip
 from tsllm.training.schedules import build_epoch_schedule
 from tsllm.training.scores import compute_scores, find_window_scales, reduce_scores
 
@@ -55,14 +58,17 @@ class ForecastTrainer(Trainer):
         check_arguments(args, validation)
         self.scaler = scaler
         self._evaluated: WindowDataset | None = None
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self.collator = BatchCollator(find_input_keys(model))
+        aids = build_aids(args, train, self.collator, seed)
         self.batches = GlobalBatches(
             len(train),
             args.per_device_train_batch_size,
-            args.seed if args.data_seed is None else args.data_seed,
+            seed,
             args.world_size,
             args.process_index,
+            next((aid.sampler for aid in aids if isinstance(aid, GroupSamplerCallback)), None),
         )
-        self.collator = BatchCollator(find_input_keys(model))
         super().__init__(
             model=model,
             args=args,
@@ -75,6 +81,7 @@ class ForecastTrainer(Trainer):
                 StopwatchCallback(),
                 DivergenceCallback(),
                 *build_early_stopping(args.early_stopping_patience, args.early_stopping_threshold),
+                *aids,
             ],
         )
         # `compute_loss` divides by the count over the whole accumulated batch, so nothing is left to scale.
@@ -243,6 +250,22 @@ def check_arguments(args: ForecastTrainingArguments, validation: WindowDataset |
             "the split has no validation part, so no best checkpoint can be chosen; give it one, or set "
             "eval_strategy: 'no' and train a fixed number of epochs"
         )
+
+
+def build_aids(
+    args: ForecastTrainingArguments, train: WindowDataset, collator: BatchCollator, seed: int
+) -> list[TrainerCallback]:
+    """Builds the training aids that the arguments ask for: layer-wise clipping and group sampling."""
+    aids: list[TrainerCallback] = []
+    if args.layer_clip is not None:
+        aids.append(LayerClip(**args.layer_clip))
+    if args.group_sampler is not None:
+        options = dict(args.group_sampler)
+        season = options.pop("season", None) or min(default_season(train.freq), train.context_length)
+        probes = options.pop("num_probes", 32)
+        sampler = GroupSampler(number_series(train)[0], seed=seed, **options)
+        aids.append(GroupSamplerCallback(sampler, train, season, collator, probes))
+    return aids
 
 
 def find_input_keys(model: ForecastModel) -> list[str]:
