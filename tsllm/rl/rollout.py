@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal, StudentT
 
-from tsllm.nn.distributions import AutoregressiveNormal
+from tsllm.nn.distributions import AutoregressiveNormal, Binned
 from tsllm.rl.advantages import compute_effective_sample_size, compute_preference_weights, compute_spread
 from tsllm.rl.objectives import Objective
 from tsllm.rl.rewards.base import Reward
@@ -46,6 +46,42 @@ def fold_channels(values: Tensor) -> Tensor:
     if values.ndim == 3:
         return values.transpose(1, 2).flatten(0, 1)  # [B * C, H]
     return values.permute(1, 3, 0, 2).flatten(0, 1)  # [B * C, G, H]
+
+
+def build_policy(distribution: Distribution, temperature: float = 1.0, fixed_spread: bool = False) -> Distribution:
+    """Returns the distribution that forecasts are sampled from and whose log-probabilities are trained.
+
+    A lower temperature samples nearer to the point forecast, so that the expected reward of samples comes nearer to
+    the reward of the decision made from the point forecast. With a fixed spread only the location learns: a reward
+    then cannot raise itself by collapsing the distribution.
+
+    Args:
+        distribution: A model's, with batch shape [B, H, C].
+        temperature: Factor of the scale; of bins, divisor of the logits.
+        fixed_spread: Whether scale, degrees of freedom and correlation get no gradient; bins have no such parts.
+
+    Raises:
+        ValueError: If the distribution is none of `tsllm.nn.heads`, or bins are asked for a fixed spread.
+    """
+    if temperature == 1.0 and not fixed_spread:
+        return distribution
+
+    def hold(value: Tensor) -> Tensor:
+        return value.detach() if fixed_spread else value
+
+    if isinstance(distribution, AutoregressiveNormal):
+        return AutoregressiveNormal(
+            distribution.loc, hold(distribution.scale) * temperature, hold(distribution.correlation)
+        )
+    if isinstance(distribution, Normal):
+        return Normal(distribution.loc, hold(distribution.scale) * temperature, validate_args=False)
+    if isinstance(distribution, StudentT):
+        scale = hold(distribution.scale) * temperature
+        return StudentT(hold(distribution.df), distribution.loc, scale, validate_args=False)
+    if isinstance(distribution, Binned) and not fixed_spread:
+        logits = distribution.log_weights / temperature
+        return Binned(logits, distribution.edges, distribution.loc, distribution.scale, distribution.tail)
+    raise ValueError(f"{type(distribution).__name__} has no spread apart from its location; set fixed_spread: false")
 
 
 def has_dependent_steps(distribution: Distribution) -> bool:

@@ -28,6 +28,9 @@ class PolicyArguments:
             keeps forecasters from growing over-confident, and says so in the metrics.
         credit: "auto" gives steps their own reward where it is additive, "path" whole paths theirs, "step" demands
             an additive reward.
+        temperature: Factor of the spread that forecasts are sampled with; below 1 they stay nearer to the point
+            forecast, from which decisions are made.
+        fixed_spread: Train the location alone, so that a reward cannot raise itself by collapsing the distribution.
         entropy_coef: Weight of the mean entropy by step, added to what is maximised.
         nll_coef: Weight of the supervised negative log-likelihood, added to the loss.
         min_group_spread: Dynamic sampling replaces windows whose groups' rewards spread by no more than this.
@@ -47,6 +50,8 @@ class PolicyArguments:
     preference_temperature: float | None = None
     scale_rewards: bool = True
     credit: str = "auto"
+    temperature: float = 1.0
+    fixed_spread: bool = False
     entropy_coef: float = 0.0
     nll_coef: float = 0.0
     min_group_spread: float = 1e-6
@@ -61,6 +66,8 @@ class PolicyArguments:
         for name in ("entropy_coef", "nll_coef", "min_group_spread", "reward_workers"):
             if getattr(self, name) < 0:
                 raise ArgumentsError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if not self.temperature > 0:
+            raise ArgumentsError(f"temperature is {self.temperature}; it must be above 0")
         if self.credit not in CREDITS:
             raise ArgumentsError(f"credit is {self.credit!r}; choose one of {', '.join(CREDITS)}")
         reward = self.build_reward()

@@ -15,7 +15,15 @@ from tsllm.data.windows import WindowDataset
 from tsllm.models.base import ForecastModel
 from tsllm.rl.objectives import Objective
 from tsllm.rl.rewards.scores import Energy, compute_group_quantile
-from tsllm.rl.rollout import RewardRunner, Scored, fold_channels, has_dependent_steps, score_rollout, seeded
+from tsllm.rl.rollout import (
+    RewardRunner,
+    Scored,
+    build_policy,
+    fold_channels,
+    has_dependent_steps,
+    score_rollout,
+    seeded,
+)
 from tsllm.training.args import ArgumentsError
 from tsllm.training.batches import GlobalBatches, build_train_loader
 from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
@@ -177,6 +185,10 @@ class PolicyTrainer(ForecastTrainer):
         wanted = self.keys if self.policy.nll_coef else self.keys - {"future_values"}
         return model(**{k: v for k, v in inputs.items() if k in wanted})
 
+    def _policy_of(self, output: ForecastOutput) -> Distribution:
+        assert output.distribution is not None
+        return build_policy(output.distribution, self.policy.temperature, self.policy.fixed_spread)
+
     def _stream(self, slot: int, turn: int) -> Any:
         return seeded(self.args.seed, self.state.global_step, slot, self.args.process_index, turn)
 
@@ -184,7 +196,7 @@ class PolicyTrainer(ForecastTrainer):
         assert self.objective is not None
         with torch.no_grad():
             with self._stream(slot, 0):
-                rollout = self._sample(output.distribution, inputs)  # type: ignore[arg-type]
+                rollout = self._sample(self._policy_of(output), inputs)
             if self.objective.dynamic_sampling:
                 rollout = self._refill(rollout, slot)
             if self.reference:
@@ -225,7 +237,7 @@ class PolicyTrainer(ForecastTrainer):
                 chosen = torch.randint(len(self.units), (int(flat.sum()),))
                 fresh = self.collator(self.units.gather(chosen))
                 fresh = {k: v.to(flat.device) for k, v in fresh.items()}
-                part = self._sample(self._forward(policy, fresh).distribution, fresh)  # type: ignore[arg-type]
+                part = self._sample(self._policy_of(self._forward(policy, fresh)), fresh)
             rollout = merge_rollouts(rollout, part, flat)
         return rollout
 
@@ -233,14 +245,13 @@ class PolicyTrainer(ForecastTrainer):
         policy = self.accelerator.unwrap_model(self.model)
         inputs = {k: v for k, v in rollout.inputs.items() if k in self.keys and k != "future_values"}
         output = torch.func.functional_call(policy, self.reference, args=(), kwargs=inputs)
-        return compute_log_probs(output.distribution, rollout.samples)
+        return compute_log_probs(self._policy_of(output), rollout.samples)
 
     def _compute_policy(self, output: ForecastOutput, rollout: Rollout) -> Tensor:
         assert self.objective is not None
-        assert output.distribution is not None
         group = rollout.samples.shape[0]
         scored = rollout.scored
-        log_probs = compute_log_probs(output.distribution, rollout.samples)  # [R * G, H]
+        log_probs = compute_log_probs(self._policy_of(output), rollout.samples)  # [R * G, H]
         mask = scored.mask[:, None].expand(-1, group, -1).flatten(0, 1)  # [R * G, H]
         total = mask.sum()
         if self.args.world_size > 1:
@@ -275,9 +286,8 @@ class PolicyTrainer(ForecastTrainer):
 
     def _compute_direct(self, output: ForecastOutput, inputs: dict[str, Tensor], slot: int) -> Tensor:
         """Returns minus the reward of forecasts that carry the gradient themselves (reparametrisation)."""
-        assert output.distribution is not None
         with self._stream(slot, 0):
-            samples = output.distribution.rsample((self.policy.num_samples,))  # type: ignore[arg-type]
+            samples = self._policy_of(output).rsample((self.policy.num_samples,))  # type: ignore[arg-type]
         samples = fold_channels(samples * inputs["series_scale"] + inputs["series_loc"])  # [R, G, H]
         target, history = unfold_problem(inputs)
         known = ~target.isnan().all(1)
@@ -399,6 +409,8 @@ def check_policy(model: ForecastModel, args: PolicyTrainingArguments, policy: Po
         )
     if policy.is_direct and model.config.head == "bins":
         raise ArgumentsError("objective 'direct' differentiates through samples, which bins do not allow")
+    if policy.fixed_spread and model.config.head == "bins":
+        raise ArgumentsError("bins have no spread apart from their location; set fixed_spread: false")
     for name in ("save_steps", "max_steps"):
         value = getattr(args, name)
         if value > 0 and value % policy.num_iterations and (name == "max_steps" or str(args.save_strategy) == "steps"):
