@@ -142,7 +142,8 @@ def test_the_native_recipe_runs_under_accelerate(tmp_path, tiny):
 @pytest.mark.parametrize("model", ["dlinear", "timellm"])
 def test_two_processes_reach_the_weights_of_one_with_the_same_global_batch(tmp_path, tiny, backbone, model):
     name = "train_native" if model == "dlinear" else "sft_series"
-    own = ["model=dlinear"] if model == "dlinear" else [*TIMELLM, f"model_config.backbone={backbone}"]
+    # The bias of attention keys has a gradient of 0 but for rounding, which Adam would blow up to whole steps.
+    own = ["model=dlinear"] if model == "dlinear" else [*TIMELLM, f"model_config.backbone={backbone}", "optim=sgd"]
     shared = [*tiny, *own, "max_steps=30", "eval_strategy=no", "save_strategy=no", "train_stride=3"]
     finish(launch(name, *shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'two'}",
                   config_file="cpu2.yaml"))  # fmt: skip

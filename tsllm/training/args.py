@@ -60,6 +60,7 @@ class DataArguments:
         covariates: Columns known over the horizon; None = the data set's own if the model reads them, [] = none.
         past_covariates: Columns known up to the cutoff only; None and [] as above.
         share_covariates: All series have the same covariates, so that a multivariate sample holds them once.
+        time_features: Whether a model that can read calendar features does so.
         context_length: L, steps; None = the data set's custom.
         prediction_length: H, steps; None = the data set's custom.
         layout: `multivariate` (aligned series are the channels of a sample), `univariate` (one series a sample) or
@@ -79,6 +80,7 @@ class DataArguments:
     covariates: list[str] | None = None
     past_covariates: list[str] | None = None
     share_covariates: bool = False
+    time_features: bool = field(default=True, metadata={"help": "calendar features for models that read them"})
     context_length: int | None = field(default=None, metadata={"help": "L, steps"})
     prediction_length: int | None = field(default=None, metadata={"help": "H, steps"})
     layout: str | None = field(default=None, metadata={"help": "multivariate or univariate"})
@@ -271,11 +273,9 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
         if found is not MISSING:
             return found
     wanted = " or ".join(dict.fromkeys(_type_name(o) for o in _options(hint)))
-    hint_of_yaml = (
-        "; YAML reads a bare no, yes, on or off as a truth value: quote it" if value in (True, False) else ""
-    )
+    quoting = "; YAML reads a bare no, yes, on or off as a truth value: quote it" if isinstance(value, bool) else ""
     shown = "text" if isinstance(value, str) else type(value).__name__
-    raise ArgumentsError(f"{name} is {value!r} ({shown}); it must be {wanted}{hint_of_yaml}")
+    raise ArgumentsError(f"{name} is {value!r} ({shown}); it must be {wanted}{quoting}")
 
 
 def _options(hint: Any) -> list[Any]:

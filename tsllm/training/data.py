@@ -29,6 +29,7 @@ class PreparedData:
         borders: series -> ends of its parts, in steps.
         unused: Steps after the test part, over all series.
         train_frame: The training part in scaled units.
+        time_features: Whether models may read calendar features.
     """
 
     loaded: LoadedData
@@ -39,6 +40,7 @@ class PreparedData:
     borders: dict[Any, Borders]
     unused: int
     train_frame: pd.DataFrame
+    time_features: bool = True
 
     def train_values(self) -> np.ndarray:
         """Returns the training part of the multivariate layout in scaled units, [T, C] in channel order."""
@@ -102,6 +104,7 @@ def prepare_data(args: DataArguments, *, reads_covariates: bool = False) -> Prep
         borders=splits.borders,
         unused=splits.unused,
         train_frame=scaler.transform(splits.train),
+        time_features=args.time_features,
     )
 
 

@@ -103,7 +103,7 @@ def build_model(args: ModelArguments, data: PreparedData) -> ForecastModel:
     """
     model_class = MODELS.get(args.model)
     values = find_units(model_class, data) | read_model_config(model_class.config_class, args.model_config)
-    values |= find_sizes(model_class, data.train)
+    values |= find_sizes(model_class, data.train, time_features=data.time_features)
     if args.pretrained is None:
         model = model_class(model_class.config_class(**values))
         if values.get("prompt_statistics") == "series":
@@ -138,13 +138,16 @@ def read_model_config(config_class: type[ForecastConfig], given: dict[str, Any])
     return {name: coerce(value, hints[name], f"model_config.{name}") for name, value in given.items()}
 
 
-def find_sizes(model_class: type[ForecastModel], windows: WindowDataset) -> dict[str, int]:
-    """Returns the configuration fields that the windows decide."""
+def find_sizes(
+    model_class: type[ForecastModel], windows: WindowDataset, *, time_features: bool = True
+) -> dict[str, int]:
+    """Returns the configuration fields that the windows decide; `time_features` False leaves the calendar out."""
+    reads_time = model_class.uses_time_features and time_features
     return {
         "context_length": windows.context_length,
         "prediction_length": windows.prediction_length,
         "num_channels": windows.num_channels,
-        "num_time_features": windows.num_time_features if model_class.uses_time_features else 0,
+        "num_time_features": windows.num_time_features if reads_time else 0,
         "num_covariates": len(windows.covariate_names),
         "num_known_covariates": windows.num_known_covariates,
     }

@@ -1,0 +1,109 @@
+"""GRPO and DAPO recipes: every configuration parses, a short run leaves all artefacts and goes on after a stop."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.fixtures.series import write_series_csv
+from tests.recipes.programs import RECIPES, finish, launch, load_recipe
+from tsllm.models import MODELS
+from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
+from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy_run import ControlArguments
+from tsllm.training.supervised import read_model_config
+
+SERIES = sorted((RECIPES / "configs").glob("*po_series/*.yaml"))
+TEXT = sorted((RECIPES / "configs").glob("*po_text/*.yaml"))
+
+
+def name(path):
+    return f"{path.parent.name}/{path.name}"
+
+
+@pytest.mark.parametrize("path", SERIES, ids=name)
+def test_a_series_configuration_parses_strictly(path):
+    classes = (ModelArguments, DataArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
+    model, _, _, policy, controls = parse_arguments(classes, [f"--config={path}", "--use_cpu"])
+    values = read_model_config(MODELS.get(model.model).config_class, model.model_config)
+    assert values["head"] == "student_t"
+    assert controls.controls
+    assert policy.build_objective().name.startswith(path.parent.name.split("_")[0])
+
+
+@pytest.mark.parametrize("path", TEXT, ids=name)
+def test_a_text_configuration_parses_strictly(path, tmp_path):
+    from tsllm.training.text_rl import TextPolicyArguments
+    from tsllm.training.text_trainers import TextModelArguments
+
+    classes = (TextModelArguments, DataArguments, TextPolicyArguments)
+    _, _, args = parse_arguments(classes, [f"--config={path}", "--use_cpu", f"--output_dir={tmp_path}"])
+    assert args.algorithm == path.parent.name.split("_")[0]
+    assert (args.beta == 0) == (args.algorithm == "dapo")
+
+
+def common(csv, folder, **changes):
+    values = {
+        "model": "dlinear", "dataset": csv, "freq": "h", "context_length": 24, "prediction_length": 6,
+        "split": "[0.6, 0.2, 0.2]", "start_steps": 4, "max_steps": 4, "eval_steps": 2, "save_steps": 2,
+        "logging_steps": 1, "num_samples": 8, "use_cpu": "true", "disable_tqdm": "true", "output_dir": folder,
+        "model_config": "{head: gaussian}", "per_device_train_batch_size": 8, "save_total_limit": 5,
+        "load_best_model_at_end": "false",
+    }  # fmt: skip
+    return [f"{key}={value}" for key, value in (values | changes).items()]
+
+
+def test_a_run_leaves_artefacts_and_every_arm(tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    out = tmp_path / "out"
+    load_recipe("grpo_series").main([*common(csv, out), "objective=grpo", "reward=newsvendor"])
+    names = {path.name for path in out.iterdir()}
+    assert {
+        "config.json", "model.safetensors", "README.md", "metrics.json", "history.json", "forecaster.json",
+        "arms.md", "reward_curve.png", "scores.npz", "start", "supervised", "direct",
+    } <= names  # fmt: skip
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["arms"]) == {"start", "supervised", "direct", "policy"}
+    assert metrics["steps"] == 4
+    assert {"mse", "mae", "crps", "coverage_80", "reward"} <= set(metrics["test"])
+    assert {row["against"] for row in metrics["comparison"]} == {"start", "supervised", "direct"}
+    assert metrics["test"]["reward"] == pytest.approx(metrics["arms"]["policy"]["reward"], rel=1e-5)
+    for arm in metrics["arms"].values():
+        assert sum(arm["pit"]) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_resumed_run_ends_as_the_whole_one(tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    out = tmp_path / "out"
+    recipe = load_recipe("dapo_series")
+    options = ["objective=dapo", "reward=battery_profit", "decisions={}"]
+    recipe.main([*common(csv, out), *options])
+    whole = dict(np.load(out / "scores.npz"))
+    recipe.main([*common(csv, out), *options, f"--resume_from_checkpoint={out / 'checkpoint-2'}"])
+    again = dict(np.load(out / "scores.npz"))
+    for score, values in whole.items():
+        np.testing.assert_array_equal(again[score], values)
+
+
+def test_a_recipe_runs_its_own_algorithm_only(tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    with pytest.raises(ArgumentsError, match="this recipe runs"):
+        load_recipe("grpo_series").main([*common(csv, tmp_path / "out"), "objective=dapo"])
+
+
+@pytest.mark.slow
+def test_two_processes_stay_in_step(tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    out = tmp_path / "out"
+    reward = "reward={name: 'tests.training.test_policy_trainer:flat_where_low', low: -1.0, high: 1.0}"
+    options = [
+        *common(csv, out, per_device_train_batch_size=4, gradient_accumulation_steps=2, num_iterations=2),
+        "objective=dapo", reward, "controls=false", "decisions={}",
+    ]  # fmt: skip
+    output = finish(launch("dapo_series", *options, config_file="cpu2.yaml"))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert metrics["steps"] == 4
+    log = [e for e in json.loads((out / "history.json").read_text()) if "refills" in e]
+    assert log, output[-2000:]
+    assert any(entry["refills"] > 0 for entry in log)
