@@ -1,76 +1,12 @@
 """From a name in a command line or a YAML file to a forecaster."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tsllm.data.frame import Freq
+from tsllm.evaluation.tasks import ModelSpec, TaskFacts
 from tsllm.forecasting.base import Forecaster
 
-
-@dataclass(frozen=True)
-class TaskFacts:
-    """What every forecaster of a task is told.
-
-    Attributes:
-        h: Steps ahead.
-        freq: Frequency of the data.
-        season: Steps in a season.
-        context_length: Look-back of trainable models, steps.
-        domain: What the data are, for prompts; empty = not said.
-        val_size: Steps held for validation; None = the default.
-        covariates: Columns known over the horizon.
-        past_covariates: Columns known up to the cutoff only.
-    """
-
-    h: int
-    freq: Freq
-    season: int
-    context_length: int
-    domain: str = ""
-    val_size: int | None = None
-    covariates: tuple[str, ...] = ()
-    past_covariates: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model of a comparison.
-
-    Attributes:
-        model: "SeasonalNaive", "Naive", a class of statsforecast.models ("AutoETS"), a name of `tsllm.models.MODELS`
-            ("timellm"), a saved folder or Hub id, or a dotted path to a class of one's own ("my_module.MyForecaster").
-        alias: Name of its column; empty = the model's own.
-        options: Constructor options: the model configuration's fields for neural models.
-        training: Training options of neural models.
-        covariates: Whether it is given the task's covariates.
-    """
-
-    model: str
-    alias: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    covariates: bool = False
-
-    @classmethod
-    def parse(cls, given: "str | Mapping[str, Any] | ModelSpec") -> "ModelSpec":
-        """Reads a name or a mapping.
-
-        Raises:
-            ValueError: If a mapping has unknown keys or no model.
-        """
-        if isinstance(given, ModelSpec):
-            return given
-        if isinstance(given, str):
-            return cls(given)
-        unknown = sorted(set(given) - set(cls.__dataclass_fields__))
-        if unknown or "model" not in given:
-            raise ValueError(
-                f"model entry {dict(given)!r} has unknown keys {unknown} or no 'model'; known keys: "
-                f"{', '.join(cls.__dataclass_fields__)}"
-            )
-        return cls(**given)
+__all__ = ["ModelSpec", "TaskFacts", "build_forecaster"]
 
 
 def build_forecaster(spec: ModelSpec, task: TaskFacts, seed: int = 0) -> Forecaster:

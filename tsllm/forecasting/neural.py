@@ -1,6 +1,6 @@
 """A trained model as a forecaster of frames: scale, cut windows, predict in batches, un-scale, date."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -35,6 +35,8 @@ class NeuralPredictor:
         new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
             the history that is given.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
+        history: What `fit` was given.
+        perturb: Changes each batch before the model reads it, for ablations; None = nothing.
     """
 
     model: ForecastModel
@@ -44,6 +46,7 @@ class NeuralPredictor:
     new_series: Literal["raise", "history"] = "raise"
     pad_short: bool = False
     history: pd.DataFrame | None = field(default=None, repr=False)
+    perturb: Callable[[Batch], Batch] | None = field(default=None, repr=False)
 
     @property
     def alias(self) -> str:
@@ -195,6 +198,8 @@ class NeuralPredictor:
 
     def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
+        if self.perturb is not None:
+            batch = self.perturb(batch)
         inputs = {k: v for k, v in batch.items() if k != "future_values"}
         if not self.model.config.num_time_features:
             inputs = {k: v for k, v in inputs.items() if "time_features" not in k}

@@ -59,6 +59,7 @@ class NeuralForecaster:
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
             heads; None = a tenth, at least `h`; 0 = none.
         max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
+        max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `learning_rate`, `seed` ...) besides
             `DEFAULT_TRAINING`.
         batch_size: Windows per forward pass when predicting.
@@ -91,6 +92,7 @@ class NeuralForecaster:
         scaler: str = "standard",
         val_size: int | None = None,
         max_val_windows: int = 256,
+        max_seconds: float | None = None,
         training: Mapping[str, Any] | None = None,
         batch_size: int = 256,
         new_series: Literal["raise", "history"] = "raise",
@@ -109,7 +111,7 @@ class NeuralForecaster:
         self.freq, self.layout, self.season, self.scaler = freq, layout, season, scaler
         self.covariates, self.past_covariates = list(covariates), list(past_covariates)
         self.share_covariates, self.val_size, self.pad_short = share_covariates, val_size, pad_short
-        self.max_val_windows = max_val_windows
+        self.max_val_windows, self.max_seconds = max_val_windows, max_seconds
         self.training = {**DEFAULT_TRAINING, **(training or {})}
         self.batch_size, self.new_series = batch_size, new_series
         self.predictor: NeuralPredictor | None = None
@@ -136,7 +138,7 @@ class NeuralForecaster:
             frame, horizon, self.val_size if val_size is None else val_size
         )
         model = self._build_model(train, train_frame, spec)
-        self.log = train_model(model, train, validation, self.training, self.progress)
+        self.log = train_model(model, train, validation, self.training, self.progress, self.max_seconds)
         self.predictor = NeuralPredictor(
             model, spec, batch_size=self.batch_size, new_series=self.new_series, pad_short=self.pad_short
         )
@@ -281,6 +283,7 @@ def train_model(
     validation: WindowDataset | None,
     training: Mapping[str, Any],
     progress: Progress | None = None,
+    max_seconds: float | None = None,
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, ends with the weights of the best validation loss, and returns the log.
 
@@ -290,6 +293,7 @@ def train_model(
         validation: Validation windows; None = no early stopping, the last weights stay.
         training: Fields of `ForecastTrainingArguments`.
         progress: Is told each logged step.
+        max_seconds: Training stops after so many seconds, after one last validation; None = no limit.
     """
     options: dict[str, Any] = {"disable_tqdm": True, "save_only_model": True, "logging_steps": 50} | dict(training)
     if validation is None:
@@ -301,6 +305,8 @@ def train_model(
         options.setdefault("output_dir", folder)
         trainer = ForecastTrainer(model, ForecastTrainingArguments(**options), train, validation)
         trainer.remove_callback(PrinterCallback)
+        if max_seconds is not None:
+            trainer.add_callback(TimeLimit(max_seconds))
         if progress is not None:
             trainer.add_callback(ProgressLine(progress))
         trainer.train()
@@ -330,3 +336,25 @@ class ProgressLine(TrainerCallback):
         values = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
         if values:
             self.tell(state.global_step, state.max_steps, values)
+
+
+class TimeLimit(TrainerCallback):
+    """Ends training after a number of seconds, with a last validation so that the newest weights can be the best.
+
+    Args:
+        seconds: The limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.started = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Starts the clock."""
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Looks at the clock."""
+        if time.perf_counter() - self.started >= self.seconds:
+            control.should_evaluate = control.should_save = str(args.eval_strategy) != "no"
+            control.should_training_stop = True

@@ -1,0 +1,292 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import GPT2Config, GPT2Model
+
+from tsllm.cli.roster import build_forecaster
+from tsllm.evaluation.ablation import InputShuffler, build_ablations, describe_verdict, perturb_predictor
+from tsllm.evaluation.compare import prepare_task, run_compare
+from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
+from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
+from tsllm.evaluation.published import compare_with_published
+from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec
+from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.spec import ForecasterSpec
+
+TINY = {"context_length": 12, "moving_average": 3}
+QUICK = {"max_steps": 4, "eval_steps": 4, "per_device_train_batch_size": 4}
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = []
+    for k, name in enumerate(("a", "b")):
+        y = 10 * (k + 1) + 3 * np.sin(np.arange(140) * 2 * np.pi / 24) + rng.normal(size=140)
+        parts.append(pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024", periods=140, freq="h"), "y": y}))
+    path = tmp_path / "series.parquet"
+    pd.concat(parts).to_parquet(path, index=False)
+    return path
+
+
+def make_config(data, tmp_path, models=None, **options):
+    models = models or ["SeasonalNaive", "Naive", {"model": "dlinear", "options": TINY, "training": QUICK}]
+    values = {"seeds": [0, 1], "level": [80], "output_dir": str(tmp_path / "out")} | options
+    return CompareConfig([{"name": str(data), "h": 6, "n_windows": 4, "val_size": 18}], models, **values)
+
+
+def read_tables(config, results):
+    report, tables = build_compare_report(config, results, "command")
+    timed = ["fit_seconds", "predict_seconds", "ms_per_window", "peak_memory_mb", "seconds"]
+    scores = next(t for n, t in tables.items() if n.startswith("scores"))
+    tests = next(t for n, t in tables.items() if n.startswith("tests"))
+    return report, scores.drop(columns=timed), tests
+
+
+class Interrupting:
+    """Builds forecasters, and stops the program at the n-th one, as a kill between two cells would."""
+
+    def __init__(self, after):
+        self.after, self.built = after, []
+
+    def __call__(self, spec, task, seed):
+        if len(self.built) == self.after:
+            raise KeyboardInterrupt
+        self.built.append((spec.name, seed))
+        return build_forecaster(spec, task, seed)
+
+
+def test_a_stopped_comparison_goes_on_and_gives_the_same_table(data, tmp_path):
+    whole = make_config(data, tmp_path / "whole")
+    _, expected, expected_tests = read_tables(whole, run_compare(whole, build_forecaster))
+    config = make_config(data, tmp_path)
+    first = Interrupting(after=9)
+    with pytest.raises(KeyboardInterrupt):
+        run_compare(config, first)
+    second = Interrupting(after=99)
+    results = run_compare(config, second)
+    # 4 windows of two local models, 2 seeds of one trained model; nothing is done twice.
+    assert len(first.built) + len(second.built) == 4 + 4 + 2
+    assert second.built == [("DLinear", 1)]
+    _, table, tests = read_tables(config, results)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    pd.testing.assert_frame_equal(tests, expected_tests, check_exact=True)
+
+
+def test_one_more_model_costs_only_itself_and_other_options_are_another_cell(data, tmp_path):
+    config = make_config(data, tmp_path)
+    run_compare(config, build_forecaster)
+    more = make_config(
+        data, tmp_path, [*config.models, {"model": "SeasonalNaive", "alias": "Half", "options": {"season": 12}}]
+    )
+    counted = Interrupting(after=99)
+    run_compare(more, counted)
+    assert counted.built == [("Half", 0)] * 4
+    changed = make_config(
+        data,
+        tmp_path,
+        ["SeasonalNaive", "Naive", {"model": "dlinear", "options": TINY, "training": QUICK | {"learning_rate": 0.1}}],
+    )
+    counted = Interrupting(after=99)
+    run_compare(changed, counted)
+    assert counted.built == [("DLinear", 0), ("DLinear", 1)]
+
+
+def test_other_data_are_another_cell(data, tmp_path):
+    config = make_config(data, tmp_path, ["SeasonalNaive"], seeds=[0])
+    run_compare(config, build_forecaster)
+    frame = pd.read_parquet(data)
+    frame.loc[0, "y"] += 1
+    frame.to_parquet(data, index=False)
+    counted = Interrupting(after=99)
+    run_compare(config, counted)
+    assert len(counted.built) == 4
+
+
+def test_scores_are_those_of_the_back_test_and_seeds_are_averaged(data, tmp_path):
+    config = make_config(data, tmp_path)
+    (result,) = run_compare(config, build_forecaster)
+    summary = summarise(result, "SeasonalNaive")
+    frame = pd.read_parquet(data)
+    naive = SeasonalNaive(24).predict_rolling(frame, 6, 4, 6).merge(frame, on=["unique_id", "ds"])
+    table = summary.table.set_index("model")
+    assert table.loc["SeasonalNaive", "mae"] == pytest.approx((naive["y"] - naive["SeasonalNaive"]).abs().mean())
+    by_seed = [(run.frame["y"] - run.frame["DLinear"]).abs().mean() for run in result.runs]
+    assert by_seed[0] != by_seed[1]
+    assert table.loc["DLinear", "mae"] == pytest.approx(np.mean(by_seed))
+    assert table.loc["DLinear", "mae_sd"] == pytest.approx(np.std(by_seed, ddof=1))
+    assert np.isnan(table.loc["Naive", "mae_sd"])
+    for column in ("peak_memory_mb", "artefact_mb", "trained_parameters"):
+        assert table.loc["DLinear", column] > 0
+
+
+def test_failures_are_counted_shown_and_tried_again_next_time(data, tmp_path):
+    broken = {"model": "dlinear", "alias": "Broken", "options": TINY | {"context_length": 500}, "training": QUICK}
+    config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", broken], seeds=[0])
+    results = run_compare(config, build_forecaster)
+    report, table, _ = read_tables(config, results)
+    assert table.set_index("model")["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "Broken": 8}
+    assert "Broken gave no forecast in 8 windows" in " ".join(report.finding)
+    assert "Broken failed in 8 windows" in report.to_html()
+    counted = Interrupting(after=99)
+    run_compare(config, counted)
+    assert counted.built == [("Broken", 0)]
+
+
+def test_look_back_is_chosen_without_any_test_value(data, tmp_path):
+    options = {"look_backs": [6, 24], "seeds": [0]}
+    model = {"model": "dlinear", "options": {"moving_average": 3}, "training": QUICK}
+    config = make_config(data, tmp_path, ["SeasonalNaive", model], **options)
+    (result,) = run_compare(config, build_forecaster)
+    chosen = result.facts["DLinear"][0]
+    losses = chosen["look_back_losses"]
+    assert chosen["look_back"] == int(min(losses, key=losses.get))
+    frame = pd.read_parquet(data)
+    last = frame.groupby("unique_id").tail(24).index if frame.index.is_unique else None
+    frame = frame.reset_index(drop=True)
+    last = frame.groupby("unique_id").tail(24).index
+    frame.loc[last, "y"] += 1e3
+    frame.to_parquet(data, index=False)
+    (other,) = run_compare(
+        make_config(data, tmp_path / "other", ["SeasonalNaive", model], **options), build_forecaster
+    )
+    assert other.facts["DLinear"][0]["look_back_losses"] == losses
+
+
+def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
+    config = make_config(data, tmp_path, focus="DLinear")
+    report, tables = build_compare_report(config, run_compare(config, build_forecaster), "tsllm compare x.yaml")
+    path = save_compare(report, tables, config.output_dir)
+    html = path.read_text()
+    assert html.index("Finding") < html.index("Accuracy") < html.index("tsllm compare x.yaml")
+    assert "DLinear is number" in html
+    assert "No critical-difference diagram" in html
+    assert (path.parent / "fev_summary.csv").is_file()
+    summary = tables["fev_summary"]
+    assert summary.set_index("model_name")["trained_on_this_dataset"].to_dict() == {
+        "SeasonalNaive": False,
+        "Naive": False,
+        "DLinear": True,
+    }
+
+
+def test_configurations_refuse_unknown_keys_and_names():
+    with pytest.raises(ValueError, match="unknown keys \\['windows'\\]"):
+        DataTask.parse({"name": "x", "windows": 3})
+    with pytest.raises(ValueError, match="'AutoETS' is none of the models"):
+        CompareConfig(["x"], ["Naive"], reference="AutoETS")
+    with pytest.raises(ValueError, match="two models are called 'Naive'"):
+        CompareConfig(["x"], ["Naive", "Naive"])
+    with pytest.raises(ValueError, match="perturb and of belong together"):
+        ModelSpec("timellm", perturb="input")
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    torch.manual_seed(5)
+    folder = tmp_path / "gpt"
+    GPT2Model(GPT2Config(vocab_size=50, n_positions=64, n_embd=16, n_layer=1, n_head=2)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_ablation_of_a_small_model_runs_every_variant_at_equal_budget(data, tmp_path, backbone):
+    options = {
+        "backbone": backbone,
+        "num_backbone_layers": 1,
+        "context_length": 24,
+        "patch_length": 8,
+        "patch_stride": 8,
+        "d_model": 8,
+        "num_heads": 2,
+        "d_ff": 8,
+        "num_prototypes": 10,
+        "prompt": False,
+    }
+    whole = ModelSpec("timellm", "TimeLLM", options, QUICK)
+    variants = build_ablations(whole)
+    assert all(v.training == QUICK for v in variants)
+    config = make_config(data, tmp_path, ["SeasonalNaive", whole, *variants], seeds=[0], focus="TimeLLM")
+    results = run_compare(config, build_forecaster)
+    report, _, _ = read_tables(config, results)
+    table = summarise(results[0], "SeasonalNaive").table.set_index("model")
+    assert (table["failed"] == 0).all()
+    maes = table.loc[[v.name for v in variants if v.name != "TimeLLM-noPrompt"], "mae"]
+    assert maes.nunique() == len(maes)  # each one is another model
+    assert (maes != table.loc["TimeLLM", "mae"]).all()
+    assert table.loc["TimeLLM-noPrompt", "mae"] == table.loc["TimeLLM", "mae"]  # it had no prompt to begin with
+    assert any(f.startswith("Does the pretrained language model help?") for f in report.finding)
+    assert "Does the language model help?" in report.to_html()
+
+
+def test_input_shuffler_permutes_steps_with_their_mask_and_keeps_the_values():
+    past = torch.arange(24.0).reshape(2, 6, 2)
+    mask = past % 5 != 0
+    shuffled = InputShuffler(0)({"past_values": past, "past_observed_mask": mask})
+    assert not torch.equal(shuffled["past_values"], past)
+    assert torch.equal(shuffled["past_values"] % 5 != 0, shuffled["past_observed_mask"])
+    assert torch.equal(shuffled["past_values"].sort(1).values, past)
+    assert torch.equal(shuffled["past_values"][..., 1] - shuffled["past_values"][..., 0], torch.ones(2, 6))
+
+
+def test_a_model_without_prototypes_cannot_have_them_shuffled(data):
+    from tsllm.models import build_model
+
+    predictor = NeuralPredictor(build_model("dlinear", context_length=12), ForecasterSpec("D", "h"))
+    with pytest.raises(ValueError, match="no prototypes"):
+        perturb_predictor(predictor, "prototypes", 0)
+
+
+def make_pairs(verdicts):
+    rows = [(m, "TimeLLM", s, s - 0.1, s + 0.1, 0.01, 0.02, v, 20, "cutoff") for m, (s, v) in verdicts.items()]
+    names = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
+    helped = describe_verdict(
+        "TimeLLM", make_pairs({"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (-0.3, "worse")})
+    )
+    assert helped[0].startswith("Yes, on these windows")
+    tied = describe_verdict(
+        "TimeLLM", make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
+    )
+    assert tied[0].startswith("No help shown")
+    assert "no proof of equality" in tied[0]
+    hurt = describe_verdict("TimeLLM", make_pairs({"TimeLLM-block": (0.2, "better")}))
+    assert hurt[0].startswith("No: TimeLLM-block")
+    # A variant that keeps the pretrained model says nothing about it.
+    assert "open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noPrompt": (0.2, "better")}))[0]
+    assert "Too few" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}))[0]
+
+
+def test_a_saved_model_that_was_trained_on_test_windows_is_refused(data):
+    windows = prepare_task(DataTask(str(data), h=6, n_windows=4)).windows
+    first = windows.keys["cutoff"].min()
+    fine = ForecasterSpec("Saved", "h", data={"last": str(first)})
+    assert check_saved_model(fine, windows.keys) == ""
+    late = ForecasterSpec("Saved", "h", data={"last": str(first + pd.Timedelta("1h"))})
+    with pytest.raises(LeakageError, match="Saved was trained or chosen on data up to"):
+        check_saved_model(late, windows.keys)
+    assert "does not say" in check_saved_model(ForecasterSpec("Saved", "h"), windows.keys)
+
+
+def test_pretraining_that_may_contain_the_series_is_flagged():
+    old = pd.DataFrame({"ds": pd.to_datetime(["2016-01-01"])})
+    new = pd.DataFrame({"ds": pd.to_datetime(["2026-01-01"])})
+    assert "may contain" in flag_pretraining("TimeLLM", "smollm2-135m", old)
+    assert flag_pretraining("TimeLLM", "smollm2-135m", new) == ""
+    assert "not known" in flag_pretraining("TimeLLM", "acme/model", new)
+    assert "no dates" in flag_pretraining("TimeLLM", "gpt2", pd.DataFrame({"ds": [1, 2]}))
+
+
+def test_published_figures_stand_beside_own_ones_and_differences_are_named():
+    table = pd.DataFrame({"model": ["DLinear"], "scaled_mse": [0.38], "scaled_mae": [0.40]})
+    setting = {"h": 96, "context_length": {"DLinear": 512}, "all_windows": True, "split": True}
+    book = compare_with_published(table, "etth1", setting).set_index(["model", "metric", "published"])
+    same = book.loc[("DLinear", "scaled_mse", 0.375)]
+    assert (same["yours"], same["setting"]) == (0.38, "same")
+    assert book.loc[("DLinear", "scaled_mse", 0.386), "setting"] == "look-back 512 instead of 96"
+    assert pd.isna(book.loc[("TimeLLM", "scaled_mse", 0.362), "yours"])
+    assert compare_with_published(table, "etth1", setting | {"h": 17}).empty

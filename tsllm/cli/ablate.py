@@ -1,0 +1,40 @@
+"""`tsllm ablate`: does the pretrained language model help, on this data?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsllm.cli.console import parse_levels, parse_list, parse_settings
+
+
+def ablate(
+    data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
+    backbone: Annotated[str, typer.Option(help="Language model: packaged name, folder or Hub id.")] = "smollm2-135m",
+    layers: Annotated[int, typer.Option(help="Layers kept; 0 = all.")] = 4,
+    h: Annotated[int | None, typer.Option("--h", help="Steps ahead; a named data set brings its own.")] = None,
+    n_windows: Annotated[int, typer.Option(help="Cutoffs.")] = 20,
+    step_size: Annotated[int | None, typer.Option(help="Steps between cutoffs; default: h.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps of each variant and seed.")] = 200,
+    seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0,1,2",
+    level: Annotated[str, typer.Option(help="Intervals in per cent.")] = "20,40,60,80",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Field of TimeLLM: patch_length=12.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
+) -> None:
+    """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
+    from tsllm.cli.compare import run_config
+    from tsllm.evaluation.ablation import build_ablations
+    from tsllm.evaluation.tasks import CompareConfig, ModelSpec
+
+    options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
+    whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
+    config = CompareConfig(
+        data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size}],
+        models=["SeasonalNaive", whole, *build_ablations(whole)],
+        seeds=[int(s) for s in parse_list(seeds)],
+        level=parse_levels(level),
+        focus="TimeLLM",
+        title=f"Does {backbone} help to forecast {data}?",
+        output_dir=str(output_dir or f"runs/ablate_{Path(data).stem}"),
+    )
+    run_config(config, f"tsllm ablate {data} --backbone {backbone} --layers {layers} --steps {steps} --seeds {seeds}")

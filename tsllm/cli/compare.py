@@ -1,0 +1,78 @@
+"""`tsllm compare`: all models on the same windows, with costs, tests and a report."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsllm.cli.console import parse_levels, parse_list, print_table, quiet_libraries
+
+
+def compare(
+    source: Annotated[str, typer.Argument(help="YAML file, or the data: a file, a named data set, a Hub id.")],
+    models: Annotated[
+        str, typer.Option(help="For data: names, saved folders, Hub ids.")
+    ] = "SeasonalNaive,AutoETS,DynamicOptimizedTheta,dlinear,timellm",
+    h: Annotated[int | None, typer.Option("--h", help="For data: steps ahead.")] = None,
+    n_windows: Annotated[int, typer.Option(help="For data: cutoffs.")] = 7,
+    step_size: Annotated[int | None, typer.Option(help="For data: steps between cutoffs.")] = None,
+    level: Annotated[str, typer.Option(help="For data: intervals in per cent.")] = "20,40,60,80",
+    backbone: Annotated[str, typer.Option(help="For data: language model of timellm.")] = "smollm2-135m",
+    max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
+) -> None:
+    """Compare models fairly: same windows, several seeds, paired tests, cost; resumable."""
+    overrides: dict[str, Any] = {"max_seconds": max_seconds}
+    overrides["seeds"] = [int(s) for s in parse_list(seeds)] or None
+    overrides["output_dir"] = str(output_dir) if output_dir else None
+    given = {k: v for k, v in overrides.items() if v is not None}
+    if source.endswith((".yaml", ".yml")):
+        run_file(source, given, f"tsllm compare {source}")
+        return
+    from tsllm.evaluation.tasks import CompareConfig
+
+    timellm = {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"}
+    options: dict[str, dict[str, Any]] = {"timellm": timellm}
+    config = CompareConfig(
+        data=[{"name": source, "h": h, "n_windows": n_windows, "step_size": step_size}],
+        models=[{"model": m, "options": options.get(m, {})} for m in parse_list(models)],
+        level=parse_levels(level),
+        reference="SeasonalNaive" if "SeasonalNaive" in parse_list(models) else parse_list(models)[0],
+        focus="TimeLLM" if "timellm" in parse_list(models) else "",
+        **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
+    )
+    run_config(config, f"tsllm compare {source} --models {models} --n-windows {n_windows}")
+
+
+def run_file(path: str, overrides: dict[str, Any], command: str) -> Path:
+    """Runs the comparison of a YAML file and returns the report's path."""
+    from tsllm.evaluation.tasks import CompareConfig
+
+    return run_config(CompareConfig.load(path, overrides), command)
+
+
+def run_config(config: Any, command: str) -> Path:
+    """Runs a comparison, prints the scores and the finding, and returns the report's path."""
+    import time
+
+    from tsllm.cli.roster import build_forecaster
+    from tsllm.evaluation.compare import run_compare
+    from tsllm.evaluation.compare_report import build_compare_report, save_compare
+
+    quiet_libraries()
+    started = time.perf_counter()
+    results = run_compare(
+        config, build_forecaster, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}")
+    )
+    report, tables = build_compare_report(config, results, command)
+    path = save_compare(report, tables, config.output_dir)
+    for name, table in tables.items():
+        if name.startswith("scores-"):
+            shown = ["model", "mae", "scaled_mae", "mase", "wql", "coverage", "skill", "win_rate", "seconds", "failed"]
+            kept = [c for c in shown if c in table]
+            print_table(table[kept].sort_values("scaled_mae"), name.removeprefix("scores-"))
+    for sentence in report.finding:
+        typer.echo(sentence)
+    typer.echo(f"report in {path}")
+    return path

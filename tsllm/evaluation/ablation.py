@@ -1,0 +1,134 @@
+"""Does the language model help? The reprogrammed model beside itself without one, with equal budgets.
+
+Tan et al. (2024), "Are Language Models Actually Useful for Time Series Forecasting?", replace the language model by
+nothing, one attention layer or one transformer block. Here also: untrained weights, weights with the pretrained
+spectrum only, no prompt, prototypes and history shuffled when forecasting.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tsllm.evaluation.findings import join_words, read_rows, write_interval, write_p
+from tsllm.evaluation.tasks import ModelSpec
+from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.types import Batch
+
+# Suffix of the alias -> (what it changes in the configuration, what it is).
+VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
+    "noLLM": ({"reader": "none", "prompt": False}, "no language model: patches go straight to the head"),
+    "attention": ({"reader": "attention", "prompt": False}, "one trained attention layer in its place"),
+    "block": ({"reader": "block", "prompt": False}, "one trained transformer block in its place"),
+    "random": ({"backbone_weights": "random"}, "the same architecture with untrained weights"),
+    "spectrum": ({"backbone_weights": "spectrum"}, "random weights with the pretrained singular values"),
+    "noPrompt": ({"prompt": False}, "the language model without a prompt"),
+}
+# Suffix -> (kind of perturbation, what it is); the trained model itself, disturbed when it forecasts.
+PERTURBATIONS: dict[str, tuple[str, str]] = {
+    "shuffledPrototypes": ("prototypes", "each prototype's key answers with another one's value"),
+    "shuffledInput": ("input", "the history's steps in random order"),
+}
+# Variants that have no pretrained language model: the question is asked of these.
+WITHOUT_LLM = ("noLLM", "attention", "block", "random", "spectrum")
+
+
+def build_ablations(spec: ModelSpec) -> list[ModelSpec]:
+    """Returns the variants of a reprogrammed model, with its training budget.
+
+    Raises:
+        ValueError: If the model is not `timellm`.
+    """
+    if spec.model != "timellm":
+        raise ValueError(f"only timellm has a language model to take away, {spec.name} is {spec.model!r}")
+    made = []
+    for suffix, (changes, _) in VARIANTS.items():
+        options = {k: v for k, v in spec.options.items() if changes.get("prompt", True) or not k.startswith("prompt")}
+        made.append(replace(spec, alias=f"{spec.name}-{suffix}", options=options | changes, role="ablation"))
+    for suffix, (kind, _) in PERTURBATIONS.items():
+        made.append(replace(spec, alias=f"{spec.name}-{suffix}", perturb=kind, of=spec.name, role="ablation"))
+    return made
+
+
+def perturb_predictor(predictor: NeuralPredictor, kind: str, seed: int) -> NeuralPredictor:
+    """Disturbs a trained forecaster in place: its history (`input`) or keys against values (`prototypes`)."""
+    if kind == "input":
+        predictor.perturb = InputShuffler(seed)
+        return predictor
+    reprogramming: Any = getattr(predictor.model, "reprogramming", None)
+    if reprogramming is None:
+        raise ValueError(f"{predictor.alias} has no prototypes to shuffle")
+    project, generator = reprogramming.project, torch.Generator().manual_seed(seed)
+
+    def project_shuffled(prototypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = project(prototypes)  # [h, S, w] each
+        order = torch.randperm(values.shape[-2], generator=generator.manual_seed(seed)).to(values.device)
+        return keys, values.index_select(-2, order)
+
+    reprogramming.project = project_shuffled
+    return predictor
+
+
+class InputShuffler:
+    """Puts the steps of each history into random order, the same one for all channels of a window.
+
+    Args:
+        seed: Of the orders.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Returns the batch with each window's steps in an order of its own."""
+        past = batch["past_values"]  # [B, L, C]
+        order = torch.rand(past.shape[:2], generator=self.generator).argsort(1)[..., None]  # [B, L, 1]
+        changed = dict(batch)
+        for name in ("past_values", "past_observed_mask"):
+            value: torch.Tensor = batch[name]  # type: ignore[literal-required]
+            changed[name] = value.gather(1, order.expand_as(value))
+        return Batch(**changed)  # type: ignore[typeddict-item]
+
+
+def explain_variant(alias: str) -> str:
+    """Returns what the variant behind an alias is."""
+    suffix = alias.rpartition("-")[2]
+    return (VARIANTS | PERTURBATIONS).get(suffix, ({}, ""))[1]
+
+
+def describe_verdict(model: str, pairs: pd.DataFrame) -> list[str]:
+    """Answers whether the pretrained language model helps, as far as the paired tests go.
+
+    Args:
+        model: Alias of the whole model.
+        pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
+    """
+    rows = [r for r in read_rows(pairs) if r["model"].rpartition("-")[2] in WITHOUT_LLM]
+    if not rows:
+        return ["No variant without a pretrained language model was run, so the question stays open."]
+    tested = [r for r in rows if r["verdict"] != "not tested"]
+    if not tested:
+        return ["Too few windows to test whether the pretrained language model helps."]
+    better = [r["model"] for r in tested if r["verdict"] == "better"]
+    tied = [r["model"] for r in tested if r["verdict"] == "no difference shown"]
+    if better:
+        headline = f"No: {join_words(better)}, without a pretrained language model, did significantly better here."
+    elif tied:
+        headline = (
+            f"No help shown: the test does not tell {model} from {join_words(tied)}. That is no proof of equality; "
+            "the intervals say how large a help could still hide."
+        )
+    else:
+        headline = (
+            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one."
+        )
+    lines = [headline]
+    for row in tested:
+        gain = "less" if row["skill"] >= 0 else "more"
+        lines.append(
+            f"{row['model']} ({explain_variant(row['model'])}): {abs(100 * row['skill']):.1f} % {gain} error than "
+            f"{model} (95 % interval {write_interval(row['low'], row['high'])}, p = {write_p(row['p_holm'])}): "
+            f"{row['verdict']}."
+        )
+    return lines
