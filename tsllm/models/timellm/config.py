@@ -50,7 +50,8 @@ class TimeLLMConfig(ForecastConfig):
         prompt_domain: What the data are, for the prompt; empty = left out.
         prompt_statistics: `window` describes each window, `series` each series once (`prompt_series`), or `none`.
         prompt_series: One text a channel for `series`; `TimeLLM.describe_series` writes it.
-        num_lags: Autocorrelation lags named in the prompt.
+        num_lags: Distinct autocorrelation lags named in the prompt. The published five hold lag 0 and two mirrored
+            pairs, hence two.
         series_loc: One number a channel: original value = value * series_scale + series_loc. The prompt speaks in
             original units; without it, in the units of the model's input. A batch may carry its own instead.
         series_scale: One number a channel.
@@ -86,7 +87,7 @@ class TimeLLMConfig(ForecastConfig):
     prompt_domain: str = ""
     prompt_statistics: str = "window"
     prompt_series: list[str] = field(default_factory=list)
-    num_lags: int = 5
+    num_lags: int = 3
     series_loc: list[float] = field(default_factory=list)
     series_scale: list[float] = field(default_factory=list)
     prompt_cache_mb: int = 0

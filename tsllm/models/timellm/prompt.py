@@ -94,7 +94,7 @@ def format_number(value: float) -> str:
 
 
 def format_tails(statistics: Statistics) -> list[str]:
-    """Writes one line a window: ` min 1.2 max 3.4 median 2 trend up lags 24 12`."""
+    """Writes one line a window, ` 1.2 3.4 2 up 24 12`, whose header stands in the shared prefix."""
     tails = []
     for k in range(len(statistics.minimum)):
         change = statistics.change[k]
@@ -103,7 +103,7 @@ def format_tails(statistics: Statistics) -> list[str]:
         low, high, median = (
             format_number(float(s[k])) for s in (statistics.minimum, statistics.maximum, statistics.median)
         )
-        tails.append(f" min {low} max {high} median {median} trend {trend} lags {lags}\n")
+        tails.append(f" {low} {high} {median} {trend} {lags}\n")
     return tails
 
 
@@ -113,7 +113,8 @@ def write_prefix(domain: str, context_length: int, prediction_length: int, with_
     task = (
         f"Task description: forecast the next {prediction_length} steps given the previous {context_length} steps.\n"
     )
-    return f"<|start_prompt|>{domain}{task}" + ("Input statistics:" if with_tail else "")
+    header = "Input statistics (min, max, median, trend, top lags):" if with_tail else ""
+    return f"<|start_prompt|>{domain}{task}{header}"
 
 
 @dataclass(frozen=True)
