@@ -1,4 +1,4 @@
-"""Optimises a reward of text forecasts with DAPO (dynamic sampling included) and LoRA (TRL), and tests it against its starting point.
+"""Optimises a reward of text forecasts with DAPO (dynamic sampling too) and LoRA (TRL), next to its starting point.
 
 accelerate launch recipes/dapo_text.py --config recipes/configs/dapo_text/epf_smollm2.yaml
 """
