@@ -153,4 +153,19 @@ def test_two_processes_reach_the_weights_of_one_with_the_same_global_batch(tmp_p
     assert one["global_batch_size"] == two["global_batch_size"] == 8
     assert_equal(read(tmp_path / "one"), read(tmp_path / "two"), 2e-5)
     assert two["windows"] == one["windows"] == 43
-    assert two["test"]["mse"] == pytest.approx(one["test"]["mse"], rel=1e-4)
+    for name in ("mse", "mae", "loss", "mse_original"):
+        assert two["test"][name] == pytest.approx(one["test"][name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_sharded_processes_save_the_artefact_of_one(tmp_path, tiny):
+    text = (ROOT / "recipes" / "accelerate" / "fsdp.yaml").read_text(encoding="utf-8")
+    (tmp_path / "fsdp_cpu.yaml").write_text(text.replace("use_cpu: false", "use_cpu: true"))
+    shared = [*tiny, "model=dlinear", *steps(12, 4), "train_stride=3"]
+    finish(launch("train_native", *shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'two'}",
+                  config_file=str(tmp_path / "fsdp_cpu.yaml")))  # fmt: skip
+    load_recipe("train_native").main([*shared, "per_device_train_batch_size=8", f"output_dir={tmp_path / 'one'}"])
+    assert_equal(read(tmp_path / "one"), read(tmp_path / "two"), 2e-5)
+    assert {p.name for p in (tmp_path / "two").iterdir()} >= ARTEFACTS
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["parameters"] == json.loads((tmp_path / "one" / "metrics.json").read_text())["parameters"]

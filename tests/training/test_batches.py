@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tsllm.training.batches import BatchCollator, GlobalBatches, TrainingWindows, build_train_loader
+from tsllm.training.batches import FILLER, BatchCollator, GlobalBatches, OrderedBatches, PaddedWindows, build_loader
 
 
 def windows(count=7):
@@ -45,17 +45,33 @@ def test_seeds_and_epochs_do_not_share_orders():
     assert shares(50, 8, 1, seed=1, epoch=0) != shares(50, 8, 1, seed=0, epoch=1)
 
 
-def test_an_empty_share_becomes_a_window_without_targets():
-    dataset = TrainingWindows(windows())
-    filler = dataset.__getitems__([])
-    assert torch.isnan(filler["future_values"]).all()
-    assert filler["past_values"].shape == (1, 1, 1)
-    assert torch.equal(dataset.__getitems__([3, 1])["past_values"].flatten(), torch.tensor([3.0, 1.0]))
+@pytest.mark.parametrize("length", [12, 13, 14, 1, 5])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ordered_shares_are_of_one_size_and_in_order_but_for_fillers_at_the_end(length, world_size):
+    processes = [list(OrderedBatches(length, 2, world_size, rank)) for rank in range(world_size)]
+    gathered = []
+    for shares_of_a_batch in zip(*processes, strict=True):
+        assert len({len(share) for share in shares_of_a_batch}) == 1
+        gathered += [window for share in shares_of_a_batch for window in share]
+    assert gathered[:length] == list(range(length))
+    assert set(gathered[length:]) <= {FILLER}
+    assert len(processes[0]) == len(OrderedBatches(length, 2, world_size))
+
+
+def test_fillers_and_empty_shares_are_windows_without_targets():
+    dataset = PaddedWindows(windows())
+    empty = dataset.__getitems__([])
+    assert torch.isnan(empty["future_values"]).all()
+    assert empty["past_values"].shape == (1, 1, 1)
+    mixed = dataset.__getitems__([3, FILLER, 1])
+    assert mixed["past_values"].flatten().tolist() == [3.0, 0.0, 1.0]
+    assert torch.isnan(mixed["future_values"].flatten()).tolist() == [False, True, False]
+    assert dataset.__getitems__([3, 1])["future_values"].flatten().tolist() == [103.0, 101.0]
 
 
 def test_the_loader_hands_on_the_tensors_that_the_model_reads():
     batches = GlobalBatches(7, 4, 0)
-    loader = build_train_loader(windows(), batches, BatchCollator(["past_values", "future_values"]))
+    loader = build_loader(windows(), batches, BatchCollator(["past_values", "future_values"]))
     found = list(loader)
     assert [sorted(b) for b in found] == [["future_values", "past_values"]] * 2
     assert [b["past_values"].flatten().long().tolist() for b in found] == list(batches)

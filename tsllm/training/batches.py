@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tsllm.data.windows import collate_windows
 from tsllm.types import Batch
 
+FILLER = -1  # stands for a window that is none
+
 
 class GlobalBatches(Sampler[list[int]]):
     """This process's share of each global batch of a shuffled epoch.
@@ -61,8 +63,37 @@ class GlobalBatches(Sampler[list[int]]):
         return torch.randperm(self.length, generator=generator)
 
 
-class TrainingWindows(Dataset[Batch]):
-    """A window set that answers an empty share with one window without targets, which no loss counts.
+class OrderedBatches(Sampler[list[int]]):
+    """This process's share of each global batch of a set read in order.
+
+    All processes get shares of one size, as gathering needs; where the last ones lack windows, they get `FILLER`.
+    What is gathered is in the set's order, with all fillers at the end.
+
+    Args:
+        length: Windows in the set.
+        batch_size: Windows a process and batch.
+        world_size: Processes.
+        rank: Which of them this is.
+    """
+
+    def __init__(self, length: int, batch_size: int, world_size: int = 1, rank: int = 0) -> None:
+        self.length, self.batch_size, self.world_size, self.rank = length, batch_size, world_size, rank
+
+    def __len__(self) -> int:
+        return -(-self.length // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.batch_size * self.world_size
+        for start in range(0, self.length, step):
+            count = min(step, self.length - start)
+            share = -(-count // self.world_size)
+            first = start + self.rank * share
+            indices = range(first, first + share)
+            yield [i if i < self.length else FILLER for i in indices]
+
+
+class PaddedWindows(Dataset[Batch]):
+    """A window set that answers a filler, or an empty share, with a window without targets, which nothing counts.
 
     Args:
         windows: The set; it must offer `gather(indices)` as `WindowDataset` does.
@@ -79,10 +110,12 @@ class TrainingWindows(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Gathers one batch."""
-        if len(indices):
-            return self.windows.gather(torch.as_tensor(indices))
-        filler = self.windows.gather(torch.tensor([0]))
-        return Batch(**(filler | {"future_values": torch.full_like(filler["future_values"], torch.nan)}))
+        wanted = torch.as_tensor(list(indices) or [FILLER])
+        batch = self.windows.gather(wanted.clamp_min(0))
+        if (wanted == FILLER).any():
+            batch["future_values"] = batch["future_values"].clone()
+            batch["future_values"][wanted == FILLER] = torch.nan
+        return batch
 
 
 class BatchCollator:
@@ -101,6 +134,6 @@ class BatchCollator:
         return {key: value for key, value in batch.items() if key in self.keys}
 
 
-def build_train_loader(windows: Any, batches: GlobalBatches, collator: BatchCollator, **options: Any) -> DataLoader:
+def build_loader(windows: Any, batches: Sampler[list[int]], collator: BatchCollator, **options: Any) -> DataLoader:
     """Builds the loader of one process; it needs no further sharding."""
-    return DataLoader(TrainingWindows(windows), batch_sampler=batches, collate_fn=collator, **options)
+    return DataLoader(PaddedWindows(windows), batch_sampler=batches, collate_fn=collator, **options)

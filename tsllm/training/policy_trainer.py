@@ -25,7 +25,7 @@ from tsllm.rl.rollout import (
     seeded,
 )
 from tsllm.training.args import ArgumentsError
-from tsllm.training.batches import GlobalBatches, build_train_loader
+from tsllm.training.batches import GlobalBatches, build_loader
 from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
 from tsllm.training.policy_scores import ScaledWindows, score_decisions, unfold_problem
 from tsllm.training.trainer import ForecastTrainer, find_input_keys
@@ -132,7 +132,7 @@ class PolicyTrainer(ForecastTrainer):
     def get_train_dataloader(self) -> DataLoader:
         """Returns the loader of this process's share, each step's batches repeated for the inner iterations."""
         repeated = RepeatedBatches(self.batches, self.args.gradient_accumulation_steps, self.policy.num_iterations)
-        return build_train_loader(
+        return build_loader(
             self.train_dataset,
             repeated,  # type: ignore[arg-type]
             self.collator,
@@ -332,9 +332,10 @@ class PolicyTrainer(ForecastTrainer):
         """Scores all windows of the loader's set, and the reward of the decisions made from them."""
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         assert self.scaler is not None
+        assert self._evaluated is not None
         scored = score_decisions(
             self.accelerator.unwrap_model(self.model),
-            ScaledWindows(dataloader.dataset, self.scaler),
+            ScaledWindows(self._evaluated, self.scaler),
             {"reward": self.runner.reward},
             self.season,
             keys=self.keys,

@@ -21,7 +21,7 @@ from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.spec import default_season
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ForecastTrainingArguments
-from tsllm.training.batches import BatchCollator, GlobalBatches, build_train_loader
+from tsllm.training.batches import BatchCollator, GlobalBatches, OrderedBatches, build_loader
 from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
 from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
 from tsllm.training.layer_clip import LayerClip
@@ -90,9 +90,18 @@ class ForecastTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns the loader of this process's share of the global batches."""
-        return build_train_loader(
-            self.train_dataset,
-            self.batches,
+        return self._build_loader(self.train_dataset, self.batches)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Returns the loader of this process's share of a part, in order."""
+        windows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        size, processes = self.args.per_device_eval_batch_size, self.args.world_size
+        return self._build_loader(windows, OrderedBatches(len(windows), size, processes, self.args.process_index))
+
+    def _build_loader(self, windows: Any, batches: Any) -> DataLoader:
+        return build_loader(
+            windows,
+            batches,
             self.collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
@@ -137,7 +146,7 @@ class ForecastTrainer(Trainer):
 
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
         """Scores all windows of the loader's set."""
-        self._evaluated = dataloader.dataset  # type: ignore[assignment]
+        self._evaluated = dataloader.dataset.windows  # type: ignore[attr-defined]
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def prediction_step(
@@ -155,12 +164,13 @@ class ForecastTrainer(Trainer):
         return None, scores, scores.new_zeros(len(scores))
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        windows, scores = self._evaluated, prediction.predictions
+        windows, gathered = self._evaluated, np.asarray(prediction.predictions)
         assert windows is not None
-        if len(scores) != len(windows):
-            raise RuntimeError(f"{len(scores)} windows were scored, but the part has {len(windows)}")
+        scores = gathered[: len(windows)]
+        if len(scores) < len(windows) or gathered[len(windows) :, :, 0].any():
+            raise RuntimeError(f"{len(gathered)} windows were scored, but the part has {len(windows)}")
         scale = None if self.scaler is None else find_window_scales(windows, self.scaler)
-        return reduce_scores(np.asarray(scores), scale) | {"windows": len(windows)}
+        return reduce_scores(scores, scale) | {"windows": len(windows)}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains, or goes on from a checkpoint; one with which its run had ended only reloads the best weights."""
