@@ -5,7 +5,6 @@ accelerate launch recipes/sft_series.py --config recipes/configs/sft_series/etth
 
 from collections.abc import Sequence
 
-from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.hub.card import write_card
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 from tsllm.training.supervised import run_supervised
@@ -15,8 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
     run = run_supervised(model_args, data_args, args)
     if run.is_main:
-        predictor = NeuralPredictor.from_pretrained(run.output_dir)
-        write_card(run.output_dir, recipe="sft_series", predictor=predictor, frame=run.tested_frame())
+        write_card(run.output_dir, recipe="sft_series", predictor=run.predictor, frame=run.tested_frame())
         print(run.summary())
 
 

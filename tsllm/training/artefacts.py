@@ -38,6 +38,7 @@ class TrainingRun:
         history: Logged losses, rates and validation scores, by step.
         output_dir: Folder of the artefacts.
         is_main: Whether this process writes.
+        predictor: The forecaster as loaded from the written artefact; None before, and where nothing is written.
     """
 
     model: ForecastModel
@@ -47,6 +48,7 @@ class TrainingRun:
     history: list[dict[str, Any]]
     output_dir: Path
     is_main: bool
+    predictor: NeuralPredictor | None = None
 
     def summary(self) -> str:
         """Returns the outcome in a line."""
@@ -67,18 +69,20 @@ class TrainingRun:
 def write_artefacts(run: TrainingRun) -> None:
     """Writes `forecaster.json`, `metrics.json`, `history.json` and, for a point head, the conformal calibration.
 
-    The model itself is written by the trainer, which knows how to gather sharded weights.
+    The model itself is written by the trainer, which knows how to gather sharded weights. It is loaded from there
+    again, so that what the card shows comes from the artefact.
     """
     folder = run.output_dir
     run.spec.save(folder)
     _write_json(folder / METRICS_FILE, run.metrics)
     _write_json(folder / HISTORY_FILE, run.history)
+    device = str(next(run.model.parameters()).device)
+    run.predictor = NeuralPredictor.from_pretrained(folder, device=device, batch_size=64)
     validation = run.data.validation
-    if run.model.config.head == "point" and validation is not None and len(validation) > 1:
-        predictor = NeuralPredictor(run.model, run.spec, batch_size=64)
-        predictor.calibrate(_Thinned(validation, _CALIBRATION_WINDOWS))  # type: ignore[arg-type]
-        assert predictor.calibration is not None
-        predictor.calibration.save(folder)
+    if not run.predictor.is_probabilistic and validation is not None and len(validation) > 1:
+        run.predictor.calibrate(_Thinned(validation, _CALIBRATION_WINDOWS))  # type: ignore[arg-type]
+        assert run.predictor.calibration is not None
+        run.predictor.calibration.save(folder)
 
 
 class _Thinned:
