@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +12,13 @@ from tsllm.evaluation.compare import prepare_task, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.published import compare_with_published
-from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec
+from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec, TaskFacts
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.models import MODELS
+from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.supervised import read_model_config
 
 TINY = {"context_length": 12, "moving_average": 3}
 QUICK = {"max_steps": 4, "eval_steps": 4, "per_device_train_batch_size": 4}
@@ -144,7 +149,6 @@ def test_look_back_is_chosen_without_any_test_value(data, tmp_path):
     losses = chosen["look_back_losses"]
     assert chosen["look_back"] == int(min(losses, key=losses.get))
     frame = pd.read_parquet(data)
-    last = frame.groupby("unique_id").tail(24).index if frame.index.is_unique else None
     frame = frame.reset_index(drop=True)
     last = frame.groupby("unique_id").tail(24).index
     frame.loc[last, "y"] += 1e3
@@ -290,3 +294,30 @@ def test_published_figures_stand_beside_own_ones_and_differences_are_named():
     assert book.loc[("DLinear", "scaled_mse", 0.386), "setting"] == "look-back 512 instead of 96"
     assert pd.isna(book.loc[("TimeLLM", "scaled_mse", 0.362), "yours"])
     assert compare_with_published(table, "etth1", setting | {"h": 17}).empty
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_configuration_of_the_project_parses_strictly_and_its_models_can_be_built(path):
+    assert path.read_text().startswith(f"# python recipes/compare.py recipes/configs/compare/{path.name}\n")
+    config = CompareConfig.load(path)
+    task = TaskFacts(h=24, freq="h", season=24, context_length=168)
+    for spec in config.models:
+        if spec.perturb:
+            continue
+        forecaster = build_forecaster(spec, task)
+        if spec.is_trainable:
+            model_class = MODELS.get(spec.model)
+            given = {k: v for k, v in forecaster.config.items() if k != "context_length"}
+            values = read_model_config(model_class.config_class, given)
+            model_class.config_class(context_length=forecaster.config["context_length"], **values)
+            ForecastTrainingArguments(output_dir="unused", **forecaster.training)
+
+
+def test_unknown_keys_of_a_file_are_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("data: [etth1]\nmodels: [Naive]\nreference: Naive\nsedes: [1]\n")
+    with pytest.raises(ValueError, match="unknown keys \\['sedes'\\]"):
+        CompareConfig.load(path)

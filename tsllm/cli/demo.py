@@ -24,7 +24,7 @@ STATISTICAL_INPUT = 672  # four weeks; more makes AutoETS slow and no better
 
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Folder for report, forecasts and adapter.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(help="Training steps of the reprogrammed language model.")] = 300,
+    steps: Annotated[int, typer.Option(help="Training steps of the reprogrammed language model.")] = 200,
     layers: Annotated[int, typer.Option(help="Layers of SmolLM2-135M that are kept.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Also write the forecast picture as PNG.")] = None,
@@ -145,6 +145,7 @@ def check_reload(forecaster: "NeuralForecaster", df: "pd.DataFrame", output_dir:
     if gap > 0:
         raise RuntimeError(f"the reloaded adapter forecasts differently, by up to {gap:g}")
     history.unlink()
+    made.unlink()
     size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
     return f"a new process forecasts the same numbers, to the last digit; the adapter is {size:.1f} MB"
 
@@ -186,7 +187,7 @@ def write_outputs(
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         shown = ["TimeLLM", "DLinear", "SeasonalNaive"]
-        plot_forecasts(df, result.frame, shown, context=96, level=80).savefig(picture, dpi=110)
+        plot_forecasts(df, result.frame, shown, context=72, level=80).savefig(picture, dpi=110)
     return table
 
 
@@ -202,7 +203,7 @@ def build_report(
     """Puts the report together."""
     from tsllm.evaluation import figures
     from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
-    from tsllm.evaluation.tables import LEGEND, compute_step_skill
+    from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill
     from tsllm.types import CUTOFF
 
     accuracy = ["model", "mae", "rmse", "mase", "smape", "wql", "coverage", "width", "skill", "win_rate", "failed"]
@@ -240,13 +241,13 @@ def build_report(
             Section(
                 "Forecasts",
                 pictures=[
-                    figures.draw_forecasts(df, result.frame, ["TimeLLM", "DLinear", "SeasonalNaive"], 96, 80),
+                    figures.draw_forecasts(df, result.frame, ["TimeLLM", "DLinear", "SeasonalNaive"], 72, 80),
                     figures.draw_step_skill(compute_step_skill(arrays, "SeasonalNaive"), "SeasonalNaive"),
                 ],
             ),
             Section(
                 "Cost",
-                tables=[TableBlock(ordered[cost], "What it took", formats={"ms_per_window": ".1f"})],
+                tables=[TableBlock(ordered[cost], "What it took", formats=COST_FORMATS)],
                 pictures=[figures.draw_cost(table), figures.draw_training(logs)],
             ),
             Section("The saved adapter", [f"Check: {reloaded}."]),

@@ -128,7 +128,7 @@ def describe_verdict(model: str, pairs: pd.DataFrame) -> list[str]:
         gain = "less" if row["skill"] >= 0 else "more"
         lines.append(
             f"{row['model']} ({explain_variant(row['model'])}): {abs(100 * row['skill']):.1f} % {gain} error than "
-            f"{model} (95 % interval {write_interval(row['low'], row['high'])}, p = {write_p(row['p_holm'])}): "
+            f"{model} (95 % interval {write_interval(row['low'], row['high'])}, {write_p(row['p_holm'])}): "
             f"{row['verdict']}."
         )
     return lines

@@ -18,6 +18,7 @@ from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
 from tsllm.evaluation.significance import FriedmanNemenyi, compare_to, friedman_nemenyi
 from tsllm.evaluation.tables import (
+    COST_FORMATS,
     LEGEND,
     SeriesScales,
     WindowArrays,
@@ -226,7 +227,7 @@ def _describe_task(
     logs = {m: log for m, log in result.logs.items() if m in main}
     cost = Section(
         f"Cost{title}",
-        tables=[TableBlock(costs, "What each took, mean over seeds")],
+        tables=[TableBlock(costs, "What each took, mean over seeds", formats=COST_FORMATS)],
         pictures=[figures.draw_cost(table, "scaled_mae"), *([figures.draw_training(logs)] if logs else [])],
     )
     sections = [accuracy, forecasts, cost]

@@ -153,6 +153,7 @@ def plot_forecasts(
         ax.tick_params(labelsize=8)
         if past[TIME].dtype.kind == "M":
             ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
+            ax.xaxis.get_offset_text().set_fontsize(8)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
     return figure

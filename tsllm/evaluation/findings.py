@@ -38,7 +38,7 @@ def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae
     if losers:
         parts = [
             f"{row['model']} (its error is {describe_ratio(row['skill'], row['low'], row['high'])}, "
-            f"p = {write_p(row['p_holm'])})"
+            f"{write_p(row['p_holm'])})"
             for row in read_rows(pairs[pairs["verdict"] == "worse"].sort_values("skill", ascending=False))
         ]
         sentences.append(f"Significantly better than {join_words(parts)}.")
@@ -62,9 +62,9 @@ def describe_model(model: str, table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
     interval = f"95 % interval {write_interval(row['low'], row['high'])}"
     said = {
-        "better": f"a significant gain (p = {write_p(row['p_holm'])})",
-        "worse": f"a significant loss (p = {write_p(row['p_holm'])})",
-        "no difference shown": f"which the test does not tell from no difference (p = {write_p(row['p_holm'])})",
+        "better": f"a significant gain ({write_p(row['p_holm'])})",
+        "worse": f"a significant loss ({write_p(row['p_holm'])})",
+        "no difference shown": f"which the test does not tell from no difference ({write_p(row['p_holm'])})",
         "not tested": "with too few windows to test",
     }
     return f"{place}: {amount} ({interval}), {said[row['verdict']]}."
@@ -95,8 +95,8 @@ def write_interval(low: float, high: float) -> str:
 
 
 def write_p(p_value: float) -> str:
-    """Writes a p-value; below .001 as such."""
-    return "< .001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0")
+    """Writes "p = .123", or "p < .001" below that."""
+    return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".")
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -31,6 +31,19 @@ LEGEND: dict[str, tuple[str, bool]] = {
     "failed": ("windows without a forecast", True),
 }
 
+# Formats of the cost columns in reports.
+COST_FORMATS = {
+    "fit_seconds": ",.1f",
+    "predict_seconds": ",.1f",
+    "ms_per_window": ",.1f",
+    "peak_memory_mb": ",.0f",
+    "artefact_mb": ",.2f",
+    "trained_parameters": ",.0f",
+    "total_parameters": ",.0f",
+    "look_back": ",.0f",
+    "steps": ",.0f",
+}
+
 
 @dataclass(frozen=True)
 class SeriesScales:

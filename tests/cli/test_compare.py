@@ -1,0 +1,66 @@
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import GPT2Config, GPT2Model
+from typer.testing import CliRunner
+
+from tsllm.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def csv(tmp_path):
+    rng = np.random.default_rng(0)
+    y = 20 + 5 * np.sin(np.arange(200) * 2 * np.pi / 24) + rng.normal(size=200)
+    path = tmp_path / "load.csv"
+    pd.DataFrame({"date": pd.date_range("2024", periods=200, freq="h"), "north": y, "south": 2 * y}).to_csv(
+        path, index=False
+    )
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_compare_takes_data_and_names(csv, tmp_path):
+    out = tmp_path / "out"
+    result = run("compare", csv, "--models", "SeasonalNaive,Naive", "--h", 6, "--n-windows", 5, "--output-dir", out)
+    table = pd.read_csv(out / "scores-load.csv")
+    assert table["model"].tolist() == ["SeasonalNaive", "Naive"]
+    assert "report in" in result.stdout
+    assert "tsllm compare" in (out / "report.html").read_text()
+    again = run("compare", csv, "--models", "SeasonalNaive,Naive", "--h", 6, "--n-windows", 5, "--output-dir", out)
+    assert "window 1/5" not in again.stdout  # every cell was there
+
+
+def test_recipe_runs_a_file_with_overrides(csv, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "small.yaml"
+    file.write_text(f"data: [{{name: {csv}, h: 6, n_windows: 4}}]\nmodels: [SeasonalNaive, Naive]\nlevel: [80]\n")
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), f"output_dir={tmp_path / 'r'}"])
+    runpy.run_path(str(ROOT / "recipes/compare.py"), run_name="__main__")
+    assert (tmp_path / "r" / "report.html").is_file()
+    assert "SeasonalNaive" in capsys.readouterr().out
+
+
+def test_ablate_answers_the_question(csv, tmp_path):
+    torch.manual_seed(5)
+    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    GPT2Model(config).save_pretrained(tmp_path / "gpt")
+    fields = {"prompt": "false", "context_length": 24, "patch_length": 8, "patch_stride": 8, "d_model": 8}
+    fields |= {"num_heads": 2, "d_ff": 8, "num_prototypes": 10}
+    settings = [f"--set={k}={v}" for k, v in fields.items()]
+    size = ("--layers", 1, "--h", 6, "--n-windows", 6, "--steps", 3, "--seeds", "0", "--level", "80")
+    result = run("ablate", csv, "--backbone", tmp_path / "gpt", *size, *settings, "--output-dir", tmp_path / "out")
+    assert "Does the pretrained language model help?" in result.stdout
+    assert "Does the language model help?" in (tmp_path / "out" / "report.html").read_text()
+    pairs = pd.read_csv(tmp_path / "out" / "ablation-load.csv")
+    assert set(pairs["model"].str.rpartition("-")[2]) >= {"noLLM", "attention", "block", "random", "spectrum"}
