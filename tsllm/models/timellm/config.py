@@ -80,7 +80,7 @@ class TimeLLMConfig(ForecastConfig):
     num_heads: int = 8
     d_ff: int = 32
     num_prototypes: int = 1000
-    prototype_mode: str = "gram"
+    prototype_mode: str = "direct"
     dropout: float = 0.1
     attention_dropout: float = 0.0
     prompt: bool = True
