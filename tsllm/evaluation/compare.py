@@ -365,16 +365,16 @@ def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, li
     level = sorted(config.level)
     runs = []
     for position in range(len(config.seeds)):
-        frame = keys.copy()
-        run = BacktestResult(frame, list(per_model), prepared.facts.h, level)
+        run = BacktestResult(keys, list(per_model), prepared.facts.h, level)
+        made = [keys]
         for name, cells in per_model.items():
             cell = cells[min(position, len(cells) - 1)]
             columns = [name, *name_interval_columns(name, level)]
-            made = keys[[ID, TIME, CUTOFF]].merge(cell.frame, on=[ID, TIME, CUTOFF], how="left", validate="one_to_one")
-            for column in columns:
-                frame[column] = made[column].to_numpy() if column in made else np.nan
+            own = keys[[ID, TIME, CUTOFF]].merge(cell.frame, on=[ID, TIME, CUTOFF], how="left", validate="one_to_one")
+            made.append(own.reindex(columns=columns))
             run.costs[name] = cell.cost
             run.failures += cell.failures
+        run.frame = pd.concat(made, axis=1)
         runs.append(run)
     facts = {name: [cell.facts for cell in cells] for name, cells in per_model.items()}
     return TaskResult(prepared, runs, facts, {name: cells[0].log for name, cells in per_model.items() if cells[0].log})

@@ -215,7 +215,10 @@ def _describe_task(
     )
     run = result.runs[0]
     usable = [m for m in shown if run.frame[m].notna().all()]
-    steps = compute_step_skill(summary.arrays, config.reference)[["step", *main]]
+    steps = compute_step_skill(summary.arrays, config.reference)
+    # More lines than six cannot be told apart; the best ones, the reference and the one in question stay.
+    drawn = list(dict.fromkeys([*shown, *models]))[:6]
+    steps = steps[["step", *drawn]]
     forecasts = Section(
         f"Forecasts{title}",
         pictures=[

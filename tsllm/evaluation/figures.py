@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.evaluation.findings import name_metric
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.forecasting.base import format_level, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -233,6 +234,8 @@ def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
 
 def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
     """Draws accuracy against the time of fit and forecasts; needs the columns `metric`, `seconds` and `model`."""
+    from matplotlib.ticker import NullFormatter
+
     shown = table.dropna(subset=[metric, "seconds"])
     figure, ax = new_figure(height=3.2)
     ax.set_xscale("log")
@@ -243,7 +246,8 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
         ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     ax.margins(x=0.25, y=0.15)
     ax.set_xlabel("seconds of training and forecasting together (log scale)", fontsize=9)
-    ax.set_ylabel(f"{metric.upper()} (lower is better)", fontsize=9)
+    ax.set_ylabel(f"{name_metric(metric)} (lower is better)", fontsize=9)
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(labelsize=8)
     words = "; ".join(f"{r.model} {getattr(r, metric):.3g} in {r.seconds:.1f} s" for r in shown.itertuples())
     return Picture(
@@ -252,38 +256,26 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
 
 
 def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
-    """Draws training (dashed) and validation loss (solid, marked) by step for each model's log."""
-    figure, ax = new_figure(height=3.0)
+    """Draws validation loss (marked) and, for up to three models, training loss (dashed) by step of each log."""
+    figure, ax = new_figure(height=3.4)
     words = []
     for k, (model, log) in enumerate(logs.items()):
-        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        for key, dash, mark, name in (("loss", "--", None, "training"), ("eval_loss", "-", marker, "validation")):
-            points = [(entry["step"], entry[key]) for entry in log if key in entry]
-            if points:
-                x, y = zip(*points, strict=True)
-                ax.plot(
-                    x,
-                    y,
-                    linestyle=dash,
-                    marker=mark,
-                    markersize=4,
-                    color=colour,
-                    linewidth=1.2,
-                    label=f"{model}, {name}",
-                )
-                if key == "eval_loss":
-                    words.append(
-                        f"{model} validation {y[0]:.3g} to a best of {min(y):.3g} at step {x[int(np.argmin(y))]}"
-                    )
+        style = style_of(k)
+        points = [(e["step"], e["eval_loss"]) for e in log if "eval_loss" in e]
+        if points:
+            x, y = zip(*points, strict=True)
+            ax.plot(x, y, markersize=4, linewidth=1.2, label=f"{model}, validation", **(style | {"linestyle": "-"}))
+            words.append(f"{model} validation {y[0]:.3g} to a best of {min(y):.3g} at step {x[int(np.argmin(y))]}")
+        points = [(e["step"], e["loss"]) for e in log if "loss" in e]
+        if points and len(logs) <= 3:
+            x, y = zip(*points, strict=True)
+            ax.plot(x, y, linestyle="--", color=style["color"], linewidth=1.2, label=f"{model}, training")
     ax.set_xlabel("training step", fontsize=9)
     ax.set_ylabel("loss (scaled units)", fontsize=9)
     ax.tick_params(labelsize=8)
-    ax.legend(fontsize=8, frameon=False)
-    return Picture(
-        to_svg(figure),
-        f"Loss by training step: {'; '.join(words)}.",
-        "The weights of the best validation loss are kept.",
-    )
+    figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
+    caption = "The weights of the best validation loss are kept. Losses of different heads are not comparable."
+    return Picture(to_svg(figure), f"Loss by training step: {'; '.join(words)}.", caption)
 
 
 def draw_critical_difference(result: FriedmanNemenyi) -> Picture:

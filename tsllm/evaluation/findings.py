@@ -24,7 +24,7 @@ def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae
     if complete.empty:
         return ["No model forecast every window, so none is ranked."]
     winner, error = complete["model"].iloc[0], complete[metric].iloc[0]
-    said = f"{metric.upper()} {error:.3g}{' ' + unit if unit else ''}"
+    said = f"{name_metric(metric)} {error:.3g}{' ' + unit if unit else ''}"
     losers = list(pairs.loc[pairs["verdict"] == "worse", "model"])
     tied = list(pairs.loc[pairs["verdict"] == "no difference shown", "model"])
     untested = list(pairs.loc[pairs["verdict"] == "not tested", "model"])
@@ -102,3 +102,9 @@ def write_p(p_value: float) -> str:
 def join_words(words: Sequence[str]) -> str:
     """Joins words with commas and a last "and"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def name_metric(metric: str) -> str:
+    """Writes a column's name as a metric's: "scaled_mae" as "scaled MAE"."""
+    scaled, _, name = metric.rpartition("_")
+    return f"{scaled} {name.upper()}".strip()
