@@ -54,5 +54,5 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, parts):
 
 
 def test_clipping_twice_is_refused(tmp_path, parts):
-    with pytest.raises(ValueError, match="set max_grad_norm to 0, not 1.0"):
+    with pytest.raises(ValueError, match=r"set max_grad_norm to 0, not 1\.0"):
         build(tmp_path, parts, tiny(num_channels=1), layer_clip={}).train()
