@@ -107,7 +107,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(artefact):
     state["head.wait"] = state.pop("head.bias")
     state["prototypes.prototypes"] = state["prototypes.prototypes"][:3].clone()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"missing head\.bias; unexpected head\.wait; prototypes\.prototypes has sh"):
+    with pytest.raises(
         ValueError, match=r"missing head\.bias; unexpected head\.wait; prototypes\.prototypes has shape"
     ):
         TimeLLM.from_pretrained(folder)
