@@ -295,7 +295,12 @@ def train_model(
         progress: Is told each logged step.
         max_seconds: Training stops after so many seconds, after one last validation; None = no limit.
     """
-    options: dict[str, Any] = {"disable_tqdm": True, "save_only_model": True, "logging_steps": 50} | dict(training)
+    options: dict[str, Any] = {
+        "disable_tqdm": True,
+        "save_only_model": True,
+        "logging_steps": 50,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    } | dict(training)
     if validation is None:
         options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
         options.pop("eval_steps", None)
