@@ -1,6 +1,6 @@
 """Compares ways to learn the prototypes, at equal steps and at equal time, on ETTh1 with several seeds.
 
-    python scripts/trial_prototypes.py --data ../shared/data/ETTh1.csv --trials gram:1e-3 direct:1e-4 --seeds 0 1 2
+    python scripts/trial_prototypes.py --data $TSLLM_DATA/ETTh1.csv --trials gram:1e-3 direct:1e-4 --seeds 0 1 2
 
 A trial is `mode:learning-rate-of-the-prototypes`; everything else learns at --lr. Each run starts from the same draw
 of its seed, trains on the training part and is measured on fixed windows of the validation part; the test part is

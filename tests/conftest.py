@@ -11,6 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def _reproducible():
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of measured real data; tests that need it are skipped without it."""
-    folder = Path(os.environ.get("TSLLM_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(os.environ["TSLLM_DATA"])
     if not (folder / "ETTh1.csv").is_file():
         pytest.skip(f"{folder}/ETTh1.csv is not there; set TSLLM_DATA")
     return folder

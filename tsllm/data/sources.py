@@ -270,14 +270,14 @@ def _load_ett(data_path: str | None, *, stem: str) -> pd.DataFrame:
     """Reads an ETT file from a path, the folder TSLLM_DATA, or the Hub, in this order."""
     if data_path is not None:
         return read_table(data_path)
-    file = Path(os.environ.get("TSLLM_DATA", "../shared/data")) / f"{stem}.csv"
-    if file.is_file():
+    folder = os.environ.get("TSLLM_DATA")
+    if folder and (file := Path(folder) / f"{stem}.csv").is_file():
         return read_table(file)
     try:
         return _fetch_hub("thuml/Time-Series-Library", stem).to_pandas()
     except Exception as error:
         raise FileNotFoundError(
-            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA (looked for {file}), and the"
+            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA ({folder or 'not set'}), and the"
             f" Hub could not give thuml/Time-Series-Library ({type(error).__name__}: {error}); download it from"
             " https://github.com/zhouhaoyi/ETDataset and pass its path"
         ) from error
