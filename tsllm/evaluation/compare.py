@@ -252,7 +252,9 @@ def _run_cell(
     if isinstance(fitted, NeuralPredictor) and not spec.perturb:
         found["leakage"] = check_saved_model(fitted.spec, result.frame)
     if log:
-        found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": facts.context_length}
+        predictor = getattr(fitted, "predictor", None)
+        length = facts.context_length if predictor is None else predictor.model.config.context_length
+        found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": length}
     cell = CellResult(result.frame[[ID, TIME, CUTOFF, *columns]], result.costs[spec.name], result.failures, found, log)
     if not result.failures:
         store.save(key, cell, fitted if spec.is_trainable else None)
