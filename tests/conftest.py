@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that a test starts
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
 
+torch.set_num_threads(1)  # fixtures of wider scope run before the one below
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
 
