@@ -81,7 +81,11 @@ def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: s
     rows = [("this model, test", metrics["test"])]
     rows += [
         (label, metrics[key])
-        for key, label in (("validation", "this model, validation"), ("seasonal_naive", "seasonal naive, test"))
+        for key, label in (
+            ("start", "what it started from, test"),
+            ("validation", "this model, validation"),
+            ("seasonal_naive", "seasonal naive, test"),
+        )
         if metrics.get(key)
     ]
     shown = [key for key in _SHOWN if metrics["test"].get(key) is not None]

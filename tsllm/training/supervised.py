@@ -55,11 +55,13 @@ def run_supervised(
     model = build_model(model_args, data)
     spec = describe_data(data_args, data, alias=type(model).__name__)
     trainer = ForecastTrainer(model, args, data.train, data.validation, data.scaler)
+    start = None if model_args.pretrained is None else _score(trainer, data.test, "start")
     trainer.train(args.resume_from_checkpoint)
     began = time.monotonic()
     test = _score(trainer, data.test, "test")
     metrics = {
         "test": test,
+        "start": start,
         "validation": _score(trainer, data.validation, "validation") if data.validation is not None else None,
         "seasonal_naive": score_seasonal_naive(data.test, spec.season, data.scaler),
         "scaled": data_args.scaler != "none",
@@ -112,10 +114,17 @@ def build_model(args: ModelArguments, data: PreparedData) -> ForecastModel:
     config = AutoConfig.from_pretrained(args.pretrained)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(f"{args.pretrained} holds a {config.model_type} model, but model is {args.model}")
+    mode = values.get("backbone_mode", "frozen")
+    unfrozen = mode != "frozen" and getattr(config, "backbone_mode", mode) == "frozen"
+    lora = values.pop("lora", {}) if unfrozen else {}
     for name, value in values.items():
-        setattr(config, name, value)
+        if not (unfrozen and name == "backbone_mode"):
+            setattr(config, name, value)
     config.check()
-    return model_class.from_pretrained(args.pretrained, config=config)
+    model = model_class.from_pretrained(args.pretrained, config=config)
+    if unfrozen:
+        model.unfreeze(mode, lora)  # type: ignore[operator]
+    return model
 
 
 def read_model_config(config_class: type[ForecastConfig], given: dict[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,7 @@ class TimeLLM(ForecastModel):
         self._source: tuple[Any, tuple[Tensor, Tensor]] | None = None
         self._merged = False
         self.post_init()
-        kept = self.trained_state()
-        self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+        self._ignore_frozen()
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
@@ -164,6 +163,33 @@ class TimeLLM(ForecastModel):
         inputs = Inputs(values.unsqueeze(0), None if mask is None else mask.unsqueeze(0), None, None, None, None)
         self.config.prompt_series = self._describe(inputs)
         return self.config.prompt_series
+
+    def unfreeze(self, mode: str, lora: dict[str, Any] | None = None) -> "TimeLLM":
+        """Starts fine-tuning of a frozen backbone, in place; forecasts stay as they are until the first step.
+
+        Args:
+            mode: `lora` or `norms`, see `TimeLLMConfig.backbone_mode`.
+            lora: Options of `lora`, see `TimeLLMConfig.lora`.
+
+        Raises:
+            ValueError: If the backbone is not frozen, or the options do not fit it.
+        """
+        config = self.config
+        if config.backbone_mode != "frozen" or self._merged:
+            raise ValueError(
+                f"backbone_mode is {config.backbone_mode!r}, merged {self._merged}; only a frozen backbone can be "
+                "unfrozen: start from an artefact that was trained with backbone_mode: frozen"
+            )
+        config.backbone_mode, config.lora = mode, dict(lora or {})
+        config.check()
+        adaptation.adapt(self.backbone.llm, mode, config.lora)
+        self.backbone.forget()
+        self._ignore_frozen()
+        return self
+
+    def _ignore_frozen(self) -> None:
+        kept = self.trained_state()
+        self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
 
     def merge_lora(self) -> "TimeLLM":
         """Adds the low-rank updates to the backbone's weights, in place; forecasts stay equal to rounding.
