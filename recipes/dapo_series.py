@@ -3,38 +3,11 @@
 accelerate launch recipes/dapo_series.py --config recipes/configs/dapo_series/epf_smollm2.yaml
 """
 
-from collections.abc import Sequence
+from functools import partial
 
-from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.hub.card import write_card
-from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_run import POLICY, ControlArguments, run_policy, write_comparison
+import grpo_series
 
-OBJECTIVES = ("dapo",)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    classes = (ModelArguments, DataArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
-    model_args, data_args, args, policy, controls = parse_arguments(classes, argv)
-    if policy.objective not in OBJECTIVES:
-        raise ArgumentsError(f"objective is {policy.objective!r}; this recipe runs {', '.join(OBJECTIVES)}")
-    found = run_policy(model_args, data_args, args, policy, controls)
-    run = found.run
-    if not run.is_main:
-        return
-    arms = {name: [scores] for name, scores in found.arms.items()}
-    rows = compare_arms(arms, POLICY, found.overlap)
-    write_comparison(run.output_dir, rows)
-    table = format_arms(arms, rows, POLICY)
-    (run.output_dir / "arms.md").write_text(table + "\n", encoding="utf-8")
-    plot_reward_curve(run.history, run.output_dir / "reward_curve.png")
-    predictor = NeuralPredictor.from_pretrained(run.output_dir)
-    write_card(run.output_dir, recipe="dapo_series", predictor=predictor, frame=run.tested_frame())
-    print(run.summary())
-    print(table)
-
+main = partial(grpo_series.main, objectives=("dapo",), recipe="dapo_series")
 
 if __name__ == "__main__":
     main()

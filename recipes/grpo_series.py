@@ -15,11 +15,13 @@ from tsllm.training.policy_run import POLICY, ControlArguments, run_policy, writ
 OBJECTIVES = ("grpo", "dr_grpo", "rloo", "cispo", "reward_preference")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(
+    argv: Sequence[str] | None = None, objectives: Sequence[str] = OBJECTIVES, recipe: str = "grpo_series"
+) -> None:
     classes = (ModelArguments, DataArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
     model_args, data_args, args, policy, controls = parse_arguments(classes, argv)
-    if policy.objective not in OBJECTIVES:
-        raise ArgumentsError(f"objective is {policy.objective!r}; this recipe runs {', '.join(OBJECTIVES)}")
+    if policy.objective not in objectives:
+        raise ArgumentsError(f"objective is {policy.objective!r}; this recipe runs {', '.join(objectives)}")
     found = run_policy(model_args, data_args, args, policy, controls)
     run = found.run
     if not run.is_main:
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     (run.output_dir / "arms.md").write_text(table + "\n", encoding="utf-8")
     plot_reward_curve(run.history, run.output_dir / "reward_curve.png")
     predictor = NeuralPredictor.from_pretrained(run.output_dir)
-    write_card(run.output_dir, recipe="grpo_series", predictor=predictor, frame=run.tested_frame())
+    write_card(run.output_dir, recipe=recipe, predictor=predictor, frame=run.tested_frame())
     print(run.summary())
     print(table)
 

@@ -10,14 +10,12 @@ from tsllm.training.text_rl import TextPolicyArguments
 from tsllm.training.text_rl_run import run_text_policy
 from tsllm.training.text_trainers import TextModelArguments
 
-ALGORITHM = "grpo"
 
-
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
     classes = (TextModelArguments, DataArguments, TextPolicyArguments)
     model_args, data_args, args = parse_arguments(classes, argv)
-    if args.algorithm != ALGORITHM:
-        raise ArgumentsError(f"algorithm is {args.algorithm!r}; this recipe runs {ALGORITHM}")
+    if args.algorithm != algorithm:
+        raise ArgumentsError(f"algorithm is {args.algorithm!r}; this recipe runs {algorithm}")
     metrics = run_text_policy(model_args, data_args, args)
     if args.should_save:
         print("rewards", [round(reward, 4) for reward in metrics["rewards"]])

@@ -12,7 +12,9 @@ RECIPES = ROOT / "recipes"
 
 
 def load_recipe(name: str) -> Any:
-    """Imports `recipes/<name>.py`, which is no package."""
+    """Imports `recipes/<name>.py`, which is no package; recipes find one another, as when they are launched."""
+    if str(RECIPES) not in sys.path:
+        sys.path.insert(0, str(RECIPES))
     spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,6 +1,6 @@
 """Blocks made of blocks: in a row, side by side, gated, with a residual; for token mixers and for channel blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -73,23 +73,102 @@ class TokenBlock(ChannelBlock):
         return tokens.transpose(1, 2).unflatten(2, x.shape[2:])  # [B, C, *positions]
 
 
-class SequenceMixer(TokenMixer):
-    """Token mixers one after the other.
+class _InARow(nn.Module):
+    """Parts one after the other.
 
     Args:
-        blocks: The mixers, first one first.
+        blocks: The parts, first one first.
     """
 
-    def __init__(self, blocks: Sequence[TokenMixer]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         inherit(self, blocks)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mixes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""
+        """Maps x to the same shape; mask: True = real."""
         for block in self.blocks:
             x = block(x, mask)
         return x
+
+
+class _Gated(nn.Module):
+    """One part gated by another: y = f(x) * sigmoid(g(x)).
+
+    Args:
+        value: f.
+        gate: g.
+    """
+
+    hide: Callable[[Tensor, Tensor | None], Tensor]
+
+    def __init__(self, value: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        self.value = value
+        self.gate = gate
+        inherit(self, [value, gate])
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maps x to the same shape; mask: True = real."""
+        return self.hide(self.value(x, mask) * torch.sigmoid(self.gate(x, mask)), mask)
+
+
+class _Residual(nn.Module):
+    """A part and its input: x + f(x), or x * f(x).
+
+    Args:
+        block: f.
+        combine: "add" or "multiply".
+
+    Raises:
+        ValueError: If `combine` is unknown.
+    """
+
+    hide: Callable[[Tensor, Tensor | None], Tensor]
+
+    def __init__(self, block: nn.Module, combine: Combine = "add") -> None:
+        super().__init__()
+        check_combine(combine)
+        self.block = block
+        self.combine = combine
+        inherit(self, [block])
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Maps x to the same shape; mask: True = real."""
+        mixed = self.block(x, mask)
+        return self.hide(x + mixed if self.combine == "add" else x * mixed, mask)
+
+
+class SequenceMixer(_InARow, TokenMixer):
+    """Token mixers one after the other, on [B, L, D]."""
+
+
+class GatedMixer(_Gated, TokenMixer):
+    """One token mixer gated by another, on [B, L, D]."""
+
+    hide = staticmethod(hide_masked)
+
+
+class ResidualMixer(_Residual, TokenMixer):
+    """A token mixer with a residual, on [B, L, D]."""
+
+    hide = staticmethod(hide_masked)
+
+
+class SequenceBlock(_InARow, ChannelBlock):
+    """Channel blocks one after the other, on [B, C, *positions]."""
+
+
+class GatedBlock(_Gated, ChannelBlock):
+    """One channel block gated by another, on [B, C, *positions]."""
+
+    hide = staticmethod(hide_positions)
+
+
+class ResidualBlock(_Residual, ChannelBlock):
+    """A channel block with a residual, on [B, C, *positions]."""
+
+    hide = staticmethod(hide_positions)
 
 
 class ParallelMixer(TokenMixer):
@@ -112,68 +191,6 @@ class ParallelMixer(TokenMixer):
         return cast(Tensor, self.fusion(outputs, mask)).transpose(1, 2)
 
 
-class GatedMixer(TokenMixer):
-    """One mixer gated by another: y = f(x) * sigmoid(g(x)).
-
-    Args:
-        value: f.
-        gate: g.
-    """
-
-    def __init__(self, value: TokenMixer, gate: TokenMixer) -> None:
-        super().__init__()
-        self.value = value
-        self.gate = gate
-        inherit(self, [value, gate])
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mixes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""
-        return hide_masked(self.value(x, mask) * torch.sigmoid(self.gate(x, mask)), mask)
-
-
-class ResidualMixer(TokenMixer):
-    """A mixer and its input: x + f(x), or x * f(x).
-
-    Args:
-        block: f.
-        combine: "add" or "multiply".
-
-    Raises:
-        ValueError: If `combine` is unknown.
-    """
-
-    def __init__(self, block: TokenMixer, combine: Combine = "add") -> None:
-        super().__init__()
-        check_combine(combine)
-        self.block = block
-        self.combine = combine
-        inherit(self, [block])
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mixes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""
-        mixed = self.block(x, mask)
-        return hide_masked(x + mixed if self.combine == "add" else x * mixed, mask)
-
-
-class SequenceBlock(ChannelBlock):
-    """Channel blocks one after the other.
-
-    Args:
-        blocks: The blocks, first one first.
-    """
-
-    def __init__(self, blocks: Sequence[ChannelBlock]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        inherit(self, blocks)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Maps x [B, C, *positions] to the same shape; mask [B, *positions], True = real."""
-        for block in self.blocks:
-            x = block(x, mask)
-        return x
-
-
 class ParallelBlock(ChannelBlock):
     """Channel blocks side by side on the same input, joined by a fusion.
 
@@ -191,46 +208,3 @@ class ParallelBlock(ChannelBlock):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Maps x [B, C, *positions] to the same shape; mask [B, *positions], True = real."""
         return self.fusion([block(x, mask) for block in self.blocks], mask)
-
-
-class GatedBlock(ChannelBlock):
-    """One channel block gated by another: y = f(x) * sigmoid(g(x)).
-
-    Args:
-        value: f.
-        gate: g.
-    """
-
-    def __init__(self, value: ChannelBlock, gate: ChannelBlock) -> None:
-        super().__init__()
-        self.value = value
-        self.gate = gate
-        inherit(self, [value, gate])
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Maps x [B, C, *positions] to the same shape; mask [B, *positions], True = real."""
-        return hide_positions(self.value(x, mask) * torch.sigmoid(self.gate(x, mask)), mask)
-
-
-class ResidualBlock(ChannelBlock):
-    """A channel block and its input: x + f(x), or x * f(x).
-
-    Args:
-        block: f.
-        combine: "add" or "multiply".
-
-    Raises:
-        ValueError: If `combine` is unknown.
-    """
-
-    def __init__(self, block: ChannelBlock, combine: Combine = "add") -> None:
-        super().__init__()
-        check_combine(combine)
-        self.block = block
-        self.combine = combine
-        inherit(self, [block])
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Maps x [B, C, *positions] to the same shape; mask [B, *positions], True = real."""
-        mixed = self.block(x, mask)
-        return hide_positions(x + mixed if self.combine == "add" else x * mixed, mask)

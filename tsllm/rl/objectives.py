@@ -96,25 +96,17 @@ def compute_policy_loss(
     if level == "sequence":
         log_ratio = ((log_ratio * mask).sum(-1) / mask.sum(-1).clamp(min=1.0))[:, None]  # [N, 1]
     ratio = log_ratio.exp()
-    clipped = torch.zeros_like(ratio, dtype=torch.bool)
     if surrogate == "capped":
         clipped = (ratio > ratio_cap) & (advantages > 0)
         value = ratio.clamp(max=ratio_cap).detach() * advantages * log_probs
     elif surrogate == "ratio":
+        clipped = torch.zeros_like(ratio, dtype=torch.bool)
         value = ratio * advantages
     else:
-        inside = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
-        clipped = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
-        free = ratio if delta is None else ratio.clamp(max=delta)
-        value = torch.minimum(free * advantages, inside * advantages)
-    token_loss = -value
-    kl = torch.zeros_like(log_probs)
+        value, clipped = _clip(ratio, advantages, epsilon_low, epsilon_high, delta)
+    token_loss, kl = -value, torch.zeros_like(log_probs)
     if beta != 0:
-        if reference_log_probs is None:
-            raise ValueError(f"beta is {beta}, so reference_log_probs must be given; set beta to 0 to train without")
-        distance = reference_log_probs - log_probs
-        kl = distance.exp() - distance - 1
-        kl = kl * ratio if unbiased_kl else kl
+        kl = _estimate_kl(log_probs, reference_log_probs, beta) * (ratio if unbiased_kl else 1.0)
         token_loss = token_loss + beta * kl
     loss = _aggregate(token_loss, mask, aggregation, max_length, total_tokens)
     with torch.no_grad():
@@ -126,6 +118,24 @@ def compute_policy_loss(
             torch.where(counted, ratio, torch.zeros_like(ratio)).max(),
             (kl * mask).sum() / count,
         )
+
+
+def _clip(
+    ratio: Tensor, advantages: Tensor, epsilon_low: float, epsilon_high: float, delta: float | None
+) -> tuple[Tensor, Tensor]:
+    """Returns the clipped surrogate and where the clip removes the gradient, both [N, T] or [N, 1]."""
+    inside = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+    clipped = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
+    free = ratio if delta is None else ratio.clamp(max=delta)
+    return torch.minimum(free * advantages, inside * advantages), clipped
+
+
+def _estimate_kl(log_probs: Tensor, reference: Tensor | None, beta: float) -> Tensor:
+    """Returns Schulman's k3 of each token, [N, T]."""
+    if reference is None:
+        raise ValueError(f"beta is {beta}, so reference_log_probs must be given; set beta to 0 to train without")
+    distance = reference - log_probs
+    return distance.exp() - distance - 1
 
 
 def _aggregate(
