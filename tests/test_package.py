@@ -1,3 +1,4 @@
+import resource
 import subprocess
 import sys
 
@@ -12,9 +13,39 @@ def run(code):
     return done.stdout.strip()
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    heavy = ("torch", "transformers", "trl", "datasets", "statsforecast", "matplotlib", "pandas")
-    assert run(f"import sys, tsllm; print([m for m in {heavy} if m in sys.modules])") == "[]"
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "statsforecast", "matplotlib", "pandas", "scipy")
+
+
+def find_loaded(statement, modules):
+    """Returns which of `modules` a fresh process has loaded after `statement`."""
+    return run(f"import sys\n{statement}\nprint([m for m in {modules} if m in sys.modules])").splitlines()[-1]
+
+
+@pytest.mark.parametrize("statement", ["import tsllm", "import tsllm.cli.main"])
+def test_importing_the_package_or_its_command_imports_nothing_heavy(statement):
+    assert find_loaded(statement, HEAVY) == "[]"
+
+
+def test_building_a_model_imports_neither_the_training_stacks_nor_the_data_ones():
+    others = [m for m in HEAVY if m not in ("torch", "transformers", "scipy")]
+    assert find_loaded("import tsllm; tsllm.build_model", others) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [(["-c", "import tsllm"], 0.5), (["-m", "tsllm.cli.main", "--help"], 1.0)],
+    ids=["import", "help"],
+)
+def test_the_package_and_its_help_start_at_once(words, limit):
+    """Processor time of the new process in seconds, interpreter included; waiting on a busy machine does not count."""
+
+    def spent():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = spent()
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)
+    assert spent() - before < limit
 
 
 @pytest.mark.parametrize(

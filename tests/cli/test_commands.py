@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -34,7 +33,7 @@ def csv(tmp_path):
 SMALL = ("--context-length", 24, "--h", 6, "--steps", 5, "--set", "moving_average=5")
 
 
-def test_help_needs_no_heavy_library_and_little_time():
+def test_help_needs_no_heavy_library():
     code = (
         "import sys, tsllm.cli.main as m\n"
         "from typer.testing import CliRunner\n"
@@ -42,10 +41,8 @@ def test_help_needs_no_heavy_library_and_little_time():
         "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'statsforecast', 'trl'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    started = time.process_time()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.process_time() - started < 1
 
 
 def test_fit_then_predict_in_another_process_gives_what_this_one_would(csv, tmp_path):
