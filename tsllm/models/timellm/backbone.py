@@ -5,7 +5,6 @@ trained: what all rows share once and for all, what a row says of its own once a
 the differentiated graph.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,8 +20,7 @@ from transformers.utils import logging as library_logging
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.pretrained import find_pretrained, resolve_commit
-
-_SAMPLE = 4096  # values of a tensor that enter the fingerprint
+from tsllm.nn.quantization import build_quantization
 
 
 class Backbone(nn.Module):
@@ -284,6 +282,7 @@ def load_backbone(
     weights: str = "pretrained",
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    quantization: str | None = None,
     with_tokenizer: bool = True,
 ) -> Backbone:
     """Loads a decoder by name.
@@ -296,13 +295,18 @@ def load_backbone(
             values of the pretrained matrices.
         seed: Seed of the random weights.
         dtype: dtype of the weights.
+        quantization: "4bit" packs the matrices of pretrained weights; None = whole.
         with_tokenizer: Whether a prompt will be written.
 
     Raises:
         OSError: If it cannot be loaded, with the way out.
         ValueError: If weights are missing, or more layers are asked for than there are.
+        ImportError: If 4-bit weights are asked for without bitsandbytes.
+        RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
     where = find_pretrained(name)
+    # On the CPU like all that a model is built from; the trainer moves the whole.
+    packed = {"quantization_config": build_quantization(dtype), "device_map": {"": "cpu"}} if quantization else {}
     try:
         commit = resolve_commit(where, revision)
         options: dict[str, Any] = {"revision": commit} if commit else {}
@@ -313,7 +317,7 @@ def load_backbone(
                 torch.manual_seed(seed)
                 llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype)
         else:
-            llm = _load_weights(where, config, dtype, options)
+            llm = _load_weights(where, config, dtype, options | packed)
             if weights == "spectrum":
                 rotate_weights(llm, seed)
         tokenizer = AutoTokenizer.from_pretrained(where, **options) if with_tokenizer else None
@@ -393,19 +397,3 @@ def keep_layers(config: PreTrainedConfig, num_layers: int, name: str) -> None:
         config.num_hidden_layers = num_layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:num_layers]
-
-
-@torch.no_grad()
-def compute_fingerprint(llm: nn.Module) -> str:
-    """Computes 16 hexadecimal digits that tell one set of weights from another.
-
-    Names, shapes and evenly spaced values of all tensors enter, rounded to bfloat16, so that the number does not
-    depend on the dtype that the weights were loaded in.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(llm.named_parameters()):
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // _SAMPLE)][:_SAMPLE].to("cpu", torch.bfloat16)
-        digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]

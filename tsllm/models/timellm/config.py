@@ -5,6 +5,7 @@ from typing import Any
 
 from tsllm.models.base import ForecastConfig, require_positive
 from tsllm.nn.patching import compute_num_patches
+from tsllm.nn.quantization import QUANTIZATIONS
 from tsllm.nn.reprogramming import PROTOTYPES
 
 BACKBONE_MODES = ("frozen", "lora", "norms")
@@ -30,6 +31,8 @@ class TimeLLMConfig(ForecastConfig):
         reader: What reads the reprogrammed patches: `llm`; for ablations `none`, one fresh trained `attention` layer
             or one fresh trained transformer `block` (Tan 2024), all of which read no prompt.
         backbone_dtype: dtype of the backbone; the trained parts stay float32.
+        backbone_quantization: `4bit` packs the backbone's matrices into four bits (extra `quantization`), for memory
+            on a GPU; the model then cannot be merged. None = whole weights.
         num_backbone_layers: Keep the first k layers; 0 = all.
         backbone_mode: `frozen`; `lora` trains low-rank updates; `norms` trains layer norms and position embeddings
             (Zhou 2023, GPT4TS).
@@ -69,6 +72,7 @@ class TimeLLMConfig(ForecastConfig):
     backbone_seed: int = 0
     reader: str = "llm"
     backbone_dtype: str = "float32"
+    backbone_quantization: str | None = None
     num_backbone_layers: int = 6
     backbone_mode: str = "frozen"
     lora: dict[str, Any] = field(default_factory=dict)
@@ -125,12 +129,26 @@ class TimeLLMConfig(ForecastConfig):
                 f"reader {self.reader!r} reads no prompt and trains no backbone; "
                 "set prompt: false and backbone_mode: frozen"
             )
+        self._check_quantization()
         self._check_patches()
         unknown = sorted(set(self.patch_encoder) - set(PATCH_ENCODER_OPTIONS))
         if unknown:
             raise ValueError(f"patch_encoder does not know {unknown}; known: {', '.join(PATCH_ENCODER_OPTIONS)}")
         self._check_lora()
         self._check_series()
+
+    def _check_quantization(self) -> None:
+        if self.backbone_quantization is None:
+            return
+        if self.backbone_quantization not in QUANTIZATIONS:
+            raise ValueError(
+                f"backbone_quantization must be null or {', '.join(QUANTIZATIONS)}, got {self.backbone_quantization!r}"
+            )
+        if self.backbone_weights != "pretrained":
+            raise ValueError(
+                f"backbone_quantization packs pretrained weights, but backbone_weights is {self.backbone_weights!r}; "
+                "set backbone_quantization: null"
+            )
 
     def _check_patches(self) -> None:
         if self.patch_length > self.context_length:

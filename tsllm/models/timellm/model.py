@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
-from tsllm.models.timellm.backbone import Backbone, compute_fingerprint, find_precision, load_backbone
+from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
 from tsllm.models.timellm.config import PATCH_ENCODER_OPTIONS, TimeLLMConfig
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
 from tsllm.models.timellm.readers import build_reader
@@ -16,6 +16,7 @@ from tsllm.models.timellm.reference import tokenize_reference_prompts, write_ref
 from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
+from tsllm.nn.pretrained import compute_fingerprint
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 
 
@@ -181,8 +182,12 @@ class TimeLLM(ForecastModel):
                 "unfrozen: start from an artefact that was trained with backbone_mode: frozen"
             )
         config.backbone_mode, config.lora = mode, dict(lora or {})
-        config.check()
-        adaptation.adapt(self.backbone.llm, mode, config.lora)
+        try:
+            config.check()
+            adaptation.adapt(self.backbone.llm, mode, config.lora)
+        except ValueError:
+            config.backbone_mode, config.lora = "frozen", {}
+            raise
         self.backbone.forget()
         self._ignore_frozen()
         return self
@@ -197,11 +202,16 @@ class TimeLLM(ForecastModel):
         The merged model is for forecasting: it can no longer be saved as a small artefact.
 
         Raises:
-            ValueError: If the backbone has no LoRA.
+            ValueError: If the backbone has no LoRA, or its weights are packed into four bits.
         """
         if self.config.backbone_mode != "lora" or self._merged:
             raise ValueError(
                 f"nothing to merge: backbone_mode is {self.config.backbone_mode!r}, merged {self._merged}"
+            )
+        if self.config.backbone_quantization is not None:
+            raise ValueError(
+                "LoRA cannot be merged into 4-bit weights: packing them again would round what was learned; forecast "
+                "with the adapter as it is, or train with backbone_quantization: null"
             )
         adaptation.merge_lora(self.backbone.llm)
         self.backbone.forget()
@@ -261,6 +271,7 @@ def build_backbone(config: TimeLLMConfig) -> Backbone:
         weights=config.backbone_weights,
         seed=config.backbone_seed,
         dtype=getattr(torch, config.backbone_dtype),
+        quantization=config.backbone_quantization,
         with_tokenizer=config.prompt,
     )
 
@@ -281,7 +292,8 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
         raise ValueError(
             f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
             f"{config.backbone_fingerprint}: the weights are others; load the revision that it was trained with "
-            f"({config.backbone_revision or 'not recorded'}), or clear backbone_fingerprint to retrain"
+            f"({config.backbone_revision or 'not recorded'}) with its num_backbone_layers and backbone_quantization, "
+            "or clear backbone_fingerprint to retrain"
         )
     if config.d_ff > width:
         raise ValueError(f"d_ff ({config.d_ff}) exceeds the backbone's hidden size ({width}); lower d_ff")
