@@ -247,6 +247,53 @@ def test_diverged_weights_raise_instead_of_giving_nan():
         predictor.predict(df)
 
 
+def record_batches(predictor):
+    """Returns a list to which each forward pass adds the series that it reads (windows times channels)."""
+    sizes = []
+    predictor.model.register_forward_pre_hook(
+        lambda module, args, inputs: sizes.append(inputs["past_values"].shape[0] * inputs["past_values"].shape[2]),
+        with_kwargs=True,
+    )
+    return sizes
+
+
+def test_a_thousand_series_stream_through_the_model_in_batches_of_one_size():
+    df = make_frame(n=14, series=[f"s{k:04d}" for k in range(1000)])
+    predictor = make_predictor(df, "univariate", batch_size=64)
+    expected = make_predictor(df, "univariate", batch_size=1000).predict(df)
+    told = []
+    predictor.progress = lambda done, total: told.append((done, total))
+    sizes = record_batches(predictor)
+    out = predictor.predict(df)
+    assert sizes == [64] * 15 + [40]
+    assert told == [(min(64 * k, 1000), 1000) for k in range(1, 17)]
+    assert out["unique_id"].unique().tolist() == df["unique_id"].unique().tolist()
+    np.testing.assert_allclose(out["Tiny"], expected["Tiny"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(64, [57]), (7, [6] * 9 + [3]), (1, [3] * 19)])
+def test_a_batch_counts_the_channels_of_its_windows(batch_size, sizes):
+    df = make_frame(series=("a", "b", "c"))
+    predictor = make_predictor(df, batch_size=batch_size)
+    seen = record_batches(predictor)
+    predictor.predict_rolling(df, 4, n_windows=19, step_size=1)
+    assert seen == sizes
+
+
+def test_predict_copies_no_more_than_the_contexts(monkeypatch):
+    df = make_frame(n=500)
+    predictor = make_predictor(df)
+    scaled = []
+    transform = StandardScaler.transform
+    monkeypatch.setattr(
+        StandardScaler,
+        "transform",
+        lambda self, frame, *args: scaled.append(len(frame)) or transform(self, frame, *args),
+    )
+    predictor.predict(df)
+    assert scaled == [2 * 12]
+
+
 @pytest.mark.parametrize(
     ("freq", "season"),
     [("h", 24), ("30min", 48), ("D", 7), ("W-SUN", 52), ("MS", 12), ("QE-DEC", 4), ("YE-DEC", 1), (1, 1)],

@@ -1,6 +1,6 @@
 """A trained model as a forecaster of frames: scale, cut windows, predict in batches, un-scale, date."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -31,12 +31,14 @@ class NeuralPredictor:
         model: The trained model.
         spec: How frames become its batches and back.
         calibration: Conformal half-widths for models without a distribution.
-        batch_size: Windows that go through the model at once; bounds the memory.
+        batch_size: Series that go through the model at once, a window of C channels counting C; bounds the memory,
+            however many there are. A window is never cut, so panels of many series want `layout="univariate"`.
         new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
             the history that is given.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
         history: What `fit` was given.
         perturb: Changes each batch before the model reads it, for ablations; None = nothing.
+        progress: Is told after each batch how many windows are done, and of how many; None = nobody.
     """
 
     model: ForecastModel
@@ -47,6 +49,7 @@ class NeuralPredictor:
     pad_short: bool = False
     history: pd.DataFrame | None = field(default=None, repr=False)
     perturb: Callable[[Batch], Batch] | None = field(default=None, repr=False)
+    progress: Callable[[int, int], None] | None = field(default=None, repr=False)
 
     @property
     def alias(self) -> str:
@@ -77,7 +80,7 @@ class NeuralPredictor:
             source: Folder or Hub id.
             revision: Branch, tag or commit of the Hub repository.
             device: Where the model goes; None = CPU.
-            **options: `batch_size`, `new_series`, `pad_short`.
+            **options: `batch_size`, `new_series`, `pad_short`, `progress`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -126,8 +129,10 @@ class NeuralPredictor:
         self._check_length(history, self.context_length, "the context")
         scaler = self._scaler_for(history)
         future = None if X_df is None else self._scale_future(X_df, scaler)
+        # Only the contexts are scaled and copied, so long histories cost no more than short ones.
+        contexts = history.groupby(ID, sort=False).tail(self.context_length)
         windows = prediction_windows(
-            scaler.transform(history),
+            scaler.transform(contexts),
             self.context_length,
             self.prediction_length,
             freq=self.spec.freq,
@@ -185,7 +190,7 @@ class NeuralPredictor:
     def calibrate(self, windows: WindowDataset) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
         residuals = []
-        for batch in iterate_batches(windows, self.batch_size):
+        for batch in self._iterate(windows):
             predictions = self._run(batch)[0]
             residuals.append(batch["future_values"] - predictions)
         self.calibration = Calibration.from_residuals(torch.cat(residuals))
@@ -195,6 +200,15 @@ class NeuralPredictor:
     def is_probabilistic(self) -> bool:
         """Whether the head itself knows quantiles."""
         return self.model.config.head != "point"
+
+    def _iterate(self, windows: WindowDataset) -> Iterator[Batch]:
+        """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
+        size = max(1, self.batch_size // self.model.config.num_channels)
+        for start in range(0, len(windows), size):
+            end = min(start + size, len(windows))
+            yield windows.gather(torch.arange(start, end))
+            if self.progress is not None:
+                self.progress(end, len(windows))
 
     def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
@@ -218,7 +232,7 @@ class NeuralPredictor:
         levels = compute_quantile_levels(level)
         from_head = levels if self.is_probabilistic else None
         points, bounds = [], []
-        for batch in iterate_batches(windows, self.batch_size):
+        for batch in self._iterate(windows):
             predictions, quantiles = self._run(batch, from_head)
             points.append(predictions)
             if quantiles is not None:
@@ -323,12 +337,6 @@ class NeuralPredictor:
             part.insert(2, CUTOFF, part[ID].map(history.groupby(ID)[TIME].last()))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
-
-
-def iterate_batches(windows: WindowDataset, batch_size: int) -> Any:
-    """Yields the windows in order, `batch_size` at a time."""
-    for start in range(0, len(windows), batch_size):
-        yield windows.gather(torch.arange(start, min(start + batch_size, len(windows))))
 
 
 def load_model(source: str | Path, *, revision: str | None = None) -> ForecastModel:

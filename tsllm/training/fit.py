@@ -62,7 +62,7 @@ class NeuralForecaster:
         max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `learning_rate`, `seed` ...) besides
             `DEFAULT_TRAINING`.
-        batch_size: Windows per forward pass when predicting.
+        batch_size: Series per forward pass when predicting, see `NeuralPredictor`.
         new_series: As in `NeuralPredictor`.
         pad_short: As in `NeuralPredictor`; also pads training series.
         **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...).
