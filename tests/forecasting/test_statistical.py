@@ -148,5 +148,23 @@ def test_a_neuralforecast_model_trains_once_and_forecasts_any_history():
         NixtlaNeuralForecaster("MLPP", h=3, input_size=6)
 
 
+def test_a_neuralforecast_model_logs_its_losses_keeps_a_time_limit_and_is_saved(tmp_path):
+    pytest.importorskip("neuralforecast", reason="neuralforecast is optional")
+    options = {"max_steps": 20, "val_check_steps": 10, "hidden_size": 8}
+    model = NixtlaNeuralForecaster("MLP", h=3, input_size=6, val_size=None, options=options)
+    assert model.model is None
+    with pytest.raises(ValueError, match="MLP is not trained"):
+        model.save_pretrained(tmp_path)
+    model.fit(panel())
+    assert [e["step"] for e in model.log if "eval_loss" in e] == [0, 10, 20]
+    assert len([e for e in model.log if "loss" in e]) == 20
+    assert model.seconds > 0
+    model.save_pretrained(tmp_path / "model")
+    assert [p.suffix for p in sorted((tmp_path / "model").iterdir())] == [".safetensors", ".json"]
+    limited = NixtlaNeuralForecaster("MLP", h=3, input_size=6, max_seconds=0.5, options=options | {"max_steps": 10**6})
+    limited.fit(panel())
+    assert 0 < limited.log[-1]["step"] < 10**6
+
+
 def test_it_is_a_forecaster():
     assert isinstance(StatisticalForecaster("AutoETS"), Forecaster)

@@ -2,7 +2,10 @@
 
 import difflib
 import inspect
+import time
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -167,8 +170,14 @@ class NixtlaNeuralForecaster:
             quantiles (multi-quantile loss) and forecasts the median.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff.
-        val_size: Last steps of the training data kept for early stopping.
+        val_size: Last steps of the training data kept for early stopping; None = a tenth of the shortest series, at
+            least `h`.
+        max_seconds: Training stops after so many seconds; None = no limit.
         options: Further constructor arguments of the model, such as max_steps, learning_rate, random_seed.
+
+    Attributes:
+        log: Losses of the last `fit` by training step: `step` with `loss` or `eval_loss`.
+        seconds: What the last `fit` took.
 
     Raises:
         ImportError: If neuralforecast is not installed.
@@ -186,7 +195,8 @@ class NixtlaNeuralForecaster:
         level: Sequence[float] = (),
         covariates: Sequence[str] = (),
         past_covariates: Sequence[str] = (),
-        val_size: int = 0,
+        val_size: int | None = 0,
+        max_seconds: float | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         try:
@@ -201,7 +211,15 @@ class NixtlaNeuralForecaster:
         self.h, self.input_size, self.freq, self.level, self.val_size = h, input_size, freq, _sorted(level), val_size
         self.covariates, self.past_covariates = list(covariates), list(past_covariates)
         self.options = dict(options or {})
+        self.max_seconds = max_seconds
+        self.log: list[dict[str, Any]] = []
+        self.seconds = 0.0
         self._engine: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The trained torch module; None before `fit`."""
+        return None if self._engine is None else self._engine.models[0]
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Trains a new model on `df`.
@@ -215,9 +233,24 @@ class NixtlaNeuralForecaster:
         self._check_horizon(h)
         df = self._validate(df)
         freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
+        shortest = int(df.groupby(ID, sort=False).size().min())
+        held = max(self.h, shortest // 10) if self.val_size is None else self.val_size
         self._engine = NeuralForecast(models=[self._build()], freq=freq)
-        self._engine.fit(df, val_size=self.val_size)
+        started = time.perf_counter()
+        self._engine.fit(df, val_size=held)
+        self.seconds = time.perf_counter() - started
+        self.log = _read_trajectories(self.model)
         return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the trained model in neuralforecast's own format, without the data.
+
+        Raises:
+            ValueError: If it was not fitted.
+        """
+        if self._engine is None:
+            raise ValueError(f"{self.alias} is not trained: call fit(df) first")
+        self._engine.save(path=str(folder), save_dataset=False, overwrite=True)
 
     def predict(
         self,
@@ -269,6 +302,8 @@ class NixtlaNeuralForecaster:
             from neuralforecast.losses.pytorch import MQLoss
 
             arguments["loss"] = MQLoss(level=self.level)
+        if self.max_seconds is not None:
+            arguments["max_time"] = timedelta(seconds=self.max_seconds)
         return self.model_class(**arguments | self.options)
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
@@ -278,6 +313,13 @@ class NixtlaNeuralForecaster:
         if h is not None and not 1 <= h <= self.h:
             raise ValueError(f"h is {h}, but {self.alias} forecasts 1 to {self.h} steps; build it with a larger h")
         return self.h if h is None else h
+
+
+def _read_trajectories(model: Any) -> list[dict[str, Any]]:
+    """Returns the losses that a neuralforecast model has kept, ordered by step."""
+    found = [{"step": int(step), "loss": float(value)} for step, value in model.train_trajectories]
+    found += [{"step": int(step), "eval_loss": float(value)} for step, value in model.valid_trajectories]
+    return sorted(found, key=lambda entry: entry["step"])
 
 
 def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: list[str], alias: str) -> pd.DataFrame:
