@@ -41,7 +41,7 @@ def test_gradients_are_those_of_a_model_that_had_lora_from_the_start(backbone, b
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
     assert gradients[0].keys() == gradients[1].keys()
     reached = [n for n, g in gradients[0].items() if "lora_" in n and g is not None and g.abs().max() > 0]
-    assert len(reached) == len(drawn)
+    assert len(reached) == len(drawn) > 0
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], msg=name)
 
@@ -56,7 +56,8 @@ def test_what_was_trained_afterwards_is_saved_and_loads_identically(mode, lora, 
     assert (after - before).abs().max() > 1e-3
     model.save_pretrained(tmp_path / "tuned")
     saved = {n.removeprefix("backbone.llm.") for n in load_file(tmp_path / "tuned" / "model.safetensors")}
-    assert trained_names(model) <= saved
+    assert trained_names(model)
+    assert trained_names(model) == {n for n in saved if n in dict(model.backbone.llm.named_parameters())}
     assert (tmp_path / "tuned" / "lora" / "adapter_model.safetensors").is_file() == (mode == "lora")
     again = TimeLLM.from_pretrained(tmp_path / "tuned")
     assert (again.config.backbone_mode, again.config.lora) == (mode, lora or {})
