@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -68,6 +68,7 @@ class TextForecaster:
         options: Temperature, nucleus, constraint.
         batch_size: Series whose prompts are read together.
         seed: Seed of the draws; two calls of `predict` on the same data give the same forecast.
+        data: What it was trained on (`name`, `first`, `last` time); empty = not trained, or not known.
 
     Attributes:
         report: The `ParseReport` of the last `predict`.
@@ -90,6 +91,7 @@ class TextForecaster:
         options: SamplingOptions | None = None,
         batch_size: int = 4,
         seed: int = 0,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (("h", h), ("context_length", context_length), ("num_samples", num_samples)):
             if value < 1:
@@ -102,6 +104,7 @@ class TextForecaster:
             batch_size,
             seed,
         )
+        self.data = dict(data or {})
         self.options = options or SamplingOptions()
         self.codec = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
         self.prompt = TextPrompt(self.codec, domain, season)
@@ -121,6 +124,7 @@ class TextForecaster:
             "covariates": self.covariates,
             "num_samples": self.num_samples,
             "options": asdict(self.options),
+            "data": self.data,
         }
         Path(folder, SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 

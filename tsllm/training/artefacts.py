@@ -74,8 +74,8 @@ def write_artefacts(run: TrainingRun) -> None:
     """
     folder = run.output_dir
     run.spec.save(folder)
-    _write_json(folder / METRICS_FILE, run.metrics)
-    _write_json(folder / HISTORY_FILE, run.history)
+    write_json(folder / METRICS_FILE, run.metrics)
+    write_json(folder / HISTORY_FILE, run.history)
     device = str(next(run.model.parameters()).device)
     run.predictor = NeuralPredictor.from_pretrained(folder, device=device, batch_size=64)
     validation = run.data.validation
@@ -161,7 +161,8 @@ def find_commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON; NaN and infinities become null."""
     text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 

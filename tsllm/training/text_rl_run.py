@@ -16,12 +16,12 @@ from tsllm.data.splits import split_frame
 from tsllm.text.grammar import NumberGrammar
 from tsllm.text.loading import load_language_model
 from tsllm.training.args import ArgumentsError, DataArguments
-from tsllm.training.artefacts import count_parameters, describe_environment
+from tsllm.training.artefacts import HISTORY_FILE, count_parameters, describe_environment, write_json
 from tsllm.training.data import build_split, find_lengths
 from tsllm.training.text_data import TextWindows
 from tsllm.training.text_rewards import TextReward, build_reward_rows
 from tsllm.training.text_rl import TextPolicyArguments, TextPolicyTrainer
-from tsllm.training.text_run import build_forecaster, compare_windows, evaluate_text
+from tsllm.training.text_run import build_forecaster, compare_windows, describe_training_part, evaluate_text
 from tsllm.training.text_trainers import TextModelArguments, build_lora
 
 logger = logging.getLogger(__name__)
@@ -94,8 +94,10 @@ def run_text_policy(
         folder = Path(str(args.output_dir))
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
+        forecaster.data = describe_training_part(loaded.name, splits.train)
         forecaster.save(folder)
         (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(folder / HISTORY_FILE, trainer.state.log_history)
         for name, result in results.items():
             result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     return content

@@ -19,7 +19,7 @@ from tsllm.forecasting.text import TextForecaster
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import load_language_model
 from tsllm.training.args import DataArguments
-from tsllm.training.artefacts import count_parameters, describe_environment
+from tsllm.training.artefacts import HISTORY_FILE, count_parameters, describe_environment, write_json
 from tsllm.training.data import build_split, find_lengths
 from tsllm.training.text_data import TextWindows
 from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments, choose_windows, train_text
@@ -97,11 +97,18 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     }
     if trainer.is_world_process_zero():
         folder = Path(str(args.output_dir))
+        forecaster.data = describe_training_part(loaded.name, splits.train)
         forecaster.save(folder)
         (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(folder / HISTORY_FILE, trainer.state.log_history)
         for name, result in results.items():
             result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     return content
+
+
+def describe_training_part(name: str, train: pd.DataFrame) -> dict[str, str]:
+    """Returns what a text forecaster remembers of its training data: name, first and last time."""
+    return {"name": name, "first": str(train[TIME].min()), "last": str(train[TIME].max())}
 
 
 def build_forecaster(
