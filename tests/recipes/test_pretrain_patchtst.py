@@ -57,6 +57,16 @@ def test_both_stages_leave_their_artefacts_and_history(probed):
     assert evaluated[0]["eval_loss"] == evaluated[0]["eval_mse"] != evaluated[1]["eval_loss"]
 
 
+def test_a_loss_of_the_forecast_belongs_to_the_second_stage(tiny, tmp_path):
+    run(tiny, tmp_path / "run", "model_config.loss=patchtst_uniform")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["loss"] == "patchtst_uniform"
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    # Absolute error + a divergence that is never negative, and not the squared error of the first stage.
+    assert metrics["test"]["loss"] > metrics["test"]["mae"]
+    assert metrics["start"] is None
+
+
 def test_a_linear_probe_keeps_the_pretrained_encoder_to_the_bit(probed):
     before, after = load_file(probed / "pretraining" / "model.safetensors"), load_file(probed / "model.safetensors")
     shared = [name for name in after if name.startswith("backbone.")]

@@ -34,9 +34,18 @@ _FROM_DATA = (
 
 
 def run_supervised(
-    model_args: ModelArguments, data_args: DataArguments, args: ForecastTrainingArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: ForecastTrainingArguments,
+    score_start: bool = True,
 ) -> TrainingRun:
     """Trains a model on a data set, tests it once and writes all artefacts but the model card.
+
+    Args:
+        model_args: Which model.
+        data_args: Which data.
+        args: How it is trained.
+        score_start: Whether a `pretrained` start is tested too, before the first step.
 
     Raises:
         ArgumentsError: If the arguments do not fit one another.
@@ -55,7 +64,7 @@ def run_supervised(
     model = build_model(model_args, data)
     spec = describe_data(data_args, data, alias=type(model).__name__)
     trainer = ForecastTrainer(model, args, data.train, data.validation, data.scaler)
-    start = None if model_args.pretrained is None else _score(trainer, data.test, "start")
+    start = None if model_args.pretrained is None or not score_start else _score(trainer, data.test, "start")
     trainer.train(args.resume_from_checkpoint)
     began = time.monotonic()
     test = _score(trainer, data.test, "test")
@@ -114,6 +123,10 @@ def build_model(args: ModelArguments, data: PreparedData) -> ForecastModel:
     config = AutoConfig.from_pretrained(args.pretrained)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(f"{args.pretrained} holds a {config.model_type} model, but model is {args.model}")
+    if config.model_type != model_class.config_class.model_type:
+        # A pre-training's configuration knows nothing of forecasting losses and heads.
+        own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}
+        config = model_class.config_class(**own)
     mode = values.get("backbone_mode", "frozen")
     unfrozen = mode != "frozen" and getattr(config, "backbone_mode", mode) == "frozen"
     lora = values.pop("lora", {}) if unfrozen else {}
