@@ -1,5 +1,6 @@
 """From a name in a command line or a YAML file to a forecaster."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +9,53 @@ from tsllm.forecasting.base import Forecaster
 
 __all__ = ["ModelSpec", "TaskFacts", "build_forecaster"]
 
+# What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
+NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
+
 
 def build_forecaster(spec: ModelSpec, task: TaskFacts, seed: int = 0) -> Forecaster:
     """Builds the forecaster of a specification for a task.
 
     Raises:
         ValueError: If the name is nothing known, or options do not fit.
+        ImportError: If the package behind it is not installed.
+        OSError: If a saved or pretrained model cannot be loaded.
     """
-    from tsllm.models import MODELS
-
-    name = spec.model
-    if name in ("SeasonalNaive", "Naive"):
-        return _build_naive(spec, task)
-    if name in MODELS:
-        return _build_neural(spec, task, seed)
-    if Path(name).is_dir() or "/" in name:
-        return _load_saved(spec)
-    if "." in name:
-        return _build_own(spec)
+    match spec.kind:
+        case "native":
+            return _build_native(spec, task, seed)
+        case "neuralforecast":
+            return _build_neuralforecast(spec, task, seed)
+        case "naive":
+            return _build_naive(spec, task)
+        case "text":
+            return _build_text(spec, task)
+        case "chronos":
+            return _build_chronos(spec, task)
+        case "saved":
+            return _load_saved(spec)
+        case "own":
+            return _build_own(spec)
     return _build_statistical(spec, task)
 
 
 def _build_naive(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     from tsllm.forecasting.naive import Naive, SeasonalNaive
 
-    alias = spec.alias or spec.model
+    _refuse_covariates(spec)
     if spec.model == "Naive":
-        return Naive(alias, freq=task.freq, **spec.options)
-    options: dict[str, Any] = {"season": task.season, "alias": alias, "freq": task.freq} | spec.options
+        return Naive(spec.name, freq=task.freq, **spec.options)
+    options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq} | spec.options
     return SeasonalNaive(**options)
 
 
-def _build_neural(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
+def _build_native(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
     from tsllm.models import MODELS
     from tsllm.training.fit import NeuralForecaster
 
-    fields = MODELS.get(spec.model).config_class.own_fields()
+    config_fields = MODELS.get(spec.model).config_class.own_fields()
     options: dict[str, Any] = {"context_length": task.context_length}
-    if "prompt_domain" in fields and task.domain:
+    if "prompt_domain" in config_fields and task.domain:
         options["prompt_domain"] = task.domain
     if spec.covariates:
         options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}
@@ -62,13 +72,77 @@ def _build_neural(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
     )
 
 
+def _build_neuralforecast(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
+    from tsllm.forecasting.statistical import NixtlaNeuralForecaster
+
+    options: dict[str, Any] = NEURALFORECAST_DEFAULTS | {"random_seed": seed} | spec.options
+    if task.val_size == 0 and "early_stop_patience_steps" not in spec.options:
+        options["early_stop_patience_steps"] = -1  # the package's "never", which it demands without validation
+    return NixtlaNeuralForecaster(
+        spec.source,
+        task.h,
+        options.pop("input_size", task.context_length),
+        spec.name,
+        freq=task.freq,
+        level=options.pop("level", ()),
+        covariates=task.covariates if spec.covariates else (),
+        past_covariates=task.past_covariates if spec.covariates else (),
+        val_size=task.val_size,
+        options=options,
+    )
+
+
+def _build_text(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+    from tsllm.forecasting.text import TextForecaster
+    from tsllm.text.generate import SamplingOptions
+    from tsllm.text.loading import load_language_model
+
+    options = dict(spec.options)
+    sampling = {f.name: options.pop(f.name) for f in fields(SamplingOptions) if f.name in options}
+    where = {name: options.pop(name) for name in ("adapter", "revision", "device") if name in options}
+    given: dict[str, Any] = {
+        "alias": spec.name,
+        "freq": task.freq,
+        "context_length": task.context_length,
+        "season": task.season,
+        "domain": f"Data: {task.domain}." if task.domain else "",
+        "covariates": task.covariates if spec.covariates else (),
+    }
+    model, tokenizer = load_language_model(options.pop("language_model"), **where)
+    model.requires_grad_(False)  # nothing is trained, so no parameter counts as trained
+    try:
+        return TextForecaster(model, tokenizer, h=task.h, options=SamplingOptions(**sampling), **(given | options))
+    except TypeError as error:
+        raise ValueError(f"{spec.name}: {error}; options are language_model and those of TextForecaster") from error
+
+
+def _build_chronos(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+    from tsllm.forecasting.chronos import ChronosForecaster
+
+    _refuse_covariates(spec)
+    # The seed of the draws is an option: one that changed with the comparison's would leave stale results behind.
+    return ChronosForecaster(spec.source, spec.name, freq=task.freq, **spec.options)
+
+
 def _load_saved(spec: ModelSpec) -> Forecaster:
     from tsllm.forecasting.neural import NeuralPredictor
+    from tsllm.forecasting.spec import find_file
+    from tsllm.forecasting.text import SETTINGS, TextForecaster
 
-    predictor = NeuralPredictor.from_pretrained(spec.model, **spec.options)
+    if not Path(spec.model).is_dir() and (spec.model.count("/") != 1 or spec.model.startswith((".", "/", "~"))):
+        raise FileNotFoundError(f"no folder {spec.model}; give the output folder of a run, or a Hub id user/name")
+    loaded: Any
+    if find_file(spec.model, SETTINGS, spec.options.get("revision")) is not None:
+        loaded = TextForecaster.from_pretrained(spec.model, **spec.options)
+        # Of an adapter only its own tensors were trained.
+        partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
+        for name, parameter in loaded.model.named_parameters():
+            parameter.requires_grad_(not partly or "lora_" in name)
+    else:
+        loaded = NeuralPredictor.from_pretrained(spec.model, **spec.options)
     if spec.alias:
-        predictor.spec.alias = spec.alias
-    return predictor
+        loaded.alias = spec.alias
+    return loaded
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
@@ -90,12 +164,21 @@ def _build_statistical(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     from tsllm.forecasting.statistical import StatisticalForecaster
     from tsllm.models import MODELS
 
+    options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
+    if spec.covariates:
+        options["covariates"] = list(task.covariates)
     try:
-        return StatisticalForecaster(
-            spec.model, **{"season": task.season, "alias": spec.alias or None, "freq": task.freq} | spec.options
-        )
+        return StatisticalForecaster(spec.model, **options | spec.options)
     except ValueError as error:
         if "has no model" not in str(error):
             raise
-        known = f"SeasonalNaive, Naive, {', '.join(MODELS.names())}, a saved folder, or a class of statsforecast"
+        known = (
+            f"SeasonalNaive, Naive, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
+            "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
+        )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
+
+
+def _refuse_covariates(spec: ModelSpec) -> None:
+    if spec.covariates:
+        raise ValueError(f"{spec.name} reads no covariates; leave covariates: true out of its entry")

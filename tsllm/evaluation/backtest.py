@@ -137,8 +137,13 @@ def run_backtest(
     refit: bool | int = False,
     freq: Freq | None = None,
     progress: Callable[[str], None] | None = None,
+    copies: bool = True,
 ) -> BacktestResult:
-    """As `backtest`, with failures, costs and the fitted models; `progress` is told what happens."""
+    """As `backtest`, with failures, costs and the fitted models.
+
+    `progress` is told what happens; without `copies` the given forecasters themselves are fitted, which spares the
+    memory of a second large model.
+    """
     step = h if step_size is None else step_size
     for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step)):
         if value < 1:
@@ -155,7 +160,10 @@ def run_backtest(
     for model in models:
         tell = progress or (lambda _: None)
         columns = [model.alias, *name_interval_columns(model.alias, levels)]
-        forecast, cost, fitted = _run_model(copy.deepcopy(model), windows, levels, refit, result.failures, tell)
+        own: Any = copy.deepcopy(model) if copies else model
+        if getattr(own, "level", None) == []:
+            own.level = levels  # what it learns depends on what it will be asked for
+        forecast, cost, fitted = _run_model(own, windows, levels, refit, result.failures, tell)
         result.costs[model.alias], result.fitted[model.alias] = cost, fitted
         for column in columns:
             frame[column] = forecast[column].to_numpy()

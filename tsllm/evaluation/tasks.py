@@ -8,6 +8,9 @@ from typing import Any
 from tsllm.data.frame import Freq
 from tsllm.models import MODELS
 
+NAIVE = ("SeasonalNaive", "Naive")
+PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
+
 
 @dataclass(frozen=True)
 class TaskFacts:
@@ -39,11 +42,11 @@ class ModelSpec:
     """A model of a comparison.
 
     Attributes:
-        model: "SeasonalNaive", "Naive", a class of statsforecast.models ("AutoETS"), a name of `tsllm.models.MODELS`
-            ("timellm"), a saved folder or Hub id, or a dotted path to a class of one's own ("my_module.MyForecaster").
+        model: What it is; see `kind`.
         alias: Name of its column; empty = the model's own.
-        options: Constructor options: the model configuration's fields for neural models.
-        training: Training options of neural models.
+        options: Constructor options: the model configuration's fields for native models, those of `TextForecaster`
+            with `language_model` for text, those of the class in neuralforecast or statsforecast.
+        training: Training options of native models.
         covariates: Whether it is given the task's covariates.
         perturb: "input" or "prototypes": the model called `of` with its history or its prototypes shuffled when it
             forecasts; nothing is trained.
@@ -65,18 +68,57 @@ class ModelSpec:
             raise ValueError(f"perturb is {self.perturb!r}; choose input or prototypes")
         if bool(self.perturb) != bool(self.of):
             raise ValueError(f"{self.alias or self.model}: perturb and of belong together; give both or none")
+        if self.kind == "text" and not self.options.get("language_model"):
+            raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
+        if self.training and self.kind != "native":
+            raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
+
+    @property
+    def kind(self) -> str:
+        """What `model` stands for.
+
+        - native: a name of `tsllm.models.MODELS` ("timellm"), trained here.
+        - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
+        - naive: "SeasonalNaive", "Naive".
+        - text: a causal language model that reads and writes numbers, as it is.
+        - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
+        - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
+        - own: a dotted path to a class of one's own ("my_module.MyForecaster").
+        - statistical: a class of statsforecast.models ("AutoETS").
+        """
+        package, _, rest = self.model.partition(":")
+        if rest and package in PACKAGED:
+            return package
+        if self.model in MODELS:
+            return "native"
+        if self.model in NAIVE:
+            return "naive"
+        if self.model == "text":
+            return "text"
+        if "/" in self.model or Path(self.model).is_dir():
+            return "saved"
+        return "own" if "." in self.model else "statistical"
 
     @property
     def is_trainable(self) -> bool:
         """Whether it is trained here, so that seed, look-back search and budget concern it."""
-        return self.model in MODELS and not self.perturb
+        return self.kind in ("native", "neuralforecast") and not self.perturb
+
+    @property
+    def source(self) -> str:
+        """What `model` names within its kind: a class of neuralforecast, a Hub id or folder of Chronos, itself."""
+        return self.model.partition(":")[2] if self.kind in PACKAGED else self.model
 
     @property
     def name(self) -> str:
-        """The column's name."""
+        """The column's name: the alias, or what the model is called."""
         if self.alias:
             return self.alias
-        return MODELS.get(self.model).__name__ if self.model in MODELS else self.model
+        if self.kind == "native":
+            return MODELS.get(self.model).__name__
+        if self.kind == "text":
+            return f"{Path(self.options['language_model']).name}-text"
+        return self.source.rpartition(".")[2] if self.kind == "own" else Path(self.source).name
 
     @classmethod
     def parse(cls, given: "str | Mapping[str, Any] | ModelSpec") -> "ModelSpec":
@@ -178,6 +220,8 @@ class CompareConfig:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
         if not self.seeds or not self.data:
             raise ValueError("a comparison needs at least one data set and one seed")
+        if self.look_backs and any(task.val_size == 0 for task in self.data):
+            raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
 
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "CompareConfig":

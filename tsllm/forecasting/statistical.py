@@ -167,7 +167,7 @@ class NixtlaNeuralForecaster:
         alias: Name of the forecast column; None takes the class name.
         freq: Frequency of the data; None infers it.
         level: Coverage in per cent of the intervals that `predict` will be asked for; given, the model learns
-            quantiles (multi-quantile loss) and forecasts the median.
+            quantiles (multi-quantile loss) and forecasts the median. A back-test fills in its own.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff.
         val_size: Last steps of the training data kept for early stopping; None = a tenth of the shortest series, at
@@ -301,7 +301,7 @@ class NixtlaNeuralForecaster:
         if self.level:
             from neuralforecast.losses.pytorch import MQLoss
 
-            arguments["loss"] = MQLoss(level=self.level)
+            arguments["loss"] = MQLoss(level=_sorted(self.level))
         if self.max_seconds is not None:
             arguments["max_time"] = timedelta(seconds=self.max_seconds)
         return self.model_class(**arguments | self.options)
