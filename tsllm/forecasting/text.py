@@ -12,19 +12,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from huggingface_hub import snapshot_download
 
 from tsllm.data.frame import Freq, future_frame, infer_freq, validate_frame
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
-from tsllm.text.loading import load_language_model
+from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
-
-SETTINGS = "text_forecaster.json"
 
 
 @dataclass
@@ -112,7 +109,10 @@ class TextForecaster:
         self._history: pd.DataFrame | None = None
 
     def save(self, folder: str | Path) -> None:
-        """Writes `text_forecaster.json`: all settings but the weights, which stand beside it as a PEFT folder."""
+        """Writes `text_forecaster.json`: all settings but the weights, which stand beside it as a PEFT folder.
+
+        The base model's name, commit and fingerprint are among them, so that another one is an error when loading.
+        """
         settings = {
             "h": self.h,
             "context_length": self.context_length,
@@ -125,12 +125,19 @@ class TextForecaster:
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.data,
+            "base": asdict(describe_base(self.model)),
         }
         Path(folder, SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None, **changes: Any
+        cls,
+        folder: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **changes: Any,
     ) -> Self:
         """Loads a fine-tuned text forecaster: a PEFT adapter or a whole model with `text_forecaster.json`.
 
@@ -138,18 +145,19 @@ class TextForecaster:
             folder: A folder or a Hub id.
             device: Where to put the model.
             revision: Branch, tag or commit of the Hub repository.
+            token: Access token of the Hub; None = the stored one.
             **changes: Settings to change, e.g. `num_samples=100`.
 
         Raises:
             OSError: If the settings, the adapter or its base model cannot be loaded.
+            ValueError: If the base model's weights are not those that the adapter was trained on.
         """
-        source = Path(folder)
-        if not source.is_dir():
-            source = Path(snapshot_download(str(folder), revision=revision))
+        source = fetch_folder(folder, revision, token)
         if not (source / SETTINGS).is_file():
             raise OSError(f"{folder} holds no {SETTINGS}; it was not written by recipes/sft_text.py")
         model, tokenizer = load_language_model(source, device=device)
         settings = json.loads((source / SETTINGS).read_text()) | changes
+        settings.pop("base", None)
         settings["options"] = SamplingOptions(**settings["options"])
         return cls(model, tokenizer, **settings)
 

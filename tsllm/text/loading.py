@@ -1,15 +1,39 @@
 """Loading a causal language model and its tokenizer: by name, from a folder or the Hub, with or without an adapter."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tsllm.nn.pretrained import find_pretrained
+from tsllm.nn.pretrained import MANIFEST, SMOLLM2, compute_fingerprint, find_pretrained, resolve_commit
+from tsllm.nn.quantization import build_quantization
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SETTINGS = "text_forecaster.json"
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The weights that an adapter was trained on.
+
+    Attributes:
+        name: A packaged name, a folder or a Hub id.
+        revision: Commit of the Hub repository; empty for a local folder.
+        fingerprint: Tells these weights from others (`compute_fingerprint`); empty = not recorded.
+        load_in_4bit: Whether they were packed into four bits.
+    """
+
+    name: str
+    revision: str = ""
+    fingerprint: str = ""
+    load_in_4bit: bool = False
 
 
 def load_language_model(
@@ -19,50 +43,138 @@ def load_language_model(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    load_in_4bit: bool = False,
 ) -> tuple[Any, Any]:
-    """Loads a causal language model in eval mode, and its tokenizer.
+    """Loads a causal language model in eval mode, and its tokenizer; from safetensors only.
 
     Args:
         name: A packaged name (`smollm2-135m`), a folder or a Hub id; a folder that holds a PEFT adapter loads its base
-            model too.
+            model too, at the recorded revision.
         adapter: A PEFT adapter (folder or Hub id) to put on top.
-        revision: Branch, tag or commit of a Hub repository.
+        revision: Branch, tag or commit of the base model's Hub repository.
         dtype: Weights' dtype; float32 is the right one on a CPU.
         device: Where to put the model.
+        load_in_4bit: Pack the base model's matrices into four bits (extra `quantization`, CUDA only); an adapter that
+            was trained so loads so.
 
     Raises:
-        OSError: If the model or the tokenizer cannot be loaded; the text says how to go on.
+        OSError: If the model, the adapter or the tokenizer cannot be loaded; the text says how to go on.
+        ValueError: If the adapter was trained on other weights.
+        ImportError: If 4-bit weights are asked for without bitsandbytes.
+        RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
     source = find_pretrained(str(name))
+    base = None
     if adapter is None and (Path(source) / ADAPTER_CONFIG).is_file():
-        adapter, source = source, read_base_model(Path(source))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision or "main", dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise OSError(
-            f"cannot load the language model {str(name)!r} (revision {revision or 'main'}): {error}\n"
-            "Give a local folder, `smollm2-135m`, or a Hub id while the Hub can be reached (HF_HUB_OFFLINE unset)."
-        ) from error
-    if adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(adapter))  # type: ignore[assignment]
+        base = read_base_model(Path(source))
+        adapter, source, revision = source, find_pretrained(base.name), revision or base.revision
+    elif adapter is not None:
+        adapter = fetch_folder(adapter)
+        base = read_base_model(adapter)
+    packed = load_in_4bit or (base is not None and base.load_in_4bit)
+    model, tokenizer = _load_base(source, revision or "", dtype, device, packed)
+    if base is not None:
+        check_base(base, model, source)
+        model = _put_on(model, Path(str(adapter)))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.eval().to(device), tokenizer
+    model.eval()
+    return model if packed else model.to(device), tokenizer
 
 
-def read_base_model(folder: Path) -> str:
-    """Returns where the base model of the PEFT adapter in `folder` is: its path or id, or a packaged name.
+def _load_base(
+    source: str, revision: str, dtype: torch.dtype, device: str | torch.device, packed: bool
+) -> tuple[Any, Any]:
+    options: dict[str, Any] = {}
+    if packed:
+        options = {"quantization_config": build_quantization(torch.bfloat16), "device_map": {"": device}}
+    try:
+        commit = resolve_commit(source, revision) or "main"
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=commit, dtype=dtype, use_safetensors=True, **options
+        )
+        return model, AutoTokenizer.from_pretrained(source, revision=commit)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"cannot load the language model {source!r} (revision {revision or 'main'}): {error}\n"
+            "Give a local folder, `smollm2-135m`, or a Hub id while the Hub can be reached (HF_HUB_OFFLINE unset)."
+        ) from error
+
+
+def _put_on(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        pickles = sorted(p.name for p in adapter.glob("*.bin"))
+        found = f"; it holds {pickles}, but pickles are refused" if pickles else ""
+        raise OSError(f"{adapter} holds no {ADAPTER_WEIGHTS}{found}")
+    try:
+        return PeftModel.from_pretrained(model, str(adapter))
+    except SafetensorError as error:
+        raise OSError(f"{adapter / ADAPTER_WEIGHTS} is damaged ({error}); download or train it again") from error
+
+
+def fetch_folder(name: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Returns the folder of an artefact: `name` itself, or a downloaded Hub repository without code and pickles.
 
     Raises:
-        OSError: If the adapter names none.
+        OSError: If there is neither a folder nor a repository of this name that can be read.
     """
-    base = json.loads((folder / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
-    if not base:
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"{str(name)!r} (revision {revision or 'main'}) is no folder, and cannot be had from the Hub: {error}\n"
+            "Check the name, your access (token) and whether the Hub can be reached (HF_HUB_OFFLINE unset)."
+        ) from error
+
+
+def describe_base(model: Any) -> BaseModel:
+    """Returns what an adapter on `model` must remember of the weights under it."""
+    name = str(model.config._name_or_path)
+    if Path(name).name == SMOLLM2 and (Path(name) / MANIFEST).is_file():
+        name = SMOLLM2  # the packaged model's folder depends on the machine; its name does not
+    packed = bool(getattr(model, "is_loaded_in_4bit", False))
+    return BaseModel(name, read_commit(model) or "", compute_fingerprint(model), packed)
+
+
+def read_commit(model: Any) -> str | None:
+    """Returns the Hub commit that `model` was loaded from; None for a local folder."""
+    return getattr(model.config, "_commit_hash", None)
+
+
+def read_base_model(folder: Path) -> BaseModel:
+    """Returns what the PEFT adapter in `folder` was trained on, as far as its files say.
+
+    Raises:
+        OSError: If the adapter names no base model.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise OSError(f"{folder} holds no {ADAPTER_CONFIG}, so it is no PEFT adapter")
+    config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    settings = json.loads((folder / SETTINGS).read_text()) if (folder / SETTINGS).is_file() else {}
+    recorded = settings.get("base", {})
+    name = config.get("base_model_name_or_path") or recorded.get("name")
+    if not name:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; load the base and pass adapter={str(folder)!r}")
-    # The packaged model's folder depends on the machine; its name does not.
-    if not Path(base).exists() and Path(base).name == "smollm2-135m":
-        base = "smollm2-135m"
-    return find_pretrained(base)
+    if not Path(name).exists() and Path(name).name == SMOLLM2:
+        name = SMOLLM2
+    revision = config.get("revision") or recorded.get("revision", "")
+    return BaseModel(name, revision, recorded.get("fingerprint", ""), recorded.get("load_in_4bit", False))
+
+
+def check_base(base: BaseModel, model: Any, source: str) -> None:
+    """Compares the weights of `model` with those that an adapter was trained on.
+
+    Raises:
+        ValueError: If they are others.
+    """
+    found = compute_fingerprint(model)
+    if base.fingerprint and base.fingerprint != found:
+        raise ValueError(
+            f"the adapter was trained on {base.name!r} (revision {base.revision or 'not recorded'}, fingerprint "
+            f"{base.fingerprint}, load_in_4bit {base.load_in_4bit}), but {source!r} has fingerprint {found}: the "
+            "weights are others. Load that revision or a copy of it, or train a new adapter on these weights"
+        )
