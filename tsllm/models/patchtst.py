@@ -250,7 +250,7 @@ class PatchTST(_PatchModel):
         with_maps = self.loss_name == "patchtst_uniform"
         values, loc, scale = self._normalise(inputs.past_values, inputs.past_observed_mask)
         tokens, maps = self.backbone(self._cut(values), with_maps)  # [B * C, P, D]
-        flat = self.head_dropout(tokens.flatten(1).unflatten(0, (len(values), -1)))  # [B, C, P * D]
+        flat = self.head_dropout(tokens.flatten(1).unflatten(0, (values.shape[0], -1)))  # [B, C, P * D]
         out = self.head(flat).unflatten(-1, (self.config.prediction_length, -1))  # [B, C, H, parameters]
         return RawForecast(out.transpose(1, 2), loc, scale, {"attention_maps": maps} if with_maps else {})
 

@@ -222,7 +222,7 @@ class Pyraformer(ForecastModel):
                 f"future_time_features is missing; the configuration names {config.num_time_features} time features "
                 "and the model reads them for the horizon too"
             )
-        empty = values.new_zeros(len(values), config.prediction_length, config.num_channels)  # [B, H, C]
+        empty = values.new_zeros(values.shape[0], config.prediction_length, config.num_channels)  # [B, H, C]
         if config.num_tokens:
             values = torch.cat([values, empty[:, : config.num_tokens]], dim=1)  # [B, L + 1, C]
             if features is not None and ahead is not None:

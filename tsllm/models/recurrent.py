@@ -70,5 +70,5 @@ class Recurrent(ForecastModel):
             values = torch.cat([values, inputs.past_time_features], dim=2)  # [B, L, C + F]
         states, _ = self.rnn(values)  # [B, L, D]
         out = self.projection(self.dropout(states[:, -1]))  # [B, H * C * parameters]
-        out = out.view(len(values), config.prediction_length, config.num_channels, -1)
+        out = out.view(values.shape[0], config.prediction_length, config.num_channels, -1)
         return RawForecast(out, loc, scale)  # [B, H, C, parameters]

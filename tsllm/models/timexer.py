@@ -198,7 +198,7 @@ class TimeXer(ForecastModel):
             tokens = layer(tokens, exogenous, maps)
         flat = self.final_norm(tokens).flatten(1)  # [B * C, (P + 1) * D]
         out = self.head_dropout(self.projection(flat))  # [B * C, H * parameters]
-        out = out.view(len(values), self.config.num_channels, self.config.prediction_length, -1)
+        out = out.view(values.shape[0], self.config.num_channels, self.config.prediction_length, -1)
         return RawForecast(out.transpose(1, 2), loc, scale)  # [B, H, C, parameters]
 
     def _embed_series(self, values: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class TimeXer(ForecastModel):
             series = F.pad(series, (-config.context_length % config.patch_length, 0), mode="replicate")
         patches = patchify(series, config.patch_length, config.patch_length)  # [B, C, P, patch_length]
         tokens = self.patch_embedding(patches) + self.positions  # [B, C, P, D]
-        whole = self.global_tokens[:, None].expand(len(values), -1, -1, -1)  # [B, C, 1, D]
+        whole = self.global_tokens[:, None].expand(values.shape[0], -1, -1, -1)  # [B, C, 1, D]
         return self.dropout(torch.cat([tokens, whole], dim=2).flatten(0, 1))  # [B * C, P + 1, D]
 
     def _embed_exogenous(self, values: Tensor, inputs: Inputs) -> Tensor:
