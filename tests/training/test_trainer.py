@@ -230,3 +230,13 @@ def test_the_trainer_state_keeps_patience_and_time(tmp_path, parts):
     state = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["stateful_callbacks"]
     assert state["ValidationStopping"]["args"]["early_stopping_patience"] == 2
     assert state["StopwatchCallback"]["args"]["seconds"] > 0
+
+
+def test_worker_processes_deliver_the_same_batches(tmp_path, parts):
+    options = {"dataloader_num_workers": 2, "dataloader_prefetch_factor": 3, "dataloader_persistent_workers": True}
+    alone = build(tmp_path, parts).get_train_dataloader()
+    loader = build(tmp_path, parts, **options).get_train_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor, loader.persistent_workers) == (2, 3, True)
+    assert not loader.pin_memory  # only a CUDA device reads pinned memory faster
+    for expected, found in zip(alone, loader, strict=True):
+        assert_equal(expected, found)
