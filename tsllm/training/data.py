@@ -170,32 +170,11 @@ def build_split(split: list[float] | dict[str, Any] | None, loaded: LoadedData) 
 def describe_data(args: DataArguments, data: PreparedData, alias: str) -> ForecasterSpec:
     """Returns what a saved forecaster needs to read frames and to give forecasts in original units."""
     loaded, train = data.loaded, data.train
-    times = loaded.df.groupby(ID, sort=False)[TIME]
-    series = list(data.borders)
-    facts: dict[str, Any] = {
-        "name": loaded.name,
-        "num_series": len(series),
-        "series": [str(s) for s in series[:20]],
-        "first": str(loaded.df[TIME].min()),
-        "last": str(loaded.df[TIME].max()),
+    facts = describe_frame(loaded, data.borders) | {
         "train_windows": len(train),
         "validation_windows": len(data.validation) if data.validation is not None else 0,
         "test_windows": len(data.test),
         "unused_steps": data.unused,
-    }
-    if loaded.source is not None:
-        facts |= {
-            "licence": loaded.source.licence,
-            "origin": loaded.source.origin,
-            "domain": loaded.source.domain,
-        }
-    first = times.get_group(series[0]).to_numpy()
-    border = data.borders[series[0]]
-    facts["cutoffs"] = {
-        "train_end": str(pd.Series(first[border.train - 1 : border.train]).iloc[0]),
-        "validation_end": str(pd.Series(first[border.validation - 1 : border.validation]).iloc[0]),
-        "test_end": str(pd.Series(first[border.test - 1 : border.test]).iloc[0]),
-        "of_series": str(series[0]),
     }
     known = train.num_known_covariates
     return ForecasterSpec(
@@ -210,6 +189,33 @@ def describe_data(args: DataArguments, data: PreparedData, alias: str) -> Foreca
         scaler=data.scaler.to_dict(),
         data=facts,
     )
+
+
+def describe_frame(loaded: LoadedData, borders: dict[Any, Borders]) -> dict[str, Any]:
+    """Returns what a model card says of the data: name, origin, licence, period and where its parts end."""
+    series = list(borders)
+    facts: dict[str, Any] = {
+        "name": loaded.name,
+        "num_series": len(series),
+        "series": [str(s) for s in series[:20]],
+        "first": str(loaded.df[TIME].min()),
+        "last": str(loaded.df[TIME].max()),
+    }
+    if loaded.source is not None:
+        facts |= {
+            "licence": loaded.source.licence,
+            "origin": loaded.source.origin,
+            "domain": loaded.source.domain,
+        }
+    first = loaded.df.groupby(ID, sort=False)[TIME].get_group(series[0]).to_numpy()
+    border = borders[series[0]]
+    facts["cutoffs"] = {
+        "train_end": str(pd.Series(first[border.train - 1 : border.train]).iloc[0]),
+        "validation_end": str(pd.Series(first[border.validation - 1 : border.validation]).iloc[0]),
+        "test_end": str(pd.Series(first[border.test - 1 : border.test]).iloc[0]),
+        "of_series": str(series[0]),
+    }
+    return facts
 
 
 def _column_names(names: tuple[str, ...], shared: bool, layout: str) -> list[str]:

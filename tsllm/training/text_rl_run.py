@@ -1,6 +1,5 @@
 """One run of reward optimisation on text: data, starting point, training, test, files."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -14,14 +13,20 @@ from transformers import set_seed
 from tsllm.data.sources import load_frame
 from tsllm.data.splits import split_frame
 from tsllm.text.grammar import NumberGrammar
-from tsllm.text.loading import load_language_model
+from tsllm.text.loading import load_language_model, read_commit
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.artefacts import HISTORY_FILE, count_parameters, describe_environment, write_json
-from tsllm.training.data import build_split, find_lengths
+from tsllm.training.data import build_split, describe_frame, find_lengths
 from tsllm.training.text_data import TextWindows
 from tsllm.training.text_rewards import TextReward, build_reward_rows
 from tsllm.training.text_rl import TextPolicyArguments, TextPolicyTrainer
-from tsllm.training.text_run import build_forecaster, compare_windows, describe_training_part, evaluate_text
+from tsllm.training.text_run import (
+    build_forecaster,
+    compare_windows,
+    describe_training_part,
+    evaluate_text,
+    write_results,
+)
 from tsllm.training.text_trainers import TextModelArguments, build_lora
 
 logger = logging.getLogger(__name__)
@@ -49,7 +54,11 @@ def run_text_policy(
     context, horizon = find_lengths(data_args, loaded)
     splits = split_frame(loaded.df, build_split(data_args.split, loaded), context)
     model, tokenizer = load_language_model(
-        model_args.language_model, adapter=model_args.adapter, revision=model_args.revision
+        model_args.language_model,
+        adapter=model_args.adapter,
+        revision=model_args.revision,
+        device=args.device,
+        load_in_4bit=model_args.load_in_4bit,
     )
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
     evaluates = args.test_windows > 0 and args.should_save
@@ -85,6 +94,7 @@ def run_text_policy(
         "comparison": compare_windows(results) if len(results) == 2 else None,
         "language_model": model_args.language_model,
         "dataset": loaded.name,
+        "data": describe_frame(loaded, splits.borders),
         "context_length": context,
         "prediction_length": horizon,
         "parameters": count_parameters(trainer.model),  # type: ignore[arg-type]
@@ -96,10 +106,8 @@ def run_text_policy(
         tokenizer.save_pretrained(str(folder))
         forecaster.data = describe_training_part(loaded.name, splits.train)
         forecaster.save(folder)
-        (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_results(folder, content, results)
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
-        for name, result in results.items():
-            result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     return content
 
 
@@ -142,7 +150,7 @@ def train_text_policy(
         reward_funcs=functions,
         train_dataset=dataset,
         processing_class=tokenizer,
-        peft_config=build_lora(model_args) if fresh else None,
+        peft_config=build_lora(model_args, read_commit(model)) if fresh else None,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     return trainer

@@ -1,6 +1,5 @@
 """One run of text fine-tuning: data, starting point, training, test, files."""
 
-import json
 import logging
 import math
 import time
@@ -19,8 +18,8 @@ from tsllm.forecasting.text import TextForecaster
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import load_language_model
 from tsllm.training.args import DataArguments
-from tsllm.training.artefacts import HISTORY_FILE, count_parameters, describe_environment, write_json
-from tsllm.training.data import build_split, find_lengths
+from tsllm.training.artefacts import HISTORY_FILE, METRICS_FILE, count_parameters, describe_environment, write_json
+from tsllm.training.data import build_split, describe_frame, find_lengths
 from tsllm.training.text_data import TextWindows
 from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments, choose_windows, train_text
 from tsllm.types import ID, TARGET, TIME
@@ -28,6 +27,7 @@ from tsllm.types import ID, TARGET, TIME
 logger = logging.getLogger(__name__)
 
 LEVEL = 80.0
+EXAMPLE_FILE = "forecast.csv"
 
 
 @dataclass
@@ -37,10 +37,13 @@ class TextScores:
     Attributes:
         summary: `mae`, `mse`, `crps`, `coverage_80` in the series' units (coverage in 0..1), counts, seconds.
         windows: One row a window: `unique_id, cutoff, mae, crps`.
+        example: The last window of each series, history and horizon: `unique_id, ds, y`, whether `ahead`, and there
+            `forecast`, `lo`, `hi` (median and 80 % band; NaN = unreadable).
     """
 
     summary: dict[str, Any]
     windows: pd.DataFrame
+    example: pd.DataFrame
 
 
 def run_text(model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments) -> dict[str, Any]:
@@ -60,7 +63,11 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     context, horizon = find_lengths(data_args, loaded)
     splits = split_frame(loaded.df, build_split(data_args.split, loaded), context)
     model, tokenizer = load_language_model(
-        model_args.language_model, adapter=model_args.adapter, revision=model_args.revision
+        model_args.language_model,
+        adapter=model_args.adapter,
+        revision=model_args.revision,
+        device=args.device,
+        load_in_4bit=model_args.load_in_4bit,
     )
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
     evaluates = args.test_windows > 0 and args.should_save
@@ -90,6 +97,7 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
         "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "language_model": model_args.language_model,
         "dataset": loaded.name,
+        "data": describe_frame(loaded, splits.borders),
         "context_length": context,
         "prediction_length": horizon,
         "parameters": count_parameters(trainer.model),  # type: ignore[arg-type]
@@ -99,11 +107,18 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
         folder = Path(str(args.output_dir))
         forecaster.data = describe_training_part(loaded.name, splits.train)
         forecaster.save(folder)
-        (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_results(folder, content, results)
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
-        for name, result in results.items():
-            result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     return content
+
+
+def write_results(folder: Path, content: dict[str, Any], results: dict[str, TextScores]) -> None:
+    """Writes `metrics.json`, the scores of each window and the windows that a model card shows."""
+    write_json(folder / METRICS_FILE, content)
+    for name, result in results.items():
+        result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
+    if "test" in results:
+        results["test"].example.to_csv(folder / EXAMPLE_FILE, index=False)
 
 
 def describe_training_part(name: str, train: pd.DataFrame) -> dict[str, str]:
@@ -150,7 +165,7 @@ def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: i
     known = futures.drop(columns=[TARGET]) if forecaster.covariates else None
     samples = forecaster.sample(histories, known)
     truth = dict(iter(futures.groupby(ID, sort=False)[TARGET]))
-    rows, parts = [], []
+    rows, parts, examples = [], [], {}
     for name, paths in samples.items():
         y = truth[name].to_numpy()
         median = np.median(paths, axis=0)
@@ -164,6 +179,7 @@ def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: i
         series, _, cutoff = str(name).rpartition("@")
         rows.append({ID: series, "cutoff": cutoff} | {k: float(v) for k, v in scores.items()})
         parts.append(scores)
+        examples[series] = (name, {"forecast": median, "lo": lo, "hi": hi})  # the last one of each series stays
     frame = pd.DataFrame(rows)
     readable = frame.dropna(subset=["mae"])
     summary: dict[str, Any] = {k: float(readable[k].mean()) for k in parts[0]} if len(readable) else {}
@@ -174,7 +190,17 @@ def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: i
         "parse_failures": dict(forecaster.report.failures),
         "seconds": round(time.monotonic() - began, 3),
     }
-    return TextScores(summary, frame)
+    example = [_join_window(histories, futures, name, found) for name, found in examples.values()]
+    return TextScores(summary, frame, pd.concat(example, ignore_index=True))
+
+
+def _join_window(
+    histories: pd.DataFrame, futures: pd.DataFrame, name: Any, found: dict[str, np.ndarray]
+) -> pd.DataFrame:
+    columns = [ID, TIME, TARGET]
+    past = histories.loc[histories[ID] == name, columns].assign(ahead=False)
+    ahead = futures.loc[futures[ID] == name, columns].assign(ahead=True, **found)
+    return pd.concat([past, ahead]).assign(**{ID: str(name).rpartition("@")[0]})
 
 
 def cut_windows(

@@ -11,10 +11,12 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from tsllm.nn.pretrained import find_pretrained
+from tsllm.text.loading import ADAPTER_CONFIG, load_language_model, read_base_model, read_commit
 from tsllm.training.args import ArgumentsError
 from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
 FOCUSES = ("all", "hard_cases")
+_SHUFFLE_BUFFER = 10_000
 
 
 @dataclass
@@ -25,6 +27,8 @@ class TextModelArguments:
         language_model: A packaged name (`smollm2-135m`), a folder or a Hub id.
         revision: Branch, tag or commit of a Hub repository.
         adapter: A LoRA adapter to go on from.
+        load_in_4bit: Pack the language model into four bits (extra `quantization`, CUDA only); LoRA on top stays
+            whole (Dettmers 2023, QLoRA), and the result cannot be merged.
         digits: Digits of the written numbers.
         domain: One sentence about the data; None = the data set's own.
         season: Steps of a season told to the model; None = the data set's own.
@@ -40,6 +44,7 @@ class TextModelArguments:
     language_model: str = "smollm2-135m"
     revision: str | None = None
     adapter: str | None = None
+    load_in_4bit: bool = False
     digits: int = 3
     domain: str | None = None
     season: int | None = None
@@ -61,7 +66,8 @@ class TextTrainingArguments(SFTConfig):
         hard_fraction: Share of the windows that count as hard.
         ordinary_share: Share of ordinary windows among those trained on.
         max_windows: Train on at most so many windows, drawn at random; 0 = all.
-        streaming: Write windows as they are read instead of caching them.
+        streaming: Write windows as they are read instead of caching them on disk; they are shuffled within a buffer
+            of 10,000.
         test_windows: Rolling origins of the evaluation; 0 = no evaluation.
         evaluate_start: Evaluate the model before training too (zero-shot, or the given adapter).
     """
@@ -96,13 +102,26 @@ class TextTrainingArguments(SFTConfig):
             raise ArgumentsError("max_windows draws from all windows, so it cannot stream; use max_steps instead")
         if self.streaming and self.max_steps <= 0:
             raise ArgumentsError("streaming has no known length; give max_steps")
+        if self.packing or self.padding_free:
+            raise ArgumentsError(
+                "packing lets windows read one another unless a kernel for it is installed; set packing and "
+                "padding_free to false (windows have nearly equal lengths, so padding costs little)"
+            )
+        if self.completion_only_loss is False:
+            raise ArgumentsError("completion_only_loss false would train the history too; leave it out")
         super().__post_init__()
 
 
-def build_lora(arguments: TextModelArguments) -> LoraConfig:
-    """Builds the adapter's configuration: LoRA (Hu 2021), on query and value projections unless told otherwise."""
+def build_lora(arguments: TextModelArguments, commit: str | None = None) -> LoraConfig:
+    """Builds the adapter's configuration: LoRA (Hu 2021), on query and value projections unless told otherwise.
+
+    Args:
+        arguments: Rank, scale, dropout, targets.
+        commit: The base model's commit on the Hub, which the adapter then asks for; None = a local folder.
+    """
     return LoraConfig(
         task_type="CAUSAL_LM",
+        revision=commit,
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
@@ -122,7 +141,8 @@ def choose_windows(
     total, incomplete = windows.count(df)
     facts: dict[str, Any] = {"windows": total, "incomplete": incomplete, "focus": arguments.focus}
     if arguments.streaming:
-        return dataset, facts
+        # Windows come series by series, in order of time.
+        return dataset.shuffle(seed=arguments.seed, buffer_size=_SHUFFLE_BUFFER), facts
     generator = np.random.default_rng(arguments.seed)
     if arguments.max_windows and len(dataset) > arguments.max_windows:
         dataset = dataset.select(np.sort(generator.choice(len(dataset), arguments.max_windows, replace=False)))
@@ -157,7 +177,7 @@ def train_text(
         args=arguments,
         train_dataset=dataset,
         processing_class=tokenizer,
-        peft_config=build_lora(model_arguments) if fresh else None,
+        peft_config=build_lora(model_arguments, read_commit(model)) if fresh else None,
     )
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     assert trainer.model is not None
@@ -171,11 +191,20 @@ def train_text(
 
 
 def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
-    """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer."""
-    from tsllm.text.loading import load_language_model
+    """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer.
 
-    model, tokenizer = load_language_model(find_pretrained(str(adapter)))
-    if not isinstance(model, PeftModel):
+    Raises:
+        ValueError: If there is no adapter, or it was trained on 4-bit weights.
+    """
+    source = Path(find_pretrained(str(adapter)))
+    if not (source / ADAPTER_CONFIG).is_file():
         raise ValueError(f"{adapter} holds no adapter; there is nothing to merge")
+    if read_base_model(source).load_in_4bit:
+        raise ValueError(
+            f"{adapter} was trained on 4-bit weights; merged into whole ones it would be another model than the one "
+            "that was tested, and into packed ones it would be rounded: use it as an adapter, or train without "
+            "load_in_4bit"
+        )
+    model, tokenizer = load_language_model(source)
     model.merge_and_unload().save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
