@@ -1,19 +1,10 @@
-"""The comparison: every model on the same windows, in cells that are kept, so that a stopped run goes on.
-
-A cell is (data, model, seed) and, where each window is estimated anew, one window. It is written to a folder of its
-own, complete or not at all; its name is a hash of everything that its content depends on.
-"""
+"""The comparison: every model on the same windows, in cells that are kept, so that a stopped run goes on."""
 
 import hashlib
-import json
 import logging
-import os
-import shutil
-import tempfile
-import threading
+import math
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +14,9 @@ import pandas as pd
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.evaluation.ablation import perturb_predictor
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, Windows, run_backtest
-from tsllm.evaluation.leakage import check_saved_model
+from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
+from tsllm.evaluation.leakage import check_saved_model, is_trained_on
+from tsllm.evaluation.saved import fingerprint, list_files
 from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec, TaskFacts
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.neural import NeuralPredictor
@@ -35,6 +28,8 @@ logger = logging.getLogger(__name__)
 Build = Callable[[ModelSpec, TaskFacts, int], Forecaster]
 Tell = Callable[[str], None]
 CELL_FORMAT = 1
+# Kinds whose weights stay as they are and are large: loaded once, used at every window.
+FROZEN = ("saved", "text", "chronos")
 
 
 @dataclass(frozen=True)
@@ -67,25 +62,6 @@ class PreparedTask:
 
 
 @dataclass
-class CellResult:
-    """What a cell holds.
-
-    Attributes:
-        frame: `unique_id, ds, cutoff` and the model's columns.
-        cost: What it took.
-        failures: What raised.
-        facts: Chosen look-back, validation loss, steps trained, peak memory, artefact size.
-        log: Training log.
-    """
-
-    frame: pd.DataFrame
-    cost: Cost
-    failures: list[Failure]
-    facts: dict[str, Any]
-    log: list[dict[str, Any]]
-
-
-@dataclass
 class TaskResult:
     """All models on one data set.
 
@@ -94,12 +70,14 @@ class TaskResult:
         runs: One back-test result for each seed; a model without seed is the same in all of them.
         facts: Model -> facts of its cells, seed by seed.
         logs: Model -> training log of the first seed.
+        folders: Model -> folder of the trained or saved model, of the first seed.
     """
 
     prepared: PreparedTask
     runs: list[BacktestResult]
     facts: dict[str, list[dict[str, Any]]]
     logs: dict[str, list[dict[str, Any]]]
+    folders: dict[str, Path] = field(default_factory=dict)
 
 
 def prepare_task(task: DataTask) -> PreparedTask:
@@ -141,224 +119,226 @@ def run_compare(config: CompareConfig, build: Build, tell: Tell = lambda _: None
         build: Makes a forecaster; injected because the command line knows more kinds than this layer.
         tell: Hears what happens.
     """
+    store = CellStore(Path(config.output_dir) / "cells")
     results = []
     for task in config.data:
         prepared = prepare_task(task)
-        store = CellStore(Path(config.output_dir) / "cells")
-        per_model: dict[str, list[CellResult]] = {}
-        for spec in config.models:
-            seeds = config.seeds if spec.is_trainable or spec.perturb else config.seeds[:1]
-            per_model[spec.name] = [_run_model(config, prepared, spec, seed, store, build, tell) for seed in seeds]
+        per_model = {
+            spec.name: _ModelRun(config, prepared, spec, store, build, tell).run_seeds() for spec in config.models
+        }
         results.append(_join(config, prepared, per_model))
     return results
 
 
-def _run_model(
-    config: CompareConfig,
-    prepared: PreparedTask,
-    spec: ModelSpec,
-    seed: int,
-    store: "CellStore",
-    build: Build,
-    tell: Tell,
-) -> CellResult:
-    facts = prepared.facts
-    chosen: dict[str, Any] = {}
-    base = next((m for m in config.models if m.name == spec.of), spec)
-    if base.is_trainable and config.look_backs:
-        chosen = _search_look_back(config, prepared, base, store, build, tell)
-        facts = replace(facts, context_length=chosen["look_back"])
-    anew = not (spec.is_trainable or spec.perturb) or config.refit is not False
-    blocks = [[k] for k in range(prepared.windows.n_windows)] if anew else [list(range(prepared.windows.n_windows))]
-    parts = []
-    for block in blocks:
-        key = _describe_cell(config, prepared, spec, base, facts, seed, block)
-        found = store.load(key)
+class _ModelRun:
+    """One model on one data set: its cells, those that are there and those that have to be computed."""
+
+    def __init__(
+        self,
+        config: CompareConfig,
+        prepared: PreparedTask,
+        spec: ModelSpec,
+        store: CellStore,
+        build: Build,
+        tell: Tell,
+    ) -> None:
+        self.config, self.prepared, self.spec, self.store, self.build = config, prepared, spec, store, build
+        self.base = next((m for m in config.models if m.name == spec.of), spec)
+        self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
+        self.files = fingerprint(spec)
+        self._frozen: Any = None
+
+    def run_seeds(self) -> list[CellResult]:
+        """Returns the result of each seed; a model that draws nothing has one for all."""
+        seeded = self.spec.is_trainable or self.spec.perturb
+        return [self._run_seed(seed) for seed in (self.config.seeds if seeded else self.config.seeds[:1])]
+
+    def _run_seed(self, seed: int) -> CellResult:
+        n_windows, spec = self.prepared.windows.n_windows, self.spec
+        facts = self.prepared.facts
+        chosen: dict[str, Any] = {}
+        if self.base.is_trainable and self.config.look_backs:
+            try:
+                chosen = self._search_look_back()
+            except RuntimeError as error:
+                return self._fail(error, range(n_windows))
+            facts = replace(facts, context_length=chosen["look_back"])
+        anew = not (spec.is_trainable or spec.perturb) or self.config.refit is not False
+        blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
+        parts = []
+        for block in blocks:
+            key = self._describe_cell(spec, facts, seed, block)
+            found = self.store.load(key)
+            if found is None or found.facts.get("files", self.files) != self.files:
+                self.tell(f"window {block[0] + 1}/{n_windows}" if anew else f"seed {seed}")
+                found = self._run_cell(facts, seed, block, key)
+            parts.append(found)
+        joined = join_cells(parts)
+        joined.facts |= chosen
+        folder = Path(spec.source) if spec.kind == "saved" else self.store.model_folder(key)
+        joined.folder = folder if folder.is_dir() else None
+        return joined
+
+    def _describe_cell(self, spec: ModelSpec, facts: TaskFacts, seed: int, block: Sequence[int]) -> dict[str, Any]:
+        """Returns everything that a cell's content depends on; its hash names the folder."""
+        config, windows = self.config, self.prepared.windows
+        trained = spec.is_trainable or bool(spec.perturb)
+        return {
+            "format": CELL_FORMAT,
+            "data": self.prepared.fingerprint,
+            "spec": {k: v for k, v in asdict(spec).items() if k != "role"},
+            "base": {k: v for k, v in asdict(self.base).items() if k != "role"} if spec.perturb else None,
+            "facts": asdict(facts),
+            "seed": seed if trained else None,
+            "windows": [windows.n_windows, windows.step, list(block)],
+            "level": list(config.level),
+            "refit": config.refit,
+            "max_seconds": config.max_seconds if trained else None,
+        }
+
+    def _run_cell(self, facts: TaskFacts, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:
+        config, windows, spec = self.config, self.prepared.windows, self.spec
+        behind = (windows.n_windows - 1 - block[-1]) * windows.step
+        df = windows.df.groupby(ID, sort=False).head(-behind).reset_index(drop=True) if behind else windows.df
+        found: dict[str, Any] = {}
+        with measure_memory() as memory:
+            try:
+                model = self._make(facts, seed, block)
+                found |= self._examine(model)
+                copies = spec.kind not in FROZEN
+                result = run_backtest(
+                    df,
+                    [model],
+                    facts.h,
+                    len(block),
+                    windows.step,
+                    config.level,
+                    config.refit,
+                    facts.freq,
+                    None,
+                    copies,
+                )
+            except Exception as error:
+                # Failures are not kept: the next run tries again.
+                return self._fail(error, block)
+        fitted = result.fitted[spec.name]
+        log = list(getattr(fitted, "log", []))
+        found["peak_memory_mb"] = memory.peak_mb
+        if log:
+            predictor = getattr(fitted, "predictor", None)
+            length = facts.context_length if predictor is None else predictor.model.config.context_length
+            found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": length}
+        frame = result.frame[[ID, TIME, CUTOFF, *self._columns()]]
+        cell = CellResult(frame, result.costs[spec.name], result.failures, found, log)
+        if not result.failures:
+            self.store.save(key, cell, fitted if spec.is_trainable else None)
+        return cell
+
+    def _make(self, facts: TaskFacts, seed: int, block: Sequence[int]) -> Any:
+        """Builds the forecaster of a cell; a large one that nothing trains is built once, and fails once."""
+        if self.spec.perturb:
+            source = self.store.model_folder(self._describe_cell(self.base, facts, seed, block))
+            return load_perturbed(self.spec, source, seed)
+        if self.spec.kind not in FROZEN:
+            return self._prepare(self.build(self.spec, facts, seed))
+        if self._frozen is None:
+            try:
+                self._frozen = self._prepare(self.build(self.spec, facts, seed))
+            except Exception as error:
+                self._frozen = error
+        if isinstance(self._frozen, Exception):
+            raise self._frozen
+        return self._frozen
+
+    def _prepare(self, model: Any) -> Any:
+        """Gives a forecaster the name of its column and its budget."""
+        model.alias = self.spec.name
+        if self.config.max_seconds is not None and hasattr(model, "max_seconds"):
+            model.max_seconds = self.config.max_seconds
+        return model
+
+    def _examine(self, model: Any) -> dict[str, Any]:
+        """Returns what is known of a saved model's files and training data.
+
+        Raises:
+            LeakageError: If it was trained on test windows.
+        """
+        if self.spec.kind != "saved":
+            return {}
+        frame, name = self.prepared.windows.keys, self.prepared.name
+        spec = model.spec if isinstance(model, NeuralPredictor) else model
+        folder = Path(self.spec.source)
+        found: dict[str, Any] = {"artefact_mb": measure_files(list_files(folder))} if folder.is_dir() else {}
+        return found | {
+            "files": self.files,
+            "leakage": check_saved_model(spec, frame, name),
+            "trained_on": bool(spec.data) and is_trained_on(spec, list(frame[ID].unique()), name),
+        }
+
+    def _fail(self, error: Exception, block: Sequence[int]) -> CellResult:
+        """Returns an empty cell that says what raised."""
+        said = f"{type(error).__name__}: {error}"
+        logger.warning("%s: %s failed: %s", self.prepared.name, self.spec.name, said)
+        windows = self.prepared.windows
+        failure = Failure(self.spec.name, "run", None, said, windows.num_series * len(block))
+        empty = windows.keys[[ID, TIME, CUTOFF]].iloc[:0].assign(**dict.fromkeys(self._columns(), np.nan))
+        return CellResult(empty, Cost(), [failure], {}, [])
+
+    def _columns(self) -> list[str]:
+        return [self.spec.name, *name_interval_columns(self.spec.name, sorted(self.config.level))]
+
+    def _search_look_back(self) -> dict[str, Any]:
+        """Chooses the context length by the best validation loss before the first cutoff; the test part is not seen.
+
+        A length that fails, because the series are too short for it for example, is left out and named.
+
+        Raises:
+            RuntimeError: If every length fails.
+        """
+        losses: dict[str, float] = {}
+        failed: dict[str, str] = {}
+        for length in self.config.look_backs:
+            try:
+                losses[str(length)] = self._validate_look_back(length)
+            except Exception as error:
+                failed[str(length)] = f"{type(error).__name__}: {error}"
+                logger.warning(
+                    "%s: %s failed with look-back %d: %s", self.prepared.name, self.spec.name, length, error
+                )
+        if not losses:
+            raise RuntimeError(f"no look-back of {self.config.look_backs} could be validated: {failed}")
+        best = min(losses, key=losses.__getitem__)
+        return {"look_back": int(best), "look_back_losses": losses, "look_back_failures": failed}
+
+    def _validate_look_back(self, length: int) -> float:
+        spec, seed = self.base, self.config.seeds[0]
+        facts = replace(self.prepared.facts, context_length=length)
+        key = self._describe_cell(spec, facts, seed, []) | {"search": True}
+        found = self.store.load(key)
         if found is None:
-            label = f"window {block[0] + 1}/{prepared.windows.n_windows}" if anew else f"seed {seed}"
-            tell(f"{prepared.name}: {spec.name}, {label}")
-            source = None
-            if spec.perturb:
-                source = store.model_folder(_describe_cell(config, prepared, base, base, facts, seed, block))
-            found = _run_cell(config, prepared, spec, facts, seed, block, build, source, store, key)
-        parts.append(found)
-    joined = _concat(parts)
-    joined.facts |= chosen
-    return joined
-
-
-def _describe_cell(
-    config: CompareConfig,
-    prepared: PreparedTask,
-    spec: ModelSpec,
-    base: ModelSpec,
-    facts: TaskFacts,
-    seed: int,
-    block: Sequence[int],
-) -> dict[str, Any]:
-    """Returns everything that a cell's content depends on; its hash names the folder."""
-    trained = spec.is_trainable or bool(spec.perturb)
-    return {
-        "format": CELL_FORMAT,
-        "data": prepared.fingerprint,
-        "spec": {k: v for k, v in asdict(spec).items() if k != "role"},
-        "base": {k: v for k, v in asdict(base).items() if k != "role"} if spec.perturb else None,
-        "facts": asdict(facts),
-        "seed": seed if trained else None,
-        "windows": [prepared.windows.n_windows, prepared.windows.step, list(block)],
-        "level": list(config.level),
-        "refit": config.refit,
-        "max_seconds": config.max_seconds if trained else None,
-    }
-
-
-def _run_cell(
-    config: CompareConfig,
-    prepared: PreparedTask,
-    spec: ModelSpec,
-    facts: TaskFacts,
-    seed: int,
-    block: Sequence[int],
-    build: Build,
-    source: Path | None,
-    store: "CellStore",
-    key: dict[str, Any],
-) -> CellResult:
-    windows = prepared.windows
-    behind = (windows.n_windows - 1 - block[-1]) * windows.step
-    df = windows.df.groupby(ID, sort=False).head(-behind).reset_index(drop=True) if behind else windows.df
-    empty = prepared.windows.keys[[ID, TIME, CUTOFF]]
-    columns = [spec.name, *name_interval_columns(spec.name, sorted(config.level))]
-    with measure_memory() as memory:
-        try:
-            model = load_perturbed(spec, source, seed) if spec.perturb else build(spec, facts, seed)
-            if config.max_seconds is not None and hasattr(model, "max_seconds"):
-                model.max_seconds = config.max_seconds
-            result = run_backtest(
-                df, [model], facts.h, len(block), windows.step, config.level, config.refit, facts.freq
-            )
-        except Exception as error:
-            wanted = sorted(windows.keys[CUTOFF].unique())
-            lost = empty[empty[CUTOFF].isin([wanted[k] for k in block])] if windows.num_series == 1 else empty
-            said = f"{type(error).__name__}: {error}"
-            logger.warning("%s: %s failed: %s", prepared.name, spec.name, said)
-            failure = Failure(spec.name, "run", None, said, windows.num_series * len(block))
-            frame = lost.assign(**dict.fromkeys(columns, np.nan)) if len(block) == windows.n_windows else lost.iloc[:0]
-            # Failures are not kept: the next run tries again.
-            return CellResult(frame, Cost(), [failure], {}, [])
-    fitted = result.fitted[spec.name]
-    log = list(getattr(fitted, "log", []))
-    found: dict[str, Any] = {"peak_memory_mb": memory.peak_mb}
-    if isinstance(fitted, NeuralPredictor) and not spec.perturb:
-        found["leakage"] = check_saved_model(fitted.spec, result.frame)
-    if log:
-        predictor = getattr(fitted, "predictor", None)
-        length = facts.context_length if predictor is None else predictor.model.config.context_length
-        found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": length}
-    cell = CellResult(result.frame[[ID, TIME, CUTOFF, *columns]], result.costs[spec.name], result.failures, found, log)
-    if not result.failures:
-        store.save(key, cell, fitted if spec.is_trainable else None)
-    return cell
-
-
-def _search_look_back(
-    config: CompareConfig, prepared: PreparedTask, spec: ModelSpec, store: "CellStore", build: Build, tell: Tell
-) -> dict[str, Any]:
-    """Chooses the context length by the best validation loss before the first cutoff; the test part is not seen."""
-    losses: dict[str, float] = {}
-    for length in config.look_backs:
-        facts = replace(prepared.facts, context_length=length)
-        key = _describe_cell(config, prepared, spec, spec, facts, config.seeds[0], []) | {"search": True}
-        found = store.load(key)
-        if found is None:
-            tell(f"{prepared.name}: {spec.name}, look-back {length} on validation")
-            model: Any = build(spec, facts, config.seeds[0])
-            if config.max_seconds is not None:
-                model.max_seconds = config.max_seconds
-            model.fit(prepared.training, facts.h)
-            best = min((e["eval_loss"] for e in model.log if "eval_loss" in e), default=float("nan"))
+            self.tell(f"look-back {length} on validation")
+            model = self._prepare(self.build(spec, facts, seed))
+            model.fit(self.prepared.training, facts.h)
+            best = min((e["eval_loss"] for e in model.log if "eval_loss" in e), default=math.nan)
             found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {"eval_loss": best}, model.log)
-            store.save(key, found, None)
-        losses[str(length)] = found.facts["eval_loss"]
-    best_length = min(losses, key=lambda k: losses[k])
-    return {"look_back": int(best_length), "look_back_losses": losses}
+            self.store.save(key, found, None)
+        loss = float(found.facts["eval_loss"])
+        if math.isnan(loss):
+            raise ValueError("training gave no validation loss; give val_size")
+        return loss
 
 
-class CellStore:
-    """Cells on disk; one that was interrupted while being written does not exist.
-
-    Args:
-        folder: Where they lie.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, key: dict[str, Any]) -> Path:
-        """Returns the folder of a cell."""
-        text = json.dumps(key, sort_keys=True, default=str)
-        return self.folder / hashlib.sha256(text.encode()).hexdigest()[:20]
-
-    def model_folder(self, key: dict[str, Any]) -> Path:
-        """Returns where a trained model of a cell lies."""
-        return self.path(key) / "model"
-
-    def load(self, key: dict[str, Any]) -> CellResult | None:
-        """Returns a cell, or None if it is not there."""
-        folder = self.path(key)
-        if not (folder / "cell.json").is_file():
-            return None
-        state = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        frame = pd.read_parquet(folder / "forecasts.parquet")
-        return CellResult(frame, Cost(**state["cost"]), [], state["facts"], state["log"])
-
-    def save(self, key: dict[str, Any], cell: CellResult, fitted: Any) -> None:
-        """Writes a cell and its trained model, and moves it into place when it is complete."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".cell-", dir=self.folder))
-        try:
-            if fitted is not None:
-                fitted.save_pretrained(made / "model")
-                size = sum(p.stat().st_size for p in (made / "model").rglob("*") if p.is_file())
-                cell.facts["artefact_mb"] = size / 1e6
-            cell.frame.to_parquet(made / "forecasts.parquet", index=False)
-            state = {"key": key, "cost": asdict(cell.cost), "facts": cell.facts, "log": cell.log}
-            (made / "cell.json").write_text(json.dumps(state, indent=1, default=float), encoding="utf-8")
-            target = self.path(key)
-            if target.exists():
-                shutil.rmtree(target)
-            made.rename(target)
-        finally:
-            if made.exists():
-                shutil.rmtree(made)
-
-
-def load_perturbed(spec: ModelSpec, source: Path | None, seed: int) -> Forecaster:
+def load_perturbed(spec: ModelSpec, source: Path, seed: int) -> Forecaster:
     """Loads the trained model that `spec.of` names and perturbs what it reads.
 
     Raises:
         FileNotFoundError: If that model was not trained.
     """
-    if source is None or not source.is_dir():
+    if not source.is_dir():
         raise FileNotFoundError(f"{spec.name} perturbs {spec.of!r}, which has no trained model; name it before")
     predictor = NeuralPredictor.from_pretrained(source)
     predictor.alias = spec.name
     return perturb_predictor(predictor, spec.perturb, seed)
-
-
-def _concat(parts: Sequence[CellResult]) -> CellResult:
-    cost = Cost(
-        sum(p.cost.fit_seconds for p in parts),
-        sum(p.cost.predict_seconds for p in parts),
-        sum(p.cost.windows for p in parts),
-        parts[0].cost.trained_parameters,
-        parts[0].cost.total_parameters,
-    )
-    frames = [p.frame for p in parts if len(p.frame)] or [parts[0].frame]
-    peaks = [p.facts["peak_memory_mb"] for p in parts if "peak_memory_mb" in p.facts]
-    facts = dict(parts[0].facts) | ({"peak_memory_mb": max(peaks)} if peaks else {})
-    failures = [f for p in parts for f in p.failures]
-    return CellResult(pd.concat(frames, ignore_index=True), cost, failures, facts, parts[0].log)
 
 
 def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, list[CellResult]]) -> TaskResult:
@@ -378,44 +358,10 @@ def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, li
             run.failures += cell.failures
         run.frame = pd.concat(made, axis=1)
         runs.append(run)
-    facts = {name: [cell.facts for cell in cells] for name, cells in per_model.items()}
-    return TaskResult(prepared, runs, facts, {name: cells[0].log for name, cells in per_model.items() if cells[0].log})
-
-
-class MemoryMeter:
-    """The largest memory of this process above what it had at first, sampled; `peak_mb` is in megabytes."""
-
-    def __init__(self) -> None:
-        self.before = self.peak = _resident_bytes()
-
-    @property
-    def peak_mb(self) -> float:
-        """Peak above the start."""
-        return (self.peak - self.before) / 1e6
-
-
-@contextmanager
-def measure_memory(interval: float = 0.05) -> Any:
-    """Samples the resident memory in a thread while the block runs."""
-    meter, done = MemoryMeter(), threading.Event()
-
-    def sample() -> None:
-        while not done.wait(interval):
-            meter.peak = max(meter.peak, _resident_bytes())
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield meter
-    finally:
-        done.set()
-        thread.join()
-
-
-def _resident_bytes() -> int:
-    statm = Path("/proc/self/statm")
-    if statm.is_file():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return TaskResult(
+        prepared,
+        runs,
+        facts={name: [cell.facts for cell in cells] for name, cells in per_model.items()},
+        logs={name: cells[0].log for name, cells in per_model.items() if cells[0].log},
+        folders={name: cells[0].folder for name, cells in per_model.items() if cells[0].folder is not None},
+    )

@@ -1,0 +1,87 @@
+"""What a comparison reads of a saved or pretrained model besides its weights."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tsllm.evaluation.tasks import ModelSpec
+from tsllm.forecasting.spec import SPEC_FILE, find_file
+from tsllm.forecasting.text import SETTINGS
+
+HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step
+BASE_KEY = "base_model_name_or_path"
+
+
+def read_history(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Returns the training log of a saved model; empty if it kept none."""
+    return _read_json(spec, HISTORY_FILE) or []
+
+
+def find_pretrained_base(spec: ModelSpec) -> str:
+    """Returns the name of the language or foundation model behind a model; empty if there is none.
+
+    A backbone with random weights, or one that is taken away, has read nothing and does not count.
+    """
+    found = _find_base(spec)
+    # The folder of a local model tells nothing but where this machine keeps it.
+    return Path(found).name if Path(found).is_absolute() else found
+
+
+def _find_base(spec: ModelSpec) -> str:
+    if spec.kind == "text":
+        return str(spec.options["language_model"])
+    if spec.kind == "chronos":
+        return spec.source
+    if spec.kind == "native":
+        return _name_backbone(spec.options) if spec.model == "timellm" else ""
+    if spec.kind != "saved":
+        return ""
+    adapter = _read_json(spec, "adapter_config.json") or {}
+    if adapter.get(BASE_KEY):
+        return str(adapter[BASE_KEY])
+    config = _read_json(spec, "config.json") or {}
+    if find_file(spec.source, SETTINGS, _revision(spec)) is not None:
+        return str(config.get("_name_or_path") or spec.name)
+    return _name_backbone(config) if "backbone" in config else ""
+
+
+def _name_backbone(fields: Any) -> str:
+    untrained = fields.get("backbone_weights") == "random" or fields.get("reader", "llm") != "llm"
+    return "" if untrained else str(fields.get("backbone", "openai-community/gpt2"))
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """Returns a hash of a saved model's files, or the commit of its Hub repository; empty for other kinds.
+
+    A folder's name stays when it is trained again; this is how its old results are told from new ones.
+    """
+    if spec.kind != "saved":
+        return ""
+    folder = Path(spec.source)
+    if not folder.is_dir():
+        found = [find_file(spec.source, name, _revision(spec)) for name in (SPEC_FILE, SETTINGS)]
+        commits = [re.search(r"snapshots[/\\]([0-9a-f]{40})", str(path)) for path in found if path is not None]
+        return next((match[1][:16] for match in commits if match), "")
+    digest = hashlib.sha256()
+    for path in list_files(folder):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Returns the files that make up a saved model: settings and weights, without logs, checkpoints and pictures."""
+    aside = (HISTORY_FILE, "metrics.json")
+    return [p for p in sorted(folder.glob("*")) if p.suffix in (".json", ".safetensors") and p.name not in aside]
+
+
+def _revision(spec: ModelSpec) -> str | None:
+    return spec.options.get("revision")
+
+
+def _read_json(spec: ModelSpec, name: str) -> Any:
+    path = find_file(spec.source, name, _revision(spec))
+    return None if path is None else json.loads(path.read_text(encoding="utf-8"))
