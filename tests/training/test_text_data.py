@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +41,35 @@ def test_cached_and_streamed_rows_are_the_same(tmp_path, monkeypatch):
     cached = build_text_dataset(make_frame(), WINDOWS)
     streamed = build_text_dataset(make_frame(), WINDOWS, streaming=True)
     assert list(cached) == list(streamed) == list(WINDOWS.rows(make_frame()))
+
+
+def test_windows_are_written_once_and_read_from_disk_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    first = build_text_dataset(make_frame(), WINDOWS)
+    files = [Path(f["filename"]) for f in first.cache_files]  # memory-mapped, not held
+    assert files
+    assert all(tmp_path in f.parents for f in files)
+    written = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.arrow")}
+    again = build_text_dataset(make_frame(), WINDOWS)
+    assert [Path(f["filename"]) for f in again.cache_files] == files
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.arrow")} == written
+    other = build_text_dataset(make_frame(), replace(WINDOWS, stride=1))
+    changed = build_text_dataset(make_frame().assign(y=1.0), WINDOWS)
+    assert (len(first), len(other)) == (3, 6)
+    assert changed[0]["completion"] != first[0]["completion"]
+
+
+def test_a_stream_writes_no_window_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    written = []
+    build = TextPrompt.build
+    monkeypatch.setattr(TextPrompt, "build", lambda *args, **kwargs: written.append(1) or build(*args, **kwargs))
+    rows = iter(build_text_dataset(make_frame(500), replace(WINDOWS, stride=1), streaming=True))
+    assert written == []
+    next(rows)
+    next(rows)
+    assert len(written) < 10
+    assert not list(tmp_path.rglob("*.arrow"))
 
 
 def test_a_frame_too_short_for_a_window_is_refused():
