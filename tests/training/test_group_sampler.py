@@ -1,4 +1,8 @@
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +20,7 @@ from tsllm.training.group_sampler import (
     number_series,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 COLLATOR = BatchCollator(["past_values", "past_observed_mask", "future_values"])
 GROUPS = np.array([0] * 10 + [1] * 30 + [2] * 60)
 
@@ -133,3 +138,46 @@ def test_bad_settings_are_refused():
         GroupSampler([0, 2])
     with pytest.raises(ValueError, match="finite"):
         GroupSampler(GROUPS).update([0.0, math.nan, 1.0])
+
+
+RANKS = """
+import json, sys
+import numpy as np
+import torch.distributed as dist
+from types import SimpleNamespace
+from tests.training.test_group_sampler import COLLATOR, make_windows
+from tsllm.models import build_model
+from tsllm.training.batches import GlobalBatches
+from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+windows = make_windows()
+model = build_model("dlinear", context_length=24, prediction_length=8, moving_average=9)
+for parameter in model.parameters():
+    parameter.data.mul_(1 + 0.5 * rank)  # ranks that score differently must still draw alike
+sampler = GroupSampler(number_series(windows)[0], num_draws=40, seed=4)
+state = SimpleNamespace(epoch=0.0, global_step=0, log_history=[])
+GroupSamplerCallback(sampler, windows, 8, COLLATOR).on_epoch_begin(None, state, None, model=model)
+batches = GlobalBatches(len(windows), 5, 4, 2, rank, sampler)
+mine = [[int(i) for i in batch] for batch in batches]
+print(json.dumps({"scores": sampler.scores.tolist(), "drawn": list(sampler), "batches": mine}))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_draw_alike_and_share_the_draws(tmp_path):
+    command = [sys.executable, "-c", RANKS]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0]
+    first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
+    assert first["scores"] == second["scores"]
+    assert first["drawn"] == second["drawn"]
+    assert len(first["drawn"]) == 40
+    dealt = [i for pair in zip(first["batches"], second["batches"], strict=True) for batch in pair for i in batch]
+    assert sorted(dealt) == sorted(first["drawn"])
