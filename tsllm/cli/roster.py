@@ -125,11 +125,12 @@ def _build_chronos(spec: ModelSpec, task: TaskFacts) -> Forecaster:
 
 
 def _load_saved(spec: ModelSpec) -> Forecaster:
+    from tsllm.evaluation.saved import is_hub_id
     from tsllm.forecasting.neural import NeuralPredictor
     from tsllm.forecasting.spec import find_file
     from tsllm.forecasting.text import SETTINGS, TextForecaster
 
-    if not Path(spec.model).is_dir() and (spec.model.count("/") != 1 or spec.model.startswith((".", "/", "~"))):
+    if not (Path(spec.model).is_dir() or is_hub_id(spec.model)):
         raise FileNotFoundError(f"no folder {spec.model}; give the output folder of a run, or a Hub id user/name")
     loaded: Any
     if find_file(spec.model, SETTINGS, spec.options.get("revision")) is not None:

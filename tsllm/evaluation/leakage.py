@@ -93,8 +93,9 @@ def is_trained_on(spec: Trained, series: Sequence[Any], name: str = "") -> bool:
     own = spec.data.get("name")
     if own is not None and own == name:
         return True
-    scaled = getattr(spec, "scaler", {}).get("stats", {}).get(TARGET, {})
-    known = {str(s) for s in [*spec.data.get("series", ()), *getattr(spec, "channels", ()), *scaled]}
+    named = spec.data.get("series", ())  # names, or how many there were
+    scaled = [row[0] for row in getattr(spec, "scaler", {}).get("stats", {}).get(TARGET, ())]
+    known = {str(s) for s in [*(named if isinstance(named, list) else ()), *getattr(spec, "channels", ()), *scaled]}
     return not known or bool(known & {str(s) for s in series})
 
 

@@ -14,6 +14,11 @@ HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, o
 BASE_KEY = "base_model_name_or_path"
 
 
+def is_hub_id(source: str) -> bool:
+    """Tells whether a name has the form "user/name" and is no path."""
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith("/")
+
+
 def read_history(spec: ModelSpec) -> list[dict[str, Any]]:
     """Returns the training log of a saved model; empty if it kept none."""
     return _read_json(spec, HISTORY_FILE) or []
@@ -42,7 +47,7 @@ def _find_base(spec: ModelSpec) -> str:
     if adapter.get(BASE_KEY):
         return str(adapter[BASE_KEY])
     config = _read_json(spec, "config.json") or {}
-    if find_file(spec.source, SETTINGS, _revision(spec)) is not None:
+    if _find(spec, SETTINGS) is not None:
         return str(config.get("_name_or_path") or spec.name)
     return _name_backbone(config) if "backbone" in config else ""
 
@@ -61,7 +66,7 @@ def fingerprint(spec: ModelSpec) -> str:
         return ""
     folder = Path(spec.source)
     if not folder.is_dir():
-        found = [find_file(spec.source, name, _revision(spec)) for name in (SPEC_FILE, SETTINGS)]
+        found = [_find(spec, name) for name in (SPEC_FILE, SETTINGS)]
         commits = [re.search(r"snapshots[/\\]([0-9a-f]{40})", str(path)) for path in found if path is not None]
         return next((match[1][:16] for match in commits if match), "")
     digest = hashlib.sha256()
@@ -78,10 +83,12 @@ def list_files(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.glob("*")) if p.suffix in (".json", ".safetensors") and p.name not in aside]
 
 
-def _revision(spec: ModelSpec) -> str | None:
-    return spec.options.get("revision")
+def _find(spec: ModelSpec, name: str) -> Path | None:
+    if not (Path(spec.source).is_dir() or is_hub_id(spec.source)):
+        return None
+    return find_file(spec.source, name, spec.options.get("revision"))
 
 
 def _read_json(spec: ModelSpec, name: str) -> Any:
-    path = find_file(spec.source, name, _revision(spec))
+    path = _find(spec, name)
     return None if path is None else json.loads(path.read_text(encoding="utf-8"))
