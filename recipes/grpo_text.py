@@ -5,6 +5,7 @@ accelerate launch recipes/grpo_text.py --config recipes/configs/grpo_text/epf_sm
 
 from collections.abc import Sequence
 
+from tsllm.hub.text_card import write_text_card
 from tsllm.training.args import ArgumentsError, DataArguments, parse_arguments
 from tsllm.training.text_rl import TextPolicyArguments
 from tsllm.training.text_rl_run import run_text_policy
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
         raise ArgumentsError(f"algorithm is {args.algorithm!r}; this recipe runs {algorithm}")
     metrics = run_text_policy(model_args, data_args, args)
     if args.should_save:
+        write_text_card(args.output_dir, recipe=f"{algorithm}_text")
         print("rewards", [round(reward, 4) for reward in metrics["rewards"]])
         for name in ("start", "test"):
             if name in metrics:

@@ -3,6 +3,7 @@
 accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smollm2.yaml
 """
 
+from tsllm.hub.text_card import write_text_card
 from tsllm.training.args import DataArguments, parse_arguments
 from tsllm.training.text_run import run_text
 from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
@@ -12,6 +13,7 @@ def main() -> None:
     model_args, data_args, args = parse_arguments([TextModelArguments, DataArguments, TextTrainingArguments])
     metrics = run_text(model_args, data_args, args)
     if args.should_save:
+        write_text_card(args.output_dir, recipe="sft_text")
         for name in ("start", "test"):
             if name in metrics:
                 print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float)})
