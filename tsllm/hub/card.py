@@ -24,7 +24,7 @@ _SHOWN = {
     "mae_original": "MAE",
     "crps_original": "CRPS",
 }
-_PACKAGED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+PACKAGED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _CITATIONS = {
     "tsllm_dlinear": "DLinear: Zeng et al., Are Transformers Effective for Time Series Forecasting?, AAAI 2023",
     "tsllm_patchtst": "PatchTST: Nie et al., A Time Series is Worth 64 Words, ICLR 2023",
@@ -75,9 +75,10 @@ def write_card(
 
 def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: str | None = None) -> ModelCard:
     """Builds the card; see `write_card`."""
-    config, metrics = _read_json(folder / "config.json"), _read_json(folder / "metrics.json")
+    config, metrics = read_json(folder / "config.json"), read_json(folder / "metrics.json")
     spec = ForecasterSpec.load(folder)
-    name = repo_id or f"{spec.alias}-{spec.data['name']}-{config['context_length']}-{config['prediction_length']}"
+    data_name = shorten_source(spec.data["name"])
+    name = repo_id or f"{spec.alias}-{data_name}-{config['context_length']}-{config['prediction_length']}"
     rows = [("this model, test", metrics["test"])]
     rows += [
         (label, metrics[key])
@@ -102,11 +103,11 @@ def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: s
         plot=plot,
         has_intervals=intervals,
         score_names=[_SHOWN[key] for key in shown],
-        score_rows=[(label, [_format(scores.get(key)) for key in shown]) for label, scores in rows],
+        score_rows=[(label, [format_score(scores.get(key)) for key in shown]) for label, scores in rows],
         model_facts=list(_describe_model(config, metrics, folder)),
         data_facts=list(_describe_data(spec)),
         training_facts=list(_describe_training(metrics, recipe)),
-        data_name=spec.data["name"],
+        data_name=data_name,
         base_model=base_model,
         citations=_cite(config, spec),
     )
@@ -120,8 +121,8 @@ def build_card_data(
         EvalResult(
             task_type="time-series-forecasting",
             task_name="Time series forecasting",
-            dataset_type=spec.data["name"],
-            dataset_name=spec.data["name"],
+            dataset_type=shorten_source(spec.data["name"]),
+            dataset_name=shorten_source(spec.data["name"]),
             dataset_split="test",
             dataset_args={
                 "context_length": config["context_length"],
@@ -135,7 +136,7 @@ def build_card_data(
         for key in _SHOWN
         if metrics["test"].get(key) is not None
     ]
-    shown = None if base_model is None else _find_hub_id(base_model)
+    shown = None if base_model is None else find_hub_id(base_model)
     extra: dict[str, Any] = {} if shown is None else {"base_model": shown}
     return ModelCardData(
         model_name=name,
@@ -162,10 +163,10 @@ def check_card(path: str | Path) -> ModelCard:
     return card
 
 
-def _find_hub_id(backbone: str) -> str | None:
-    """Returns the Hub's name of a backbone, or None for a local folder, which the Hub could not show."""
-    if backbone in _PACKAGED:
-        return _PACKAGED[backbone]
+def find_hub_id(backbone: str) -> str | None:
+    """Returns the Hub's name of a language model, or None for a local folder, which the Hub could not show."""
+    if backbone in PACKAGED:
+        return PACKAGED[backbone]
     return backbone if re.fullmatch(r"[\w.-]+/[\w.-]+", backbone) and not Path(backbone).exists() else None
 
 
@@ -195,18 +196,28 @@ def _describe_model(config: dict[str, Any], metrics: dict[str, Any], folder: Pat
             yield key, f"`{json.dumps(value)}`"
 
 
-def _describe_data(spec: ForecasterSpec) -> Any:
+def shorten_source(name: str) -> str:
+    """Returns a data set's name as a card shows it: a file without its folders, all else as it is."""
+    return Path(name).name if Path(name).suffix else name
+
+
+def describe_source(data: dict[str, Any], freq: Any) -> Any:
+    """Yields name and value of what a card says of its data (see `tsllm.training.data.describe_frame`)."""
     labels = {"name": "data set", "num_series": "series", "first": "from", "last": "to"}
     for key in ("name", "domain", "origin", "licence", "num_series", "first", "last"):
-        if spec.data.get(key) is not None:
-            yield labels.get(key, key), spec.data[key]
-    yield "frequency", spec.freq
-    cutoffs = spec.data.get("cutoffs", {})
+        if data.get(key) is not None:
+            yield labels.get(key, key), shorten_source(data[key]) if key == "name" else data[key]
+    yield "frequency", freq
+    cutoffs = data.get("cutoffs", {})
     if cutoffs:
         yield (
             f"last steps of the parts (series {cutoffs['of_series']})",
             f"training {cutoffs['train_end']}, validation {cutoffs['validation_end']}, test {cutoffs['test_end']}",
         )
+
+
+def _describe_data(spec: ForecasterSpec) -> Any:
+    yield from describe_source(spec.data, spec.freq)
     yield "scaling", f"{spec.scaler['name']} per series, fitted on the training part only"
     if spec.covariates or spec.past_covariates:
         yield "covariates", f"known ahead {spec.covariates}, known up to the cutoff {spec.past_covariates}"
@@ -219,6 +230,11 @@ def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
     yield "steps", f"{metrics['steps']} of {metrics['global_batch_size']} windows, rate {metrics['learning_rate']:g}"
     yield "time", f"{metrics['seconds']:.0f} s training, {metrics['test_seconds']:.0f} s scoring"
     yield "hardware", f"{environment['hardware']}, {metrics['processes']} process(es)"
+    yield from describe_environment(environment)
+
+
+def describe_environment(environment: dict[str, Any]) -> Any:
+    """Yields name and value of the versions and the commit of a run."""
     yield "versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
     if environment.get("commit"):
         yield "commit", environment["commit"]
@@ -231,11 +247,17 @@ def _cite(config: dict[str, Any], spec: ForecasterSpec) -> list[str]:
     return entries or ["tsllm"]
 
 
-def _format(value: float | None) -> str:
+def format_score(value: float | None) -> str:
+    """Writes a score with four digits; nothing for None."""
     return "" if value is None else f"{value:.4g}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a file of an artefact.
+
+    Raises:
+        OSError: If it is not there.
+    """
     if not path.is_file():
         raise OSError(f"{path.parent} holds no {path.name}; a card is written from a recipe's output folder")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -19,6 +19,28 @@ ARTEFACTS = (
     "lora/*",
 )
 REQUIRED = ("config.json", "model.safetensors", "README.md", "metrics.json")
+TEXT_ARTEFACTS = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "text_forecaster.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template.*",
+    "README.md",
+    "forecast.png",
+    "metrics.json",
+    "history.json",
+)
+TEXT_REQUIRED = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "text_forecaster.json",
+    "README.md",
+    "metrics.json",
+)
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
@@ -27,7 +49,7 @@ class PackageError(ValueError):
 
 
 def check_package(folder: str | Path) -> list[str]:
-    """Checks an artefact folder and returns the files that an upload takes.
+    """Checks the folder of a forecaster or of a text adapter and returns the files that an upload takes.
 
     Raises:
         PackageError: If a file is missing, damaged or a pickle; all faults are listed.
@@ -35,17 +57,19 @@ def check_package(folder: str | Path) -> list[str]:
     path = Path(folder)
     if not path.is_dir():
         raise PackageError(f"no folder {path}; give the output folder of a recipe")
-    faults = [f"{name} is missing" for name in REQUIRED if not (path / name).is_file()]
+    is_text = (path / "adapter_config.json").is_file()
+    wanted, required = (TEXT_ARTEFACTS, TEXT_REQUIRED) if is_text else (ARTEFACTS, REQUIRED)
+    faults = [f"{name} is missing" for name in required if not (path / name).is_file()]
     for weights in sorted(path.glob("**/*.safetensors")):
         if not any(part.startswith("checkpoint-") for part in weights.parts):
             faults += _check_weights(weights)
-    for name in ("config.json", "metrics.json", "forecaster.json"):
+    for name in ("config.json", "metrics.json", "forecaster.json", "adapter_config.json", "text_forecaster.json"):
         if (path / name).is_file():
             faults += _check_json(path / name)
     faults += [f"{p.name} is a pickle; only safetensors travel" for p in path.iterdir() if p.suffix in _PICKLES]
     if faults:
         raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; run the recipe again")
-    return sorted(str(p.relative_to(path)) for pattern in ARTEFACTS for p in path.glob(pattern) if p.is_file())
+    return sorted({str(p.relative_to(path)) for pattern in wanted for p in path.glob(pattern) if p.is_file()})
 
 
 def push_package(
@@ -54,7 +78,7 @@ def push_package(
     """Uploads the artefacts of a folder, without its checkpoints, in one commit.
 
     Args:
-        folder: Output folder of a recipe.
+        folder: Output folder of a recipe; of a text recipe, the adapter with its tokenizer and settings travels.
         repo_id: "owner/name"; made if it does not exist.
         private: Whether a new repository is private.
         token: Access token; None = the stored one.
@@ -88,7 +112,8 @@ def _check_weights(path: Path) -> list[str]:
             empty = not list(file.keys())
     except (SafetensorError, OSError) as error:
         return [f"{path.name} is damaged ({error})"]
-    return [f"{path.name} holds no tensor"] if empty and path.name == SAFE_WEIGHTS_NAME else []
+    is_model = path.name in (SAFE_WEIGHTS_NAME, "adapter_model.safetensors")
+    return [f"{path.name} holds no tensor"] if empty and is_model else []
 
 
 def _check_json(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The forecast plot of a model card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,28 +20,50 @@ def plot_forecast(predictor: NeuralPredictor, frame: pd.DataFrame, path: str | P
         frame: Long frame in original units; its last horizon is forecast from what lies before.
         path: PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    h, context = predictor.prediction_length, predictor.context_length
+    h = predictor.prediction_length
     groups = frame.groupby(ID, sort=False)
     history, ahead = groups.head(-h), groups.tail(h)
     level = [80] if predictor.is_probabilistic or predictor.calibration is not None else None
     covariates = predictor.spec.covariates
     known = ahead[[ID, TIME, *covariates]] if covariates else None
-    tail = history.groupby(ID, sort=False).tail(context).reset_index(drop=True)
+    tail = history.groupby(ID, sort=False).tail(predictor.context_length).reset_index(drop=True)
     forecast = predictor.predict(tail, level=level, X_df=known)
-    names = list(frame[ID].unique())[:_SHOWN_SERIES]
+    band = name_interval_columns(predictor.alias, level) if level else None
+    draw_forecast(tail, forecast.merge(ahead[[ID, TIME, TARGET]], on=[ID, TIME]), path, predictor.alias, band)
+
+
+def draw_forecast(
+    history: pd.DataFrame,
+    forecast: pd.DataFrame,
+    path: str | Path,
+    column: str,
+    band: Sequence[str] | None = None,
+    label: str | None = None,
+) -> None:
+    """Draws up to three series: at most three horizons of history, the forecast with its band, what happened.
+
+    Args:
+        history: Long frame before the cutoff.
+        forecast: Long frame of the horizon with what happened in `y`.
+        path: PNG to write.
+        column: The forecast's column.
+        band: Columns of the lower and the upper end of the 80 % band; None = no band.
+        label: Name of the forecast in the legend; None = the column's.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(forecast[ID].unique())[:_SHOWN_SERIES]
     figure = Figure(figsize=(9, 2.4 * len(names)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axis, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
-        past = tail[tail[ID] == name].tail(max(h, min(context, 3 * h)))
-        future, own = ahead[ahead[ID] == name], forecast[forecast[ID] == name]
-        axis.plot(past[TIME], past[TARGET], color="0.35", linewidth=1)
-        axis.plot(future[TIME], future[TARGET], color="0.35", linewidth=1, label="observed")
-        axis.plot(own[TIME], own[predictor.alias], color="tab:blue", linewidth=1.4, label=predictor.alias)
-        if level:
-            low, high = name_interval_columns(predictor.alias, level)
+        own = forecast[forecast[ID] == name]
+        past = history[history[ID] == name].tail(3 * len(own))
+        observed = pd.concat([past[[TIME, TARGET]], own[[TIME, TARGET]]])
+        axis.plot(observed[TIME], observed[TARGET], color="0.35", linewidth=1, label="observed")
+        axis.plot(own[TIME], own[column], color="tab:blue", linewidth=1.4, label=label or column)
+        if band:
+            low, high = band
             axis.fill_between(own[TIME], own[low], own[high], color="tab:blue", alpha=0.2, linewidth=0, label="80 %")
         axis.set_title(str(name), fontsize=9, loc="left")
         axis.tick_params(labelsize=8)

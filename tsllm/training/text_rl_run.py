@@ -25,6 +25,7 @@ from tsllm.training.text_run import (
     compare_windows,
     describe_training_part,
     evaluate_text,
+    score_naive,
     write_results,
 )
 from tsllm.training.text_trainers import TextModelArguments, build_lora
@@ -83,10 +84,13 @@ def run_text_policy(
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
     content: dict[str, Any] = {name: result.summary for name, result in results.items()}
     content |= {
+        "seasonal_naive": score_naive(splits.test, context, horizon, args.test_windows, loaded) if evaluates else None,
         "scaled": False,
         "windows": results["test"].summary["windows"] if evaluates else 0,
         "seconds": round(seconds, 3),
         "steps": trainer.state.global_step,
+        "learning_rate": args.learning_rate,
+        "processes": args.world_size,
         "seed": args.seed,
         "algorithm": args.algorithm,
         "reward": args.reward,

@@ -14,6 +14,8 @@ from scipy import stats
 from tsllm import metrics
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.splits import split_frame
+from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.spec import default_season
 from tsllm.forecasting.text import TextForecaster
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import load_language_model
@@ -85,12 +87,16 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     if evaluates:
         results["test"] = evaluate_text(forecaster, splits.test, args.test_windows)
         logger.warning("after training: %s", results["test"].summary)
-    content = {name: result.summary for name, result in results.items()}
+    content: dict[str, Any] = {name: result.summary for name, result in results.items()}
     content |= {
+        "seasonal_naive": score_naive(splits.test, context, horizon, args.test_windows, loaded) if evaluates else None,
         "scaled": False,
         "windows": results["test"].summary["windows"] if evaluates else 0,
         "seconds": round(seconds, 3),
         "steps": trainer.state.global_step,
+        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "learning_rate": args.learning_rate,
+        "processes": args.world_size,
         "seed": args.seed,
         "comparison": compare_windows(results) if len(results) == 2 else None,
         "training": facts,
@@ -201,6 +207,22 @@ def _join_window(
     past = histories.loc[histories[ID] == name, columns].assign(ahead=False)
     ahead = futures.loc[futures[ID] == name, columns].assign(ahead=True, **found)
     return pd.concat([past, ahead]).assign(**{ID: str(name).rpartition("@")[0]})
+
+
+def score_naive(
+    test: pd.DataFrame, context_length: int, h: int, num_windows: int, loaded: LoadedData
+) -> dict[str, float]:
+    """Scores the seasonal naive on the windows of `evaluate_text`: `mae` and `mse`, in the series' units."""
+    season = loaded.source.season if loaded.source else default_season(loaded.freq)
+    histories, futures = cut_windows(test, context_length, h, num_windows)
+    forecast = SeasonalNaive(min(season, context_length), freq=loaded.freq).predict(histories, h=h)
+    joined = futures.merge(forecast, on=[ID, TIME])
+    scores = [
+        [float(score(y, naive)) for score in (metrics.mae, metrics.mse)]
+        for y, naive in (own[[TARGET, "SeasonalNaive"]].to_numpy().T for _, own in joined.groupby(ID, sort=False))
+    ]
+    mae, mse = np.mean(scores, axis=0)
+    return {"mae": float(mae), "mse": float(mse)}
 
 
 def cut_windows(

@@ -10,8 +10,7 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from tsllm.nn.pretrained import find_pretrained
-from tsllm.text.loading import ADAPTER_CONFIG, load_language_model, read_base_model, read_commit
+from tsllm.text.loading import ADAPTER_CONFIG, fetch_folder, load_language_model, read_base_model, read_commit
 from tsllm.training.args import ArgumentsError
 from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
@@ -194,9 +193,10 @@ def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
     """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer.
 
     Raises:
+        OSError: If the folder or repository, or its base model, is not there.
         ValueError: If there is no adapter, or it was trained on 4-bit weights.
     """
-    source = Path(find_pretrained(str(adapter)))
+    source = fetch_folder(adapter)
     if not (source / ADAPTER_CONFIG).is_file():
         raise ValueError(f"{adapter} holds no adapter; there is nothing to merge")
     if read_base_model(source).load_in_4bit:
