@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
+from tsllm.evaluation.backtest import backtest
 from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
 from tsllm.text.generate import SamplingOptions
 
@@ -102,3 +104,21 @@ def test_the_seed_makes_it_reproducible_and_leaves_the_global_state(forecaster):
     first = forecaster.predict(df)
     assert torch.equal(before, torch.get_rng_state())
     pd.testing.assert_frame_equal(first, forecaster.predict(df))
+
+
+def test_it_runs_in_the_same_backtest_as_all_others(forecaster):
+    df = make_frame((40, 40))
+    out = backtest(df, [forecaster, SeasonalNaive(6)], h=3, n_windows=2, step_size=3, level=[80])
+    assert {"TextLLM", "TextLLM-lo-80", "TextLLM-hi-80", "SeasonalNaive", "y"} <= set(out.columns)
+    assert len(out) == 2 * 2 * 3
+    for cutoff, window in out.groupby("cutoff"):
+        before = df[df["ds"] <= cutoff]
+        direct = forecaster.predict(before, level=[80])
+        joined = window.merge(direct, on=["unique_id", "ds"], suffixes=("", "_direct"))
+        assert len(joined) == 6
+        np.testing.assert_allclose(joined["TextLLM"], joined["TextLLM_direct"])
+        np.testing.assert_allclose(joined["TextLLM-hi-80"], joined["TextLLM-hi-80_direct"])
+        naive = SeasonalNaive(6).predict(before, h=3)
+        np.testing.assert_allclose(
+            window.merge(naive, on=["unique_id", "ds"])["SeasonalNaive_y"], naive["SeasonalNaive"]
+        )

@@ -1,0 +1,114 @@
+"""How a text forecaster is tested before and after training: the same windows, original units, nothing left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.text.conftest import language_model, tokenizer  # noqa: F401
+from tsllm.data.sources import LoadedData
+from tsllm.forecasting.text import TextForecaster
+from tsllm.text.generate import SamplingOptions
+from tsllm.training.text_run import TextScores, compare_windows, cut_windows, evaluate_text, score_naive
+
+
+def make_frame(lengths=(20, 16)):
+    parts = []
+    for k, n in enumerate(lengths):
+        ds = pd.date_range("2024-01-01", periods=n, freq="h")
+        y = np.sin(np.arange(n)) * 10.0**k + 5
+        parts.append(pd.DataFrame({"unique_id": f"s{k}", "ds": ds, "y": y}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def forecaster(language_model, tokenizer):  # noqa: F811
+    return TextForecaster(language_model, tokenizer, h=3, context_length=8, freq="h", digits=2, num_samples=5)
+
+
+def test_windows_worked_by_hand():
+    df = make_frame((20,)).assign(y=np.arange(20.0))
+    histories, futures = cut_windows(df, context_length=4, h=3, num_windows=2)
+    names = ["s0@2024-01-01 13:00:00", "s0@2024-01-01 16:00:00"]
+    assert futures["unique_id"].unique().tolist() == histories["unique_id"].unique().tolist() == names
+    assert histories["y"].tolist() == [10, 11, 12, 13, 13, 14, 15, 16]
+    assert futures["y"].tolist() == [14, 15, 16, 17, 18, 19]
+    with pytest.raises(ValueError, match=r"'s0' has 20 steps .* 6 windows need 22 .*; lower test_windows"):
+        cut_windows(df, context_length=4, h=3, num_windows=6)
+
+
+def test_scores_equal_a_slow_loop_over_windows(forecaster):
+    df = make_frame()
+    scores = evaluate_text(forecaster, df, 2)
+    histories, futures = cut_windows(df, 8, 3, 2)
+    rows = []
+    for name, paths in forecaster.sample(histories).items():
+        y = futures.loc[futures["unique_id"] == name, "y"].to_numpy()
+        median = np.median(paths, axis=0)
+        spread = np.abs(paths[:, None] - paths[None]).mean(axis=(0, 1))
+        lo, hi = np.quantile(paths, [0.1, 0.9], axis=0)
+        rows.append(
+            {
+                "mae": np.abs(median - y).mean(),
+                "mse": ((median - y) ** 2).mean(),
+                "crps": (np.abs(paths - y).mean(0) - spread / 2).mean(),
+                "coverage_80": ((lo <= y) & (y <= hi)).mean(),
+            }
+        )
+    slow = pd.DataFrame(rows)
+    assert (scores.summary["windows"], scores.summary["samples"]) == (4, 20)
+    assert scores.windows["unique_id"].tolist() == ["s0", "s0", "s1", "s1"]
+    for name in slow:
+        np.testing.assert_allclose(scores.windows[name], slow[name], rtol=1e-6)
+        assert scores.summary[name] == pytest.approx(slow[name].mean(), rel=1e-6)
+
+
+def test_the_example_is_the_last_window_of_each_series(forecaster):
+    df = make_frame()
+    scores = evaluate_text(forecaster, df, 2)
+    paths = {k.split("@")[0]: v for k, v in forecaster.sample(cut_windows(df, 8, 3, 2)[0]).items()}
+    for name, own in scores.example.groupby("unique_id"):
+        last = df[df["unique_id"] == name].tail(11)
+        assert own["ds"].tolist() == last["ds"].tolist()
+        assert own["y"].tolist() == last["y"].tolist()
+        assert own["ahead"].tolist() == [False] * 8 + [True] * 3
+        np.testing.assert_allclose(own["forecast"].tail(3), np.median(paths[name], axis=0))
+        np.testing.assert_allclose(own["hi"].tail(3), np.quantile(paths[name], 0.9, axis=0))
+
+
+def test_unreadable_windows_are_counted_and_leave_no_score(language_model, tokenizer):  # noqa: F811
+    options = SamplingOptions(constrained=False, max_tokens_per_number=1)
+    forecaster = TextForecaster(
+        language_model, tokenizer, h=3, context_length=8, freq="h", num_samples=2, options=options
+    )
+    summary = evaluate_text(forecaster, make_frame(), 1).summary
+    assert (summary["windows"], summary["unreadable_windows"], summary["samples"]) == (2, 2, 4)
+    assert sum(summary["parse_failures"].values()) == 4
+    assert "mae" not in summary
+
+
+def test_the_seasonal_naive_is_scored_on_the_same_windows():
+    df = make_frame()
+    found = score_naive(df, 8, 3, 2, LoadedData("x", df, "h", None))
+    histories, futures = cut_windows(df, 8, 3, 2)
+    errors = []
+    for name, own in futures.groupby("unique_id", sort=False):
+        past = histories.loc[histories["unique_id"] == name, "y"].to_numpy()
+        errors.append(own["y"].to_numpy() - past[:3])  # a day is longer than the context, so its 8 steps are a season
+    assert found["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
+    assert found["mse"] == pytest.approx(np.square(errors).mean(), rel=1e-9)
+
+
+def make_scores(mae, crps):
+    windows = pd.DataFrame({"unique_id": "a", "cutoff": range(len(mae)), "mae": mae, "crps": crps})
+    return TextScores({}, windows, pd.DataFrame())
+
+
+def test_gains_are_paired_by_window():
+    start = make_scores([3.0, 5.0, 4.0, np.nan], [2.0, 2.0, 2.0, np.nan])
+    end = make_scores([2.0, 3.0, 1.0, 1.0], [2.0, 2.0, 2.0, 1.0])
+    found = compare_windows({"start": start, "test": end})
+    assert found["windows"] == 3
+    assert found["mae"]["gain"] == pytest.approx(2.0)  # gains 1, 2, 3: t = 2 / (1 / sqrt(3))
+    assert found["mae"]["p_value"] == pytest.approx(0.0742, abs=1e-4)
+    assert found["crps"]["gain"] == 0.0
+    assert found["crps"]["p_value"] is None
