@@ -1,12 +1,12 @@
 """Guards that count work instead of time, so that a slow change fails on any machine."""
 
-import importlib.util
+import importlib
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.parity.golden import FOLDER, load_case
@@ -20,11 +20,17 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 ROWS, PATCHES = 6, 12  # three windows of two channels; (48 - 8) / 4 + 2
 
 
-def load_slow():
-    found = importlib.util.spec_from_file_location("timellm_slow", SCRIPTS / "timellm_slow.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module.SlowTimeLLM
+@pytest.fixture(scope="module")
+def variants():
+    """The module that the benchmark takes its variants and its counter of FLOPs from."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield importlib.import_module("timellm_variants")
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    return save_tiny_backbone(tmp_path_factory.mktemp("backbone") / "deep", "gpt2", layers=8)
 
 
 def count_tokens(model):
@@ -117,41 +123,75 @@ def test_attention_fuses_and_nothing_is_collected(gpt2, build, windows):
     assert "aten::_softmax" not in names
 
 
-def count_flops(action):
-    with FlopCounterMode(display=False) as counter:
-        action()
-    return counter.get_total_flops()
+def compute_arithmetic(config, width, windows, prompt_tokens, train):
+    """Returns the FLOPs that the published model cannot do without, its GPT-2 being frozen and its prompt known."""
+    rows, layers, source = windows * config.num_channels, config.num_backbone_layers, config.num_prototypes
+    tokens, heads = rows * config.num_patches, config.num_heads * config.d_ff
+    frozen = layers * tokens * 12 * width**2
+    attention = layers * 2 * tokens * (prompt_tokens + config.num_patches) * width + 2 * tokens * source * heads
+    trained = tokens * heads * (config.d_model + width) + 2 * source * width * heads  # queries, result; keys, values
+    trained += rows * config.num_patches * config.d_ff * config.prediction_length
+    first = tokens * 3 * config.patch_length * config.d_model
+    if not train:
+        return 2 * (frozen + attention + trained + first)
+    # Backward: one product more for frozen weights, two for trained ones, one for the first, five halves of attention.
+    return 2 * (2 * frozen + 3.5 * attention + 3 * trained + 2 * first)
 
 
-def test_a_step_stays_near_the_arithmetic_of_its_patches(gpt2, build, windows):
-    model = build(gpt2, prompt=False).train()
-    flops = count_flops(lambda: model(past_values=windows, future_values=windows[:, -12:]).loss.backward())
-    # Matrix products, two FLOPs a weight and token; the counter knows no fused attention on the CPU.
-    width, heads, source, tokens = 32, 2 * 16, 20, ROWS * PATCHES
-    backbone = 2 * 2 * (2 * 12 * width**2) * tokens  # forward, and backward to the inputs of frozen weights alone
-    trained = tokens * 8 * heads + 2 * source * width * heads + tokens * heads * width  # queries, keys, values, result
-    trained += source * width**2 + ROWS * (16 * PATCHES) * 12 + tokens * 3 * 8 * 8  # prototypes, head, convolution
-    assert flops <= backbone + 3 * 2 * trained
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"windows": 12},
+        {"num_prototypes": 20 * 16},
+        {"num_backbone_layers": 8},
+        {"context_length": 48 * 8},
+        {"windows": 12, "context_length": 48 * 4},
+    ],
+    ids=str,
+)
+def test_no_term_grows_faster_than_the_arithmetic(sizes, prompt, train, variants, deep, build):
+    options = {k: v for k, v in sizes.items() if k != "windows"}
+    model = build(deep, prompt=prompt, prompt_statistics="none", **options).train(train)
+    config = model.config
+    x = torch.randn(sizes.get("windows", 3), config.context_length, config.num_channels)
+    y = torch.randn(len(x), config.prediction_length, config.num_channels)
+    with torch.no_grad():
+        model(past_values=x)
+    model._source = None  # what all windows share is known from here on, but for the prototypes' keys and values
+
+    def run():
+        with torch.set_grad_enabled(train):
+            output = model(past_values=x, future_values=y if train else None)
+        if train:
+            output.loss.backward()
+
+    flops = variants.count_flops(run)
+    tokens = len(model._prompt_writer().prefix) if prompt else 0
+    expected = compute_arithmetic(config, 32, len(x), tokens, train)
+    assert 0.9 * expected <= flops <= expected
 
 
-def test_the_official_computation_costs_several_times_more(tmp_path_factory, build, windows):
+def test_the_official_computation_costs_several_times_more(tmp_path_factory, variants, build, windows):
     folder = save_tiny_backbone(tmp_path_factory.mktemp("deep") / "gpt2", layers=4, width=64)
     options = {"num_backbone_layers": 4, "num_channels": 1, "context_length": 48}
     fast = build(folder, **options).train()
     slow_config = TimeLLMConfig(**(fast.config.to_dict() | {"prototype_mode": "mapping", "reference_quirks": True}))
-    slow = load_slow()(slow_config, load_backbone(folder, num_layers=4)).train()
+    slow = variants.SlowTimeLLM(slow_config, load_backbone(folder, num_layers=4)).train()
     x, y = windows[..., :1], windows[:, -12:, :1]
     fast(past_values=x)  # the shared prefix
-    costs = [count_flops(lambda m=m: m(past_values=x, future_values=y).loss.backward()) for m in (slow, fast)]
+    costs = [variants.count_flops(lambda m=m: m(past_values=x, future_values=y).loss.backward()) for m in (slow, fast)]
     # The tokenizer of this test spends a token on nearly every character, so prompts weigh more than usual.
     assert costs[0] / costs[1] >= 14.0
 
 
 @pytest.mark.skipif(not (FOLDER / "timellm__gpt2_bpe300.json").is_file(), reason="no parity data; set TSLLM_GOLDEN")
-def test_the_slow_twin_computes_what_the_reference_computes():
+def test_the_slow_twin_computes_what_the_reference_computes(variants):
     case = load_case("timellm__gpt2_bpe300")
     converted = from_reference(case.meta, case.state)
-    slow = load_slow()(converted.config, converted.backbone)
+    slow = variants.SlowTimeLLM(converted.config, converted.backbone)
     slow.load_trained_state(converted.trained_state())
     slow.eval()
     with torch.no_grad():
