@@ -9,17 +9,22 @@ import tempfile
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
+from peft import AutoPeftModelForCausalLM
 from transformers import AutoModel
 from transformers.utils import logging as library_logging
 
 import tsllm
+from tests.fixtures.artefacts import make_text_artefact
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.hub.fake_hub import READER, WRITER
+from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
+from tsllm.hub.text_card import write_text_card
 from tsllm.models import build_model
 from tsllm.models.dlinear import DLinear
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
+from tsllm.text.loading import fetch_folder
 
 library_logging.disable_progress_bar()
 PAST = torch.linspace(-1, 1, 96).view(2, 48, 1)
@@ -95,8 +100,6 @@ def package(folder):
 
 def pinned_backbone(folder):
     """The adapter names the commit of its backbone, and gets just that one although the repository moved on."""
-    from huggingface_hub import HfApi
-
     api = HfApi(token=WRITER)
     api.create_repo("user/tiny-gpt2")
     save_tiny_backbone(Path(folder) / "llm", seed=0)
@@ -120,6 +123,55 @@ def pinned_backbone(folder):
     }
 
 
+def text_adapter(folder):
+    """A text adapter trained on a language model of the Hub, which then moves on."""
+    api, root = HfApi(token=WRITER), Path(folder) / "text"
+    root.mkdir()
+    api.create_repo("user/tiny-llm")
+    save_tiny_backbone(root / "llm", "llama")
+    first = api.upload_folder(repo_id="user/tiny-llm", folder_path=root / "llm").oid
+    local = make_text_artefact(root, "user/tiny-llm", test_windows=0)
+    write_text_card(local, recipe="sft_text", repo_id="user/text")
+    api.upload_folder(repo_id="user/tiny-llm", folder_path=save_tiny_backbone(root / "other", "llama", seed=7))
+    commit = push_package(local, "user/text", private=True, token=WRITER).rpartition("/")[2]
+    push_package(local, "user/secret", private=True, token=WRITER)
+    settings = local / "adapter_config.json"
+    pinned = json.loads(settings.read_text())
+    expected = compute_logits(TextForecaster.from_pretrained(local).model)
+    settings.write_text(json.dumps(pinned | {"revision": "main"}))
+    push_package(local, "user/moved", token=WRITER)
+    load = TextForecaster.from_pretrained
+    loaded = {
+        "newest": load("user/text", token=READER).model,
+        "of_commit": load("user/text", revision=commit, token=READER).model,
+        "peft": AutoPeftModelForCausalLM.from_pretrained("user/text", token=READER).eval(),
+    }
+    return {
+        "pinned": pinned["revision"] == first,
+        "differences": {name: float((compute_logits(m) - expected).abs().max()) for name, m in loaded.items()},
+        "size": float(expected.abs().max()),
+        "errors": {
+            "moved_base": catch(lambda: load("user/moved")),
+            "missing_repository": catch(lambda: load("user/nowhere", token=READER)),
+            "missing_revision": catch(lambda: load("user/text", revision="v9", token=READER)),
+            "no_token": catch(lambda: load("user/secret", token=False)),
+            "read_only_push": catch(lambda: push_package(local, "user/text", token=READER)),
+            "no_adapter": catch(lambda: load("user/tiny-llm")),
+            "pickle_only": catch(lambda: load("user/text-pickles", token=READER)),
+        },
+    }
+
+
+def compute_logits(model):
+    with torch.no_grad():
+        return model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+def interrupted_text():
+    found = fetch_folder("user/flaky-text", token=READER)
+    return {"files": {p.name: p.stat().st_size for p in found.iterdir()}}
+
+
 def _unpinned():
     config = TimeLLMConfig.from_pretrained("user/adapter")
     config.backbone_revision = "main"
@@ -137,8 +189,12 @@ def main():
                 "package": package(folder),
                 "pinned": pinned_backbone(folder),
             }
+        elif scenario == "text":
+            result = text_adapter(folder)
         elif scenario == "interrupted":
             result = interrupted()
+        elif scenario == "interrupted_text":
+            result = interrupted_text()
         else:
             result = {"given_up": catch(interrupted)}
     print(json.dumps(result))

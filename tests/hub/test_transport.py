@@ -105,3 +105,76 @@ def test_a_download_that_breaks_off_goes_on_and_one_that_always_breaks_leaves_no
         hub.breaks_left = 1
         assert run_client(hub, tmp_path / "cache", "interrupted") == {"recovered": 0.0}
         assert hub.breaks_left == 0
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    with serve() as hub:
+        hub.repositories["user/text-pickles"] = Repository(
+            commits=[
+                {
+                    "adapter_config.json": b'{"base_model_name_or_path": "user/tiny-llm", "peft_type": "LORA"}',
+                    "adapter_model.bin": b"pickle",
+                    "text_forecaster.json": b'{"options": {}}',
+                }
+            ]
+        )
+        result = run_client(hub, tmp_path_factory.mktemp("hub") / "cache", "text")
+        result["uploaded"] = sorted(hub.repositories["user/text"].commits[-1])
+        result["private"] = hub.repositories["user/text"].private
+        result["asked"] = [r for r in hub.requests if r.startswith("GET") and "resolve" in r]
+    return result
+
+
+def test_a_text_adapter_travels_with_its_settings_and_card(text):
+    assert text["private"] is True
+    assert text["uploaded"] == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "history.json",
+        "metrics.json",
+        "text_forecaster.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_text_adapter_gets_the_commit_of_its_language_model_also_by_peft_alone(text):
+    assert text["pinned"]
+    assert text["differences"] == {"newest": 0.0, "of_commit": 0.0, "peft": 0.0}
+    assert text["size"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("case", "texts"),
+    [
+        ("moved_base", ["ValueError", "user/tiny-llm", "the weights are others"]),
+        ("missing_repository", ["OSError", "user/nowhere", "Check the name, your access"]),
+        ("missing_revision", ["OSError", "user/text", "revision v9"]),
+        ("no_token", ["OSError", "user/secret", "token"]),
+        ("read_only_push", ["403"]),
+        ("no_adapter", ["OSError", "holds no text_forecaster.json"]),
+        ("pickle_only", ["OSError", "holds no adapter_model.safetensors"]),
+    ],
+)
+def test_what_goes_wrong_with_a_text_adapter_is_an_error_that_names_it(text, case, texts):
+    message = text["errors"][case]
+    assert message is not None
+    assert all(part in message for part in texts), message
+
+
+def test_pickles_of_a_repository_are_not_even_downloaded(text):
+    assert any("user/text-pickles" in request for request in text["asked"])
+    assert not [request for request in text["asked"] if request.endswith(".bin")]
+
+
+@pytest.mark.slow
+def test_a_text_adapter_whose_download_breaks_off_is_whole_afterwards(tmp_path):
+    files = {"adapter_model.safetensors": bytes(range(256)) * 64, "adapter_config.json": b"{}"}
+    with serve() as hub:
+        hub.repositories["user/flaky-text"] = Repository(commits=[files])
+        hub.break_after, hub.breaks_left = 1000, 1
+        found = run_client(hub, tmp_path / "cache", "interrupted_text")
+        assert hub.breaks_left == 0
+        assert found["files"] == {name: len(content) for name, content in files.items()}

@@ -89,11 +89,11 @@ def _load_base(
     if packed:
         options = {"quantization_config": build_quantization(torch.bfloat16), "device_map": {"": device}}
     try:
-        commit = resolve_commit(source, revision) or "main"
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=commit, dtype=dtype, use_safetensors=True, **options
-        )
-        return model, AutoTokenizer.from_pretrained(source, revision=commit)
+        commit = resolve_commit(source, revision)
+        options["revision"] = commit or "main"
+        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        model.config._commit_hash = commit or None  # no longer kept by the library itself; never saved
+        return model, AutoTokenizer.from_pretrained(source, revision=options["revision"])
     except (OSError, ValueError) as error:
         raise OSError(
             f"cannot load the language model {source!r} (revision {revision or 'main'}): {error}\n"
