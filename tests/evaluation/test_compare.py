@@ -176,6 +176,21 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     }
 
 
+def test_a_model_alone_and_a_reference_that_failed_still_give_a_report(data, tmp_path):
+    alone = make_config(data, tmp_path, ["SeasonalNaive"])
+    report, _, tests = read_tables(alone, run_compare(alone, build_forecaster))
+    assert report.finding[0].startswith("SeasonalNaive was run alone (scaled MAE")
+    assert tests.empty
+    gone = {"model": "nobody/nothing", "alias": "Gone"}
+    config = make_config(data, tmp_path, ["SeasonalNaive", gone], reference="Gone", focus="Gone")
+    report, table, _ = read_tables(config, run_compare(config, build_forecaster))
+    assert table["failed"].tolist() == [0, 8]
+    assert "Gone gave no forecast in 8 windows" in report.to_html()
+    focused = make_config(data, tmp_path, ["SeasonalNaive", gone], focus="Gone")
+    report, _, _ = read_tables(focused, run_compare(focused, build_forecaster))
+    assert report.finding[-1] == "Gone gave no forecast that could be compared with SeasonalNaive."
+
+
 def test_configurations_refuse_unknown_keys_and_names():
     with pytest.raises(ValueError, match="unknown keys \\['windows'\\]"):
         DataTask.parse({"name": "x", "windows": 3})
@@ -222,6 +237,9 @@ def test_ablation_of_a_small_model_runs_every_variant_at_equal_budget(data, tmp_
     assert table.loc["TimeLLM-noPrompt", "mae"] == table.loc["TimeLLM", "mae"]  # it had no prompt to begin with
     assert any(f.startswith("Does the pretrained language model help?") for f in report.finding)
     assert "Does the language model help?" in report.to_html()
+    (section,) = [s for s in report.sections if s.title == "Prototypes"]
+    (picture,) = section.pictures  # of the whole model alone
+    assert "Attention of 4 patches of TimeLLM over 10 prototypes" in picture.alt
 
 
 def test_input_shuffler_permutes_steps_with_their_mask_and_keeps_the_values():

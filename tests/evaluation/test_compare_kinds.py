@@ -299,6 +299,20 @@ def test_pretrained_models_are_flagged_by_what_they_have_read(tmp_path, data, sa
     assert [flag.split(":")[0] for flag in flags] == ["T", "adapter"]
 
 
+def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_series):  # noqa: F811
+    folder = save_series()
+    config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", str(folder)])
+    results = run_compare(config, build_forecaster)
+    title = "How the saved models were trained"
+    assert title not in [s.title for s in read_tables(config, results)[0].sections]
+    log = [{"step": 1, "reward": 0.5}, {"step": 2, "eval_reward": 0.75, "eval_loss": 1.5}]
+    (folder / "history.json").write_text(json.dumps(log))
+    (section,) = [s for s in read_tables(config, results)[0].sections if s.title == title]
+    rewards, losses = section.pictures
+    assert "saved, validation decisions: 0.75 at step 2" in rewards.alt
+    assert "saved validation 1.5" in losses.alt
+
+
 def test_the_history_of_a_saved_model_is_read_where_there_is_one(tmp_path):
     assert read_history(ModelSpec(str(tmp_path))) == []
     (tmp_path / "history.json").write_text('[{"step": 1, "reward": 0.5}]')

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.evaluation.test_prototypes import make_attention
 from tsllm.evaluation import figures
 from tsllm.evaluation.backtest import Failure, run_backtest
 from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner
@@ -24,6 +25,8 @@ from tsllm.evaluation.tables import (
 from tsllm.forecasting.naive import Naive, SeasonalNaive
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+
+REWARDS = [{"step": s, "reward": 0.1 * s} for s in (1, 2, 3)] + [{"step": s, "eval_reward": 5.0 - s} for s in (2, 4)]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,8 @@ def report():
                     figures.draw_step_skill(compute_step_skill(arrays, "SeasonalNaive"), "SeasonalNaive"),
                     figures.draw_cost(table),
                     figures.draw_training({"TwoDays": log}),
+                    figures.draw_rewards({"TwoDays": REWARDS, "Naive": REWARDS[:3]}),
+                    figures.draw_prototypes("TwoDays", make_attention(12), 2),
                 ],
                 code="tsllm backtest data.csv --h 12",
             ),
@@ -122,7 +127,7 @@ def test_every_figure_says_in_words_what_it_shows(report):
     outline = parse(report.to_html())
     pictures = [a for tag, a in outline.attributes if a.get("role") == "img"]
     drawn = [tag for tag, _ in outline.attributes if tag == "svg"]
-    assert len(pictures) == len(drawn) == 6
+    assert len(pictures) == len(drawn) == 8
     assert all(len(a["aria-label"]) > 40 for a in pictures)
     assert any("Naive" in a["aria-label"] and "% at step 12" in a["aria-label"] for a in pictures)
 
@@ -130,6 +135,18 @@ def test_every_figure_says_in_words_what_it_shows(report):
 def test_lines_differ_in_more_than_colour():
     styles = [figures.style_of(k) for k in range(8)]
     assert len({(str(s["linestyle"]), s["marker"]) for s in styles}) == 8
+
+
+def test_rewards_are_drawn_by_model_and_curve_and_told_in_words():
+    picture = figures.draw_rewards({"A": REWARDS, "B": REWARDS[:3]})
+    assert "A, training groups: 0.1 at step 1, 0.3 at step 3, at best 0.3" in picture.alt
+    assert "A, validation decisions: 3 at step 2, 1 at step 4, at best 3" in picture.alt
+    assert "B, validation" not in picture.alt
+    figure = figures.plot_rewards({"A": REWARDS, "B": REWARDS[:3]})
+    shown = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible()]
+    assert shown == ["A: training groups", "A: validation decisions", "B: training groups"]
+    with pytest.raises(ValueError, match=r"no reward in the logs of \['C'\]"):
+        figures.plot_rewards({"A": REWARDS, "C": [{"step": 1, "loss": 2.0}]})
 
 
 def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
@@ -147,7 +164,7 @@ def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
     text = report.to_markdown()
     assert text.startswith("# A test <report>")
     assert "| SeasonalNaive |" in text
-    assert text.count("*Figure.*") == 6
+    assert text.count("*Figure.*") == 8
     assert "- seeds: 0, 1" in text
 
 
@@ -218,5 +235,5 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
     state = pd.io.json.ujson_loads(found[1])
     assert state["over"] <= 0
     assert state["tall"] > 800
-    assert len(state["svg"]) == 6
+    assert len(state["svg"]) == 8
     assert min(state["svg"]) > 80

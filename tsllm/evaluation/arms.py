@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tsllm.evaluation.figures import find_reward_curves, plot_rewards
 from tsllm.evaluation.significance import adjust_holm, diebold_mariano
 
 LOWER_IS_BETTER = ("mae", "crps")
@@ -99,23 +100,7 @@ def plot_reward_curve(history: Sequence[Mapping[str, Any]], path: str | Path) ->
     Returns:
         Whether there was anything to draw.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    curves = {
-        "training groups": [(e["step"], e["reward"]) for e in history if "reward" in e],
-        "validation decisions": [(e["step"], e["eval_reward"]) for e in history if "eval_reward" in e],
-    }
-    drawn = {name: points for name, points in curves.items() if points}
-    if not drawn:
+    if not find_reward_curves(history):
         return False
-    figure, axes = plt.subplots(1, len(drawn), figsize=(4.5 * len(drawn), 3), squeeze=False)
-    for axis, (name, points) in zip(axes[0], drawn.items(), strict=True):
-        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None)
-        axis.set(title=name, xlabel="optimiser step", ylabel="reward")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plot_rewards({"": history}).savefig(path, dpi=120)
     return True

@@ -1,9 +1,9 @@
 """Tables, tests and report of a comparison."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,13 @@ from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
 from tsllm.evaluation.backtest import read_costs
 from tsllm.evaluation.compare import TaskResult
+from tsllm.evaluation.fev_summary import write_fev_summary
 from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner, join_words
 from tsllm.evaluation.leakage import find_flags
+from tsllm.evaluation.prototypes import compute_prototype_attention
 from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
+from tsllm.evaluation.saved import is_reprogrammed, read_history
 from tsllm.evaluation.significance import FriedmanNemenyi, compare_to, friedman_nemenyi
 from tsllm.evaluation.tables import (
     COST_FORMATS,
@@ -29,6 +32,8 @@ from tsllm.evaluation.tables import (
 from tsllm.evaluation.tasks import CompareConfig
 from tsllm.types import CUTOFF, ID, TIME
 
+logger = logging.getLogger(__name__)
+
 SHOWN = ["mae", "rmse", "mase", "smape", "scaled_mse", "scaled_mae", "wql", "coverage", "width", "skill", "win_rate"]
 COSTS = [
     "fit_seconds",
@@ -40,6 +45,7 @@ COSTS = [
     "total_parameters",
 ]
 MIN_BLOCKS = 5  # fewer blocks give a Friedman test no power
+MAX_LINES = 6  # more lines in one picture cannot be told apart
 
 
 @dataclass
@@ -70,31 +76,26 @@ def summarise(result: TaskResult, reference: str) -> TaskSummary:
     """Scores all seeds of a data set and averages them."""
     prepared = result.prepared
     scales = SeriesScales.from_training(prepared.training, prepared.facts.season)
-    tables, losses = [], []
-    for run in result.runs:
-        table = score(run, scales, reference)
-        costs = read_costs(run.costs)
-        tables.append(table.merge(costs, on="model"))
-        arrays = WindowArrays.of(run.frame, run.models, run.h, run.level)
-        losses.append(compute_window_losses(_in_scaled_units(arrays, scales)))
+    arrays = [WindowArrays.of(run.frame, run.models, run.h, run.level) for run in result.runs]
+    losses = [compute_window_losses(_in_scaled_units(one, scales)) for one in arrays]
+    tables = [score(run, scales, reference).merge(read_costs(run.costs), on="model") for run in result.runs]
     stacked = pd.concat(tables)
     numeric = [c for c in stacked.columns if c != "model"]
-    table = stacked.groupby("model", sort=False)[numeric].mean().reset_index()
+    by_model = stacked.groupby("model", sort=False)
+    table = by_model[numeric].mean().reset_index()
     # A failure in one seed must show, not average to a fraction.
-    table["failed"] = stacked.groupby("model", sort=False)["failed"].max().to_numpy()
-    spread = stacked.groupby("model", sort=False)["mae"].std(ddof=1).to_numpy()
+    table["failed"] = by_model["failed"].max().to_numpy()
     trained = [len(result.facts[m]) > 1 for m in table["model"]]
-    table["mae_sd"] = np.where(trained, spread, np.nan)
+    table["mae_sd"] = np.where(trained, by_model["mae"].std(ddof=1).to_numpy(), np.nan)
     for name in ("peak_memory_mb", "artefact_mb", "look_back", "steps"):
         values = [[f[name] for f in result.facts[m] if name in f] for m in table["model"]]
         table[name] = [float(np.mean(v)) if v else np.nan for v in values]
     table["seconds"] = table["fit_seconds"] + table["predict_seconds"]
-    keys = losses[0][[ID, CUTOFF]]
     models = [c for c in losses[0].columns if c not in (ID, CUTOFF)]
     mean = np.mean([frame[models].to_numpy() for frame in losses], axis=0)
+    joined = losses[0][[ID, CUTOFF]].join(pd.DataFrame(mean, columns=models))
     overlap = -(-prepared.facts.h // prepared.windows.step)
-    first = WindowArrays.of(result.runs[0].frame, result.runs[0].models, result.runs[0].h, result.runs[0].level)
-    return TaskSummary(result, table, keys.join(pd.DataFrame(mean, columns=models)), first, overlap)
+    return TaskSummary(result, table, joined, arrays[0], overlap)
 
 
 def _in_scaled_units(arrays: WindowArrays, scales: SeriesScales) -> WindowArrays:
@@ -138,23 +139,24 @@ def build_compare_report(
     sections: list[Section] = []
     tables: dict[str, pd.DataFrame] = {}
     for summary in summaries:
-        said, made, pairs = _describe_task(config, summary, main, several=len(summaries) > 1)
-        finding += said
-        sections += made
+        part = _TaskPart(config, summary, main, several=len(summaries) > 1)
+        finding += part.describe_finding()
+        sections += part.build_sections()
         tables[f"scores-{_slug(summary.name)}"] = summary.table
-        tables[f"tests-{_slug(summary.name)}"] = pairs
+        tables[f"tests-{_slug(summary.name)}"] = part.pairs
         if ablated:
             section, verdict, ablation_pairs = _describe_ablation(config, summary, ablated)
             finding.append(verdict)
             sections.append(section)
             tables[f"ablation-{_slug(summary.name)}"] = ablation_pairs
     sections.append(_describe_ranks(summaries, main))
+    sections += _describe_saved(config)
     flags = find_flags(results, config.models)
     if flags:
         sections.append(Section("Could the answers have been known?", flags))
     sections.append(_describe_setting(config, results))
     sections.append(Section("How to repeat it", code=command))
-    tables["fev_summary"] = write_fev_summary(summaries)
+    tables["fev_summary"] = write_fev_summary(results)
     return Report(config.title, finding, sections, describe_environment(config.seeds)), tables
 
 
@@ -167,77 +169,125 @@ def save_compare(report: Report, tables: dict[str, pd.DataFrame], output_dir: st
     return report.save(folder / "report.html")
 
 
-def _describe_task(
-    config: CompareConfig, summary: TaskSummary, main: Sequence[str], several: bool
-) -> tuple[list[str], list[Section], pd.DataFrame]:
-    result, prepared = summary.result, summary.result.prepared
-    table = summary.table[summary.table["model"].isin(main)]
-    losses = summary.losses[[ID, CUTOFF, *main]]
-    rng = np.random.default_rng(config.seeds[0])
-    pairs = compare_to(losses, config.reference, rng, summary.overlap)
-    complete = table[table["failed"] == 0]
-    winner = complete.sort_values("scaled_mae")["model"].iloc[0] if len(complete) else config.reference
-    against = compare_to(losses, winner, np.random.default_rng(config.seeds[0]), summary.overlap)
-    said = describe_winner(table, against, metric="scaled_mae")
-    if several:
-        said[0] = f"{summary.name}: {said[0]}"
-    if config.focus and config.focus != config.reference:
-        ranked = table.assign(mae=table["scaled_mae"])
-        said.append(describe_model(config.focus, ranked, pairs))
-    title = f" on {summary.name}" if several else ""
-    ordered = table.sort_values("scaled_mae")
-    columns = ["model", *[c for c in [*SHOWN, "mae_sd", "failed"] if c in ordered and ordered[c].notna().any()]]
-    best = {c: LEGEND[c][1] for c in columns if c in LEGEND and c not in ("coverage", "width", "failed")}
-    level = max(config.level) if config.level else None
-    notes = {c: LEGEND[c][0] for c in columns if c in LEGEND} | {"mae_sd": "standard deviation of mae over seeds"}
-    notes["coverage"] = f"share inside the {level:g} % interval" if level else ""
-    formats = {"skill": ".1%", "win_rate": ".0%", "coverage": ".1%", "failed": ".0f"}
-    models = [str(m) for m in ordered["model"]]
-    shown = list(dict.fromkeys([*([config.focus] if config.focus else []), models[0], config.reference]))
-    accuracy = Section(
-        f"Accuracy{title}",
-        describe_failures([f for run in result.runs[:1] for f in run.failures]),
-        [
-            TableBlock(
-                ordered[columns],
-                f"Scores on {summary.name}, mean over seeds",
-                best,
-                formats,
-                {k: v for k, v in notes.items() if k in columns},
-            ),
-            TableBlock(
-                pairs.drop(columns=["reference"]),
-                f"Paired tests against {config.reference}",
-                formats=dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f"},
-            ),
-        ],
-        [figures.draw_skill_intervals(pairs.dropna(subset=["skill"]))],
-    )
-    run = result.runs[0]
-    usable = [m for m in shown if run.frame[m].notna().all()]
-    steps = compute_step_skill(summary.arrays, config.reference)
-    # More lines than six cannot be told apart; the best ones, the reference and the one in question stay.
-    drawn = list(dict.fromkeys([*shown, *models]))[:6]
-    steps = steps[["step", *drawn]]
-    forecasts = Section(
-        f"Forecasts{title}",
-        pictures=[
-            figures.draw_forecasts(prepared.loaded.df, run.frame, usable, 4 * prepared.facts.season, level),
-            figures.draw_step_skill(steps.dropna(axis=1, how="all"), config.reference),
-        ],
-    )
-    costs = ordered[["model", *[c for c in [*COSTS, "look_back", "steps"] if ordered[c].notna().any()]]]
-    logs = {m: log for m, log in result.logs.items() if m in main}
-    cost = Section(
-        f"Cost{title}",
-        tables=[TableBlock(costs, "What each took, mean over seeds", formats=COST_FORMATS)],
-        pictures=[figures.draw_cost(table, "scaled_mae"), *([figures.draw_training(logs)] if logs else [])],
-    )
-    sections = [accuracy, forecasts, cost]
-    book = _read_published(summary)
-    if len(book):
-        sections.append(Section(f"Published figures{title}", tables=[TableBlock(book, "Yours beside the published")]))
-    return said, sections, pairs
+class _TaskPart:
+    """What the report says of the models on one data set, ablations apart."""
+
+    def __init__(self, config: CompareConfig, summary: TaskSummary, main: Sequence[str], several: bool) -> None:
+        self.config, self.summary, self.result = config, summary, summary.result
+        self.prepared = summary.result.prepared
+        self.title = f" on {summary.name}" if several else ""
+        self.table = summary.table[summary.table["model"].isin(main)].sort_values("scaled_mae")
+        self.losses = summary.losses[[ID, CUTOFF, *main]]
+        self.pairs = self._compare_to(config.reference)
+        self.models = [str(m) for m in self.table["model"]]
+        self.level = max(config.level) if config.level else None
+
+    def _compare_to(self, reference: str) -> pd.DataFrame:
+        rng = np.random.default_rng(self.config.seeds[0])
+        return compare_to(self.losses, reference, rng, self.summary.overlap)
+
+    def describe_finding(self) -> list[str]:
+        """Says who wins, and where the model in question stands."""
+        config = self.config
+        complete = self.table[self.table["failed"] == 0]
+        winner = complete["model"].iloc[0] if len(complete) else config.reference
+        said = describe_winner(self.table, self._compare_to(winner), metric="scaled_mae")
+        if self.title:
+            said[0] = f"{self.summary.name}: {said[0]}"
+        if config.focus and config.focus != config.reference:
+            said.append(describe_model(config.focus, self.table.assign(mae=self.table["scaled_mae"]), self.pairs))
+        return said
+
+    def build_sections(self) -> list[Section]:
+        """Returns accuracy, forecasts, cost, prototypes and published figures, those that there are."""
+        made = [self._describe_accuracy(), self._describe_forecasts(), self._describe_costs()]
+        made += self._describe_prototypes()
+        book = _read_published(self.summary)
+        if len(book):
+            made.append(
+                Section(f"Published figures{self.title}", tables=[TableBlock(book, "Yours beside the published")])
+            )
+        return made
+
+    def _describe_accuracy(self) -> Section:
+        known = [c for c in [*SHOWN, "mae_sd", "failed"] if c in self.table and self.table[c].notna().any()]
+        notes = {c: LEGEND[c][0] for c in known if c in LEGEND} | {"mae_sd": "standard deviation of mae over seeds"}
+        notes["coverage"] = f"share inside the {self.level:g} % interval" if self.level else ""
+        scores = TableBlock(
+            self.table[["model", *known]],
+            f"Scores on {self.summary.name}, mean over seeds",
+            best={c: LEGEND[c][1] for c in known if c in LEGEND and c not in ("coverage", "width", "failed")},
+            formats={"skill": ".1%", "win_rate": ".0%", "coverage": ".1%", "failed": ".0f"},
+            notes={k: v for k, v in notes.items() if k in known},
+        )
+        tests = TableBlock(
+            self.pairs.drop(columns="reference", errors="ignore"),
+            f"Paired tests against {self.config.reference}",
+            formats=dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f"},
+        )
+        failures = describe_failures([f for run in self.result.runs[:1] for f in run.failures])
+        return Section(f"Accuracy{self.title}", failures, [scores, tests], _draw_pairs(self.pairs))
+
+    def _describe_forecasts(self) -> Section:
+        config, frame = self.config, self.result.runs[0].frame
+        first = list(dict.fromkeys(filter(None, [config.focus, self.models[0], config.reference])))
+        usable = [m for m in first if frame[m].notna().all()]
+        pictures = []
+        if usable:
+            context = 4 * self.prepared.facts.season
+            pictures.append(figures.draw_forecasts(self.prepared.loaded.df, frame, usable, context, self.level))
+        steps = compute_step_skill(self.summary.arrays, config.reference)
+        drawn = list(dict.fromkeys([*first, *self.models]))[:MAX_LINES]
+        steps = steps[["step", *drawn]].dropna(axis=1, how="all")
+        if set(steps.columns) - {"step", config.reference}:
+            pictures.append(figures.draw_step_skill(steps, config.reference))
+        return Section(f"Forecasts{self.title}", pictures=pictures)
+
+    def _describe_costs(self) -> Section:
+        known = [c for c in [*COSTS, "look_back", "steps"] if self.table[c].notna().any()]
+        logs = {m: log for m, log in self.result.logs.items() if m in self.models}
+        return Section(
+            f"Cost{self.title}",
+            tables=[
+                TableBlock(self.table[["model", *known]], "What each took, mean over seeds", formats=COST_FORMATS)
+            ],
+            pictures=[
+                figures.draw_cost(self.table, "scaled_mae"),
+                *([figures.draw_training(logs)] if logs else []),
+            ],
+        )
+
+    def _describe_prototypes(self) -> list[Section]:
+        """Draws what the patches of each reprogrammed model attend to; one that cannot be loaded is named."""
+        pictures, lost = [], []
+        windows = self.prepared.windows
+        for spec in self.config.models:
+            folder = self.result.folders.get(spec.name)
+            if folder is None or spec.name not in self.models or not is_reprogrammed(folder):
+                continue
+            try:
+                found = compute_prototype_attention(folder, windows.df, windows.h, windows.n_windows, windows.step)
+            except Exception as error:
+                logger.warning("%s: no picture of its prototypes: %s", spec.name, error)
+                lost.append(f"No picture of {spec.name}: {type(error).__name__}: {error}")
+                continue
+            pictures.append(figures.draw_prototypes(spec.name, found))
+        return [Section(f"Prototypes{self.title}", lost, pictures=pictures)] if pictures or lost else []
+
+
+def _draw_pairs(pairs: pd.DataFrame) -> list[figures.Picture]:
+    tested = pairs.dropna(subset=["skill"]) if len(pairs) else pairs
+    return [figures.draw_skill_intervals(tested)] if len(tested) else []
+
+
+def _describe_saved(config: CompareConfig) -> list[Section]:
+    """Draws how the saved models of a comparison were trained, where their folders say so."""
+    logs = {spec.name: read_history(spec) for spec in config.models if spec.kind == "saved"}
+    rewarded = {name: log for name, log in logs.items() if figures.find_reward_curves(log)}
+    losses = {name: log for name, log in logs.items() if any("eval_loss" in entry for entry in log)}
+    pictures = [figures.draw_rewards(rewarded)] if rewarded else []
+    pictures += [figures.draw_training(losses)] if losses else []
+    return [Section("How the saved models were trained", pictures=pictures)] if pictures else []
 
 
 def _read_published(summary: TaskSummary) -> pd.DataFrame:
@@ -262,14 +312,15 @@ def _describe_ablation(
     pairs = compare_to(losses, whole, np.random.default_rng(config.seeds[0]), summary.overlap)
     verdict = describe_verdict(whole, pairs)
     table = summary.table[summary.table["model"].isin([whole, *ablated])].sort_values("scaled_mae")
-    shown = table[["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]]
+    columns = ["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]
+    shown = table[[c for c in columns if c in table]]
     shown = shown.assign(variant=[explain_variant(m) or "the whole model" for m in shown["model"]])
     return (
         Section(
             "Does the language model help?",
             verdict,
             [TableBlock(shown, f"Variants of {whole}, equal budgets", {"scaled_mae": True})],
-            [figures.draw_skill_intervals(pairs.dropna(subset=["skill"]))],
+            _draw_pairs(pairs),
         ),
         f"Does the pretrained language model help? {verdict[0]}",
         pairs,
@@ -307,35 +358,6 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
         "p-values adjusted by Holm; intervals by moving-block bootstrap."
     )
     return Section("Setting", lines)
-
-
-def write_fev_summary(summaries: Sequence[TaskSummary]) -> pd.DataFrame:
-    """Returns the scores in the columns of fev's evaluation summary, one row a model and data set."""
-    rows: list[dict[str, Any]] = []
-    for summary in summaries:
-        prepared = summary.result.prepared
-        for row in summary.table.to_dict("records"):
-            rows.append(
-                {
-                    "model_name": row["model"],
-                    "dataset_path": prepared.name,
-                    "dataset_config": None,
-                    "horizon": prepared.facts.h,
-                    "num_windows": prepared.windows.n_windows,
-                    "window_step_size": prepared.windows.step,
-                    "seasonality": prepared.facts.season,
-                    "eval_metric": "MASE",
-                    "test_error": row.get("mase"),
-                    "MASE": row.get("mase"),
-                    "WQL": row.get("wql"),
-                    "training_time_s": row["fit_seconds"],
-                    "inference_time_s": row["predict_seconds"],
-                    "dataset_fingerprint": prepared.fingerprint,
-                    "trained_on_this_dataset": len(summary.result.facts[row["model"]]) > 0
-                    and "steps" in summary.result.facts[row["model"]][0],
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def _slug(name: str) -> str:

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from tsllm.evaluation.findings import name_metric
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.forecasting.base import format_level, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+if TYPE_CHECKING:
+    from tsllm.evaluation.prototypes import PrototypeAttention
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
@@ -276,6 +279,123 @@ def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
     figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     caption = "The weights of the best validation loss are kept. Losses of different heads are not comparable."
     return Picture(to_svg(figure), f"Loss by training step: {'; '.join(words)}.", caption)
+
+
+def find_reward_curves(log: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Returns what a training log holds of rewards: name of the curve -> points (step, reward)."""
+    names = {"reward": "training groups", "eval_reward": "validation decisions"}
+    curves = {name: [(e["step"], e[key]) for e in log if e.get(key) is not None] for key, name in names.items()}
+    return {name: points for name, points in curves.items() if points}
+
+
+def plot_rewards(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
+    """Plots the rewards of each log by step: a row a model, as rewards have units of their own, a column a curve.
+
+    Training groups are samples; validation decisions are what the model would do, so their levels differ.
+
+    Args:
+        logs: Model -> training log with rewards.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: If a log holds no reward.
+    """
+    curves = {model: find_reward_curves(log) for model, log in logs.items()}
+    without = [model for model, found in curves.items() if not found]
+    if without or not curves:
+        raise ValueError(f"no reward in the logs of {without}; leave them out")
+    columns = max(len(found) for found in curves.values())
+    figure, axes = new_figure(len(curves), columns, height=2.5 * len(curves) + 0.3, squeeze=False)
+    for row, (model, found) in zip(axes, curves.items(), strict=True):
+        for ax in row[len(found) :]:
+            ax.set_visible(False)
+        for k, (ax, (name, points)) in enumerate(zip(row, found.items(), strict=False)):
+            x, y = zip(*points, strict=True)
+            ax.plot(x, y, linewidth=1.2, markersize=4, markevery=max(1, len(x) // 20), **style_of(k))
+            ax.set_title(f"{model}: {name}" if model else name, fontsize=9, loc="left")
+            ax.set_xlabel("training step", fontsize=9)
+            ax.set_ylabel("reward", fontsize=9)
+            ax.tick_params(labelsize=8)
+    return figure
+
+
+def draw_rewards(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
+    """Draws `plot_rewards` for the report."""
+    words = []
+    for model, log in logs.items():
+        for name, points in find_reward_curves(log).items():
+            first, last, best = points[0], points[-1], max(points, key=lambda point: point[1])
+            words.append(
+                f"{model}, {name}: {first[1]:.3g} at step {first[0]:g}, {last[1]:.3g} at step {last[0]:g}, at best "
+                f"{best[1]:.3g}"
+            )
+    return Picture(
+        to_svg(plot_rewards(logs)),
+        f"Reward by training step. {'; '.join(words)}.",
+        "Higher is better. Rewards have units of their own: compare the course of a curve, not one with another.",
+    )
+
+
+def draw_prototypes(model: str, found: "PrototypeAttention", count: int = 10) -> Picture:
+    """Draws the mean attention of each patch over the prototypes that get most of it, in multiples of an equal share.
+
+    Args:
+        model: Alias.
+        found: From `compute_prototype_attention`.
+        count: Prototypes shown.
+    """
+    from matplotlib.colors import BoundaryNorm
+
+    top = found.find_top(count)
+    num_patches, num_prototypes = found.weights.shape
+    times = found.weights[:, top].T * num_prototypes  # [K, P]
+    figure, ax = new_figure(height=0.27 * len(top) + 1.2)
+    ax.grid(visible=False)
+    bounds = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, *(2.0**k for k in range(4, 12) if 2.0**k < 2 * times.max())]
+    mesh = ax.pcolormesh(times, cmap="Greys", norm=BoundaryNorm(bounds, 256), edgecolors="white", linewidth=0.7)
+    dark = bounds[len(bounds) // 2]
+    for (k, p), value in np.ndenumerate(times) if num_patches <= 16 else ():
+        text = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+        ax.text(
+            p + 0.5, k + 0.5, text, ha="center", va="center", fontsize=7, color="white" if value >= dark else "black"
+        )
+    labels = [_label_prototype(number, found.words.get(number, [])) for number in top]
+    ax.set_yticks(np.arange(len(top)) + 0.5, labels, fontsize=8, parse_math=False)
+    ax.invert_yaxis()
+    shown = np.arange(0, num_patches, max(1, -(-num_patches // 16)))
+    before = found.context_length - found.starts[shown]  # 0: a patch of nothing but the repeated last step
+    ax.set_xticks(shown + 0.5, [f"−{steps}" if steps > 0 else "end" for steps in before], fontsize=8)
+    ax.tick_params(length=0)
+    ax.set_xlabel(f"patch, by its first step before the forecast ({found.patch_length} steps each)", fontsize=9)
+    bar = figure.colorbar(mesh, ax=ax, ticks=bounds[1:-1], pad=0.01)
+    bar.ax.set_yticklabels([f"{bound:g}" for bound in bounds[1:-1]], fontsize=8)
+    bar.set_label("times an equal share", fontsize=8)
+    share = float(found.weights[:, top].sum(1).mean())
+    means = times.mean(1)
+    words = "; ".join(f"{label} {mean:.1f} times" for label, mean in zip(labels, means, strict=True))
+    return Picture(
+        to_svg(figure),
+        f"Attention of {num_patches} patches of {model} over {num_prototypes} prototypes, mean over heads and "
+        f"{found.windows} windows. The {len(top)} shown get {100 * share:.0f} % of it, an equal share would be "
+        f"{100 * len(top) / num_prototypes:.0f} %: {words}.",
+        f"What the patches of {model} read. A patch spreads its attention as over {found.count_effective():.0f} equal "
+        f"prototypes of {num_prototypes}. "
+        + (
+            "In words: the nearest of the vocabulary and their cosine similarity, means taken away; they name a "
+            "direction and explain nothing."
+            if found.words
+            else "The backbone has no tokenizer, so the prototypes have numbers only."
+        ),
+    )
+
+
+def _label_prototype(number: int, words: Sequence[tuple[str, float]]) -> str:
+    if not words:
+        return f"#{number}"
+    quoted = " ".join(f"“{text[:12]}”" for text, _ in words)
+    return f"#{number} {quoted} ({words[0][1]:.2f})"
 
 
 def draw_critical_difference(result: FriedmanNemenyi) -> Picture:

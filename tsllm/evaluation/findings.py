@@ -28,7 +28,9 @@ def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae
     losers = list(pairs.loc[pairs["verdict"] == "worse", "model"])
     tied = list(pairs.loc[pairs["verdict"] == "no difference shown", "model"])
     untested = list(pairs.loc[pairs["verdict"] == "not tested", "model"])
-    if tied:
+    if len(table) == 1:
+        headline = f"{winner} was run alone ({said}), so there is nothing to compare."
+    elif tied:
         headline = f"{winner} has the lowest error ({said}), but the test does not tell it from {join_words(tied)}."
     elif untested or not losers:
         headline = f"{winner} has the lowest error ({said}); too few windows to test the differences."
@@ -57,6 +59,8 @@ def describe_model(model: str, table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         pairs: `compare_to(losses, reference)`.
     """
     row = next(row for row in read_rows(pairs) if row["model"] == model)
+    if row["skill"] != row["skill"]:
+        return f"{model} gave no forecast that could be compared with {row['reference']}."
     rank = int(table.sort_values("mae", kind="stable")["model"].tolist().index(model)) + 1
     place = f"{model} is number {rank} of {len(table)}"
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"

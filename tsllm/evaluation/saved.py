@@ -52,6 +52,12 @@ def _find_base(spec: ModelSpec) -> str:
     return _name_backbone(config) if "backbone" in config else ""
 
 
+def is_reprogrammed(folder: Path) -> bool:
+    """Tells whether a folder holds a Time-LLM, whose patches attend to prototypes."""
+    path = folder / "config.json"
+    return path.is_file() and "num_prototypes" in json.loads(path.read_text(encoding="utf-8"))
+
+
 def _name_backbone(fields: Any) -> str:
     untrained = fields.get("backbone_weights") == "random" or fields.get("reader", "llm") != "llm"
     return "" if untrained else str(fields.get("backbone", "openai-community/gpt2"))

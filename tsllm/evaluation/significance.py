@@ -273,12 +273,13 @@ def compare_to(
         shared = overlap if chosen == "cutoff" else 1
         row |= _test_pair(a, b, rng, shared, 1 - alpha)
         rows.append(row)
+    columns = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
+    if not rows:
+        return pd.DataFrame(columns=columns)
     table = pd.DataFrame(rows)
-    if not len(table):
-        return table
     table["p_holm"] = adjust_holm(table["p_value"].to_numpy())
     table["verdict"] = [_judge(p, skill, alpha) for p, skill in zip(table["p_holm"], table["skill"], strict=True)]
-    return table[["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]]
+    return table[columns]
 
 
 def _test_pair(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, overlap: int, level: float) -> dict[str, float]:
