@@ -9,8 +9,8 @@
 
 The variants are those of scripts/timellm_variants.py. Every step but those of `seen` gets windows that were never
 seen before. A round runs every variant once, in rotating order; reported are the medians over rounds of CPU seconds
-and wall seconds, of each stage, and of the ratios slow / variant within a round. On a machine that others use as well,
-give --threads 1: threads that wait for one another spend CPU seconds.
+and wall seconds, of each stage, and of the ratios slow / variant within a round, and the GFLOP of matrix products. On
+a machine that others use as well, give --threads 1: threads that wait for one another spend CPU seconds.
 
 Peak memory is that of two training steps in a fresh process for each variant, less what it held before the model was
 built; on CUDA that of torch's allocator; of an external program its whole resident memory, libraries included.
@@ -39,6 +39,7 @@ from timellm_variants import (
     Variant,
     backbone_folder,
     clock,
+    count_flops,
     describe_machine,
     draw_windows,
     read_status,
@@ -105,10 +106,22 @@ def compare(arguments: argparse.Namespace, backbone: str) -> dict[str, dict[str,
                     rows[name][kind].append(seconds)
                     rows[name][f"{kind}_stages"].append(stages)
                 print(f"round {repeat} {name:10s} {kind} {seconds[1]:6.2f} s", flush=True)
-    if arguments.external:
-        rows["external"]["peak_mb"] = runners["external"].peak_mb()
-        runners["external"].close()
+    for name, runner in runners.items():
+        if isinstance(runner, Variant):
+            rows[name]["gflop"] = count_work(runner, arguments)
+        else:
+            rows[name]["peak_mb"] = runner.peak_mb()
+            runner.close()
     return rows
+
+
+def count_work(variant: Variant, arguments: argparse.Namespace) -> dict[str, float]:
+    """Returns the GFLOP of a step and of a forecast of windows like those that were timed."""
+    first = 0 if variant.name == "seen" else 2 * arguments.repeats + 2
+    x, y = draw_windows(arguments, first)
+    unseen, _ = draw_windows(arguments, first + 1)
+    train = count_flops(lambda: variant.train_step(x, y)) / 1e9
+    return {"train": train, "infer": count_flops(lambda: variant.infer(unseen)) / 1e9}
 
 
 def summarize(rows: dict[str, dict[str, list]]) -> list[dict]:
@@ -127,6 +140,7 @@ def summarize(rows: dict[str, dict[str, list]]) -> list[dict]:
                     row[f"{kind}_{unit}_ratio"] = statistics.median(ratios)
                     row[f"{kind}_{unit}_ratio_range"] = [min(ratios), max(ratios)]
             row[f"{kind}_stages"] = reduce_stages(measured[f"{kind}_stages"], [t[0] for t in measured[kind]])
+        row |= {f"{kind}_gflop": gflop for kind, gflop in measured.get("gflop", {}).items()}
         if "peak_mb" in measured:
             row["peak_mb"] = measured["peak_mb"]
         table.append(row)
@@ -213,9 +227,14 @@ def draw_plot(table: list[dict], path: Path) -> None:
 
 
 def print_table(table: list[dict], aims: list[dict]) -> None:
-    print(f"\n{'variant':10s} {'train CPU s':>12s} {'x':>5s} {'infer CPU s':>12s} {'x':>5s} {'peak MB':>8s}")
+    titles = f"{'CPU s':>9s} {'wall s':>7s} {'x':>5s} {'GFLOP':>7s}"
+    print(f"\n{'':10s} {'training step':>31s} {'forecast':>31s}\n{'':10s} {titles} {titles} {'peak MB':>8s}")
     for row in table:
-        cells = [f"{row[f'{kind}_cpu']:12.2f} {row.get(f'{kind}_cpu_ratio', 1):5.1f}" for kind in ("train", "infer")]
+        cells = [
+            f"{row[f'{kind}_cpu']:9.2f} {row[f'{kind}_wall']:7.2f} {row.get(f'{kind}_cpu_ratio', 1):5.1f} "
+            f"{row.get(f'{kind}_gflop', float('nan')):7.0f}"
+            for kind in ("train", "infer")
+        ]
         print(f"{row['variant']:10s} {cells[0]} {cells[1]} {row.get('peak_mb', float('nan')):8.0f}")
     for kind in ("train", "infer"):
         shown = [row for row in table if row[f"{kind}_stages"]]

@@ -73,6 +73,8 @@ def test_every_variant_and_the_external_program_are_measured_in_pairs(run, tmp_p
     assert stages["prompt: tails"] > 0
     assert "prompt: tails" not in table["slow"]["train_stages"]
     assert table["slow"]["train_stages"]["language model"] > stages["language model"]
+    assert table["slow"]["train_gflop"] > table["default"]["train_gflop"] > table["seen"]["train_gflop"]
+    assert table["none"]["infer_gflop"] > table["no-prompt"]["infer_gflop"] > 0
     assert (tmp_path / "bench_timellm.png").stat().st_size > 10_000
     assert "threads" in report["settings"]
 

@@ -91,6 +91,16 @@ def test_the_tail_of_a_window_is_short(data_folder, gpt2, build):
     assert max(words) == 7  # three numbers, the trend and three lags
 
 
+def test_neighbouring_windows_mostly_say_the_same(data_folder, gpt2, build):
+    """So keys and values kept for one window (`prompt_cache_mb`) serve its neighbours."""
+    model = build(gpt2, context_length=512, num_channels=7)
+    rows = (data_folder / "ETTh1.csv").read_text().splitlines()[1 : 1 + 512 + 199]
+    values = torch.tensor([[float(v) for v in row.split(",")[1:]] for row in rows]).unfold(0, 512, 1)
+    tails = model._describe(Inputs(values.transpose(1, 2), None, None, None, None, None))
+    assert len(tails) == 200 * 7
+    assert len(set(tails)) < 0.25 * len(tails)
+
+
 @pytest.mark.parametrize("mode", ["direct", "gram"])
 def test_the_vocabulary_is_touched_only_by_the_mapping_layer(mode, gpt2, build, windows):
     model = build(gpt2, prototype_mode=mode, prompt=False)
