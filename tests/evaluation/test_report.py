@@ -137,6 +137,21 @@ def test_lines_differ_in_more_than_colour():
     assert len({(str(s["linestyle"]), s["marker"]) for s in styles}) == 8
 
 
+def test_one_bad_step_does_not_flatten_the_lines_and_is_told():
+    steps = pd.DataFrame({"step": [1, 2, 3], "Base": 0.0, "Good": [0.1, 0.2, 0.3], "Bad": [0.5, -49.0, 0.2]})
+    caption = figures.draw_step_skill(steps, "Base").caption
+    assert caption.endswith("The axis ends at -150 %; further down go Bad to -4,900 %.")
+    assert "axis ends" not in figures.draw_step_skill(steps.drop(columns="Bad"), "Base").caption
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_many_points_are_named_in_a_legend_few_beside_them(count):
+    table = pd.DataFrame({"model": [f"M{k}" for k in range(count)], "mae": 1.0, "seconds": range(1, count + 1)})
+    svg = figures.draw_cost(table).svg
+    assert svg.count(">M3<") == 1
+    assert ("legend" in svg) == (count > 6)
+
+
 def test_rewards_are_drawn_by_model_and_curve_and_told_in_words():
     picture = figures.draw_rewards({"A": REWARDS, "B": REWARDS[:3]})
     assert "A, training groups: 0.1 at step 1, 0.3 at step 3, at best 0.3" in picture.alt

@@ -147,6 +147,7 @@ class _ModelRun:
         self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
         self.files = fingerprint(spec)
         self._frozen: Any = None
+        self._said: set[str] = set()
 
     def run_seeds(self) -> list[CellResult]:
         """Returns the result of each seed; a model that draws nothing has one for all."""
@@ -278,7 +279,9 @@ class _ModelRun:
     def _fail(self, error: Exception, block: Sequence[int]) -> CellResult:
         """Returns an empty cell that says what raised."""
         said = f"{type(error).__name__}: {error}"
-        logger.warning("%s: %s failed: %s", self.prepared.name, self.spec.name, said)
+        if said not in self._said:
+            self._said.add(said)
+            logger.warning("%s: %s failed: %s", self.prepared.name, self.spec.name, said)
         windows = self.prepared.windows
         failure = Failure(self.spec.name, "run", None, said, windows.num_series * len(block))
         empty = windows.keys[[ID, TIME, CUTOFF]].iloc[:0].assign(**dict.fromkeys(self._columns(), np.nan))

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
-WIDTH = 7.2  # inches
+WIDTH = 5.6  # inches
+MAX_LABELS = 6  # points that are named beside them; more would cover one another
+FLOOR = -150.0  # per cent of skill; a model that fails at one step must not flatten the lines of all
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
             color=colour,
             fontsize=8,
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
         )
@@ -181,6 +184,8 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
     models = [c for c in steps.columns if c not in ("step", baseline)]
     figure, ax = new_figure(height=3.4)
     ax.axhline(0, color="black", linewidth=1)
+    lowest = {model: 100 * float(steps[model].min()) for model in models}
+    below = {model: value for model, value in lowest.items() if value < FLOOR}
     ends = []
     for k, model in enumerate(models):
         style = style_of(k)
@@ -192,7 +197,11 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
             markevery=max(1, len(steps) // 8),
             **style,
         )
-        ends.append((float(steps["step"].iloc[-1]), float(100 * steps[model].iloc[-1]), model, style["color"]))
+        last = max(float(100 * steps[model].iloc[-1]), FLOOR)
+        ends.append((float(steps["step"].iloc[-1]), last, model, style["color"]))
+    if below:
+        highest = 100 * float(steps[models].max().max())
+        ax.set_ylim(FLOOR, highest + 0.05 * (highest - FLOOR))
     ax.set_xlim(steps["step"].iloc[0], steps["step"].iloc[-1] + 0.28 * len(steps))
     label_ends(ax, ends)
     ax.set_xlabel("step ahead", fontsize=9)
@@ -202,18 +211,18 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
     words = "; ".join(
         f"{m} {100 * first[m]:.0f} % at step 1, {100 * last[m]:.0f} % at step {len(steps)}" for m in models
     )
-    return Picture(
-        to_svg(figure),
-        f"Lines of the MAE saved against {baseline} by step ahead: {words}.",
-        f"Share of {baseline}'s error that is saved at each step ahead; below zero is worse than {baseline}.",
-    )
+    caption = f"Share of {baseline}'s error that is saved at each step ahead; below zero is worse than {baseline}."
+    if below:
+        fallen = ", ".join(f"{model} to {value:,.0f} %" for model, value in below.items())
+        caption += f" The axis ends at {FLOOR:.0f} %; further down go {fallen}."
+    return Picture(to_svg(figure), f"Lines of the MAE saved against {baseline} by step ahead: {words}.", caption)
 
 
 def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
     """Draws skill against the reference with its confidence interval, a row a model, from `compare_to`."""
     ordered = pairs.sort_values("skill").reset_index(drop=True)
     reference = ordered["reference"].iloc[0]
-    figure, ax = new_figure(height=0.42 * len(ordered) + 1.0)
+    figure, ax = new_figure(height=0.34 * len(ordered) + 0.9)
     ax.grid(axis="y", visible=False)
     ax.axvline(0, color="black", linewidth=1)
     filled = {"better": "full", "worse": "full", "no difference shown": "none", "not tested": "none"}
@@ -245,8 +254,11 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
     for k, row in enumerate(shown.itertuples()):
         style = style_of(k)
         x, y = max(float(row.seconds), 1e-3), float(getattr(row, metric))  # type: ignore[arg-type]
-        ax.plot(x, y, marker=style["marker"], color=style["color"], markersize=8, linestyle="none")
-        ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        ax.plot(x, y, marker=style["marker"], color=style["color"], markersize=8, linestyle="none", label=row.model)
+        if len(shown) <= MAX_LABELS:
+            ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    if len(shown) > MAX_LABELS:
+        figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     ax.margins(x=0.25, y=0.15)
     ax.set_xlabel("seconds of training and forecasting together (log scale)", fontsize=9)
     ax.set_ylabel(f"{name_metric(metric)} (lower is better)", fontsize=9)
@@ -362,9 +374,10 @@ def draw_prototypes(model: str, found: "PrototypeAttention", count: int = 10) ->
             p + 0.5, k + 0.5, text, ha="center", va="center", fontsize=7, color="white" if value >= dark else "black"
         )
     labels = [_label_prototype(number, found.words.get(number, [])) for number in top]
+    nearest = [found.words[number][0][1] for number in top if number in found.words]
     ax.set_yticks(np.arange(len(top)) + 0.5, labels, fontsize=8, parse_math=False)
     ax.invert_yaxis()
-    shown = np.arange(0, num_patches, max(1, -(-num_patches // 16)))
+    shown = np.arange(0, num_patches, max(1, -(-num_patches // 7)))  # as many labels as fit
     before = found.context_length - found.starts[shown]  # 0: a patch of nothing but the repeated last step
     ax.set_xticks(shown + 0.5, [f"−{steps}" if steps > 0 else "end" for steps in before], fontsize=8)
     ax.tick_params(length=0)
@@ -383,19 +396,16 @@ def draw_prototypes(model: str, found: "PrototypeAttention", count: int = 10) ->
         f"What the patches of {model} read. A patch spreads its attention as over {found.count_effective():.0f} equal "
         f"prototypes of {num_prototypes}. "
         + (
-            "In words: the nearest of the vocabulary and their cosine similarity, means taken away; they name a "
-            "direction and explain nothing."
-            if found.words
+            "In words: the nearest of the vocabulary, means taken away, with cosine similarities of "
+            f"{min(nearest):.2f} to {max(nearest):.2f}; they name a direction and explain nothing."
+            if nearest
             else "The backbone has no tokenizer, so the prototypes have numbers only."
         ),
     )
 
 
 def _label_prototype(number: int, words: Sequence[tuple[str, float]]) -> str:
-    if not words:
-        return f"#{number}"
-    quoted = " ".join(f"“{text[:12]}”" for text, _ in words)
-    return f"#{number} {quoted} ({words[0][1]:.2f})"
+    return " ".join([f"#{number}", *(f"“{text[:12]}”" for text, _ in words[:2])])
 
 
 def draw_critical_difference(result: FriedmanNemenyi) -> Picture:
@@ -406,7 +416,10 @@ def draw_critical_difference(result: FriedmanNemenyi) -> Picture:
     groups = result.groups()
     figure, ax = new_figure(height=0.9 + 0.3 * half + 0.16 * len(groups))
     ax.axis("off")
-    ax.set_xlim(1 - 0.9 - 0.12 * k, k + 0.9 + 0.12 * k)
+    # Both margins hold the longest label: a character is about 0.06 inches wide, the axis WIDTH inches.
+    share = min(0.4, 0.06 * max(len(f"{m} (0.00)") for m in order) / WIDTH)
+    margin = (0.3 + share * (k - 1)) / (1 - 2 * share)
+    ax.set_xlim(1 - margin, k + margin)
     bottom = -(0.35 * len(groups) + 0.55 * half + 0.6)
     ax.set_ylim(bottom, 1.6)
     ax.plot([1, k], [0, 0], color="black", linewidth=1)
