@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LONGEST_MATRIX = 512  # steps up to which the matrix product beats pooling
+_LONGEST_MATRIX = 256  # steps up to which the matrix product beats pooling
 
 
 class MovingAverage(nn.Module):
@@ -12,8 +12,8 @@ class MovingAverage(nn.Module):
 
     Args:
         kernel_size: Odd window in steps.
-        length: Number of steps L, if it is always the same. Up to some hundred steps the average is then computed as
-            one matrix product, which on a CPU is ten times as fast as pooling.
+        length: Number of steps L, if it is always the same. Up to 256 steps the average is then computed as one
+            matrix product, which on a CPU is faster than pooling there: 0.8 against 3.3 ms at 96 steps.
     """
 
     matrix: Tensor | None
