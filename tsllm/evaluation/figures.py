@@ -197,8 +197,8 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
             markevery=max(1, len(steps) // 8),
             **style,
         )
-        last = max(float(100 * steps[model].iloc[-1]), FLOOR)
-        ends.append((float(steps["step"].iloc[-1]), last, model, style["color"]))
+        end = max(float(100 * steps[model].iloc[-1]), FLOOR)
+        ends.append((float(steps["step"].iloc[-1]), end, model, style["color"]))
     if below:
         highest = 100 * float(steps[models].max().max())
         ax.set_ylim(FLOOR, highest + 0.05 * (highest - FLOOR))
