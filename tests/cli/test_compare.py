@@ -9,6 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2Model
 from typer.testing import CliRunner
 
+from tsllm.cli.compare import write_command
 from tsllm.cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -45,10 +46,36 @@ def test_compare_takes_data_and_names(csv, tmp_path):
 def test_recipe_runs_a_file_with_overrides(csv, tmp_path, monkeypatch, capsys):
     file = tmp_path / "small.yaml"
     file.write_text(f"data: [{{name: {csv}, h: 6, n_windows: 4}}]\nmodels: [SeasonalNaive, Naive]\nlevel: [80]\n")
-    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), f"output_dir={tmp_path / 'r'}"])
+    overrides = [f"output_dir={tmp_path / 'r'}", "seeds=[4, 5]", "max_seconds=60"]
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), *overrides])
     runpy.run_path(str(ROOT / "recipes/compare.py"), run_name="__main__")
-    assert (tmp_path / "r" / "report.html").is_file()
+    html = (tmp_path / "r" / "report.html").read_text()
     assert "SeasonalNaive" in capsys.readouterr().out
+    assert "<dd>4, 5</dd>" in html
+    assert "Training budget: 60 seconds" in html
+    assert "&#39;seeds=[4, 5]&#39;" in html  # quoted, so that it can be pasted
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), "seeds"])
+    with pytest.raises(ValueError, match="cannot read 'seeds'; write key=value"):
+        runpy.run_path(str(ROOT / "recipes/compare.py"), run_name="__main__")
+
+
+def test_the_first_model_is_the_reference_where_there_is_no_seasonal_naive(csv, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuralforecast", None)
+    out = tmp_path / "out dir"
+    options = ("--h", 6, "--n-windows", 4, "--level", "80", "--output-dir", out)
+    run("compare", csv, "--models", f"neuralforecast:NHITS,Naive,{tmp_path}/nothing", *options)
+    pairs = pd.read_csv(out / "tests-load.csv")
+    assert set(pairs["reference"]) == {"NHITS"}
+    table = pd.read_csv(out / "scores-load.csv").set_index("model")
+    assert table.loc["nothing", "failed"] == 8
+    command = f"tsllm compare {csv} --models neuralforecast:NHITS,Naive,{tmp_path}/nothing --h 6 --n-windows 4"
+    assert command in (out / "report.md").read_text()
+    assert f"--output-dir '{out}'" in (out / "report.md").read_text()
+
+
+def test_commands_are_written_so_that_they_can_be_pasted():
+    written = write_command("tsllm x", "my data.csv", h=None, n_windows=3, set=["a=1", "b=two words"])
+    assert written == "tsllm x 'my data.csv' --n-windows 3 --set a=1 --set 'b=two words'"
 
 
 def test_ablate_answers_the_question(csv, tmp_path):
@@ -62,5 +89,6 @@ def test_ablate_answers_the_question(csv, tmp_path):
     result = run("ablate", csv, "--backbone", tmp_path / "gpt", *size, *settings, "--output-dir", tmp_path / "out")
     assert "Does the pretrained language model help?" in result.stdout
     assert "Does the language model help?" in (tmp_path / "out" / "report.html").read_text()
+    assert "--layers 1 --h 6 --n-windows 6 --steps 3" in (tmp_path / "out" / "report.md").read_text()
     pairs = pd.read_csv(tmp_path / "out" / "ablation-load.csv")
     assert set(pairs["model"].str.rpartition("-")[2]) >= {"noLLM", "attention", "block", "random", "spectrum"}

@@ -22,7 +22,7 @@ def ablate(
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
 ) -> None:
     """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
-    from tsllm.cli.compare import run_config
+    from tsllm.cli.compare import run_config, write_command
     from tsllm.evaluation.ablation import build_ablations
     from tsllm.evaluation.tasks import CompareConfig, ModelSpec
 
@@ -37,4 +37,8 @@ def ablate(
         title=f"Does {backbone} help to forecast {data}?",
         output_dir=str(output_dir or f"runs/ablate_{Path(data).stem}"),
     )
-    run_config(config, f"tsllm ablate {data} --backbone {backbone} --layers {layers} --steps {steps} --seeds {seeds}")
+    shape = {"h": h, "n_windows": n_windows, "step_size": step_size, "steps": steps, "seeds": seeds, "level": level}
+    command = write_command(
+        "tsllm ablate", data, backbone=backbone, layers=layers, **shape, set=settings, output_dir=output_dir
+    )
+    run_config(config, command)

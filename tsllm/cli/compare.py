@@ -1,5 +1,6 @@
 """`tsllm compare`: all models on the same windows, with costs, tests and a report."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,13 @@ from tsllm.cli.console import parse_levels, parse_list, print_table, quiet_libra
 def compare(
     source: Annotated[str, typer.Argument(help="YAML file, or the data: a file, a named data set, a Hub id.")],
     models: Annotated[
-        str, typer.Option(help="For data: names, saved folders, Hub ids.")
+        str, typer.Option(help="For data: AutoETS, dlinear, text, neuralforecast:NHITS, chronos:ID, folders, Hub ids.")
     ] = "SeasonalNaive,AutoETS,DynamicOptimizedTheta,dlinear,timellm",
     h: Annotated[int | None, typer.Option("--h", help="For data: steps ahead.")] = None,
     n_windows: Annotated[int, typer.Option(help="For data: cutoffs.")] = 7,
     step_size: Annotated[int | None, typer.Option(help="For data: steps between cutoffs.")] = None,
     level: Annotated[str, typer.Option(help="For data: intervals in per cent.")] = "20,40,60,80",
-    backbone: Annotated[str, typer.Option(help="For data: language model of timellm.")] = "smollm2-135m",
+    backbone: Annotated[str, typer.Option(help="For data: language model of timellm and text.")] = "smollm2-135m",
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
@@ -27,22 +28,40 @@ def compare(
     overrides["seeds"] = [int(s) for s in parse_list(seeds)] or None
     overrides["output_dir"] = str(output_dir) if output_dir else None
     given = {k: v for k, v in overrides.items() if v is not None}
+    common = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
     if source.endswith((".yaml", ".yml")):
-        run_file(source, given, f"tsllm compare {source}")
+        run_file(source, given, write_command("tsllm compare", source, **common))
         return
-    from tsllm.evaluation.tasks import CompareConfig
+    from tsllm.evaluation.tasks import CompareConfig, ModelSpec
 
-    timellm = {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"}
-    options: dict[str, dict[str, Any]] = {"timellm": timellm}
+    options: dict[str, dict[str, Any]] = {
+        "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
+        "text": {"language_model": backbone},
+    }
+    specs = [ModelSpec(m, options=options.get(m, {})) for m in parse_list(models)]
+    if not specs:
+        raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
+    names = [spec.name for spec in specs]
     config = CompareConfig(
         data=[{"name": source, "h": h, "n_windows": n_windows, "step_size": step_size}],
-        models=[{"model": m, "options": options.get(m, {})} for m in parse_list(models)],
+        models=specs,
         level=parse_levels(level),
-        reference="SeasonalNaive" if "SeasonalNaive" in parse_list(models) else parse_list(models)[0],
-        focus="TimeLLM" if "timellm" in parse_list(models) else "",
+        reference="SeasonalNaive" if "SeasonalNaive" in names else names[0],
+        focus="TimeLLM" if "TimeLLM" in names else "",
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
-    run_config(config, f"tsllm compare {source} --models {models} --n-windows {n_windows}")
+    shape = {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
+    run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
+
+
+def write_command(program: str, *arguments: str, **options: Any) -> str:
+    """Writes a command line that can be pasted; options that are None are left out, a list repeats its option."""
+    words = [program, *(shlex.quote(argument) for argument in arguments)]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
+    return " ".join(words)
 
 
 def run_file(path: str, overrides: dict[str, Any], command: str) -> Path:
