@@ -3,14 +3,17 @@
 accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smollm2.yaml
 """
 
+from collections.abc import Sequence
+
 from tsllm.hub.text_card import write_text_card
 from tsllm.training.args import DataArguments, parse_arguments
 from tsllm.training.text_run import run_text
 from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
 
 
-def main() -> None:
-    model_args, data_args, args = parse_arguments([TextModelArguments, DataArguments, TextTrainingArguments])
+def main(argv: Sequence[str] | None = None) -> None:
+    classes = (TextModelArguments, DataArguments, TextTrainingArguments)
+    model_args, data_args, args = parse_arguments(classes, argv)
     metrics = run_text(model_args, data_args, args)
     if args.should_save:
         write_text_card(args.output_dir, recipe="sft_text")

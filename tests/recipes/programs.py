@@ -23,11 +23,19 @@ def load_recipe(name: str) -> Any:
     return module
 
 
-def launch(name: str, *arguments: str, config_file: str | None = None) -> subprocess.Popen:
+def launch_sharded(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
+    """Starts a recipe on two CPU processes that share its parameters by FSDP; see `fsdp_on_cpu.py`."""
+    text = (RECIPES / "accelerate" / "fsdp.yaml").read_text(encoding="utf-8")
+    (folder / "fsdp_cpu.yaml").write_text(text.replace("use_cpu: false", "use_cpu: true"))
+    return launch(name, *arguments, config_file=str(folder / "fsdp_cpu.yaml"), through="tests/recipes/fsdp_on_cpu.py")
+
+
+def launch(name: str, *arguments: str, config_file: str | None = None, through: str | None = None) -> subprocess.Popen:
     """Starts `accelerate launch recipes/<name>.py ...` from the project's root in a process group of its own."""
     plain = ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     how = ["--config_file", str(RECIPES / "accelerate" / config_file)] if config_file else plain
-    command = [sys.executable, "-m", "accelerate.commands.launch", *how, f"recipes/{name}.py", *arguments]
+    program = [f"recipes/{name}.py"] if through is None else [through, name]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *how, *program, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command,

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipes.programs import ROOT, finish, launch, load_recipe
+from tests.fixtures.backbones import save_tiny_backbone
+from tests.recipes.programs import ROOT, finish, launch, launch_sharded, load_recipe
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.hub.card import check_card
 from tsllm.hub.package import PackageError, check_package
@@ -158,14 +159,26 @@ def test_two_processes_reach_the_weights_of_one_with_the_same_global_batch(tmp_p
 
 
 @pytest.mark.slow
-def test_sharded_processes_save_the_artefact_of_one(tmp_path, tiny):
-    text = (ROOT / "recipes" / "accelerate" / "fsdp.yaml").read_text(encoding="utf-8")
-    (tmp_path / "fsdp_cpu.yaml").write_text(text.replace("use_cpu: false", "use_cpu: true"))
-    shared = [*tiny, "model=dlinear", *steps(12, 4), "train_stride=3"]
-    finish(launch("train_native", *shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'two'}",
-                  config_file=str(tmp_path / "fsdp_cpu.yaml")))  # fmt: skip
-    load_recipe("train_native").main([*shared, "per_device_train_batch_size=8", f"output_dir={tmp_path / 'one'}"])
+@pytest.mark.parametrize("model", ["dlinear", "gpt2"])
+def test_sharded_processes_save_the_artefact_of_one(tmp_path, tiny, model):
+    name = "train_native" if model == "dlinear" else "sft_series"
+    own = ["model=dlinear"]
+    if name == "sft_series":
+        folder = save_tiny_backbone(tmp_path / model, model, width=16)
+        own = [*TIMELLM, f"model_config.backbone={folder}", "model_config.num_backbone_layers=3", "optim=sgd"]
+        own += ["model_config.backbone_mode=lora", "model_config.lora.r=2"]
+    shared = [*tiny, *own, *steps(6, 3), "train_stride=3"]
+    output = finish(
+        launch_sharded(tmp_path, name, *shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'two'}")
+    )
+    # Three layers and the rest; accelerate makes the empty normalisation a unit too.
+    assert output.count(f"DistributedType.FSDP, {1 if model == 'dlinear' else 5} units") == 2
+    load_recipe(name).main([*shared, "per_device_train_batch_size=8", f"output_dir={tmp_path / 'one'}"])
     assert_equal(read(tmp_path / "one"), read(tmp_path / "two"), 2e-5)
+    if name == "sft_series":
+        adapters = [load_file(tmp_path / n / "lora" / "adapter_model.safetensors") for n in ("one", "two")]
+        assert_equal(*adapters, 2e-5)
+        assert max(tensor.abs().max() for n, tensor in adapters[1].items() if "lora_B" in n) > 1e-4
     assert {p.name for p in (tmp_path / "two").iterdir()} >= ARTEFACTS
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert metrics["parameters"] == json.loads((tmp_path / "one" / "metrics.json").read_text())["parameters"]

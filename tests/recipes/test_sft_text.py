@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.recipes.programs import finish, launch, launch_sharded, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.forecasting.text import TextForecaster
 from tsllm.training.text_trainers import merge_adapter
@@ -89,3 +91,32 @@ def test_merging_leaves_the_logits(run, tmp_path):
     adapted = TextForecaster.from_pretrained(run / "out").model
     ids = torch.arange(30)[None]
     torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["data parallel", "sharded"])
+def test_two_processes_write_the_adapter_of_one(how, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    shared = [
+        f"language_model={run / 'llm'}", f"dataset={run / 'series.csv'}", "context_length=12", "prediction_length=3",
+        "train_stride=3", "digits=1", "lora_r=2", "num_samples=3", "test_windows=2", "max_steps=6", "seed=3",
+        "save_strategy=no", "learning_rate=0.01", "optim=sgd", "use_cpu=true", "disable_tqdm=true", "logging_steps=1",
+    ]  # fmt: skip
+    two = [*shared, "per_device_train_batch_size=2", f"output_dir={tmp_path / 'two'}"]
+    if how == "sharded":
+        assert "DistributedType.FSDP" in finish(launch_sharded(tmp_path, "sft_text", *two))
+    else:
+        finish(launch("sft_text", *two, config_file="cpu2.yaml"))
+    load_recipe("sft_text").main([*shared, "per_device_train_batch_size=4", f"output_dir={tmp_path / 'one'}"])
+    one, both = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two"))
+    assert one.keys() == both.keys()
+    for name in one:
+        torch.testing.assert_close(both[name], one[name], atol=1e-6, rtol=1e-5, msg=name)
+    assert max(tensor.abs().max() for name, tensor in one.items() if "lora_B" in name) > 1e-4
+    first, second = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
+    assert (first["processes"], second["processes"]) == (1, 2)
+    assert first["global_batch_size"] == second["global_batch_size"] == 4
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    assert second["test"]["windows"] == first["test"]["windows"]
+    TextForecaster.from_pretrained(tmp_path / "two")

@@ -176,6 +176,12 @@ class ForecastModel(PreTrainedModel):
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Keeps the initial values that the constructors chose."""
 
+    def get_input_embeddings(self) -> None:  # type: ignore[override]
+        """Returns None: series are no tokens, and sharding (FSDP) must not look for a table of them."""
+
+    def get_output_embeddings(self) -> None:  # type: ignore[override]
+        """Returns None, as `get_input_embeddings`."""
+
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Computes head parameters for checked inputs."""
         raise NotImplementedError

@@ -48,7 +48,7 @@ class TextPolicyArguments(GRPOConfig):
     disable_dropout: bool = True
     logging_steps: float = 1
     report_to: Any = "none"
-    save_strategy: Any = "no"
+    save_strategy: str = field(default="no", metadata={"help": "'no', steps, epoch or best"})
     resume_from_checkpoint: str | bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "bare = the last, or a folder"}
     )

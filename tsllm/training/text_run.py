@@ -84,6 +84,9 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     trainer = train_text(model, tokenizer, dataset, model_args, args)
     seconds = time.monotonic() - began
     forecaster.model = trainer.model
+    if trainer.is_fsdp_enabled and trainer.is_world_process_zero():
+        # The first process forecasts alone, for which a sharded model is of no use.
+        forecaster.model = load_language_model(str(args.output_dir), device=args.device)[0]
     if evaluates:
         results["test"] = evaluate_text(forecaster, splits.test, args.test_windows)
         logger.warning("after training: %s", results["test"].summary)

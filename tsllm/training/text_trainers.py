@@ -78,7 +78,7 @@ class TextTrainingArguments(SFTConfig):
     bf16: bool | None = False  # type: ignore[assignment]
     gradient_checkpointing: bool = False
     logging_steps: float = 5
-    save_strategy: Any = "epoch"
+    save_strategy: str = field(default="epoch", metadata={"help": "'no', steps, epoch or best"})
     save_total_limit: int | None = 1
     report_to: Any = "none"
     resume_from_checkpoint: str | bool | None = field(  # type: ignore[assignment]
@@ -181,9 +181,11 @@ def train_text(
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     assert trainer.model is not None
     trained = trainer.accelerator.unwrap_model(trainer.model)
+    # Every process takes part in gathering what is sharded.
+    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         # Not `save_model`, which would add a pickle of the arguments.
-        trained.save_pretrained(str(arguments.output_dir))
+        trained.save_pretrained(str(arguments.output_dir), state_dict=state)
         tokenizer.save_pretrained(str(arguments.output_dir))
     trained.eval()
     return trainer

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -98,8 +99,17 @@ def merge_lora(llm: PreTrainedModel) -> int:
     return len(adapted)
 
 
-def save_lora(llm: PreTrainedModel, folder: Path, config: TimeLLMConfig) -> None:
-    """Writes the adapter in PEFT's own format: `adapter_config.json` and `adapter_model.safetensors`."""
+def save_lora(
+    llm: PreTrainedModel, folder: Path, config: TimeLLMConfig, state: dict[str, Tensor] | None = None
+) -> None:
+    """Writes the adapter in PEFT's own format: `adapter_config.json` and `adapter_model.safetensors`.
+
+    Args:
+        llm: The adapted model.
+        folder: Is made.
+        config: Gives LoRA's options and the backbone's name.
+        state: The model's tensors, gathered where they are sharded; None = its own.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -109,6 +119,6 @@ def save_lora(llm: PreTrainedModel, folder: Path, config: TimeLLMConfig) -> None
     settings.revision = config.backbone_revision or None
     settings.inference_mode = True
     settings.save_pretrained(folder)
-    state = get_peft_model_state_dict(llm, adapter_name="default")
-    tensors = {f"base_model.model.{name}": t.detach().cpu().contiguous() for name, t in state.items()}
+    adapter = get_peft_model_state_dict(llm, state_dict=state, adapter_name="default")
+    tensors = {f"base_model.model.{name}": t.detach().cpu().contiguous() for name, t in adapter.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})

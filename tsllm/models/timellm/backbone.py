@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         self._tails_behind: tuple[int, ...] = ()
         self._precision: torch.dtype | None = None
         self._collecting = False
+        self._no_split_modules = set(llm._no_split_modules or ())  # the layers that FSDP shards one by one
         fuse_activations(llm)
         llm.requires_grad_(False)
         llm.eval()

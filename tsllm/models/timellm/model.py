@@ -250,7 +250,9 @@ class TimeLLM(ForecastModel):
             )
         super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
         if self.config.backbone_mode == "lora":
-            adaptation.save_lora(self.backbone.llm, Path(save_directory) / "lora", self.config)
+            inner = "backbone.llm."
+            state = {k.removeprefix(inner): v for k, v in (state_dict or {}).items() if k.startswith(inner)}
+            adaptation.save_lora(self.backbone.llm, Path(save_directory) / "lora", self.config, state or None)
 
 
 def build_patch_encoder(config: TimeLLMConfig) -> Encoder | None:
