@@ -1,6 +1,5 @@
 """The comparison: every model on the same windows, in cells that are kept, so that a stopped run goes on."""
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -11,16 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.sources import LoadedData, load_frame
 from tsllm.evaluation.ablation import perturb_predictor
-from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, Windows, run_backtest
+from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
 from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
+from tsllm.evaluation.prepare import PreparedTask, prepare_task
 from tsllm.evaluation.saved import fingerprint, list_files
-from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec, TaskFacts
+from tsllm.evaluation.tasks import CompareConfig, ModelSpec, TaskFacts
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.spec import default_season
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -30,35 +28,6 @@ Tell = Callable[[str], None]
 CELL_FORMAT = 1
 # Kinds whose weights stay as they are and are large: loaded once, used at every window.
 FROZEN = ("saved", "text", "chronos")
-
-
-@dataclass(frozen=True)
-class PreparedTask:
-    """A data set with its windows.
-
-    Attributes:
-        task: As asked for.
-        loaded: Frame and source.
-        facts: What forecasters are told.
-        windows: The test windows.
-        fingerprint: Hash of the frame.
-    """
-
-    task: DataTask
-    loaded: LoadedData
-    facts: TaskFacts
-    windows: Windows
-    fingerprint: str
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return self.task.name
-
-    @property
-    def training(self) -> pd.DataFrame:
-        """The steps before the first cutoff: all that may be learned from or tuned on."""
-        return self.windows.history(0)
 
 
 @dataclass
@@ -78,37 +47,6 @@ class TaskResult:
     facts: dict[str, list[dict[str, Any]]]
     logs: dict[str, list[dict[str, Any]]]
     folders: dict[str, Path] = field(default_factory=dict)
-
-
-def prepare_task(task: DataTask) -> PreparedTask:
-    """Loads a data set and finds its windows.
-
-    Raises:
-        ValueError: If the horizon is known from nowhere.
-        FrameError: If the data break the contract or are too short.
-    """
-    loaded = load_frame(task.name, freq=task.freq, data_path=task.data_path)
-    df, source = loaded.df, loaded.source
-    if task.max_series is not None:
-        df = df[df[ID].isin(df[ID].unique()[: task.max_series])].reset_index(drop=True)
-        loaded = replace(loaded, df=df)
-    h = task.h or (source.prediction_length if source else None)
-    if h is None:
-        raise ValueError(f"{task.name} is no named data set, so its entry needs h, the steps ahead")
-    season = task.season or (source.season if source else default_season(loaded.freq))
-    facts = TaskFacts(
-        h=h,
-        freq=loaded.freq,
-        season=season,
-        context_length=task.context_length or (source.context_length if source else max(4 * season, 2 * h, 16)),
-        domain=source.domain if source else "",
-        val_size=task.val_size,
-        covariates=source.covariates if source else (),
-        past_covariates=source.past_covariates if source else (),
-    )
-    windows = Windows.of(df, h, task.n_windows, task.step_size or h)
-    digest = hashlib.sha256(pd.util.hash_pandas_object(df, index=False).to_numpy().tobytes()).hexdigest()
-    return PreparedTask(task, loaded, facts, windows, digest[:16])
 
 
 def run_compare(config: CompareConfig, build: Build, tell: Tell = lambda _: None) -> list[TaskResult]:

@@ -138,17 +138,17 @@ def build_compare_report(
     finding: list[str] = []
     sections: list[Section] = []
     tables: dict[str, pd.DataFrame] = {}
-    for summary in summaries:
+    for summary, slug in zip(summaries, _name_files(summaries), strict=True):
         part = _TaskPart(config, summary, main, several=len(summaries) > 1)
         finding += part.describe_finding()
         sections += part.build_sections()
-        tables[f"scores-{_slug(summary.name)}"] = summary.table
-        tables[f"tests-{_slug(summary.name)}"] = part.pairs
+        tables[f"scores-{slug}"] = summary.table
+        tables[f"tests-{slug}"] = part.pairs
         if ablated:
             section, verdict, ablation_pairs = _describe_ablation(config, summary, ablated)
             finding.append(verdict)
             sections.append(section)
-            tables[f"ablation-{_slug(summary.name)}"] = ablation_pairs
+            tables[f"ablation-{slug}"] = ablation_pairs
     sections.append(_describe_ranks(summaries, main))
     sections += _describe_saved(config)
     flags = find_flags(results, config.models)
@@ -345,6 +345,7 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
             f"{p.windows.step} apart, cutoffs from {cutoffs.min()} to {cutoffs.max()}. Everything that is learned, "
             "scaled or chosen uses the steps before the first cutoff."
         )
+        lines += p.notes
     refit = "anew at each window" if config.refit is True else "once, before the first window"
     lines.append(f"Trained models are fitted {refit}; local statistical models are estimated anew at each window.")
     if config.look_backs:
@@ -360,5 +361,11 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
     return Section("Setting", lines)
 
 
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem if c)
+def _name_files(summaries: Sequence[TaskSummary]) -> list[str]:
+    """Returns what the tables of each data set are called: its file or task, numbered if it comes twice."""
+    names: list[str] = []
+    for summary in summaries:
+        name = summary.name if summary.result.prepared.loaded.task else Path(summary.name).stem
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.tasks import Task
+from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import WindowArrays
 from tsllm.types import ID, TARGET, TIME
 
 if TYPE_CHECKING:
-    from tsllm.evaluation.compare import PreparedTask, TaskResult
+    from tsllm.evaluation.compare import TaskResult
 
 # The version whose columns and definitions these are; its leaderboards refuse rows without one.
 FEV_VERSION = "0.10.0"
@@ -92,7 +93,7 @@ QUANTILE_METRICS = ("MQL", "WQL", "SQL")
 POOLED_METRICS = ("RMSE", "RMSSE", "WAPE", "WQL")
 
 
-def describe_task(prepared: "PreparedTask", level_quantiles: Sequence[float]) -> Task:
+def describe_task(prepared: PreparedTask, level_quantiles: Sequence[float]) -> Task:
     """Returns the data set as a fev task: its own, or one that says the same; MASE ranks."""
     if prepared.loaded.task is not None:
         return prepared.loaded.task
@@ -149,16 +150,18 @@ def write_fev_summary(results: Sequence["TaskResult"]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compute_seasonal_errors(prepared: "PreparedTask") -> tuple[np.ndarray, np.ndarray]:
+def compute_seasonal_errors(prepared: PreparedTask) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean absolute and mean squared seasonal errors of each window's past, both [series, windows]."""
-    windows, season = prepared.windows, prepared.facts.season
+    windows, season, task = prepared.windows, prepared.facts.season, prepared.loaded.task
+    longest = task.max_context_length if task is not None else None
     found = np.full((2, windows.num_series, windows.n_windows), np.nan)
     for i, (_, y) in enumerate(windows.df.groupby(ID, sort=False)[TARGET]):
         values = y.to_numpy(dtype=float)
         gaps = np.abs(values[season:] - values[:-season])
         for k in range(windows.n_windows):
             end = len(values) - windows.h - (windows.n_windows - 1 - k) * windows.step
-            past = gaps[: max(0, end - season)]
+            first = 0 if longest is None else max(0, end - longest)
+            past = gaps[first : max(first, end - season)]
             if np.isfinite(past).any():
                 found[:, i, k] = np.nanmean(past), np.nanmean(past**2)
     return found[0], found[1]

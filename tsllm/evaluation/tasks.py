@@ -9,6 +9,7 @@ from tsllm.data.frame import Freq
 from tsllm.models import MODELS
 
 NAIVE = ("SeasonalNaive", "Naive")
+_OF_TASKS = ("data_path", "h", "season", "n_windows", "step_size", "freq")  # what a task of others fixes
 PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 
 
@@ -150,6 +151,9 @@ class DataTask:
         val_size: Steps before the first cutoff that are held for early stopping and look-back search.
         freq: Frequency; None = the data set's, or inferred.
         max_series: Only the first so many series; None = all.
+        task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
+            the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
+            "long"). Empty = no such task.
     """
 
     name: str
@@ -162,6 +166,12 @@ class DataTask:
     val_size: int | None = None
     freq: str | int | None = None
     max_series: int | None = None
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
+        if self.task and given:
+            raise ValueError(f"{self.name}: task {self.task!r} brings its own {', '.join(given)}; leave that out")
 
     @classmethod
     def parse(cls, given: "str | Mapping[str, Any] | DataTask") -> "DataTask":
