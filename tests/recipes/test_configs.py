@@ -18,6 +18,7 @@ from tsllm.training.supervised import read_model_config
 
 CONFIGS = sorted((RECIPES / "configs").glob("*/*.yaml"))
 SUPERVISED = [p for p in CONFIGS if p.parent.name in ("sft_series", "train_native")]
+TEXT = sorted((RECIPES / "configs" / "sft_text").glob("*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
 
@@ -55,6 +56,33 @@ def test_a_supervised_configuration_parses_strictly(path):
     assert not config.reference_quirks
     assert args.output_dir.startswith("runs/")
     assert args.num_train_epochs <= 100
+
+
+@pytest.mark.parametrize("path", TEXT, ids=name)
+def test_a_text_configuration_parses_strictly(path, tmp_path):
+    from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
+
+    classes = (TextModelArguments, DataArguments, TextTrainingArguments)
+    changes = ["--use_cpu", "bf16=false", f"output_dir={tmp_path}"]
+    model, data, args = parse_arguments(classes, [f"--config={path}", *changes])
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = vars(model) | vars(data) | vars(args)
+    skipped = {"output_dir", "bf16", "use_cpu"}
+    assert {k: found[k] for k in text if k not in skipped} == {k: v for k, v in text.items() if k not in skipped}
+    assert text["output_dir"] == f"runs/sft_text/{path.stem}"
+    assert DATASETS.get(data.dataset).season
+
+
+@pytest.mark.parametrize("path", [*SUPERVISED, *TEXT], ids=name)
+def test_configurations_for_a_gpu_use_bfloat16_and_the_others_run_on_a_cpu(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = " ".join(line for line in lines if line.startswith("#"))
+    values = yaml.safe_load("\n".join(lines))
+    for_gpu = "GPU" in header
+    assert values.get("bf16", False) is for_gpu
+    assert not (for_gpu and values.get("use_cpu"))
+    if for_gpu and (path.parent.name == "sft_text" or values["model_config"].get("backbone_mode") == "lora"):
+        assert values.get("gradient_checkpointing") or values["model_config"]["gradient_checkpointing"]
 
 
 def test_every_model_of_the_table_has_a_configuration():

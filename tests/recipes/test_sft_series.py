@@ -5,7 +5,7 @@ import json
 import pytest
 from safetensors.torch import load_file
 
-from tests.recipes.programs import load_recipe
+from tests.recipes.programs import finish, launch, load_recipe
 from tests.recipes.test_programs import TIMELLM, steps
 from tsllm.hub.card import check_card
 from tsllm.training.args import ArgumentsError
@@ -63,3 +63,15 @@ def test_other_modes_start_from_the_same_score(mode, frozen, tiny, tmp_path):
 def test_an_artefact_of_another_model_is_refused(frozen, tiny, tmp_path):
     with pytest.raises(ArgumentsError, match="holds a tsllm_timellm model, but model is dlinear"):
         load_recipe("sft_series").main([*tiny, "model=dlinear", f"pretrained={frozen}", f"output_dir={tmp_path}"])
+
+
+@pytest.mark.slow
+def test_bfloat16_with_recomputed_layers_trains_nearly_as_float32(frozen, tuned, tiny, tmp_path):
+    own = ["model=timellm", f"pretrained={frozen}", "model_config.backbone_mode=lora", "model_config.lora.r=2"]
+    half = ["bf16=true", "model_config.gradient_checkpointing=true", f"output_dir={tmp_path / 'half'}"]
+    finish(launch("sft_series", *tiny, *own, *half, *steps(4, 2)))
+    whole, found = read_metrics(tuned), read_metrics(tmp_path / "half")
+    assert found["start"]["mse"] == pytest.approx(whole["start"]["mse"], rel=0.02)
+    assert found["test"]["mse"] == pytest.approx(whole["test"]["mse"], rel=0.05)
+    assert found["test"]["mse"] != whole["test"]["mse"]
+    assert {str(t.dtype) for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {"torch.float32"}
