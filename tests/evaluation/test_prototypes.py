@@ -124,6 +124,6 @@ def test_the_picture_says_who_gets_how_much(num_patches):
     assert "#7 “price” “$x_2$” 5.0 times" in picture.alt
     assert "The 2 shown get 56 % of it, an equal share would be 20 %" in picture.alt
     assert "cosine similarities of 0.31 to 0.31" in picture.caption
-    assert "$x_2$" in picture.svg  # not read as mathematics
+    assert "“$x_2$”</text>" in picture.svg  # not read as mathematics
     assert (">5.0<" in picture.svg) == (num_patches == 4)  # numbers only where they can be read
     assert "<image" not in picture.svg
