@@ -144,6 +144,13 @@ def test_one_bad_step_does_not_flatten_the_lines_and_is_told():
     assert "axis ends" not in figures.draw_step_skill(steps.drop(columns="Bad"), "Base").caption
 
 
+def test_the_axis_of_steps_ends_where_the_forecasts_end():
+    steps = pd.DataFrame({"step": range(1, 25), "Base": 0.0, "Good": np.linspace(0.1, 0.2, 24)})
+    svg = figures.draw_step_skill(steps, "Base").svg
+    assert ">20</text>" in svg
+    assert not re.search(r">(0|25|30)</text>.*step ahead", svg, re.DOTALL)
+
+
 @pytest.mark.parametrize("count", [6, 7])
 def test_many_points_are_named_in_a_legend_few_beside_them(count):
     table = pd.DataFrame({"model": [f"M{k}" for k in range(count)], "mae": 1.0, "seconds": range(1, count + 1)})

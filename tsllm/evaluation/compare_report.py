@@ -44,6 +44,12 @@ COSTS = [
     "trained_parameters",
     "total_parameters",
 ]
+COST_NOTES = {
+    "ms_per_window": "forecast of one window, batched as here",
+    "peak_memory_mb": "growth of the process while the model ran; memory that earlier models freed is used again, so "
+    "this is a lower bound",
+    "artefact_mb": "files that a saved model takes, without a frozen backbone",
+}
 MIN_BLOCKS = 5  # fewer blocks give a Friedman test no power
 MAX_LINES = 6  # more lines in one picture cannot be told apart
 
@@ -249,7 +255,12 @@ class _TaskPart:
         return Section(
             f"Cost{self.title}",
             tables=[
-                TableBlock(self.table[["model", *known]], "What each took, mean over seeds", formats=COST_FORMATS)
+                TableBlock(
+                    self.table[["model", *known]],
+                    "What each took, mean over seeds",
+                    formats=COST_FORMATS,
+                    notes={k: v for k, v in COST_NOTES.items() if k in known},
+                )
             ],
             pictures=[
                 figures.draw_cost(self.table, "scaled_mae"),

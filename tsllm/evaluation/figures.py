@@ -204,6 +204,7 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
         ax.set_ylim(FLOOR, highest + 0.05 * (highest - FLOOR))
     ax.set_xlim(steps["step"].iloc[0], steps["step"].iloc[-1] + 0.28 * len(steps))
     label_ends(ax, ends)
+    ax.set_xticks([tick for tick in ax.get_xticks() if 1 <= tick <= len(steps)])  # none below the labels
     ax.set_xlabel("step ahead", fontsize=9)
     ax.set_ylabel(f"% less MAE than {baseline}", fontsize=9)
     ax.tick_params(labelsize=8)
