@@ -1,5 +1,6 @@
 """GRPO and DAPO recipes: every configuration parses, a short run leaves all artefacts and goes on after a stop."""
 
+import inspect
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tests.fixtures.series import write_series_csv
 from tests.recipes.programs import RECIPES, finish, launch, load_recipe
+from tests.training.test_policy_trainer import flat_where_low
 from tsllm.models import MODELS
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
 from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
@@ -92,13 +94,17 @@ def test_a_recipe_runs_its_own_algorithm_only(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_stay_in_step(tmp_path):
+def test_two_processes_stay_in_step(tmp_path, monkeypatch):
     csv = write_series_csv(tmp_path / "series.csv")
     out = tmp_path / "out"
-    reward = "reward={name: 'tests.training.test_policy_trainer:flat_where_low', low: -1.0, high: 1.0}"
+    source = "import torch\n\n\n" + inspect.getsource(flat_where_low)
+    (tmp_path / "own_rewards.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    reward = "reward={name: 'own_rewards:flat_where_low', low: -1.0, high: 1.0}"
     options = [
+        # One series a window: about half the windows of the series around zero have no spread.
         *common(csv, out, per_device_train_batch_size=4, gradient_accumulation_steps=2, num_iterations=2),
-        "objective=dapo", reward, "controls=false", "decisions={}",
+        "layout=univariate", "objective=dapo", reward, "controls=false", "decisions={}",
     ]  # fmt: skip
     output = finish(launch("dapo_series", *options, config_file="cpu2.yaml"))
     metrics = json.loads((out / "metrics.json").read_text())
