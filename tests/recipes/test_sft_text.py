@@ -91,6 +91,8 @@ def test_merging_leaves_the_logits(run, tmp_path):
     adapted = TextForecaster.from_pretrained(run / "out").model
     ids = torch.arange(30)[None]
     torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-5, rtol=1e-5)
+    forecaster = TextForecaster.from_pretrained(tmp_path / "merged")
+    assert (forecaster.h, forecaster.context_length, forecaster.codec.digits) == (3, 12, 1)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsllm.text.codec import NumberCodec, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
@@ -53,6 +54,29 @@ def test_batch_mates_and_sharing_do_not_change_greedy_text(language_model, token
     together = sample_completions(language_model, tokenizer, prompts, 6, CODEC, 3, options)
     alone = [sample_completions(language_model, tokenizer, [p], 6, CODEC, 1, options)[0][0] for p in prompts]
     assert together == [[text] * 3 for text in alone]
+
+
+class CatSizes(TorchDispatchMode):
+    """Records how many values each concatenation writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.cat.default:
+            self.sizes.append(result.numel())
+        return result
+
+
+def test_a_decoding_step_does_not_copy_the_past(language_model, tokenizer):
+    prompt, num_samples = "History: " + "12," * 40 + "\n", 6
+    tokens = len(tokenizer(prompt)["input_ids"])
+    with CatSizes() as recorded:
+        sample_completions(language_model, tokenizer, [prompt], 4, CODEC, num_samples)
+    width = 32 if language_model.config.model_type == "gpt2" else 16  # keys of all heads
+    assert max(recorded.sizes) < num_samples * tokens * width
 
 
 def test_samples_follow_the_model_distribution(language_model, tokenizer):

@@ -73,10 +73,9 @@ def sample_completions(
     ids, mask = _pad_left(encoded, tokenizer, model.device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-    cache = out.past_key_values
-    if num_samples > 1:
-        cache.batch_repeat_interleave(num_samples)
-    session = _Session(mask.repeat_interleave(num_samples, 0), positions[:, -1].repeat_interleave(num_samples), cache)
+    cache = make_room(out.past_key_values, num_samples, num_steps)
+    padded = None if bool(mask.all()) else mask.repeat_interleave(num_samples, 0)
+    session = _Session(padded, positions[:, -1].repeat_interleave(num_samples), cache)
     logits = out.logits[:, -1].repeat_interleave(num_samples, 0)  # [B * G, V]
     chooser: _Chooser = (
         _ConstrainedChooser(NumberGrammar(tokenizer, codec, h), len(logits), model.device)

@@ -1,5 +1,6 @@
 """Supervised fine-tuning of a text forecaster: TRL's SFTTrainer with LoRA on prompt/answer windows."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,16 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-from tsllm.text.loading import ADAPTER_CONFIG, fetch_folder, load_language_model, read_base_model, read_commit
+from tsllm.text.loading import (
+    ADAPTER_CONFIG,
+    SETTINGS,
+    fetch_folder,
+    load_language_model,
+    read_base_model,
+    read_commit,
+)
 from tsllm.training.args import ArgumentsError
+from tsllm.training.artefacts import write_json
 from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
 FOCUSES = ("all", "hard_cases")
@@ -192,7 +201,7 @@ def train_text(
 
 
 def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
-    """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer.
+    """Writes base model and adapter as one plain model (`merge_and_unload`), with its tokenizer and settings.
 
     Raises:
         OSError: If the folder or repository, or its base model, is not there.
@@ -210,3 +219,7 @@ def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
     model, tokenizer = load_language_model(source)
     model.merge_and_unload().save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
+    if (source / SETTINGS).is_file():
+        settings = json.loads((source / SETTINGS).read_text())
+        settings.pop("base", None)  # there is no weight beside the merged ones to compare with
+        write_json(Path(output_dir) / SETTINGS, settings)
