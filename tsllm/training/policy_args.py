@@ -127,7 +127,7 @@ class PolicyTrainingArguments(ForecastTrainingArguments):
     max_steps: int = 200
     eval_strategy: Any = "steps"
     eval_steps: float | None = 50
-    save_strategy: Any = "steps"
+    save_strategy: str = field(default="steps", metadata={"help": "'no', steps, epoch or best"})
     save_steps: float = 50
     metric_for_best_model: str | None = "reward"
     greater_is_better: bool | None = True
