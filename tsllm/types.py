@@ -17,6 +17,10 @@ TARGET = "y"
 CUTOFF = "cutoff"
 
 
+class FrameError(ValueError):
+    """A frame that breaks the contract; the text names series, row and the way out."""
+
+
 class Batch(TypedDict, total=False):
     """The tensors that a model reads; every key but `past_values` may be absent."""
 

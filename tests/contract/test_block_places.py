@@ -10,6 +10,7 @@ from tsllm.models.patchtst import PatchTST, PatchTSTConfig
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timesnet import TimesNet, TimesNetConfig
 from tsllm.nn.attention import ATTENTION
+from tsllm.nn.composition import ParallelMixer
 from tsllm.nn.conv import CONVS
 from tsllm.nn.gating import GATES
 
@@ -40,6 +41,10 @@ def _round_trip(cls, config_class, text, channels, tmp_path):
     return model
 
 
+def _holds(module, kind):
+    return any(isinstance(part, kind) for part in module.modules())
+
+
 def _spec(name):
     return yaml.safe_dump({"type": name, **NEEDS.get(name, {})}, default_flow_style=True).strip()
 
@@ -59,8 +64,10 @@ def test_every_mixer_serves_as_attention_of_itransformer(name, tmp_path):
 
 @pytest.mark.parametrize("name", [*SERIES_GATES, *CONVS])
 def test_every_gate_and_convolution_stands_in_the_patch_encoder(name, tmp_path):
-    place = "gate" if name in GATES else "conv"
-    _round_trip(PatchTST, PatchTSTConfig, f"{place}: {name}\nnum_heads: 2\npatch_length: 16\n", 2, tmp_path)
+    place, table = ("gate", GATES) if name in GATES else ("conv", CONVS)
+    text = f"{place}: {name}\nnum_heads: 2\npatch_length: 16\n"
+    model = _round_trip(PatchTST, PatchTSTConfig, text, 2, tmp_path)
+    assert _holds(model.backbone.encoder.layers[0].mixer, table.get(name))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,9 @@ def test_unknown_options_of_the_patch_encoder_are_refused():
 @pytest.mark.parametrize("name", MAPS)
 def test_every_map_block_stands_in_the_folded_maps_of_timesnet(name, position, tmp_path):
     text = f"map_block: {name}\nmap_block_position: {position}\ntop_k: 2\nnum_kernels: 2\n"
-    _round_trip(TimesNet, TimesNetConfig, text, 2, tmp_path)
+    model = _round_trip(TimesNet, TimesNetConfig, text, 2, tmp_path)
+    table = next(table for table in (GATES, CONVS, ATTENTION) if name in table)
+    assert _holds(model.blocks[0].map_block, table.get(name))
 
 
 @pytest.mark.parametrize(
@@ -124,4 +133,6 @@ def test_a_composition_is_a_few_lines_of_yaml(tmp_path):
         - {type: window, window_size: 4}
         - {type: relu_linear, scales: [3, 5]}
     """
-    _round_trip(PatchTST, PatchTSTConfig, text, 2, tmp_path)
+    model = _round_trip(PatchTST, PatchTSTConfig, text, 2, tmp_path)
+    mixer = model.backbone.encoder.layers[0].mixer
+    assert all(_holds(mixer, kind) for kind in (ParallelMixer, ATTENTION.get("window"), ATTENTION.get("relu_linear")))

@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from utilsforecast.processing import make_future_dataframe
 
-from tsllm.data.frame import (
-    FrameError,
-    fill_gaps,
-    future_frame,
-    future_times,
-    infer_freq,
-    normalize_freq,
-    to_long,
-    validate_frame,
-)
+from tsllm.data.frame import fill_gaps, future_frame, infer_freq, to_long, validate_frame
+from tsllm.data.frequency import future_times, normalize_freq
+from tsllm.types import FrameError
 
 
 def panel(freq="h", n=6, ids=("a", "b"), start="2024-01-01"):

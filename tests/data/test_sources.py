@@ -5,13 +5,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tsllm.data.frame import FrameError, infer_freq
+from tsllm.data.frame import infer_freq
 from tsllm.data.sources import DATASETS, load_frame, read_table
 from tsllm.data.splits import compute_borders, split_frame
 from tsllm.data.tasks import season_of
 from tsllm.data.windows import WindowDataset
 from tsllm.metrics import smape
 from tsllm.registry import UnknownNameError
+from tsllm.types import FrameError
 
 ON_DISK = ["etth1", "etth2", "ettm1", "ettm2"]
 PACKAGED = [name for name in DATASETS if name not in ON_DISK]

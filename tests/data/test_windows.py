@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from tsllm.data.frame import FrameError, validate_frame
+from tsllm.data.frame import validate_frame
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.splits import ett_rule, split_frame
 from tsllm.data.timefeatures import time_features
 from tsllm.data.windows import WindowDataset, collate_windows, prediction_windows
+from tsllm.types import FrameError
 
 
 def series(n, name="a", offset=0.0, first=1):

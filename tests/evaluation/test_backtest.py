@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.data.frame import FrameError, future_frame
+from tsllm.data.frame import future_frame
 from tsllm.evaluation.backtest import backtest, run_backtest
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.training.fit import NeuralForecaster
+from tsllm.types import FrameError
 
 
 def make_frame(n=120, series=("a", "b"), shorter=0):

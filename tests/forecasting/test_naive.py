@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from statsforecast import StatsForecast
 from statsforecast import models as sf
 
-from tsllm.data.frame import FrameError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import Naive, SeasonalNaive
+from tsllm.types import FrameError
 
 
 def panel(lengths=(50, 37), freq="h", seed=0):

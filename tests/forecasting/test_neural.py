@@ -3,12 +3,13 @@ import pandas as pd
 import pytest
 import torch
 
-from tsllm.data.frame import FrameError, future_frame
+from tsllm.data.frame import future_frame
 from tsllm.data.scaling import StandardScaler
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.forecasting.spec import Calibration, ForecasterSpec, default_season
 from tsllm.models import build_model
+from tsllm.types import FrameError
 
 LEVELS = [0.1, 0.5, 0.9]
 

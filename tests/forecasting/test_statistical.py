@@ -7,9 +7,10 @@ from statsforecast import StatsForecast
 from statsforecast import models as sf
 from statsforecast.utils import ConformalIntervals
 
-from tsllm.data.frame import FrameError, future_frame
+from tsllm.data.frame import future_frame
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.statistical import DEFAULT_MODELS, NixtlaNeuralForecaster, StatisticalForecaster
+from tsllm.types import FrameError
 
 
 def panel(lengths=(60, 48), freq="MS", seed=0):

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tsllm.data.frame import FrameError
 from tsllm.data.scaling import StandardScaler
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.registry import UnknownNameError
 from tsllm.training.fit import NeuralForecaster, choose_layout
+from tsllm.types import FrameError
 
 QUICK = {"max_steps": 6, "eval_steps": 3, "per_device_train_batch_size": 8}
 TINY = {"context_length": 12, "moving_average": 3}

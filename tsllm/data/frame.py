@@ -6,7 +6,6 @@ One shape leaves this module: a long frame with the columns `unique_id`, `ds`, `
 step of a window in silence.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,65 +13,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as ptypes
 
-from tsllm.types import ID, TARGET, TIME
-
-Freq = str | int
+from tsllm.data.frequency import Freq, find_fixed_step, future_times, infer_alias, normalize_freq
+from tsllm.types import ID, TARGET, TIME, FrameError
 
 WIDE_TIME_NAMES = (TIME, "date")
-
-# Aliases that pandas 2.2 deprecated and pandas 3 refuses.
-_ALIASES = {
-    "H": "h",
-    "BH": "bh",
-    "T": "min",
-    "S": "s",
-    "L": "ms",
-    "U": "us",
-    "N": "ns",
-    "M": "ME",
-    "BM": "BME",
-    "Q": "QE",
-    "BQ": "BQE",
-    "Y": "YE",
-    "A": "YE",
-    "BY": "BYE",
-    "BA": "BYE",
-    "AS": "YS",
-    "BAS": "BYS",
-    "d": "D",
-}
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-
-
-class FrameError(ValueError):
-    """A frame that breaks the contract; the text names series, row and the way out."""
-
-
-def normalize_freq(freq: Freq) -> Freq:
-    """Returns `freq` in today's pandas aliases (`"15T"` -> `"15min"`, `"M"` -> `"ME"`); integers stay.
-
-    Raises:
-        ValueError: If it is no frequency.
-    """
-    if isinstance(freq, (int, np.integer)) and not isinstance(freq, bool):
-        if freq < 1:
-            raise ValueError(f"freq is {freq}; an integer frequency is a step of at least 1")
-        return int(freq)
-    alias = str(freq).strip()
-    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Za-z]+)?", alias)
-    if match:
-        count, unit, anchor = match.groups()
-        alias = f"{count}{_ALIASES.get(unit, unit)}{(anchor or '').upper()}"
-    try:
-        offset = pd.tseries.frequencies.to_offset(alias)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"freq {freq!r} is no pandas frequency; give one such as 'h', '15min', 'D', 'W-SUN', 'MS', or an integer"
-            " step for integer time"
-        ) from error
-    if offset is None or offset.n < 1:
-        raise ValueError(f"freq {freq!r} does not step forward in time")
-    return str(offset.freqstr)
 
 
 def is_integer_time(df: pd.DataFrame) -> bool:
@@ -193,7 +137,7 @@ def infer_freq(df: pd.DataFrame) -> Freq:
             continue
         if integer:
             return int(np.diff(times[first:last]).min())
-        found = _infer_dated(pd.DatetimeIndex(times[first:last]))
+        found = infer_alias(pd.DatetimeIndex(times[first:last]))
         if found is None:
             name = df[ID].iloc[first]
             raise FrameError(
@@ -237,24 +181,6 @@ def series_bounds(df: pd.DataFrame) -> list[tuple[Any, int, int]]:
     if len(set(names)) < len(names):
         raise FrameError(f"the rows of a series do not lie together; sort with df.sort_values(['{ID}', '{TIME}'])")
     return list(zip(names, starts.tolist(), [*starts[1:].tolist(), len(df)], strict=True))
-
-
-def future_times(last: Any, h: int, freq: Freq) -> np.ndarray:
-    """Returns the `h` times that follow `last` [h]; `last` itself must lie on the axis of `freq`."""
-    if h < 1:
-        raise ValueError(f"h is {h}; a horizon has at least 1 step")
-    if isinstance(freq, int):
-        return last + freq * np.arange(1, h + 1)
-    offset = pd.tseries.frequencies.to_offset(freq)
-    assert offset is not None
-    last = pd.Timestamp(last)
-    step = _fixed_step(offset)
-    if step is not None:
-        return (np.datetime64(last.to_datetime64()) + step * np.arange(1, h + 1)).astype(last.to_datetime64().dtype)
-    times = pd.date_range(last, periods=h + 1, freq=offset)
-    if times[0] != last:
-        raise FrameError(f"time {last} does not lie on frequency {freq!r} (next: {times[0]}); give the right freq")
-    return times[1:].to_numpy().astype(last.to_datetime64().dtype)
 
 
 def future_frame(df: pd.DataFrame, h: int, freq: Freq | None = None) -> pd.DataFrame:
@@ -446,7 +372,7 @@ def _steps_from_start(df: pd.DataFrame, freq: Freq) -> tuple[np.ndarray, np.ndar
         return (times - first) // freq, (times - first) % freq == 0
     offset = pd.tseries.frequencies.to_offset(freq)
     assert offset is not None
-    step = _fixed_step(offset)
+    step = find_fixed_step(offset)
     if step is not None:
         on_axis = (times - first) % step == np.timedelta64(0)
         weekday = getattr(offset, "weekday", None)
@@ -459,57 +385,3 @@ def _steps_from_start(df: pd.DataFrame, freq: Freq) -> tuple[np.ndarray, np.ndar
     found = axis[np.minimum(position, len(axis) - 1)] == times if len(axis) else np.zeros(len(times), bool)
     position = position - np.repeat(position[starts], lengths)
     return position // offset.n, found & (position % offset.n == 0)
-
-
-def _fixed_step(offset: Any) -> np.timedelta64 | None:
-    """Returns the length of an offset that is the same everywhere, else None."""
-    if isinstance(offset, pd.offsets.Week):
-        return np.timedelta64(7 * offset.n, "D")
-    if isinstance(offset, pd.offsets.Day):
-        return np.timedelta64(offset.n, "D")
-    if isinstance(offset, pd.offsets.Tick):
-        return np.timedelta64(offset.nanos, "ns")
-    return None
-
-
-def _infer_dated(times: pd.DatetimeIndex) -> str | None:
-    """Infers the alias of one ascending series, allowing for gaps; None if nothing regular fits."""
-    found = pd.infer_freq(times) if len(times) >= 3 else None
-    if found is not None:
-        # pandas 2 and 3 name the same quarters differently.
-        calendar = _infer_calendar(times) if found.startswith("Q") else None
-        return calendar or str(normalize_freq(found))
-    diffs = np.diff(times.to_numpy()).astype("timedelta64[ns]").astype("int64")
-    smallest = int(diffs.min())
-    if smallest >= pd.Timedelta(days=28).value:
-        calendar = _infer_calendar(times)
-        if calendar is not None:
-            return calendar
-    if (diffs % smallest == 0).all():
-        if smallest % pd.Timedelta(days=7).value == 0:
-            weeks = smallest // pd.Timedelta(days=7).value
-            return str(normalize_freq(f"{weeks}W-{times[0].strftime('%a').upper()}"))
-        days, rest = divmod(smallest, pd.Timedelta(days=1).value)
-        if rest == 0:
-            return str(normalize_freq(f"{days}D"))
-        return str(pd.tseries.frequencies.to_offset(pd.Timedelta(smallest, unit="ns")).freqstr)
-    return None
-
-
-def _infer_calendar(times: pd.DatetimeIndex) -> str | None:
-    """Returns the month, quarter or year alias whose axis holds all times, the widest first."""
-    if times.is_month_start.all():
-        side = "S"
-    elif times.is_month_end.all():
-        side = "E"
-    else:
-        return None
-    months = times.year * 12 + times.month
-    gaps = np.diff(months)
-    anchor = _MONTHS[times[0].month - 1]
-    if (gaps % 12 == 0).all():
-        return f"Y{side}-{anchor}"
-    if (gaps % 3 == 0).all():
-        # January, April, July and October are one axis; pandas names it by its last month of the year.
-        return f"Q{side}-{_MONTHS[9 + (times[0].month - 1) % 3]}"
-    return f"M{side}"

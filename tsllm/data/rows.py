@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tsllm.data.frame import FrameError, normalize_freq
-from tsllm.types import ID, TARGET, TIME
+from tsllm.data.frequency import normalize_freq
+from tsllm.types import ID, TARGET, TIME, FrameError
 
 ID_NAMES = ("id", "item_id", ID)
 TIME_NAMES = ("timestamp", TIME)

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tsllm.data.frame import FrameError, Freq, normalize_freq
+from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.rows import FREQ, has_series_rows, number_lists, read_folder, rows_to_long
-from tsllm.types import ID, TARGET, TIME
+from tsllm.types import ID, TARGET, TIME, FrameError
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import Freq, normalize_freq
+from tsllm.data.frequency import Freq, normalize_freq
 
 MARK_NAMES = ("month", "day", "weekday", "hour", "minute")
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsllm.data.frame import FrameError, Freq, future_frame, infer_freq, normalize_freq, series_bounds
+from tsllm.data.frame import future_frame, infer_freq, series_bounds
+from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.timefeatures import time_features
-from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch
+from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
 
 Layout = Literal["multivariate", "univariate"]
 

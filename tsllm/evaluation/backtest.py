@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import FrameError, Freq, validate_frame
+from tsllm.data.frame import validate_frame
+from tsllm.data.frequency import Freq
 from tsllm.forecasting.base import Forecaster, name_interval_columns
-from tsllm.types import CUTOFF, ID, TARGET, TIME
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tsllm.data.frame import Freq
+from tsllm.data.frequency import Freq
 from tsllm.models import MODELS
 
 NAIVE = ("SeasonalNaive", "Naive")

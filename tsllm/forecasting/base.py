@@ -1,7 +1,7 @@
 """The Forecaster protocol: fit on a long frame, predict a long frame, whatever stands behind it."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import pandas as pd
 
@@ -49,6 +49,39 @@ class Forecaster(Protocol):
             Frame `unique_id, ds, <alias>` and, for each level, `<alias>-lo-80`, `<alias>-hi-80`; h rows a series.
         """
         ...
+
+
+class HistoryForecaster:
+    """What forecasters share that are estimated with the forecast: they remember the history and the horizon of `fit`.
+
+    A subclass sets `alias` and implements `_validate`.
+    """
+
+    alias: str
+    _history: pd.DataFrame | None = None
+    _h: int | None = None
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
+        """Remembers the history and the horizon; everything else happens with the forecast."""
+        self._history, self._h = self._validate(df), h
+        return self
+
+    def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def _recall(self, df: pd.DataFrame | None, h: int | None) -> tuple[pd.DataFrame, int]:
+        """Returns history and horizon of a call of `predict`, those of `fit` where it leaves them out.
+
+        Raises:
+            ValueError: If there is no history or no horizon.
+        """
+        history = self._validate(df) if df is not None else self._history
+        if history is None:
+            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
+        steps = h if h is not None else self._h
+        if steps is None:
+            raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        return history, steps
 
 
 def name_interval_columns(alias: str, level: Sequence[float] | None) -> list[str]:

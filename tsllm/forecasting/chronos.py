@@ -1,18 +1,19 @@
 """Chronos foundation models behind the Forecaster protocol (needs the package chronos-forecasting)."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import Freq, future_frame, infer_freq, validate_frame
-from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
+from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frequency import Freq
+from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
 from tsllm.types import ID, TARGET, TIME
 
 
-class ChronosForecaster:
+class ChronosForecaster(HistoryForecaster):
     """A pretrained Chronos, Chronos-Bolt or Chronos-2 model, as it is: nothing is trained, no covariate is read.
 
     Ansari et al. (2024), "Chronos: Learning the Language of Time Series". The forecast is the median. Chronos-Bolt and
@@ -59,13 +60,6 @@ class ChronosForecaster:
         self.pipeline = _load_pipeline(model, revision, device)
         # Nothing is trained here, so no parameter counts as trained.
         self.model = self.pipeline.inner_model.requires_grad_(False)
-        self._history: pd.DataFrame | None = None
-        self._h: int | None = None
-
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Remembers the history; the weights stay."""
-        self._history, self._h = self._validate(df), h
-        return self
 
     def predict(
         self,
@@ -80,12 +74,7 @@ class ChronosForecaster:
             ValueError: If there is no history or no horizon, or an interval is wider than the model's quantiles.
             FloatingPointError: If a forecast is not finite.
         """
-        history = self._validate(df) if df is not None else self._history
-        if history is None:
-            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
-        steps = h if h is not None else self._h
-        if steps is None:
-            raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        history, steps = self._recall(df, h)
         out = future_frame(history, steps, self.freq if self.freq is not None else infer_freq(history))
         names = [self.alias, *name_interval_columns(self.alias, level)]
         levels = [0.5, *compute_quantile_levels(level)]

@@ -1,18 +1,19 @@
 """The naive and the seasonal naive forecaster: the baseline that everything else is measured against."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from tsllm.data.frame import FrameError, Freq, future_frame, infer_freq, validate_frame
-from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
-from tsllm.types import CUTOFF, ID, TARGET, TIME
+from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frequency import Freq
+from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
-class SeasonalNaive:
+class SeasonalNaive(HistoryForecaster):
     """Repeats the last observed season; intervals are normal with the variance of the seasonal differences.
 
     Hyndman & Athanasopoulos (2021), section 5.2 and 5.5: the forecast k seasons after its source has the standard
@@ -29,13 +30,6 @@ class SeasonalNaive:
         if season < 1:
             raise ValueError(f"season is {season}; it must be at least 1 step")
         self.season, self.alias, self.freq = season, alias, freq
-        self._history: pd.DataFrame | None = None
-        self._h: int | None = None
-
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Remembers the history; there is nothing to estimate before the forecast."""
-        self._history, self._h = self._validate(df), h
-        return self
 
     def predict(
         self,
@@ -50,12 +44,7 @@ class SeasonalNaive:
             ValueError: If there is no history or no horizon.
             FrameError: If a series has no observed value to repeat, or no pair of seasons for intervals.
         """
-        history = self._validate(df) if df is not None else self._history
-        if history is None:
-            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
-        steps = h if h is not None else self._h
-        if steps is None:
-            raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        history, steps = self._recall(df, h)
         out = future_frame(history, steps, self.freq if self.freq is not None else infer_freq(history))
         forecasts = [
             self._forecast(name, y.to_numpy(), steps, level) for name, y in history.groupby(ID, sort=False)[TARGET]

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from tsllm.data.frame import FrameError, future_frame, validate_frame
+from tsllm.data.frame import future_frame, validate_frame
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset, prediction_windows
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.forecasting.spec import Calibration, ForecasterSpec
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastModel
-from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch
+from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
 
 
 @dataclass

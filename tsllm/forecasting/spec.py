@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
-from tsllm.data.frame import Freq
+from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler, load_scaler
 from tsllm.data.windows import Layout
 

@@ -11,15 +11,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import FrameError, Freq, infer_freq, normalize_freq, validate_frame
-from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
-from tsllm.types import CUTOFF, ID, TARGET, TIME
+from tsllm.data.frame import infer_freq, validate_frame
+from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
 DEFAULT_MODELS = ("AutoETS", "DynamicOptimizedTheta")
 
 
-class StatisticalForecaster:
+class StatisticalForecaster(HistoryForecaster):
     """Any model of statsforecast, by class name; one fit a series, anew for every history.
 
     For these local models fitting and forecasting are one act, so `predict(df)` estimates on `df`.
@@ -60,14 +61,7 @@ class StatisticalForecaster:
         self.season, self.freq, self.input_size, self.n_jobs = season, freq, input_size, n_jobs
         self.covariates = list(covariates)
         self.options = dict(options or {})
-        self._history: pd.DataFrame | None = None
-        self._h: int | None = None
         self._build()  # wrong options raise here, not in the middle of a comparison
-
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Remembers the history; the model is estimated with the forecast."""
-        self._history, self._h = self._validate(df), h
-        return self
 
     def predict(
         self,
@@ -83,12 +77,7 @@ class StatisticalForecaster:
             FrameError: If the history breaks the contract or misses values.
             FloatingPointError: If a forecast is not finite.
         """
-        history = self._validate(df) if df is not None else self._history
-        if history is None:
-            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
-        steps = h if h is not None else self._h
-        if steps is None:
-            raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        history, steps = self._recall(df, h)
         compute_quantile_levels(level)
         if self.covariates and X_df is None:
             raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")

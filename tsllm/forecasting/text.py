@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import Freq, future_frame, infer_freq, validate_frame
+from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frequency import Freq
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions

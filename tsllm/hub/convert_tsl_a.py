@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsllm.hub.convert_tsl_b import LIBRARY, count_marks, read_options, rename
-from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.hub.convert_common import LIBRARY, count_marks, finish, read_activation, read_lengths, read_options, rename
+from tsllm.models.base import ForecastModel
 from tsllm.models.dlinear import DLinear, DLinearConfig
 from tsllm.models.itransformer import ITransformer, ITransformerConfig
 from tsllm.models.patchtst import PatchTST, PatchTSTConfig, PatchTSTPretraining, PatchTSTPretrainingConfig
@@ -41,12 +41,6 @@ _SSL_DEFAULTS: dict[str, Any] = {
     "head_type": "prediction",
     "individual": False,
 }
-
-
-def _finish(model_class: type[ForecastModel], config: ForecastConfig, state: dict[str, Tensor]) -> ForecastModel:
-    model = model_class(config)
-    model.load_trained_state(state, origin="the checkpoint")
-    return model.eval()
 
 
 def read_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,24 +109,19 @@ def _patches_first(weight: Tensor, width: int) -> Tensor:
     return weight.unflatten(-1, (width, -1)).transpose(-1, -2).flatten(-2)
 
 
-def _activation(options: Mapping[str, Any], key: str = "activation") -> str:
-    return "relu" if str(options.get(key, "gelu")).lower() == "relu" else "gelu"
-
-
 def convert_dlinear(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
     """Builds DLinear from `models.DLinear.Model`; one map a channel is seen from the tensors."""
     options = read_options(meta)
     stacked = stack_channels(state, r"Linear_(?:Seasonal|Trend)")
     rules = [(r"Linear_Seasonal\.(\w+)", r"season.\1"), (r"Linear_Trend\.(\w+)", r"trend.\1")]
     config = DLinearConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         moving_average=options["moving_avg"],
         individual=any(re.match(r"Linear_Seasonal\.\d", name) for name in state),
         reference_quirks=True,
     )
-    return _finish(DLinear, config, rename(stacked, rules))
+    return finish(DLinear, config, rename(stacked, rules))
 
 
 def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
@@ -145,8 +134,7 @@ def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     arguments = options | read_arguments(meta)
     patch_length, patch_stride = find_patching(arguments, state)
     config = PatchTSTConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         patch_length=patch_length,
         patch_stride=patch_stride,
@@ -156,7 +144,7 @@ def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
         d_ff=options["d_ff"],
         dropout=options["dropout"],
         head_dropout=options["dropout"],
-        activation=_activation(options),
+        activation=read_activation(options),
         reference_quirks=True,
     )
     rules = [
@@ -168,7 +156,7 @@ def convert_patchtst(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     renamed = _squeeze_convolutions(rename(state, rules, [r".*position_embedding\.pe"]))
     if "head.weight" in renamed:
         renamed["head.weight"] = _patches_first(renamed["head.weight"], config.d_model)
-    return _finish(PatchTST, config, _add_counters(renamed, r".*final_norm\.norm"))
+    return finish(PatchTST, config, _add_counters(renamed, r".*final_norm\.norm"))
 
 
 def find_patching(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -205,8 +193,7 @@ def convert_itransformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
     """Builds iTransformer from `models.iTransformer.Model`, which normalises whatever `use_norm` says."""
     options = read_options(meta)
     config = ITransformerConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         num_time_features=count_marks(meta),
         d_model=options["d_model"],
@@ -214,7 +201,7 @@ def convert_itransformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
         num_heads=options["n_heads"],
         d_ff=options["d_ff"],
         dropout=options["dropout"],
-        activation=_activation(options),
+        activation=read_activation(options),
         reference_quirks=True,
     )
     rules = [
@@ -222,7 +209,7 @@ def convert_itransformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
         *_library_encoder("encoder."),
         (r"encoder\.norm\.(\w+)", r"encoder.final_norm.\1"),
     ]
-    return _finish(ITransformer, config, _squeeze_convolutions(rename(state, rules)))
+    return finish(ITransformer, config, _squeeze_convolutions(rename(state, rules)))
 
 
 def convert_unet_tsf(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
@@ -230,8 +217,7 @@ def convert_unet_tsf(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
     options = dict(meta["constructor"]["configs"])
     stages = options["stage_num"]
     config = UNetTSFConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         num_stages=stages,
         pool_kernel=options["stage_pool_kernel"],
@@ -248,7 +234,7 @@ def convert_unet_tsf(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
         (r"down_blocks\.(\d+)\.Linear_channel\.(\w+)", r"down.\1.\2"),
         *up,
     ]
-    return _finish(UNetTSF, config, rename(stacked, rules, [r"(?:down|up)_blocks\.\d+\.ln\.\w+"]))
+    return finish(UNetTSF, config, rename(stacked, rules, [r"(?:down|up)_blocks\.\d+\.ln\.\w+"]))
 
 
 def convert_patchtst_ssl(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
@@ -278,7 +264,7 @@ def convert_patchtst_ssl(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
         "d_ff": options["d_ff"],
         "dropout": options["dropout"],
         "head_dropout": options["head_dropout"],
-        "activation": _activation(options, "act"),
+        "activation": read_activation(options, "act"),
         "attention": {"type": "full", "dropout": options["attn_dropout"]},
         "residual_attention": options["res_attention"],
         "norm": "batch",  # the reference does not hand its argument `norm` on
@@ -293,11 +279,11 @@ def convert_patchtst_ssl(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -
     renamed = _rename_ssl(state, options)
     if head == "pretrain":
         pretraining = PatchTSTPretrainingConfig(**fields, mask_ratio=options.get("mask_ratio", 0.4))
-        return _finish(PatchTSTPretraining, pretraining, renamed)
+        return finish(PatchTSTPretraining, pretraining, renamed)
     config = PatchTSTConfig(
         **fields, prediction_length=options["target_dim"], individual_head=bool(options["individual"])
     )
-    return _finish(PatchTST, config, renamed)
+    return finish(PatchTST, config, renamed)
 
 
 def _rename_ssl(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:

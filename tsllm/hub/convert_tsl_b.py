@@ -6,72 +6,31 @@ that the reference holds but never uses are named here and left out; any other l
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.hub.convert_common import (
+    LIBRARY,
+    count_marks,
+    finish,
+    read_activation,
+    read_lengths,
+    read_options,
+    rename,
+)
+from tsllm.models.base import ForecastModel
 from tsllm.models.pyraformer import Pyraformer, PyraformerConfig
 from tsllm.models.timemixer import TimeMixer, TimeMixerConfig
 from tsllm.models.timesnet import TimesNet, TimesNetConfig
 from tsllm.models.timexer import TimeXer, TimeXerConfig
 
-LIBRARY = "thuml/Time-Series-Library"
 PYRAFORMER = "ant-research/Pyraformer"
-MARKS_PER_FREQUENCY = {"h": 4, "t": 5, "s": 6, "m": 1, "a": 1, "w": 2, "d": 3, "b": 3}
-_TASKS = ("long_term_forecast", "short_term_forecast")
 _POSITIONS = r".*position_embedding\.pe"  # computed tables, the same for every checkpoint
 _ATTENTION = [
     (rf"(.*)\.{name}_projection\.(weight|bias)", rf"\1.{name}.\2") for name in ("query", "key", "value", "out")
 ]
-Rules = Sequence[tuple[str, str]]
-
-
-def rename(state: Mapping[str, Tensor], rules: Rules, unused: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Renames tensors: every rule whose pattern matches the whole name is applied, one after the other.
-
-    Args:
-        state: Tensors by the reference's names.
-        rules: Regular expressions and replacements.
-        unused: Regular expressions of tensors that the reference holds and never uses; they are left out.
-    """
-    renamed = {}
-    for name, tensor in state.items():
-        if any(re.fullmatch(pattern, name) for pattern in unused):
-            continue
-        new = name
-        for pattern, replacement in rules:
-            new = re.sub(f"^(?:{pattern})$", replacement, new)
-        renamed[new] = tensor.float() if tensor.is_floating_point() else tensor
-    return renamed
-
-
-def count_marks(meta: Mapping[str, Any]) -> int:
-    """Returns how many calendar columns the model reads: those of the recorded call, else those of its arguments."""
-    if "inputs" in meta:
-        marks = meta["inputs"].get("x_mark_enc")
-        return int(marks["shape"][-1]) if marks else 0
-    options = meta["constructor"]["configs"]
-    frequency = str(options.get("freq", "h"))[-1:].lower()
-    if frequency not in MARKS_PER_FREQUENCY:
-        raise ValueError(f"freq {options['freq']!r} is unknown; expected one of {', '.join(MARKS_PER_FREQUENCY)}")
-    if options.get("embed", "timeF") == "timeF":
-        return MARKS_PER_FREQUENCY[frequency]
-    return 5 if frequency == "t" else 4
-
-
-def read_options(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the reference's arguments of a forecasting model.
-
-    Raises:
-        ValueError: If the checkpoint is of another task.
-    """
-    options = dict(meta["constructor"]["configs"])
-    task = options.get("task_name", _TASKS[0])
-    if task not in _TASKS:
-        raise ValueError(f"task_name {task!r} is no forecasting task; expected one of {list(_TASKS)}")
-    return options
 
 
 def read_time_embedding(options: Mapping[str, Any]) -> str:
@@ -89,24 +48,13 @@ def _embedding_rules(prefix: str, tokens: str, calendar: str) -> list[tuple[str,
     ]
 
 
-def _activation(options: Mapping[str, Any]) -> str:
-    return "relu" if options.get("activation", "gelu") == "relu" else "gelu"
-
-
-def _finish(model_class: type[ForecastModel], config: ForecastConfig, state: dict[str, Tensor]) -> ForecastModel:
-    model = model_class(config)
-    model.load_trained_state(state, origin="the checkpoint")
-    return model.eval()
-
-
 def convert_timexer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
     """Builds TimeXer from `models.TimeXer.Model`; features `MS` and `S` make the last series the only target."""
     options = read_options(meta)
     all_channels = options.get("features", "M") == "M"
     patch_length, width = options["patch_len"], options["d_model"]
     config = TimeXerConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"] if all_channels else 1,
         num_covariates=0 if all_channels else options["enc_in"] - 1,
         num_time_features=count_marks(meta),
@@ -117,7 +65,7 @@ def convert_timexer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> For
         d_ff=options["d_ff"],
         dropout=options["dropout"],
         head_dropout=options["dropout"],
-        activation=_activation(options),
+        activation=read_activation(options),
         instance_norm=bool(options["use_norm"]),
         channels_as_exogenous=all_channels,
         reference_quirks=True,
@@ -148,7 +96,7 @@ def convert_timexer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> For
     if "projection.weight" in renamed:  # the reference flattens [D, P + 1], we flatten [P + 1, D]
         weight = renamed["projection.weight"]
         renamed["projection.weight"] = weight.unflatten(1, (width, -1)).transpose(1, 2).flatten(1)
-    return _finish(TimeXer, config, renamed)
+    return finish(TimeXer, config, renamed)
 
 
 def convert_timemixer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
@@ -167,8 +115,7 @@ def convert_timemixer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> F
     mixing = not options["channel_independence"]
     num_scales = options["down_sampling_layers"]
     config = TimeMixerConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         num_time_features=count_marks(meta),
         d_model=options["d_model"],
@@ -210,7 +157,7 @@ def convert_timemixer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> F
     unused += [block + r"out_cross_layer\..*"] if mixing else []
     unused += [] if config.num_time_features else [r"enc_embedding\.temporal_embedding\..*"]
     unused += [] if config.instance_norm else [r"normalize_layers\..*"]
-    return _finish(TimeMixer, config, rename(state, rules, unused))
+    return finish(TimeMixer, config, rename(state, rules, unused))
 
 
 INCEPTION = [  # the two inceptions of a reference block
@@ -222,8 +169,7 @@ INCEPTION = [  # the two inceptions of a reference block
 def read_timesnet(options: Mapping[str, Any], num_time_features: int) -> TimesNetConfig:
     """Translates the arguments of `models.TimesNet.Model` and of its block."""
     return TimesNetConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         num_time_features=num_time_features,
         d_model=options["d_model"],
@@ -247,7 +193,7 @@ def convert_timesnet(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> Fo
         (r"model\.(\d+)\.(.*)", r"blocks.\1.\2"),
     ]
     unused = [_POSITIONS] + ([] if config.num_time_features else [r"enc_embedding\.temporal_embedding\..*"])
-    return _finish(TimesNet, config, rename(state, rules, unused))
+    return finish(TimesNet, config, rename(state, rules, unused))
 
 
 _PYRAMID = [  # the coarse-scale construction, the same in the port and in the official code
@@ -272,8 +218,7 @@ def convert_pyraformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     short = options.get("task_name") == "short_term_forecast"
     given = {**options, **meta["constructor"].get("kwargs", {})}
     config = PyraformerConfig(
-        context_length=options["seq_len"],
-        prediction_length=options["pred_len"],
+        **read_lengths(options),
         num_channels=options["enc_in"],
         num_time_features=4 if count_marks(meta) else 0,
         d_model=options["d_model"],
@@ -304,7 +249,7 @@ def convert_pyraformer(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     kernel = renamed.get("embedding.tokens.conv.weight")
     if kernel is not None:  # the port's embedding has no bias
         renamed["embedding.tokens.conv.bias"] = kernel.new_zeros(len(kernel))
-    return _finish(Pyraformer, config, renamed)
+    return finish(Pyraformer, config, renamed)
 
 
 def convert_pyraformer_official(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> ForecastModel:
@@ -365,7 +310,7 @@ def convert_pyraformer_official(meta: Mapping[str, Any], state: Mapping[str, Ten
     predictor = renamed.get("projection.weight")
     if predictor is not None:  # the official predictor has no bias
         renamed["projection.bias"] = predictor.new_zeros(len(predictor))
-    return _finish(Pyraformer, config, renamed)
+    return finish(Pyraformer, config, renamed)
 
 
 CONVERTERS: dict[tuple[str, str], Callable[[Mapping[str, Any], Mapping[str, Tensor]], ForecastModel]] = {

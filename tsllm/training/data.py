@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import FrameError
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.splits import Borders, ByCounts, ByDates, ByFractions, SplitRule, split_frame
 from tsllm.data.windows import Layout, WindowDataset
 from tsllm.forecasting.spec import ForecasterSpec, default_season
 from tsllm.training.args import ArgumentsError, DataArguments
-from tsllm.types import ID, TARGET, TIME
+from tsllm.types import ID, TARGET, TIME, FrameError
 
 
 @dataclass
@@ -77,21 +76,18 @@ def prepare_data(args: DataArguments, *, reads_covariates: bool = False) -> Prep
     if not len(splits.test):
         raise ArgumentsError("the split leaves no test part; give it some steps")
     scaler = build_scaler(args.scaler).fit(splits.train, (TARGET, *known, *past))
-    layout = find_layout(args, loaded)
+    common: dict[str, Any] = {
+        "layout": find_layout(args, loaded),
+        "freq": loaded.freq,
+        "covariates": known,
+        "past_covariates": past,
+        "share_covariates": args.share_covariates,
+    }
 
     def cut(part: pd.DataFrame, name: str, stride: int) -> WindowDataset:
+        """Scales a part of the split and cuts it into windows; an error names the part."""
         try:
-            return WindowDataset(
-                scaler.transform(part),
-                context,
-                horizon,
-                layout=layout,
-                stride=stride,
-                freq=loaded.freq,
-                covariates=known,
-                past_covariates=past,
-                share_covariates=args.share_covariates,
-            )
+            return WindowDataset(scaler.transform(part), context, horizon, stride=stride, **common)
         except FrameError as error:
             raise FrameError(f"{name} part: {error}") from error
 

@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
-from tsllm.data.frame import Freq, infer_freq, validate_frame
+from tsllm.data.frame import infer_freq, validate_frame
+from tsllm.data.frequency import Freq
 from tsllm.data.scaling import build_scaler
 from tsllm.data.splits import ByLastSteps, split_frame
 from tsllm.data.windows import Layout, WindowDataset

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy import stats
 
 from tsllm import metrics
 from tsllm.data.sources import LoadedData, load_frame
-from tsllm.data.splits import split_frame
+from tsllm.data.splits import Splits, split_frame
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.spec import default_season
 from tsllm.forecasting.text import TextForecaster
@@ -48,12 +48,71 @@ class TextScores:
     example: pd.DataFrame
 
 
-def run_text(model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments) -> dict[str, Any]:
-    """Fine-tunes, tests before and after on the same windows, and writes the artefacts.
+@dataclass
+class TextProgram:
+    """What fine-tuning and reward optimisation of text share: data, forecaster, tests before and after, files.
 
-    Returns:
-        The content of `metrics.json`.
+    Attributes:
+        loaded: Frame and source.
+        splits: Its parts.
+        forecaster: The forecaster whose prompts are trained on and tested with.
+        windows: How the training part is cut and written.
+        test_windows: Origins of each series that are tested; 0 = none, here or in this process.
+        results: Name ("start", "test") -> scores.
     """
+
+    loaded: LoadedData
+    splits: Splits
+    forecaster: TextForecaster
+    windows: TextWindows
+    test_windows: int
+    results: dict[str, TextScores] = field(default_factory=dict)
+
+    def test(self, name: str) -> None:
+        """Tests the forecaster as it is now, if anything is tested."""
+        if not self.test_windows:
+            return
+        self.results[name] = evaluate_text(self.forecaster, self.splits.test, self.test_windows)
+        logger.warning("%s: %s", name, self.results[name].summary)
+
+    def describe(self, trainer: Any, model_args: TextModelArguments, seconds: float) -> dict[str, Any]:
+        """Returns what `metrics.json` holds of every text run."""
+        args, context, h = trainer.args, self.forecaster.context_length, self.forecaster.h
+        tested = self.results.get("test")
+        return {name: scores.summary for name, scores in self.results.items()} | {
+            "seasonal_naive": score_naive(self.splits.test, context, h, self.test_windows, self.loaded)
+            if tested
+            else None,
+            "scaled": False,
+            "windows": tested.summary["windows"] if tested else 0,
+            "seconds": round(seconds, 3),
+            "steps": trainer.state.global_step,
+            "learning_rate": args.learning_rate,
+            "processes": args.world_size,
+            "seed": args.seed,
+            "comparison": compare_windows(self.results) if len(self.results) == 2 else None,
+            "language_model": model_args.language_model,
+            "dataset": self.loaded.name,
+            "data": describe_frame(self.loaded, self.splits.borders),
+            "context_length": context,
+            "prediction_length": h,
+            "parameters": count_parameters(trainer.model),
+            "environment": describe_environment(),
+        }
+
+    def write(self, trainer: Any, content: dict[str, Any]) -> None:
+        """Writes all files but the adapter, in the first process."""
+        if not trainer.is_world_process_zero():
+            return
+        folder = Path(str(trainer.args.output_dir))
+        self.forecaster.data = describe_training_part(self.loaded.name, self.splits.train)
+        self.forecaster.save(folder)
+        write_results(folder, content, self.results)
+        write_json(folder / HISTORY_FILE, trainer.state.log_history)
+
+
+def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args: Any) -> TextProgram:
+    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it."""
     covariates = list(data_args.covariates or ())
     loaded = load_frame(
         data_args.dataset,
@@ -72,13 +131,23 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
         load_in_4bit=model_args.load_in_4bit,
     )
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
-    evaluates = args.test_windows > 0 and args.should_save
-    results: dict[str, Any] = {}
-    if evaluates and args.evaluate_start:
-        results["start"] = evaluate_text(forecaster, splits.test, args.test_windows)
-        logger.warning("starting point: %s", results["start"].summary)
     windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
-    dataset, facts = choose_windows(splits.train, windows, args, model, tokenizer)
+    program = TextProgram(loaded, splits, forecaster, windows, args.test_windows if args.should_save else 0)
+    if args.evaluate_start:
+        program.test("start")
+    return program
+
+
+def run_text(model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments) -> dict[str, Any]:
+    """Fine-tunes, tests before and after on the same windows, and writes the artefacts.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    program = prepare_text(model_args, data_args, args)
+    forecaster = program.forecaster
+    model, tokenizer = forecaster.model, forecaster.tokenizer
+    dataset, facts = choose_windows(program.splits.train, program.windows, args, model, tokenizer)
     logger.warning("training windows: %s", facts)
     began = time.monotonic()
     trainer = train_text(model, tokenizer, dataset, model_args, args)
@@ -87,37 +156,13 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     if trainer.is_fsdp_enabled and trainer.is_world_process_zero():
         # The first process forecasts alone, for which a sharded model is of no use.
         forecaster.model = load_language_model(str(args.output_dir), device=args.device)[0]
-    if evaluates:
-        results["test"] = evaluate_text(forecaster, splits.test, args.test_windows)
-        logger.warning("after training: %s", results["test"].summary)
-    content: dict[str, Any] = {name: result.summary for name, result in results.items()}
-    content |= {
-        "seasonal_naive": score_naive(splits.test, context, horizon, args.test_windows, loaded) if evaluates else None,
-        "scaled": False,
-        "windows": results["test"].summary["windows"] if evaluates else 0,
-        "seconds": round(seconds, 3),
-        "steps": trainer.state.global_step,
+    program.test("test")
+    content = program.describe(trainer, model_args, seconds) | {
         "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "learning_rate": args.learning_rate,
-        "processes": args.world_size,
-        "seed": args.seed,
-        "comparison": compare_windows(results) if len(results) == 2 else None,
         "training": facts,
         "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        "language_model": model_args.language_model,
-        "dataset": loaded.name,
-        "data": describe_frame(loaded, splits.borders),
-        "context_length": context,
-        "prediction_length": horizon,
-        "parameters": count_parameters(trainer.model),  # type: ignore[arg-type]
-        "environment": describe_environment(),
     }
-    if trainer.is_world_process_zero():
-        folder = Path(str(args.output_dir))
-        forecaster.data = describe_training_part(loaded.name, splits.train)
-        forecaster.save(folder)
-        write_results(folder, content, results)
-        write_json(folder / HISTORY_FILE, trainer.state.log_history)
+    program.write(trainer, content)
     return content
 
 
