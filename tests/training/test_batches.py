@@ -71,7 +71,7 @@ def test_fillers_and_empty_shares_are_windows_without_targets():
 
 def test_the_loader_hands_on_the_tensors_that_the_model_reads():
     batches = GlobalBatches(7, 4, 0)
-    loader = build_loader(windows(), batches, BatchCollator(["past_values", "future_values"]))
+    loader = build_loader(PaddedWindows(windows()), batches, BatchCollator(["past_values", "future_values"]))
     found = list(loader)
     assert [sorted(b) for b in found] == [["future_values", "past_values"]] * 2
     assert [b["past_values"].flatten().long().tolist() for b in found] == list(batches)

@@ -137,6 +137,7 @@ class Inputs:
     future_covariates: Tensor | None  # [B, H, K known]
     series_loc: Tensor | None = None  # [B, 1, C]
     series_scale: Tensor | None = None  # [B, 1, C]
+    prompt: Any = None
 
 
 @dataclass
@@ -197,6 +198,7 @@ class ForecastModel(PreTrainedModel):
         future_covariates: Tensor | None = None,
         series_loc: Tensor | None = None,
         series_scale: Tensor | None = None,
+        prompt: Any = None,
     ) -> ForecastOutput:
         """Forecasts, and computes the configured loss if the future is given.
 
@@ -211,6 +213,7 @@ class ForecastModel(PreTrainedModel):
             series_loc: [B, 1, C]; original value = value * series_scale + series_loc. Only models that speak of
                 original units (Time-LLM's prompt) read it.
             series_scale: [B, 1, C], above 0.
+            prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -224,6 +227,7 @@ class ForecastModel(PreTrainedModel):
             future_covariates,
             series_loc,
             series_scale,
+            prompt,
         )
         check_shapes(config, inputs, future_values)
         if self.uses_time_features and config.num_time_features and past_time_features is None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import build_encoder
 from tsllm.nn.normalization import InstanceNorm
 
@@ -57,7 +58,7 @@ class ITransformer(ForecastModel):
         super().__init__(config)
         self.norm = InstanceNorm()
         self.embedding = nn.Linear(config.context_length, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = build_encoder(
             config.num_layers,
             config.d_model,

@@ -22,6 +22,7 @@ from tsllm.models.base import (
     require_positive,
 )
 from tsllm.nn.blocks import split_spec
+from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import compute_sinusoidal_positions
 from tsllm.nn.encoder import NormKind, NormPosition, build_encoder
 from tsllm.nn.linear import ChannelLinear
@@ -170,7 +171,7 @@ class PatchEncoder(nn.Module):
         else:
             table = torch.empty(config.num_patches, config.d_model).uniform_(-0.02, 0.02)
             self.positions = nn.Parameter(table, requires_grad=config.positions == "learned")
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = build_encoder(
             config.num_layers,
             config.d_model,
@@ -232,7 +233,7 @@ class PatchTST(_PatchModel):
         channels = config.num_channels if config.individual_head else None
         size = config.num_patches * config.d_model
         self.head = ChannelLinear(size, config.prediction_length * self.output_head.num_parameters, channels)
-        self.head_dropout = nn.Dropout(config.head_dropout)
+        self.head_dropout = Dropout(config.head_dropout)
         if config.linear_probe:
             self.backbone.requires_grad_(False)
             self.norm.requires_grad_(False)
@@ -310,7 +311,7 @@ class PatchTSTPretraining(_PatchModel):
         super().__init__(config)
         self.norm = self._build_norm()
         self.backbone = PatchEncoder(config)
-        self.head_dropout = nn.Dropout(config.head_dropout)
+        self.head_dropout = Dropout(config.head_dropout)
         self.reconstruction = nn.Linear(config.d_model, config.patch_length)
         self.post_init()
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
+from tsllm.nn.dropout import Dropout
 from tsllm.nn.normalization import InstanceNorm
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -54,7 +55,7 @@ class Recurrent(ForecastModel):
             batch_first=True,
             dropout=config.dropout if config.num_layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         numbers = config.prediction_length * config.num_channels * self.output_head.num_parameters
         self.projection = nn.Linear(config.d_model, numbers)
         self.post_init()

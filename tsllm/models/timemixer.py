@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
 from tsllm.nn.decomposition import FourierDecomposition, SeriesDecomposition
+from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import TIME_EMBEDDINGS, TokenEmbedding, build_time_embedding
 from tsllm.nn.normalization import InstanceNorm
 
@@ -164,7 +165,7 @@ class TimeMixer(ForecastModel):
             )
         self.embedding = TokenEmbedding(channels if config.channel_mixing else 1, width)
         self.time_embedding = build_time_embedding(config.time_embedding, config.num_time_features, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(MixingBlock(config) for _ in range(config.num_layers))
         self.time_maps = nn.ModuleList(nn.Linear(length, horizon) for length in lengths)
         self.projection = nn.Linear(width, (channels if config.channel_mixing else 1) * per_step)

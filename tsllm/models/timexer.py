@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.nn.attention.full import CrossAttention, FullAttention
 from tsllm.nn.blocks import build_mixer
+from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import compute_sinusoidal_positions
 from tsllm.nn.encoder import FeedForward
 from tsllm.nn.normalization import InstanceNorm
@@ -107,7 +108,7 @@ class TimeXerLayer(nn.Module):
         self.norm_mixer = nn.LayerNorm(d_model)
         self.norm_cross = nn.LayerNorm(d_model)
         self.norm_feed_forward = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, exogenous: Tensor, maps: AttentionMaps | None = None) -> Tensor:
         """Encodes the tokens of all series.
@@ -169,8 +170,8 @@ class TimeXer(ForecastModel):
         self.final_norm = nn.LayerNorm(d_model)
         size = (config.num_patches + 1) * d_model
         self.projection = nn.Linear(size, horizon * self.output_head.num_parameters)
-        self.dropout = nn.Dropout(config.dropout)
-        self.head_dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.dropout)
+        self.head_dropout = Dropout(config.head_dropout)
         self.post_init()
 
     def forecast(self, inputs: Inputs) -> RawForecast:

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tsllm.nn.dropout import Dropout
+
 TimeEmbeddingKind = Literal["linear", "fixed", "learned"]
 TIME_EMBEDDINGS = ("linear", "fixed", "learned")
 CALENDAR_SIZES = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}  # in the order of the columns
@@ -143,7 +145,7 @@ class StepEmbedding(nn.Module):
         self.calendar = build_time_embedding(time_embedding, num_features, d_model)
         self.series = nn.Embedding(num_series, d_model) if num_series else None
         self.register_buffer("positions", compute_sinusoidal_positions(length, d_model), persistent=False)  # [L, D]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor, features: Tensor | None = None) -> Tensor:
         """Embeds values [B, L, C] and features [B, L, F (+ 1)] -> [B, L, D]."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tsllm.nn.attention.base import TokenBatchNorm
 from tsllm.nn.attention.full import FullAttention
 from tsllm.nn.blocks import build_mixer
+from tsllm.nn.dropout import Dropout
 
 Spec = str | Mapping[str, Any]
 NormKind = Literal["layer", "batch"]
@@ -62,7 +63,7 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.up = nn.Linear(d_model, d_ff)
         self.down = nn.Linear(d_ff, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps tokens [..., D] -> [..., D]."""
@@ -106,7 +107,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(d_model, d_ff, activation, dropout)
         self.norm_mixer = build_norm(norm, d_model)
         self.norm_feed_forward = build_norm(norm, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encodes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""

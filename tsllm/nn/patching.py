@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsllm.nn.dropout import Dropout
+
 
 def compute_num_patches(length: int, patch_length: int, patch_stride: int, end_padding: int = 0) -> int:
     """Returns how many patches `patchify` cuts out of `length` steps.
@@ -57,7 +59,7 @@ class PatchEmbedding(nn.Module):
         self.patch_stride = patch_stride
         self.conv = nn.Conv1d(patch_length, d_model, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor) -> Tensor:
         """Embeds series [N, L] as patches [N, P, D]."""

@@ -12,9 +12,9 @@ same functions (each class of `PROTOTYPES` is one):
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsllm.nn.attention.full import mix_values
 from tsllm.registry import Registry
 
 
@@ -153,7 +153,7 @@ class Reprogramming(nn.Module):
         # All patches of the batch are queries to one and the same source.
         folded = queries.flatten(0, 1).transpose(0, 1).unsqueeze(0)  # [1, h, N * P, w]
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(folded, keys.unsqueeze(0), values.unsqueeze(0), dropout_p=dropout)
+        mixed = mix_values(folded, keys.unsqueeze(0), values.unsqueeze(0), dropout=dropout)
         mixed = mixed.squeeze(0).transpose(0, 1).flatten(1)  # [N * P, h * w]
         return self.out(mixed).view(*patches.shape[:2], -1)  # [N, P, d]
 

@@ -118,6 +118,8 @@ class ForecastTrainingArguments(TrainingArguments):
             max_grad_norm: 0. None = off.
         group_sampler: Options of `tsllm.training.group_sampler` (beta, floor, num_draws, season, num_probes): series
             that lag behind the seasonal naive are drawn more often. None = off.
+        prompt_store: Time-LLM's prompts of all training windows are tokenised once, into a memory-mapped file in
+            `output_dir`; a step then waits for no statistics. `train_sampling_strategy: group_by_length` implies it.
     """
 
     output_dir: str | None = field(default="runs/series", metadata={"help": "folder of checkpoints and artefacts"})
@@ -149,6 +151,9 @@ class ForecastTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = False
     layer_clip: dict[str, Any] | None = None
     group_sampler: dict[str, Any] | None = None
+    prompt_store: bool = field(
+        default=False, metadata={"help": "tokenise all prompts once, into a file"}
+    )
 
     def __post_init__(self) -> None:
         if self.lr_schedule is not None and self.lr_schedule not in SCHEDULES:

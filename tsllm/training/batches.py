@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from tsllm.data.windows import collate_windows
 from tsllm.types import Batch
@@ -26,6 +28,7 @@ class GlobalBatches(Sampler[list[int]]):
         world_size: Processes.
         rank: Which of them this is.
         order: Gives each epoch's windows instead of a permutation, the same on every process (`GroupSampler`).
+        lengths: Cost of each window [length]; global batches then hold windows of like cost, in random order else.
     """
 
     def __init__(
@@ -36,11 +39,13 @@ class GlobalBatches(Sampler[list[int]]):
         world_size: int = 1,
         rank: int = 0,
         order: Sampler[int] | None = None,
+        lengths: np.ndarray | None = None,
     ) -> None:
         if length < 1:
             raise ValueError("the training set has no window")
         self.length = length if order is None else len(order)  # type: ignore[arg-type]
         self.order = order
+        self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.world_size = world_size
@@ -60,6 +65,9 @@ class GlobalBatches(Sampler[list[int]]):
             return torch.tensor(list(self.order))
         # Mixing by a large odd number keeps (seed, epoch) pairs apart: seed 1 epoch 0 is not seed 0 epoch 1.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.lengths is not None:
+            size = self.batch_size * self.world_size
+            return torch.tensor(get_length_grouped_indices(self.lengths.tolist(), size, generator=generator))
         return torch.randperm(self.length, generator=generator)
 
 
@@ -134,6 +142,8 @@ class BatchCollator:
         return {key: value for key, value in batch.items() if key in self.keys}
 
 
-def build_loader(windows: Any, batches: Sampler[list[int]], collator: BatchCollator, **options: Any) -> DataLoader:
+def build_loader(
+    windows: PaddedWindows, batches: Sampler[list[int]], collator: BatchCollator, **options: Any
+) -> DataLoader:
     """Builds the loader of one process; it needs no further sharding."""
-    return DataLoader(PaddedWindows(windows), batch_sampler=batches, collate_fn=collator, **options)
+    return DataLoader(windows, batch_sampler=batches, collate_fn=collator, **options)

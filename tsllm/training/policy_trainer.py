@@ -133,7 +133,7 @@ class PolicyTrainer(ForecastTrainer):
         """Returns the loader of this process's share, each step's batches repeated for the inner iterations."""
         repeated = RepeatedBatches(self.batches, self.args.gradient_accumulation_steps, self.policy.num_iterations)
         return build_loader(
-            self.train_dataset,
+            self.padded_train(),
             repeated,  # type: ignore[arg-type]
             self.collator,
             num_workers=self.args.dataloader_num_workers,

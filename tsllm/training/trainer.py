@@ -21,10 +21,11 @@ from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.spec import default_season
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ForecastTrainingArguments
-from tsllm.training.batches import BatchCollator, GlobalBatches, OrderedBatches, build_loader
+from tsllm.training.batches import BatchCollator, GlobalBatches, OrderedBatches, PaddedWindows, build_loader
 from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
 from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
 from tsllm.training.layer_clip import LayerClip
+from tsllm.training.prompt_store import PromptedWindows, open_store
 from tsllm.training.schedules import build_epoch_schedule
 from tsllm.training.scores import compute_scores, find_window_scales, reduce_scores
 
@@ -60,6 +61,8 @@ class ForecastTrainer(Trainer):
         self._evaluated: WindowDataset | None = None
         seed = args.seed if args.data_seed is None else args.data_seed
         self.collator = BatchCollator(find_input_keys(model))
+        by_length = args.train_sampling_strategy == "group_by_length"
+        self.prompts = open_store(model, train, args) if args.prompt_store or by_length else None
         aids = build_aids(args, train, self.collator, seed)
         self.batches = GlobalBatches(
             len(train),
@@ -68,6 +71,7 @@ class ForecastTrainer(Trainer):
             args.world_size,
             args.process_index,
             next((aid.sampler for aid in aids if isinstance(aid, GroupSamplerCallback)), None),
+            self.prompts.lengths if self.prompts is not None and by_length else None,
         )
         super().__init__(
             model=model,
@@ -90,15 +94,21 @@ class ForecastTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns the loader of this process's share of the global batches."""
-        return self._build_loader(self.train_dataset, self.batches)
+        return self._build_loader(self.padded_train(), self.batches)
+
+    def padded_train(self) -> PaddedWindows:
+        """Returns the training windows as a loader reads them, with their prompts if those are stored."""
+        windows: Any = self.train_dataset
+        return PaddedWindows(windows) if self.prompts is None else PromptedWindows(windows, self.prompts)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Returns the loader of this process's share of a part, in order."""
         windows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         size, processes = self.args.per_device_eval_batch_size, self.args.world_size
-        return self._build_loader(windows, OrderedBatches(len(windows), size, processes, self.args.process_index))
+        batches = OrderedBatches(len(windows), size, processes, self.args.process_index)
+        return self._build_loader(PaddedWindows(windows), batches)
 
-    def _build_loader(self, windows: Any, batches: Any) -> DataLoader:
+    def _build_loader(self, windows: PaddedWindows, batches: Any) -> DataLoader:
         return build_loader(
             windows,
             batches,
@@ -253,6 +263,12 @@ def check_arguments(args: ForecastTrainingArguments, validation: WindowDataset |
             f"{args.n_gpu} GPUs are visible to one process; start one process each with "
             "`accelerate launch --num_processes N`, or set CUDA_VISIBLE_DEVICES to one of them"
         )
+    if str(args.train_sampling_strategy) not in ("random", "group_by_length"):
+        raise ValueError(
+            f"train_sampling_strategy is {str(args.train_sampling_strategy)!r}; choose random or group_by_length"
+        )
+    if args.train_sampling_strategy == "group_by_length" and args.group_sampler is not None:
+        raise ValueError("group_sampler draws the windows itself; leave out train_sampling_strategy: group_by_length")
     if args.dataloader_drop_last:
         raise ValueError("dataloader_drop_last is not supported: every window counts")
     if validation is None and args.load_best_model_at_end:
@@ -280,7 +296,7 @@ def build_aids(
 
 def find_input_keys(model: ForecastModel) -> list[str]:
     """Returns the tensors of a batch that `model` reads."""
-    keys = ["past_values", "past_observed_mask", "future_values"]
+    keys = ["past_values", "past_observed_mask", "future_values", "prompt"]
     if model.config.num_time_features:
         keys += ["past_time_features", "future_time_features"]
     if model.config.num_covariates:

@@ -69,7 +69,9 @@ class TimeLLM(ForecastModel):
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
         rows, loc, scale = self.norm(inputs.past_values, inputs.past_observed_mask)
         rows = rows.transpose(1, 2).flatten(0, 1)  # [B * C, L]
-        prompt = self._write_reference(rows) if self.config.reference_quirks else self.write_prompt(inputs)
+        prompt = inputs.prompt
+        if prompt is None:
+            prompt = self._write_reference(rows) if self.config.reference_quirks else self.write_prompt(inputs)
         parameters = self.read(rows, prompt)  # [B * C, H, parameters]
         parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
         return RawForecast(parameters.transpose(1, 2), loc, scale)
@@ -117,6 +119,10 @@ class TimeLLM(ForecastModel):
                 "training part first, or set prompt_series"
             )
         return writer.tokenize(list(config.prompt_series) * batch)
+
+    def prompt_prefix(self) -> tuple[int, ...]:
+        """Returns the token ids that all prompts begin with."""
+        return self._prompt_writer().prefix
 
     def _write_reference(self, rows: Tensor) -> Prompt:
         texts = write_reference_prompts(rows, self.config.prompt_domain, self.config.prediction_length)

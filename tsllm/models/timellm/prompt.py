@@ -132,6 +132,12 @@ class Prompt:
     rows: tuple[int, ...] | None = None
 
 
+def build_prompt(prefix: tuple[int, ...], tails: Sequence[tuple[int, ...]]) -> Prompt:
+    """Builds the prompts of rows with the given tails [N], each distinct tail once, in order of appearance."""
+    position = {tail: k for k, tail in enumerate(dict.fromkeys(tails))}
+    return Prompt(prefix, tuple(position), tuple(position[tail] for tail in tails))
+
+
 class PromptTokenizer:
     """Turns texts into token ids, remembering the tails it has seen.
 
@@ -148,19 +154,17 @@ class PromptTokenizer:
         self.prefix = (*_start_ids(tokenizer), *self._encode([prefix])[0])
 
     def tokenize(self, tails: Sequence[str]) -> Prompt:
-        """Returns the prompts of rows with the given tails, each distinct tail once, in order of appearance."""
+        """Returns the prompts of rows with the given texts as tails."""
         distinct = list(dict.fromkeys(tails))
         fresh = [tail for tail in distinct if tail not in self._seen]
         for tail, ids in zip(fresh, self._encode(fresh), strict=True):
             self._seen[tail] = ids
-        ids_of = {}
         for tail in distinct:
             self._seen.move_to_end(tail)
-            ids_of[tail] = self._seen[tail]
+        prompt = build_prompt(self.prefix, [self._seen[tail] for tail in tails])
         while len(self._seen) > self._capacity:
             self._seen.popitem(last=False)
-        position = {tail: k for k, tail in enumerate(distinct)}
-        return Prompt(self.prefix, tuple(ids_of[t] for t in distinct), tuple(position[t] for t in tails))
+        return prompt
 
     def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
         if not texts:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
 from tsllm.nn.attention.full import compute_scores, softmax_scores
 from tsllm.nn.channel_block import CONV
+from tsllm.nn.dropout import Dropout
 
 BIASES = ("none", "resized", "full")
 INITIAL_STD = 0.02  # of bias tables and learned agents
@@ -106,7 +107,7 @@ class AgentAttention(TokenMixer):
         self.num_agents = num_agents
         self.grid = None if grid is None else tuple(grid)
         self.length = math.prod(grid) if grid is not None else (length if bias == "full" else None)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.key = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.value = nn.Linear(d_model, d_model, bias=qkv_bias)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
-from tsllm.nn.attention.full import build_allowed
+from tsllm.nn.attention.full import build_allowed, mix_values
+from tsllm.nn.dropout import Dropout, drop_out
 
 
 def fold_windows(x: Tensor, window_size: int, dilation: int) -> Tensor:
@@ -85,8 +86,8 @@ class WindowAttention(TokenMixer):
         q, k, v = (split_heads(project(windows), self.num_heads) for project in (self.query, self.key, self.value))
         allowed = build_allowed(self.window_size, real, self.causal, x.device)
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate)  # [B * n, h, w, d]
-        mixed = F.dropout(self.out(merge_heads(mixed)), self.dropout, self.training)  # [B * n, w, D]
+        mixed = mix_values(q, k, v, allowed, rate)  # [B * n, h, w, d]
+        mixed = drop_out(self.out(merge_heads(mixed)), self.dropout, self.training)  # [B * n, w, D]
         return hide_masked(unfold_windows(mixed, batch, self.dilation)[:, :length], mask)
 
 
@@ -133,9 +134,9 @@ class GrowingWindows(TokenMixer):
                 nn.LayerNorm(d_model),
                 nn.Linear(d_model, width),
                 nn.GELU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(width, d_model),
-                nn.Dropout(dropout),
+                Dropout(dropout),
             )
             for _ in window_sizes
         )

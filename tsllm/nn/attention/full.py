@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
+from tsllm.nn.dropout import drop_out
 
 
 def build_allowed(length: int, mask: Tensor | None, causal: bool, device: torch.device) -> Tensor | None:
@@ -37,7 +38,7 @@ def build_allowed(length: int, mask: Tensor | None, causal: bool, device: torch.
 
 def compute_scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Scaled dot products: [B, h, Lq, d], [B, h, Lk, d] -> [B, h, Lq, Lk]."""
-    return torch.matmul(queries, keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5
+    return torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-1, -2))
 
 
 def softmax_scores(scores: Tensor, allowed: Tensor | None) -> Tensor:
@@ -55,11 +56,32 @@ def softmax_scores(scores: Tensor, allowed: Tensor | None) -> Tensor:
     return torch.softmax(scores, dim=-1)
 
 
+def mix_values(
+    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Softmax attention without its maps, by the fastest way at hand.
+
+    Args:
+        queries: [B, h, Lq, d].
+        keys: [B, h, Lk, d].
+        values: [B, h, Lk, dv].
+        allowed: Bool, broadcastable to [B, h, Lq, Lk], True = may read; None opens all.
+        dropout: Dropout rate on the maps, 0 outside training.
+
+    Returns:
+        [B, h, Lq, dv].
+    """
+    if dropout and queries.device.type == "cpu":  # no fused kernel there has dropout
+        maps = softmax_scores(compute_scores(queries, keys), allowed)
+        return torch.matmul(drop_out(maps, dropout), values)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, dropout_p=dropout)
+
+
 class FullAttention(TokenMixer):
     """Multi-head self-attention over all tokens; can return its softmax maps.
 
-    Without maps it runs the fused `scaled_dot_product_attention`; with them an explicit softmax, since fused kernels
-    keep no map.
+    Without maps it runs `mix_values`, fused where possible; with them an explicit softmax, since fused kernels keep
+    no map.
 
     Args:
         d_model: Width D of the tokens.
@@ -91,11 +113,10 @@ class FullAttention(TokenMixer):
         """Mixes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""
         q, k, v = (split_heads(project(x), self.num_heads) for project in (self.query, self.key, self.value))
         rate = self.dropout if self.training else 0.0
-        if self.causal and mask is None:  # the flag lets the kernel skip the upper triangle
-            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)  # [B, h, L, d]
+        if self.causal and mask is None and not rate:  # the flag lets the kernel skip the upper triangle
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, h, L, d]
         else:
-            allowed = build_allowed(x.shape[1], mask, self.causal, x.device)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate)  # [B, h, L, d]
+            mixed = mix_values(q, k, v, build_allowed(x.shape[1], mask, self.causal, x.device), rate)  # [B, h, L, d]
         return hide_masked(self.out(merge_heads(mixed)), mask)
 
     def attend(
@@ -118,7 +139,7 @@ class FullAttention(TokenMixer):
         if previous_scores is not None:
             scores = scores + previous_scores
         maps = softmax_scores(scores, build_allowed(x.shape[1], mask, self.causal, x.device))
-        mixed = torch.matmul(F.dropout(maps, self.dropout, self.training), v)  # [B, h, L, d]
+        mixed = torch.matmul(drop_out(maps, self.dropout, self.training), v)  # [B, h, L, d]
         return hide_masked(self.out(merge_heads(mixed)), mask), maps, scores
 
 
@@ -159,7 +180,7 @@ class CrossAttention(nn.Module):
         k, v = split_heads(self.key(context), self.num_heads), split_heads(self.value(context), self.num_heads)
         allowed = build_allowed(context.shape[1], context_mask, causal=False, device=x.device)
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate)  # [B, h, Lq, d]
+        mixed = mix_values(q, k, v, allowed, rate)  # [B, h, Lq, d]
         return self.out(merge_heads(mixed))
 
     def attend(self, x: Tensor, context: Tensor, context_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -168,5 +189,5 @@ class CrossAttention(nn.Module):
         k, v = split_heads(self.key(context), self.num_heads), split_heads(self.value(context), self.num_heads)
         allowed = build_allowed(context.shape[1], context_mask, causal=False, device=x.device)
         maps = softmax_scores(compute_scores(q, k), allowed)  # [B, h, Lq, Lk]
-        mixed = torch.matmul(F.dropout(maps, self.dropout, self.training), v)  # [B, h, Lq, d]
+        mixed = torch.matmul(drop_out(maps, self.dropout, self.training), v)  # [B, h, Lq, d]
         return self.out(merge_heads(mixed)), maps

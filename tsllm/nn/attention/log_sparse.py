@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
 from tsllm.nn.attention.full import softmax_scores
 from tsllm.nn.conv.padded import PaddedConv
+from tsllm.nn.dropout import Dropout
 
 
 @lru_cache(maxsize=64)
@@ -44,7 +45,7 @@ class LogSparseAttention(TokenMixer):
         self.key = PaddedConv(d_model, d_model, kernel_size)
         self.value = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixes tokens [B, L, D] -> [B, L, D]; mask [B, L], True = real token."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
 from tsllm.nn.attention.full import compute_scores, softmax_scores
+from tsllm.nn.dropout import Dropout, drop_out
 
 Construction = Literal["bottleneck", "conv", "max", "average"]
 CONSTRUCTIONS = ("bottleneck", "conv", "max", "average")
@@ -247,7 +248,7 @@ def attend_pyramid(
         near_keys = keys[:, :, index]  # [B, h, n, K, dk]
         scores = torch.einsum("bhnd,bhnkd->bhnk", queries[:, :, own], near_keys) * queries.shape[-1] ** -0.5
         open_keys = valid if node_mask is None else valid & node_mask[:, index].unsqueeze(1)  # [B or 1, 1, n, K]
-        weights = F.dropout(softmax_scores(scores, open_keys), dropout, dropout > 0)  # [B, h, n, K]
+        weights = drop_out(softmax_scores(scores, open_keys), dropout, dropout > 0)  # [B, h, n, K]
         results.append(torch.einsum("bhnk,bhnkd->bhnd", weights, values[:, :, index]))  # [B, h, n, dv]
     return torch.cat(results, dim=2)  # [B, h, N, dv]
 
@@ -307,7 +308,7 @@ class PyramidalHeads(nn.Module):
         if allowed is not None:
             allowed = allowed[None, None] if allowed.dim() == 2 else allowed.unsqueeze(1)  # [B or 1, 1, Nq, Nk]
         maps = softmax_scores(compute_scores(q, k), allowed)  # [B, h, Nq, Nk]
-        mixed = torch.matmul(F.dropout(maps, self.dropout, self.training), v)  # [B, h, Nq, dv]
+        mixed = torch.matmul(drop_out(maps, self.dropout, self.training), v)  # [B, h, Nq, dv]
         return self.out(merge_heads(mixed)), maps
 
     def _project(self, queries: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -360,7 +361,7 @@ class PyramidalLayer(nn.Module):
         self.up = nn.Linear(d_model, d_ff)
         self.down = nn.Linear(d_ff, d_model)
         self.norm_feed_forward = nn.LayerNorm(d_model, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, pyramid: Pyramid, node_mask: Tensor | None = None) -> Tensor:
         """Encodes nodes [B, N, D] -> [B, N, D] at linear cost; node_mask [B, N], True = real node."""

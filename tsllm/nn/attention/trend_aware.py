@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
-from tsllm.nn.attention.full import build_allowed, compute_scores, softmax_scores
+from tsllm.nn.attention.full import build_allowed, compute_scores, mix_values, softmax_scores
 from tsllm.nn.conv.padded import PaddedConv, Padding
+from tsllm.nn.dropout import drop_out
 
 CONVOLUTIONS: dict[str, tuple[Padding, Padding]] = {  # of queries, of keys
     "centred": ("same", "same"),
@@ -80,7 +80,7 @@ class TrendAwareAttention(TokenMixer):
         q, k, v = self._project(x, x, x, self.segments, self.segments)
         allowed = build_allowed(x.shape[1], mask, self.causal, x.device)
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate)  # [B, h, L, d]
+        mixed = mix_values(q, k, v, allowed, rate)  # [B, h, L, d]
         return hide_masked(self.out(merge_heads(mixed)), mask)
 
     def attend(
@@ -107,7 +107,7 @@ class TrendAwareAttention(TokenMixer):
         """
         q, k, v = self._project(queries, keys, values, query_segments, key_segments)
         maps = softmax_scores(compute_scores(q, k), allowed)  # [B, h, Lq, Lk]
-        mixed = F.dropout(maps, self.dropout, self.training) @ v  # [B, h, Lq, d]
+        mixed = drop_out(maps, self.dropout, self.training) @ v  # [B, h, Lq, d]
         return self.out(merge_heads(mixed)), maps
 
     def _project(

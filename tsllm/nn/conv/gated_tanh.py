@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tsllm.nn.channel_block import ChannelBlock, hide_positions
 from tsllm.nn.conv.padded import PaddedConv, Padding
+from tsllm.nn.dropout import Dropout
 
 
 class GatedTanh(ChannelBlock):
@@ -93,7 +94,7 @@ class MultiScaleGatedTanh(ChannelBlock):
         self.times_input = times_input
         self.units = nn.ModuleList(GatedTanh(num_channels, kernel, dilation, "none") for kernel in kernel_sizes)
         self.linear = nn.Linear(sum(lengths), length)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def compute_scales(self, x: Tensor) -> list[Tensor]:
         """Returns what each unit makes of x [B, C, L]: [B, C, L_k], after the pool if there is one."""
