@@ -7,6 +7,7 @@ it (the frozen language model included).
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from transformers.activations import NewGELUActivation
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import Backbone
 from tsllm.models.timellm.prompt import Prompt
+from tsllm.nn.matmul import choose_matmul
+from tsllm.types import ForecastOutput
 
 
 class SlowTimeLLM(TimeLLM):
@@ -40,6 +43,11 @@ class SlowTimeLLM(TimeLLM):
         super().train(mode)
         self.backbone.llm.train(mode)
         return self
+
+    def forward(self, *args: Any, **kwargs: Any) -> ForecastOutput:
+        """Forecasts with torch's own matrix products."""
+        with choose_matmul("torch"):
+            return super().forward(*args, **kwargs)
 
     def read(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
         """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K]."""

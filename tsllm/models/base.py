@@ -13,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from tsllm.models.losses import LOSSES
 from tsllm.nn.heads import HeadOutput, build_output
+from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
 from tsllm.types import ForecastOutput
 
@@ -234,7 +235,8 @@ class ForecastModel(PreTrainedModel):
             raise ValueError(
                 f"past_time_features is missing; the configuration names {config.num_time_features} of them"
             )
-        raw = self.forecast(inputs)
+        with fast_matmul():
+            raw = self.forecast(inputs)
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from tsllm.nn.matmul import run_fast
 from tsllm.text.codec import NumberCodec
 from tsllm.text.grammar import NumberGrammar
 
@@ -37,6 +38,7 @@ class SamplingOptions:
             raise ValueError(f"max_tokens_per_number must be positive, got {self.max_tokens_per_number}")
 
 
+@run_fast
 @torch.inference_mode()
 def sample_completions(
     model: Any,

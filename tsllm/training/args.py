@@ -151,9 +151,7 @@ class ForecastTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = False
     layer_clip: dict[str, Any] | None = None
     group_sampler: dict[str, Any] | None = None
-    prompt_store: bool = field(
-        default=False, metadata={"help": "tokenise all prompts once, into a file"}
-    )
+    prompt_store: bool = field(default=False, metadata={"help": "tokenise all prompts once, into a file"})
 
     def __post_init__(self) -> None:
         if self.lr_schedule is not None and self.lr_schedule not in SCHEDULES:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.nn.matmul import run_fast
 from tsllm.text.prompt import TextPrompt
 from tsllm.types import ID, TARGET, TIME
 
@@ -98,6 +99,7 @@ def _generate(windows: TextWindows, df: pd.DataFrame) -> Iterator[dict[str, Any]
     yield from windows.rows(df)
 
 
+@run_fast
 @torch.inference_mode()
 def score_rows(model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]], batch_size: int = 8) -> np.ndarray:
     """Scores how badly the model does on each window.

@@ -1,6 +1,6 @@
 """Reward optimisation of text forecasters: TRL's GRPOTrainer with LoRA, forecast rewards and real dynamic sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl import GRPOConfig, GRPOTrainer
 
+from tsllm.nn.matmul import run_fast
 from tsllm.rl.rewards import Reward, build_reward
 from tsllm.rl.rollout import seeded
 from tsllm.text.grammar import GrammarState, NumberGrammar
@@ -118,6 +119,11 @@ class TextPolicyTrainer(GRPOTrainer):
         tokenizer: Any = self.processing_class
         self._pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         add_position_ids(self.accelerator.unwrap_model(self.model))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Draws answers where they are due, and makes a step."""
+        step: Callable[..., Tensor] = super().training_step
+        return (step if self.args.gradient_checkpointing else run_fast(step))(*args, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)

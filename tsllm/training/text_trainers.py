@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from tsllm.nn.matmul import run_fast
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,
@@ -187,7 +188,9 @@ def train_text(
         processing_class=tokenizer,
         peft_config=build_lora(model_arguments, read_commit(model)) if fresh else None,
     )
-    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    # Layers that are computed anew in the backward pass would not be reached there, and so differ.
+    train = trainer.train if arguments.gradient_checkpointing else run_fast(trainer.train)
+    train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     assert trainer.model is not None
     trained = trainer.accelerator.unwrap_model(trainer.model)
     # Every process takes part in gathering what is sharded.

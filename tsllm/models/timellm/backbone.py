@@ -19,6 +19,7 @@ from transformers.utils import logging as library_logging
 
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
+from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.pretrained import find_pretrained, resolve_commit
 from tsllm.nn.quantization import build_quantization
 
@@ -92,7 +93,11 @@ class Backbone(nn.Module):
             # A run that collects keys and values ends by an exception, which cannot be replayed.
             if self._collecting or not (torch.is_grad_enabled() and hidden.requires_grad):
                 return forward(hidden, *args, **kwargs)
-            return checkpoint(forward, hidden, *args, use_reentrant=False, **kwargs)
+            return checkpoint(replayed, hidden, *args, use_reentrant=False, **kwargs)
+
+        def replayed(*args: Any, **kwargs: Any) -> Any:
+            with fast_matmul():  # the backward pass replays this outside the model's own
+                return forward(*args, **kwargs)
 
         return run
 
