@@ -131,6 +131,7 @@ def test_by_default_the_cpu_decides(cpu, slow, monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text(cpu)
     monkeypatch.setattr(matmul, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     matmul.is_mkl_slow.cache_clear()
     assert matmul.is_mkl_slow() is slow
     matmul.is_mkl_slow.cache_clear()

@@ -144,8 +144,10 @@ def run_fast(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def is_mkl_slow() -> bool:
-    """Tells whether torch multiplies with MKL on an x86 CPU that is not Intel's, and oneDNN is at hand."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+    """Tells whether torch computes on an x86 CPU that is not Intel's, by MKL, and oneDNN is at hand."""
+    if torch.accelerator.is_available() or not (
+        torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    ):
         return False
     known = CPU_INFO.is_file()
     vendor = CPU_INFO.read_text(encoding="utf-8", errors="replace") if known else platform.processor()

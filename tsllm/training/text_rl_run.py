@@ -15,7 +15,7 @@ from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text_rewards import TextReward, build_reward_rows
 from tsllm.training.text_rl import TextPolicyArguments, TextPolicyTrainer
 from tsllm.training.text_run import TextProgram, prepare_text
-from tsllm.training.text_trainers import TextModelArguments, build_lora
+from tsllm.training.text_trainers import TextModelArguments, build_lora, save_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def run_text_policy(
     began = time.monotonic()
     trainer = train_text_policy(model, tokenizer, dataset, codec, forecaster.h, model_args, args)
     seconds = time.monotonic() - began
+    save_adapter(trainer, tokenizer)
     forecaster.model = trainer.accelerator.unwrap_model(trainer.model).eval()
     program.test("test")
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
@@ -46,9 +47,6 @@ def run_text_policy(
         "reward": args.reward,
         "rewards": [entry["rewards/task/mean"] for entry in log],
     }
-    if trainer.is_world_process_zero():
-        forecaster.model.save_pretrained(str(args.output_dir))
-        tokenizer.save_pretrained(str(args.output_dir))
     program.write(trainer, content)
     return content
 

@@ -191,16 +191,19 @@ def train_text(
     # Layers that are computed anew in the backward pass would not be reached there, and so differ.
     train = trainer.train if arguments.gradient_checkpointing else run_fast(trainer.train)
     train(resume_from_checkpoint=arguments.resume_from_checkpoint)
-    assert trainer.model is not None
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    # Every process takes part in gathering what is sharded.
+    save_adapter(trainer, tokenizer)
+    trainer.accelerator.unwrap_model(trainer.model).eval()
+    return trainer
+
+
+def save_adapter(trainer: Any, tokenizer: Any) -> None:
+    """Writes adapter and tokenizer to `output_dir`; every process takes part in gathering what is sharded."""
     state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         # Not `save_model`, which would add a pickle of the arguments.
-        trained.save_pretrained(str(arguments.output_dir), state_dict=state)
-        tokenizer.save_pretrained(str(arguments.output_dir))
-    trained.eval()
-    return trainer
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trained.save_pretrained(str(trainer.args.output_dir), state_dict=state)
+        tokenizer.save_pretrained(str(trainer.args.output_dir))
 
 
 def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
