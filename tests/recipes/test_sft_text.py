@@ -122,3 +122,23 @@ def test_two_processes_write_the_adapter_of_one(how, run, tmp_path, monkeypatch)
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
     assert second["test"]["windows"] == first["test"]["windows"]
     TextForecaster.from_pretrained(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_rewards_on_two_sharded_processes_write_whole_tensors(run, tmp_path):
+    options = [
+        f"language_model={run / 'llm'}", f"adapter={run / 'out'}", f"dataset={run / 'series.csv'}",
+        "context_length=12", "prediction_length=3", "train_stride=3", "digits=1", "num_samples=3", "test_windows=2",
+        "max_steps=3", "seed=3", "algorithm=grpo", "reward=mae", "constrained=true", "num_generations=4",
+        "per_device_train_batch_size=4", "max_completion_length=12", "save_strategy=no", "learning_rate=0.01",
+        "use_cpu=true", "disable_tqdm=true", "logging_steps=1",
+    ]  # fmt: skip
+    output = finish(launch_sharded(tmp_path, "grpo_text", *options, f"output_dir={tmp_path / 'two'}"), 480)
+    assert "DistributedType.FSDP" in output
+    start, trained = (load_file(folder / "adapter_model.safetensors") for folder in (run / "out", tmp_path / "two"))
+    assert {name: t.shape for name, t in trained.items()} == {name: t.shape for name, t in start.items()}
+    assert all(not torch.equal(trained[name], start[name]) for name in start if "lora_B" in name)
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert len(metrics["rewards"]) == 3
+    TextForecaster.from_pretrained(tmp_path / "two")

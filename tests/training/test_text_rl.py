@@ -1,6 +1,7 @@
 """Text GRPO and DAPO with tiny language models: rewards rise, groups are refilled, positions are counted right."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_constrained_rollouts_always_parse(language_model, tokenizer):  # noqa: 
     for row in found[:, prompt.shape[1] :]:
         assert codec.decode(tokenizer.decode(row, skip_special_tokens=True), 3, scale).values is not None
     assert "generate" not in vars(language_model)
+
+
+def test_constrained_rollouts_leave_generate_as_it_was(language_model, tokenizer):  # noqa: F811
+    codec = NumberCodec(digits=2)
+    model = copy.deepcopy(language_model)
+    with constrained_generation(model, NumberGrammar(tokenizer, codec, 3)):
+        assert "generate" in vars(model)
+    assert "generate" not in vars(model)
+    own = model.generate = functools.partial(language_model.generate)  # as FSDP puts one there
+    with constrained_generation(model, NumberGrammar(tokenizer, codec, 3)):
+        assert model.generate is not own
+    assert model.generate is own
 
 
 def test_text_rewards_score_groups_and_survive_bad_text():

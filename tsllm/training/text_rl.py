@@ -276,7 +276,7 @@ def constrained_generation(model: Any, grammar: NumberGrammar | None) -> Iterato
     if grammar is None:
         yield
         return
-    plain = model.generate
+    plain, own = model.generate, vars(model).get("generate")  # sharding (FSDP) puts one of its own there
 
     def generate(*args: Any, **kwargs: Any) -> Any:
         return partial(plain, logits_processor=LogitsProcessorList([GrammarProcessor(grammar)]))(*args, **kwargs)
@@ -286,3 +286,5 @@ def constrained_generation(model: Any, grammar: NumberGrammar | None) -> Iterato
         yield
     finally:
         del model.generate
+        if own is not None:
+            model.generate = own

@@ -39,7 +39,7 @@ def run_text_policy(
     trainer = train_text_policy(model, tokenizer, dataset, codec, forecaster.h, model_args, args)
     seconds = time.monotonic() - began
     save_adapter(trainer, tokenizer)
-    forecaster.model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    program.take_over(trainer)
     program.test("test")
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
     content = program.describe(trainer, model_args, seconds) | {

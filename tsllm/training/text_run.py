@@ -68,6 +68,13 @@ class TextProgram:
     test_windows: int
     results: dict[str, TextScores] = field(default_factory=dict)
 
+    def take_over(self, trainer: Any) -> None:
+        """Lets the forecaster use what was trained and saved."""
+        self.forecaster.model = trainer.accelerator.unwrap_model(trainer.model).eval()
+        if trainer.is_fsdp_enabled and trainer.is_world_process_zero():
+            # The first process forecasts alone, for which a sharded model is of no use.
+            self.forecaster.model = load_language_model(str(trainer.args.output_dir), device=trainer.args.device)[0]
+
     def test(self, name: str) -> None:
         """Tests the forecaster as it is now, if anything is tested."""
         if not self.test_windows:
@@ -152,10 +159,7 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     began = time.monotonic()
     trainer = train_text(model, tokenizer, dataset, model_args, args)
     seconds = time.monotonic() - began
-    forecaster.model = trainer.model
-    if trainer.is_fsdp_enabled and trainer.is_world_process_zero():
-        # The first process forecasts alone, for which a sharded model is of no use.
-        forecaster.model = load_language_model(str(args.output_dir), device=args.device)[0]
+    program.take_over(trainer)
     program.test("test")
     content = program.describe(trainer, model_args, seconds) | {
         "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,

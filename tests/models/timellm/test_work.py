@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.parity.golden import FOLDER, load_case
@@ -49,6 +50,36 @@ def count_tokens(model):
 def tail_tokens(model, windows):
     prompt = model.write_prompt(Inputs(windows, None, None, None, None, None))
     return len(prompt.prefix), len(prompt.tails) * max(map(len, prompt.tails))
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the operations that make the host wait for a value on the device."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.found.update([name] if name in self.READS else [])
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_with_its_prompt_at_hand_never_waits_for_a_value(backbone, build, windows):
+    model = build(backbone).train()
+    mask = torch.rand_like(windows) < 0.9
+    prompt = model.write_prompt(Inputs(windows, mask, None, None, None, None))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with HostReads() as reads:
+        model(windows, future_values=windows[:, -12:], past_observed_mask=mask, prompt=prompt).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert not reads.found
+    with HostReads() as reads:
+        assert bool((windows > 0).any())
+    assert reads.found == {"_local_scalar_dense": 1}
 
 
 def test_tokens_through_the_language_model_in_training(backbone, build, windows):
