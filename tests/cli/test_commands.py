@@ -6,11 +6,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.cli.console import format_cell, parse_levels, parse_settings
 from tsllm.cli.doctor import format_duration
 from tsllm.cli.main import app
 from tsllm.cli.roster import ModelSpec, TaskFacts, build_forecaster
+from tsllm.data.sources import load_frame
 from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.text import TextForecaster
 
 
 def run(*arguments):
@@ -69,6 +72,21 @@ def test_predict_with_a_model_that_needs_no_training(csv, tmp_path):
     np.testing.assert_allclose(
         made.loc[made["unique_id"] == "north", "SeasonalNaive"], data["north"].to_numpy()[-24:-21]
     )
+
+
+def test_predict_reads_a_saved_text_forecaster(csv, tmp_path, language_model, tokenizer):  # noqa: F811
+    out = tmp_path / "text.csv"
+    made = TextForecaster(language_model, tokenizer, h=3, context_length=8, freq="h", digits=2, num_samples=4)
+    language_model.save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    made.save(tmp_path / "llm")
+    result = run("predict", tmp_path / "llm", csv, "--level", "80", "--output", out)
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out, parse_dates=["ds"])
+    here = TextForecaster.from_pretrained(tmp_path / "llm").predict(load_frame(str(csv)).df, level=[80])
+    pd.testing.assert_frame_equal(found, here, check_dtype=False)
+    assert found["ds"].min() == pd.Timestamp("2024-01-11")
+    assert len(found) == 2 * 3
 
 
 def test_backtest_prints_scores_that_a_hand_computes(csv, tmp_path):

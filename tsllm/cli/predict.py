@@ -1,7 +1,7 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def predict(
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
-    from tsllm.cli.roster import ModelSpec, build_forecaster
+    from tsllm.cli.roster import ModelSpec, build_forecaster, open_saved
     from tsllm.cli.task import describe_task, load_data
     from tsllm.data.sources import read_table
     from tsllm.forecasting.base import Forecaster
@@ -31,11 +31,10 @@ def predict(
     forecaster: Forecaster
     columns = None
     if Path(model).is_dir() or "/" in model:
-        predictor = NeuralPredictor.from_pretrained(
-            model, revision=revision, new_series="history" if new_series else "raise"
-        )
-        columns = [*predictor.spec.covariates, *predictor.spec.past_covariates]
-        forecaster, freq = predictor, freq or str(predictor.spec.freq)
+        forecaster = open_saved(model, "history" if new_series else "raise", revision=revision)
+        trained: Any = forecaster.spec if isinstance(forecaster, NeuralPredictor) else forecaster
+        columns = [*trained.covariates, *getattr(trained, "past_covariates", ())]
+        freq = freq or (None if trained.freq is None else str(trained.freq))
     loaded = load_data(data, freq=freq, targets=parse_list(targets) or None, covariates=columns)
     if columns is None:
         forecaster = build_forecaster(ModelSpec(model), describe_task(loaded, h=h))

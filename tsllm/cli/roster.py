@@ -124,26 +124,41 @@ def _build_chronos(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     return ChronosForecaster(spec.source, spec.name, freq=task.freq, **spec.options)
 
 
-def _load_saved(spec: ModelSpec) -> Forecaster:
+def open_saved(source: str, new_series: str | None = None, **options: Any) -> Any:
+    """Loads a saved forecaster, one of series (`NeuralPredictor`) or one that writes numbers (`TextForecaster`).
+
+    Args:
+        source: A folder or a Hub id.
+        new_series: Of `NeuralPredictor`; a text forecaster reads any series.
+        **options: Of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder and it is no Hub id.
+    """
     from tsllm.evaluation.saved import is_hub_id
     from tsllm.forecasting.neural import NeuralPredictor
     from tsllm.forecasting.spec import find_file
     from tsllm.forecasting.text import SETTINGS, TextForecaster
 
-    if not (Path(spec.model).is_dir() or is_hub_id(spec.model)):
-        raise FileNotFoundError(f"no folder {spec.model}; give the output folder of a run, or a Hub id user/name")
-    loaded: Any
-    if find_file(spec.model, SETTINGS, spec.options.get("revision")) is not None:
-        loaded = TextForecaster.from_pretrained(spec.model, **spec.options)
+    if not (Path(source).is_dir() or is_hub_id(source)):
+        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
+    if find_file(source, SETTINGS, options.get("revision")) is not None:
+        return TextForecaster.from_pretrained(source, **options)
+    return NeuralPredictor.from_pretrained(source, **({"new_series": new_series} if new_series else {}), **options)
+
+
+def _load_saved(spec: ModelSpec) -> Forecaster:
+    from tsllm.forecasting.text import TextForecaster
+
+    loaded = open_saved(spec.model, **spec.options)
+    if isinstance(loaded, TextForecaster):
         # Of an adapter only its own tensors were trained.
         partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
         for name, parameter in loaded.model.named_parameters():
             parameter.requires_grad_(not partly or "lora_" in name)
-    else:
-        loaded = NeuralPredictor.from_pretrained(spec.model, **spec.options)
     if spec.alias:
         loaded.alias = spec.alias
-    return loaded
+    return loaded  # type: ignore[no-any-return]
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
