@@ -125,12 +125,19 @@ def test_torch_is_not_touched_if_so_chosen(monkeypatch, calls):
 
 
 @pytest.mark.parametrize(
-    ("cpu", "slow"), [("vendor_id : AuthenticAMD", True), ("vendor_id : GenuineIntel", False), ("ARM", False)]
+    ("cpu", "capability", "slow"),
+    [
+        ("vendor_id : AuthenticAMD", "AVX512", True),
+        ("vendor_id : AuthenticAMD", "AVX2", False),
+        ("vendor_id : GenuineIntel", "AVX512", False),
+        ("ARM", "DEFAULT", False),
+    ],
 )
-def test_by_default_the_cpu_decides(cpu, slow, monkeypatch, tmp_path):
+def test_by_default_the_cpu_decides(cpu, capability, slow, monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text(cpu)
     monkeypatch.setattr(matmul, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     matmul.is_mkl_slow.cache_clear()
     assert matmul.is_mkl_slow() is slow
