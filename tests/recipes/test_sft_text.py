@@ -127,7 +127,7 @@ def test_two_processes_write_the_adapter_of_one(how, run, tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_rewards_on_two_sharded_processes_write_whole_tensors(run, tmp_path):
     options = [
-        f"language_model={run / 'llm'}", f"adapter={run / 'out'}", f"dataset={run / 'series.csv'}",
+        f"adapter={run / 'out'}", f"dataset={run / 'series.csv'}",
         "context_length=12", "prediction_length=3", "train_stride=3", "digits=1", "num_samples=3", "test_windows=2",
         "max_steps=3", "seed=3", "algorithm=grpo", "reward=mae", "constrained=true", "num_generations=4",
         "per_device_train_batch_size=4", "max_completion_length=12", "save_strategy=no", "learning_rate=0.01",

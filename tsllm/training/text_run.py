@@ -17,8 +17,9 @@ from tsllm.data.splits import Splits, split_frame
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.spec import default_season
 from tsllm.forecasting.text import TextForecaster
+from tsllm.nn.pretrained import SMOLLM2
 from tsllm.text.generate import SamplingOptions
-from tsllm.text.loading import load_language_model
+from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import DataArguments
 from tsllm.training.artefacts import HISTORY_FILE, METRICS_FILE, count_parameters, describe_environment, write_json
 from tsllm.training.data import build_split, describe_frame, find_lengths
@@ -130,6 +131,9 @@ def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args:
     )
     context, horizon = find_lengths(data_args, loaded)
     splits = split_frame(loaded.df, build_split(data_args.split, loaded), context)
+    if model_args.language_model is None:
+        adapter = model_args.adapter
+        model_args.language_model = read_base_model(fetch_folder(adapter)).name if adapter else SMOLLM2
     model, tokenizer = load_language_model(
         model_args.language_model,
         adapter=model_args.adapter,

@@ -33,7 +33,8 @@ class TextModelArguments:
     """Which language model is fine-tuned and how it writes numbers.
 
     Attributes:
-        language_model: A packaged name (`smollm2-135m`), a folder or a Hub id.
+        language_model: A packaged name (`smollm2-135m`), a folder or a Hub id; None = the adapter's base model, without an
+            adapter `smollm2-135m`.
         revision: Branch, tag or commit of a Hub repository.
         adapter: A LoRA adapter to go on from.
         load_in_4bit: Pack the language model into four bits (extra `quantization`, CUDA only); LoRA on top stays
@@ -50,7 +51,7 @@ class TextModelArguments:
         constrained: Whether the evaluation allows only tokens that lead to numbers.
     """
 
-    language_model: str = "smollm2-135m"
+    language_model: str | None = None
     revision: str | None = None
     adapter: str | None = None
     load_in_4bit: bool = False
