@@ -33,8 +33,8 @@ class TextModelArguments:
     """Which language model is fine-tuned and how it writes numbers.
 
     Attributes:
-        language_model: A packaged name (`smollm2-135m`), a folder or a Hub id; None = the adapter's base model, without an
-            adapter `smollm2-135m`.
+        language_model: A packaged name (`smollm2-135m`), a folder or a Hub id; None = the adapter's base model, or
+            `smollm2-135m`.
         revision: Branch, tag or commit of a Hub repository.
         adapter: A LoRA adapter to go on from.
         load_in_4bit: Pack the language model into four bits (extra `quantization`, CUDA only); LoRA on top stays
