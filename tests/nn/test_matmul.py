@@ -172,3 +172,23 @@ def test_the_flop_counter_counts_it():
     with FlopCounterMode(display=False) as counter:
         OneDnnLinear.apply(x, weight, bias).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * BIG[0] * BIG[1] * BIG[2]
+
+
+def test_compiled_exported_and_traced_models_keep_torch_s_own_operations(onednn, calls):
+    layer, x = nn.Linear(96, 80), torch.randn(192, 96)
+
+    class Fast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, values):
+            with fast_matmul():
+                return self.layer(values)
+
+    program = torch.export.export(Fast(), (x,)).graph_module.code
+    traced = str(torch.jit.trace(Fast(), x, check_trace=False).inlined_graph)
+    assert "linear" in program
+    assert "linear" in traced
+    assert "mkldnn" not in program + traced
+    assert not calls

@@ -126,7 +126,7 @@ def fast_matmul() -> AbstractContextManager[Any]:
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE} is {choice!r}; choose one of {', '.join(CHOICES)}")
     wanted = choice == "onednn" or (choice == "auto" and is_mkl_slow())
-    if not wanted or torch.compiler.is_compiling():
+    if not wanted or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return nullcontext()
     return _FastMatmul()
 
