@@ -119,7 +119,14 @@ def test_errors_are_one_line_with_the_way_out_and_exit_code_two(csv, tmp_path):
 def test_doctor_names_packages_backbones_and_estimates():
     result = run("doctor", "--model", "dlinear", "--set", "context_length=24", "--batch-size", 2)
     assert result.exit_code == 0, result.output
-    for expected in ("torch", "smollm2-135m", "cores", "dlinear: 1,200 trained parameters of 1,200", "training step"):
+    for expected in (
+        "torch",
+        "smollm2-135m",
+        "cores",
+        "products ",
+        "dlinear: 1,200 trained parameters of 1,200",
+        "training step",
+    ):
         assert expected in result.stdout
 
 

@@ -116,8 +116,8 @@ def choose_matmul(choice: str) -> Iterator[None]:
         _choice.pop()
 
 
-def fast_matmul() -> AbstractContextManager[Any]:
-    """Returns what a model's forward pass runs in; it does nothing where torch's own way is the better one.
+def uses_onednn() -> bool:
+    """Tells whether large linear maps of float32 on a CPU are computed by oneDNN.
 
     Raises:
         ValueError: If TSLLM_MATMUL is none of `CHOICES`.
@@ -125,8 +125,16 @@ def fast_matmul() -> AbstractContextManager[Any]:
     choice = _choice[-1] if _choice else os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE} is {choice!r}; choose one of {', '.join(CHOICES)}")
-    wanted = choice == "onednn" or (choice == "auto" and is_mkl_slow())
-    if not wanted or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    return choice == "onednn" or (choice == "auto" and is_mkl_slow())
+
+
+def fast_matmul() -> AbstractContextManager[Any]:
+    """Returns what a model's forward pass runs in; it does nothing where torch's own way is the better one.
+
+    Raises:
+        ValueError: As `uses_onednn`.
+    """
+    if not uses_onednn() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return nullcontext()
     return _FastMatmul()
 
