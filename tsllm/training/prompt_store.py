@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
-from datasets.arrow_writer import ArrowWriter
 
 from tsllm.models.base import ForecastModel, Inputs, fill_missing
 from tsllm.models.timellm import TimeLLM
@@ -20,7 +18,6 @@ from tsllm.training.batches import PaddedWindows
 from tsllm.types import Batch
 
 FILE = "prompts.arrow"
-FEATURES = Features({"tails": List(List(Value("int32"))), "length": Value("int32")})
 
 
 class PromptStore:
@@ -35,6 +32,8 @@ class PromptStore:
     """
 
     def __init__(self, path: Path, prefix: tuple[int, ...]) -> None:
+        from datasets import Dataset
+
         self._rows = Dataset.from_file(str(path))
         self.prefix = prefix
         self.lengths = np.asarray(self._rows.with_format("numpy")["length"][:])
@@ -60,10 +59,14 @@ def write_prompts(model: ForecastModel, windows: Any, path: Path, batch_size: in
     Raises:
         ArgumentsError: If the model's prompt does not speak of the window.
     """
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
     writer = check_prompted(model)
+    features = Features({"tails": List(List(Value("int32"))), "length": Value("int32")})
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    with ArrowWriter(path=str(unfinished), features=FEATURES) as file:
+    with ArrowWriter(path=str(unfinished), features=features) as file:
         for indices in torch.arange(len(windows)).split(batch_size):
             batch = windows.gather(indices)
             values, mask = fill_missing(batch["past_values"], batch.get("past_observed_mask"))
