@@ -116,14 +116,16 @@ def test_errors_are_one_line_with_the_way_out_and_exit_code_two(csv, tmp_path):
         assert "Traceback" not in result.output
 
 
-def test_doctor_names_packages_backbones_and_estimates():
+@pytest.mark.parametrize(("choice", "products"), [("torch", "torch"), ("onednn", "oneDNN")])
+def test_doctor_names_packages_backbones_and_estimates(choice, products, monkeypatch):
+    monkeypatch.setenv("TSLLM_MATMUL", choice)
     result = run("doctor", "--model", "dlinear", "--set", "context_length=24", "--batch-size", 2)
     assert result.exit_code == 0, result.output
     for expected in (
         "torch",
         "smollm2-135m",
         "cores",
-        "products ",
+        f"products   {products} (",
         "dlinear: 1,200 trained parameters of 1,200",
         "training step",
     ):

@@ -29,6 +29,8 @@ def _round_trip(cls, config_class, text, channels, tmp_path):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     loss = model(past, future_values=future).loss
     loss.backward()
+    unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not unused, "the forward pass goes past them"
     optimizer.step()
     assert loss.isfinite()
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]

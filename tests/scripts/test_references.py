@@ -1,5 +1,6 @@
 """The training of public reference code and the count of prompt tokens, on numbers worked by hand."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,14 @@ def test_training_keeps_the_best_epoch(load_script, data, capsys):
     # Adam moves the weight by about the rate each step: 7 steps an epoch, half the rate from the third on.
     assert found["best_epoch"] == len(lines) == 4
     assert found["test"]["mse"] == pytest.approx(4 * (1 - 7 * 0.01 * (1 + 1 + 0.5 + 0.25)) ** 2, rel=0.02)
+
+
+def test_a_later_epoch_that_is_worse_is_not_kept(load_script, data, capsys):
+    options = OPTIONS | {"learning_rate": 0.12, "patience": 3, "train_epochs": 3}
+    found = load_script("train_reference").train(Level(), data, options, "mse", seed=0)
+    errors = [json.loads(line)["validation"]["mse"] for line in capsys.readouterr().out.splitlines()]
+    assert found["best_epoch"] - 1 == errors.index(min(errors)) < len(errors) - 1
+    assert found["test"]["mse"] == pytest.approx(min(errors))
 
 
 def test_padded_tokens(load_script):

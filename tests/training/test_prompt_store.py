@@ -118,6 +118,8 @@ def test_grouped_batches_are_the_same_on_two_processes_and_new_each_epoch():
 def test_a_run_with_grouped_batches_resumes(backbone, parts, tmp_path):  # noqa: F811
     options = {"train_sampling_strategy": "group_by_length", "eval_strategy": "no", "save_steps": 2, "max_steps": 4}
     whole = build(tmp_path, parts, prompted(backbone), **options)
+    assert whole.prompts is not None
+    assert whole.batches.lengths is whole.prompts.lengths
     whole.train()
     assert (tmp_path / FILE).is_file()
     again = build(tmp_path, parts, prompted(backbone), **options)

@@ -9,6 +9,7 @@ from tsllm.models import MODELS, build_model
 from tsllm.models.base import Inputs
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import load_backbone
+from tsllm.nn import matmul
 
 
 def test_the_notes_example_has_the_notes_shapes(tmp_path_factory):
@@ -246,7 +247,11 @@ def test_a_reader_without_language_model_refuses_a_prompt(gpt2):
         TimeLLMConfig(**({"backbone": gpt2, "reader": "none"} | SIZES))
 
 
-def test_gradient_checkpointing_changes_no_gradient(gpt2, build, windows):
+@pytest.mark.parametrize("products", ["torch", "onednn"])
+def test_gradient_checkpointing_changes_no_gradient(products, gpt2, build, windows, monkeypatch):
+    monkeypatch.setenv("TSLLM_MATMUL", products)
+    monkeypatch.setattr(matmul, "FEWEST_PRODUCTS", 1)
+    monkeypatch.setattr(matmul, "FEWEST_ROWS", 1)
     gradients = []
     for recompute in (False, True):
         model = build(gpt2, gradient_checkpointing=recompute, dropout=0.0).train()
