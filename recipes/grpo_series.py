@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.hub.card import write_card
+from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy, write_comparison
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_run import POLICY, ControlArguments, run_policy, write_comparison
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 
 OBJECTIVES = ("grpo", "dr_grpo", "rloo", "cispo", "reward_preference")
 

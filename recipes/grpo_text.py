@@ -6,10 +6,10 @@ accelerate launch recipes/grpo_text.py --config recipes/configs/grpo_text/epf_sm
 from collections.abc import Sequence
 
 from tsllm.hub.text_card import write_text_card
+from tsllm.programs.text_policy import run_text_policy
 from tsllm.training.args import ArgumentsError, DataArguments, parse_arguments
-from tsllm.training.text_rl import TextPolicyArguments
-from tsllm.training.text_rl_run import run_text_policy
-from tsllm.training.text_trainers import TextModelArguments
+from tsllm.training.text.policy import TextPolicyArguments
+from tsllm.training.text.supervised import TextModelArguments
 
 
 def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:

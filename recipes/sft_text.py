@@ -6,9 +6,9 @@ accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smol
 from collections.abc import Sequence
 
 from tsllm.hub.text_card import write_text_card
+from tsllm.programs.text import run_text
 from tsllm.training.args import DataArguments, parse_arguments
-from tsllm.training.text_run import run_text
-from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
+from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:

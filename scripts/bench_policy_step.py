@@ -12,10 +12,10 @@ import time
 import torch
 from transformers import TrainerCallback
 
+from tsllm.data.prepared import prepare_data
 from tsllm.training.args import DataArguments, ModelArguments
-from tsllm.training.data import prepare_data
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_trainer import PolicyTrainer
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy.trainer import PolicyTrainer
 from tsllm.training.supervised import build_model
 from tsllm.training.trainer import ForecastTrainer
 

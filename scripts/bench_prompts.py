@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from timellm_variants import backbone_folder
 
+from tsllm.data.prepared import prepare_data
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
+from tsllm.training.aids.prompt_store import FILE, PromptStore, write_prompts
 from tsllm.training.args import DataArguments
 from tsllm.training.batches import GlobalBatches
-from tsllm.training.data import prepare_data
-from tsllm.training.prompt_store import FILE, PromptStore, write_prompts
 
 
 def count_tokens(store: PromptStore, batches: GlobalBatches) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tsllm.evaluation.arms import compare_arms, format_arms
-from tsllm.training.policy_run import POLICY, SCORES_FILE, START
+from tsllm.programs.series_policy import POLICY, SCORES_FILE, START
 
 ORDER = (START, "supervised", "direct", POLICY)
 

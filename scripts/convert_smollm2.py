@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tsllm.nn.pretrained import SMOLLM2, cache_folder, find_smollm2, is_complete, verify
+from tsllm.backbones.pretrained import SMOLLM2, cache_folder, find_smollm2, is_complete, verify
 
 
 def main() -> int:

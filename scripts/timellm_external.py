@@ -31,7 +31,7 @@ import torch
 from timellm_variants import read_status
 from torch import Tensor
 
-from tsllm.nn.pretrained import find_pretrained
+from tsllm.backbones.pretrained import find_pretrained
 
 _SLACK = 0.25  # seconds that an exchange may take beyond the step
 

@@ -21,9 +21,9 @@ from transformers import AutoTokenizer, GPT2Config, GPT2Model
 sys.path.insert(0, str(Path(__file__).parent))
 from timellm_slow import SlowTimeLLM
 
+from tsllm.backbones.pretrained import SMOLLM2, find_pretrained
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.reference import DEFAULT_DOMAIN
-from tsllm.nn.pretrained import SMOLLM2, find_pretrained
 
 OPTIONS: dict[str, dict] = {
     "slow": {"prototype_mode": "mapping", "attention_dropout": 0.1, "reference_quirks": True},

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tsllm.data.prepared import prepare_data
 from tsllm.data.windows import WindowDataset, collate_windows
 from tsllm.training.args import DataArguments
-from tsllm.training.data import prepare_data
 from tsllm.training.schedules import type1
 
 LOSSES = {"mse": nn.functional.mse_loss, "mae": nn.functional.l1_loss}

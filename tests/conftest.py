@@ -11,6 +11,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
+from tests.fixtures.series import write_series_csv
+
 torch.set_num_threads(1)  # fixtures of wider scope run before the one below
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
@@ -32,3 +34,9 @@ def data_folder() -> Path:
     if not (folder / "ETTh1.csv").is_file():
         pytest.skip(f"{folder}/ETTh1.csv is not there; set TSLLM_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def series_csv(tmp_path_factory) -> Path:
+    """A small table of series as a CSV file."""
+    return write_series_csv(tmp_path_factory.mktemp("series") / "series.csv")

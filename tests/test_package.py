@@ -71,7 +71,7 @@ import sys
 for name in ("trl", "datasets", "statsforecast"):
     sys.modules[name] = None
 import tsllm.models, tsllm.training.supervised, tsllm.training.fit, tsllm.data.sources, tsllm.rl.rewards
-import tsllm.training.policy_trainer
+import tsllm.training.policy.trainer
 print("fine")
 """
     assert run(code).splitlines()[-1] == "fine"

@@ -10,9 +10,9 @@ from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.cli.console import format_cell, parse_levels, parse_settings
 from tsllm.cli.doctor import format_duration
 from tsllm.cli.main import app
-from tsllm.cli.roster import ModelSpec, TaskFacts, build_forecaster
 from tsllm.data.sources import load_frame
 from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.roster import ModelSpec, TaskFacts, build_forecaster
 from tsllm.forecasting.text import TextForecaster
 
 

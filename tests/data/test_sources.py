@@ -5,10 +5,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from tsllm.data.benchmarks import season_of
 from tsllm.data.frame import infer_freq
 from tsllm.data.sources import DATASETS, load_frame, read_table
 from tsllm.data.splits import compute_borders, split_frame
-from tsllm.data.tasks import season_of
 from tsllm.data.windows import WindowDataset
 from tsllm.metrics import smape
 from tsllm.registry import UnknownNameError

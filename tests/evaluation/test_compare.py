@@ -6,15 +6,15 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
-from tsllm.cli.roster import build_forecaster
 from tsllm.evaluation.ablation import InputShuffler, build_ablations, describe_verdict, perturb_predictor
 from tsllm.evaluation.compare import prepare_task, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
+from tsllm.evaluation.config import CompareConfig, DataTask, ModelSpec, TaskFacts
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.published import compare_with_published
-from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec, TaskFacts
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.spec import ForecasterSpec
 from tsllm.models import MODELS
 from tsllm.training.args import ForecastTrainingArguments

@@ -13,12 +13,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.evaluation.test_compare import QUICK, TINY, Interrupting, data, make_config, read_tables  # noqa: F401
 from tests.forecasting.test_chronos import save_bolt
 from tests.text.conftest import tokenizer  # noqa: F401
-from tsllm.cli.roster import build_forecaster
 from tsllm.evaluation.compare import prepare_task, run_compare
+from tsllm.evaluation.config import CompareConfig, DataTask, ModelSpec
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, find_flags, flag_pretraining
 from tsllm.evaluation.saved import find_pretrained_base, read_history
-from tsllm.evaluation.tasks import CompareConfig, DataTask, ModelSpec
 from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.spec import ForecasterSpec
 from tsllm.forecasting.text import TextForecaster
 from tsllm.training.fit import NeuralForecaster

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.data.tasks import Task
+from tsllm.data.benchmarks import Task
 from tsllm.evaluation.backtest import BacktestResult, Cost
 from tsllm.evaluation.compare import TaskResult, prepare_task
+from tsllm.evaluation.config import DataTask
 from tsllm.evaluation.fev_summary import FEV_VERSION, METRICS, write_fev_summary
-from tsllm.evaluation.tasks import DataTask
 
 # evaluation_summary of fev 0.10: the model, the fields of the task, the results, the metrics.
 COLUMNS = [

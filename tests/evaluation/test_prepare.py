@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.data.test_tasks import save_gift, stamps
-from tsllm.cli.roster import build_forecaster
+from tests.data.test_benchmarks import save_gift, stamps
+from tsllm.data.benchmarks import load_fev_tasks
 from tsllm.data.sources import load_task
-from tsllm.data.tasks import load_fev_tasks
 from tsllm.evaluation.compare import prepare_task, run_compare
 from tsllm.evaluation.compare_report import build_compare_report
+from tsllm.evaluation.config import CompareConfig, DataTask
 from tsllm.evaluation.fev_summary import compute_seasonal_errors
-from tsllm.evaluation.tasks import CompareConfig, DataTask
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import FrameError
 
 

@@ -60,7 +60,7 @@ def test_a_supervised_configuration_parses_strictly(path):
 
 @pytest.mark.parametrize("path", TEXT, ids=name)
 def test_a_text_configuration_parses_strictly(path, tmp_path):
-    from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments
+    from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments
 
     classes = (TextModelArguments, DataArguments, TextTrainingArguments)
     changes = ["--use_cpu", "bf16=false", f"output_dir={tmp_path}"]

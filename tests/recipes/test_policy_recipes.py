@@ -8,11 +8,11 @@ import pytest
 
 from tests.fixtures.series import write_series_csv
 from tests.recipes.programs import RECIPES, finish, launch, load_recipe
-from tests.training.test_policy_trainer import flat_where_low
+from tests.training.policy.test_trainer import flat_where_low
 from tsllm.models import MODELS
+from tsllm.programs.series_policy import ControlArguments
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_run import ControlArguments
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 from tsllm.training.supervised import read_model_config
 
 SERIES = sorted((RECIPES / "configs").glob("*po_series/*.yaml"))
@@ -35,8 +35,8 @@ def test_a_series_configuration_parses_strictly(path):
 
 @pytest.mark.parametrize("path", TEXT, ids=name)
 def test_a_text_configuration_parses_strictly(path, tmp_path):
-    from tsllm.training.text_rl import TextPolicyArguments
-    from tsllm.training.text_trainers import TextModelArguments
+    from tsllm.training.text.policy import TextPolicyArguments
+    from tsllm.training.text.supervised import TextModelArguments
 
     classes = (TextModelArguments, DataArguments, TextPolicyArguments)
     _, _, args = parse_arguments(classes, [f"--config={path}", "--use_cpu", f"--output_dir={tmp_path}"])

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.recipes.programs import finish, launch, launch_sharded, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.forecasting.text import TextForecaster
-from tsllm.training.text_trainers import merge_adapter
+from tsllm.training.text.supervised import merge_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 

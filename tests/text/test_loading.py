@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import is_bitsandbytes_available
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.backbones import quantization
 from tsllm.forecasting.text import TextForecaster
-from tsllm.nn import quantization
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

@@ -29,10 +29,10 @@ def backtest(
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
     from tsllm.cli.predict import write_frame
-    from tsllm.cli.roster import ModelSpec, build_forecaster
     from tsllm.cli.task import describe_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, score, training_part
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
     from tsllm.models import MODELS
 

@@ -32,7 +32,7 @@ def compare(
     if source.endswith((".yaml", ".yml")):
         run_file(source, given, write_command("tsllm compare", source, **common))
         return
-    from tsllm.evaluation.tasks import CompareConfig, ModelSpec
+    from tsllm.evaluation.config import CompareConfig, ModelSpec
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
@@ -66,7 +66,7 @@ def write_command(program: str, *arguments: str, **options: Any) -> str:
 
 def run_file(path: str, overrides: dict[str, Any], command: str) -> Path:
     """Runs the comparison of a YAML file and returns the report's path."""
-    from tsllm.evaluation.tasks import CompareConfig
+    from tsllm.evaluation.config import CompareConfig
 
     return run_config(CompareConfig.load(path, overrides), command)
 
@@ -75,9 +75,9 @@ def run_config(config: Any, command: str) -> Path:
     """Runs a comparison, prints the scores and the finding, and returns the report's path."""
     import time
 
-    from tsllm.cli.roster import build_forecaster
     from tsllm.evaluation.compare import run_compare
     from tsllm.evaluation.compare_report import build_compare_report, save_compare
+    from tsllm.forecasting.roster import build_forecaster
 
     quiet_libraries()
     started = time.perf_counter()

@@ -30,10 +30,10 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Also write the forecast picture as PNG.")] = None,
 ) -> None:
     """Reprogram a frozen SmolLM2 on electricity prices and compare it with native forecasters."""
+    from tsllm.backbones.pretrained import find_pretrained
     from tsllm.data.sources import load_frame
     from tsllm.data.splits import compute_borders
     from tsllm.evaluation.backtest import run_backtest
-    from tsllm.nn.pretrained import find_pretrained
     from tsllm.types import ID
 
     started = time.perf_counter()

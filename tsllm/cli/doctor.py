@@ -100,7 +100,7 @@ def describe_backbones() -> list[str]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    from tsllm.nn.pretrained import PACKAGED, cache_folder
+    from tsllm.backbones.pretrained import PACKAGED, cache_folder
 
     lines = []
     for name in PACKAGED:

@@ -27,8 +27,8 @@ def fit(
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
-    from tsllm.cli.roster import ModelSpec, build_forecaster
     from tsllm.cli.task import describe_task, load_data
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster
     from tsllm.training.fit import NeuralForecaster
 
     quiet_libraries()

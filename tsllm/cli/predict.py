@@ -21,11 +21,11 @@ def predict(
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
-    from tsllm.cli.roster import ModelSpec, build_forecaster, open_saved
     from tsllm.cli.task import describe_task, load_data
     from tsllm.data.sources import read_table
     from tsllm.forecasting.base import Forecaster
     from tsllm.forecasting.neural import NeuralPredictor
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, open_saved
 
     quiet_libraries()
     forecaster: Forecaster

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tsllm.cli.roster import TaskFacts
 from tsllm.data.sources import LoadedData, load_frame
+from tsllm.forecasting.roster import TaskFacts
 from tsllm.forecasting.spec import default_season
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tsllm.data.benchmarks import Task
 from tsllm.data.frame import fill_gaps, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.rows import has_series_rows, read_arrow, read_folder, rows_to_long
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
-from tsllm.data.tasks import Task
 from tsllm.registry import Registry
 from tsllm.types import ID, TARGET, TIME, FrameError
 

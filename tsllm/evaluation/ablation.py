@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tsllm.evaluation.config import ModelSpec
 from tsllm.evaluation.findings import join_words, read_rows, write_interval, write_p
-from tsllm.evaluation.tasks import ModelSpec
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.types import Batch
 

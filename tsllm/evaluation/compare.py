@@ -13,10 +13,10 @@ import pandas as pd
 from tsllm.evaluation.ablation import perturb_predictor
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
 from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
+from tsllm.evaluation.config import CompareConfig, ModelSpec, TaskFacts
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
 from tsllm.evaluation.prepare import PreparedTask, prepare_task
 from tsllm.evaluation.saved import fingerprint, list_files
-from tsllm.evaluation.tasks import CompareConfig, ModelSpec, TaskFacts
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.types import CUTOFF, ID, TIME

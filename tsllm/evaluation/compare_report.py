@@ -12,6 +12,7 @@ from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
 from tsllm.evaluation.backtest import read_costs
 from tsllm.evaluation.compare import TaskResult
+from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.fev_summary import write_fev_summary
 from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner, join_words
 from tsllm.evaluation.leakage import find_flags
@@ -29,7 +30,6 @@ from tsllm.evaluation.tables import (
     compute_window_losses,
     score,
 )
-from tsllm.evaluation.tasks import CompareConfig
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)

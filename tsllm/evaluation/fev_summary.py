@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.tasks import Task
+from tsllm.data.benchmarks import Task
 from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import WindowArrays
 from tsllm.types import ID, TARGET, TIME

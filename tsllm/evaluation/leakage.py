@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from tsllm.evaluation.config import ModelSpec
 from tsllm.evaluation.saved import find_pretrained_base
-from tsllm.evaluation.tasks import ModelSpec
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 # Start of a model's name -> when its pretraining data end. A series that ends before may be among them.

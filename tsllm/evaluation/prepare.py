@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
 from tsllm.data.sources import LoadedData, load_frame, load_task
-from tsllm.data.tasks import Task, gift_eval_task, load_fev_tasks
 from tsllm.evaluation.backtest import Windows
-from tsllm.evaluation.tasks import DataTask, TaskFacts
+from tsllm.evaluation.config import DataTask, TaskFacts
 from tsllm.forecasting.spec import default_season
 from tsllm.types import ID, TIME, FrameError
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.backbones.pretrained import find_pretrained
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.models.timellm.model import TimeLLM
-from tsllm.nn.pretrained import find_pretrained
 from tsllm.types import ID
 
 MAX_SERIES, MAX_WINDOWS = 20, 16  # bound the time of a picture

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tsllm.evaluation.tasks import ModelSpec
+from tsllm.evaluation.config import ModelSpec
 from tsllm.forecasting.spec import SPEC_FILE, find_file
 from tsllm.forecasting.text import SETTINGS
 

@@ -202,7 +202,7 @@ def shorten_source(name: str) -> str:
 
 
 def describe_source(data: dict[str, Any], freq: Any) -> Any:
-    """Yields name and value of what a card says of its data (see `tsllm.training.data.describe_frame`)."""
+    """Yields name and value of what a card says of its data (see `tsllm.data.prepared.describe_frame`)."""
     labels = {"name": "data set", "num_series": "series", "first": "from", "last": "to"}
     for key in ("name", "domain", "origin", "licence", "num_series", "first", "last"):
         if data.get(key) is not None:

@@ -10,8 +10,8 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tsllm.nn.pretrained import MANIFEST, SMOLLM2, compute_fingerprint, find_pretrained, resolve_commit
-from tsllm.nn.quantization import build_quantization
+from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, compute_fingerprint, find_pretrained, resolve_commit
+from tsllm.backbones.quantization import build_quantization
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

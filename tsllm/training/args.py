@@ -114,10 +114,10 @@ class ForecastTrainingArguments(TrainingArguments):
         early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
         early_stopping_threshold: What counts as better, in units of the metric.
         overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
-        layer_clip: Options of `tsllm.training.layer_clip.LayerClip` (lam, quantile, window, warmup); needs
+        layer_clip: Options of `tsllm.training.aids.layer_clip.LayerClip` (lam, quantile, window, warmup); needs
             max_grad_norm: 0. None = off.
-        group_sampler: Options of `tsllm.training.group_sampler` (beta, floor, num_draws, season, num_probes): series
-            that lag behind the seasonal naive are drawn more often. None = off.
+        group_sampler: Options of `tsllm.training.aids.group_sampler` (beta, floor, num_draws, season, num_probes):
+            series that lag behind the seasonal naive are drawn more often. None = off.
         prompt_store: Time-LLM's prompts of all training windows are tokenised once, into a memory-mapped file in
             `output_dir`; a step then waits for no statistics. `train_sampling_strategy: group_by_length` implies it.
     """

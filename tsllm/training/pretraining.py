@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.data.prepared import prepare_data
 from tsllm.models.base import ForecastModel
 from tsllm.models.patchtst import PatchTST, PatchTSTPretraining, PatchTSTPretrainingConfig
+from tsllm.programs.artefacts import TrainingRun, prepare_output_dir
 from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments
-from tsllm.training.artefacts import TrainingRun, prepare_output_dir
-from tsllm.training.data import prepare_data
 from tsllm.training.supervised import find_sizes, read_model_config, run_supervised
 from tsllm.training.trainer import ForecastTrainer, find_checkpoint
 

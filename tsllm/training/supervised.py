@@ -8,18 +8,18 @@ import torch
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging as library_logging
 
+from tsllm.data.prepared import PreparedData, describe_data, prepare_data
 from tsllm.data.windows import WindowDataset
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastConfig, ForecastModel
-from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments, coerce
-from tsllm.training.artefacts import (
+from tsllm.programs.artefacts import (
     TrainingRun,
     count_parameters,
     describe_environment,
     prepare_output_dir,
     write_artefacts,
 )
-from tsllm.training.data import PreparedData, describe_data, prepare_data
+from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments, coerce
 from tsllm.training.scores import score_seasonal_naive
 from tsllm.training.trainer import ForecastTrainer
 

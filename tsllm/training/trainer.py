@@ -20,12 +20,12 @@ from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.spec import default_season
 from tsllm.models.base import ForecastModel
+from tsllm.training.aids.group_sampler import GroupSampler, GroupSamplerCallback, number_series
+from tsllm.training.aids.layer_clip import LayerClip
+from tsllm.training.aids.prompt_store import PromptedWindows, open_store
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.batches import BatchCollator, GlobalBatches, OrderedBatches, PaddedWindows, build_loader
 from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
-from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
-from tsllm.training.layer_clip import LayerClip
-from tsllm.training.prompt_store import PromptedWindows, open_store
 from tsllm.training.schedules import build_epoch_schedule
 from tsllm.training.scores import compute_scores, find_window_scales, reduce_scores
 

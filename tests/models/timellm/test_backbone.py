@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.backbones.pretrained import compute_fingerprint
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.models.timellm.prompt import Prompt
-from tsllm.nn.pretrained import compute_fingerprint
 
 RAGGED = Prompt((5, 6, 7, 8), ((9, 10, 11), (12,), (13, 14, 15, 16, 17, 18)), (0, 1, 2, 1))
 

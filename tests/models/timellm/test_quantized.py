@@ -8,9 +8,9 @@ from transformers.utils import is_bitsandbytes_available
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.models.timellm.test_adaptation import train_a_little, trained_names
 from tests.models.timellm.test_backbone import RAGGED
+from tsllm.backbones import quantization
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import load_backbone
-from tsllm.nn import quantization
 
 needs_bitsandbytes = pytest.mark.skipif(not is_bitsandbytes_available(), reason="bitsandbytes is not installed")
 PACKED = {"backbone_quantization": "4bit"}

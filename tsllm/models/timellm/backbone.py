@@ -17,11 +17,11 @@ from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.pretrained import find_pretrained, resolve_commit
+from tsllm.backbones.quantization import build_quantization
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.matmul import fast_matmul
-from tsllm.nn.pretrained import find_pretrained, resolve_commit
-from tsllm.nn.quantization import build_quantization
 
 
 class Backbone(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsllm.backbones.pretrained import compute_fingerprint
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -16,7 +17,6 @@ from tsllm.models.timellm.reference import tokenize_reference_prompts, write_ref
 from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
-from tsllm.nn.pretrained import compute_fingerprint
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tsllm.rl.rewards import Reward, score_completions
 from tsllm.text.codec import NumberCodec
-from tsllm.training.text_data import TextWindows
+from tsllm.training.text.data import TextWindows
 from tsllm.types import ID, TARGET, TIME
 
 

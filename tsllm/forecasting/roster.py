@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tsllm.evaluation.tasks import ModelSpec, TaskFacts
+from tsllm.evaluation.config import ModelSpec, TaskFacts
 from tsllm.forecasting.base import Forecaster
 
 __all__ = ["ModelSpec", "TaskFacts", "build_forecaster"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.utils import is_bitsandbytes_available
 
-from tsllm.nn.quantization import build_quantization, require_cuda
+from tsllm.backbones.quantization import build_quantization, require_cuda
 
 
 @pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is installed")

@@ -12,21 +12,21 @@ from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
+from tsllm.data.prepared import PreparedData, describe_data, prepare_data
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastModel
-from tsllm.rl.rewards import Reward, build_reward
-from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
-from tsllm.training.artefacts import (
+from tsllm.programs.artefacts import (
     TrainingRun,
     count_parameters,
     describe_environment,
     prepare_output_dir,
     write_artefacts,
 )
-from tsllm.training.data import PreparedData, describe_data, prepare_data
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_scores import ScaledWindows, score_decisions
-from tsllm.training.policy_trainer import PolicyTrainer
+from tsllm.rl.rewards import Reward, build_reward
+from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.trainer import PolicyTrainer
 from tsllm.training.scores import score_seasonal_naive
 from tsllm.training.supervised import build_model
 from tsllm.training.trainer import ForecastTrainer, find_input_keys

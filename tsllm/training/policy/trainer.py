@@ -26,8 +26,8 @@ from tsllm.rl.rollout import (
 )
 from tsllm.training.args import ArgumentsError
 from tsllm.training.batches import GlobalBatches, build_loader
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_scores import ScaledWindows, score_decisions, unfold_problem
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy.scores import ScaledWindows, score_decisions, unfold_problem
 from tsllm.training.trainer import ForecastTrainer, find_input_keys
 from tsllm.types import ForecastOutput
 

@@ -12,19 +12,19 @@ import pandas as pd
 from scipy import stats
 
 from tsllm import metrics
+from tsllm.backbones.pretrained import SMOLLM2
+from tsllm.data.prepared import build_split, describe_frame, find_lengths
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.splits import Splits, split_frame
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.spec import default_season
 from tsllm.forecasting.text import TextForecaster
-from tsllm.nn.pretrained import SMOLLM2
+from tsllm.programs.artefacts import HISTORY_FILE, METRICS_FILE, count_parameters, describe_environment, write_json
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import DataArguments
-from tsllm.training.artefacts import HISTORY_FILE, METRICS_FILE, count_parameters, describe_environment, write_json
-from tsllm.training.data import build_split, describe_frame, find_lengths
-from tsllm.training.text_data import TextWindows
-from tsllm.training.text_trainers import TextModelArguments, TextTrainingArguments, choose_windows, train_text
+from tsllm.training.text.data import TextWindows
+from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments, choose_windows, train_text
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)

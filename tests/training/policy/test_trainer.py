@@ -5,16 +5,16 @@ import copy
 import pytest
 import torch
 
+from tsllm.data.prepared import prepare_data
 from tsllm.models.dlinear import DLinear, DLinearConfig
 from tsllm.rl.objectives import build_objective
 from tsllm.rl.rewards import build_reward
 from tsllm.rl.rollout import RewardRunner, score_rollout, seeded
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.batches import GlobalBatches
-from tsllm.training.data import prepare_data
-from tsllm.training.policy_args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy_scores import ScaledWindows, score_decisions
-from tsllm.training.policy_trainer import PolicyTrainer, RepeatedBatches
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
+from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.trainer import PolicyTrainer, RepeatedBatches
 
 
 def never_spread(samples, target, history, season):
@@ -173,7 +173,7 @@ def test_kl_to_the_start_is_zero_at_first_and_needs_no_second_model(data, model,
 
 def test_reward_that_tells_nothing_apart_moves_nothing(data, model, tmp_path):
     before = copy.deepcopy(model.state_dict())
-    reward = {"name": "tests.training.test_policy_trainer:never_spread", "low": -1.0, "high": 1.0}
+    reward = {"name": "tests.training.policy.test_trainer:never_spread", "low": -1.0, "high": 1.0}
     trainer = make_trainer(model, data, tmp_path, objective="dapo", reward=reward, num_samples=4, max_refills=2)
     logs = run_steps(trainer)
     assert [entry["flat_groups"] for entry in logs] == [1.0] * 4
@@ -183,7 +183,7 @@ def test_reward_that_tells_nothing_apart_moves_nothing(data, model, tmp_path):
 
 
 def test_flat_windows_are_replaced_and_the_rest_is_kept(data, model, tmp_path):
-    reward = {"name": "tests.training.test_policy_trainer:flat_where_low", "low": -1.0, "high": 1.0}
+    reward = {"name": "tests.training.policy.test_trainer:flat_where_low", "low": -1.0, "high": 1.0}
     trainer = make_trainer(model, data, tmp_path, objective="dapo", reward=reward, num_samples=4, max_refills=8)
     inputs = trainer.collator(trainer.units.gather(torch.arange(8)))
     inputs["future_values"] = inputs["future_values"].clone()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsllm.training.layer_clip import LayerClip, compute_proximal_norm, group_by_layer
+from tsllm.training.aids.layer_clip import LayerClip, compute_proximal_norm, group_by_layer
 
 
 class Stack(nn.Module):

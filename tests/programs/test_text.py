@@ -7,8 +7,8 @@ import pytest
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.data.sources import LoadedData
 from tsllm.forecasting.text import TextForecaster
+from tsllm.programs.text import TextScores, compare_windows, cut_windows, evaluate_text, score_naive
 from tsllm.text.generate import SamplingOptions
-from tsllm.training.text_run import TextScores, compare_windows, cut_windows, evaluate_text, score_naive
 
 
 def make_frame(lengths=(20, 16)):

@@ -12,6 +12,7 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from tsllm.nn.matmul import run_fast
+from tsllm.programs.artefacts import write_json
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,
@@ -21,8 +22,7 @@ from tsllm.text.loading import (
     read_commit,
 )
 from tsllm.training.args import ArgumentsError
-from tsllm.training.artefacts import write_json
-from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
+from tsllm.training.text.data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
 FOCUSES = ("all", "hard_cases")
 _SHUFFLE_BUFFER = 10_000

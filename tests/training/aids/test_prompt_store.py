@@ -10,9 +10,9 @@ from tsllm.data.sources import load_frame
 from tsllm.data.windows import WindowDataset
 from tsllm.models.base import Inputs, fill_missing
 from tsllm.models.timellm import model as timellm
+from tsllm.training.aids.prompt_store import FILE, PromptStore, write_prompts
 from tsllm.training.args import ArgumentsError
 from tsllm.training.batches import GlobalBatches
-from tsllm.training.prompt_store import FILE, PromptStore, write_prompts
 from tsllm.training.trainer import find_checkpoint
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tsllm.data.prepared import PreparedData
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.forecasting.spec import ForecasterSpec
 from tsllm.models.base import ForecastModel
-from tsllm.training.data import PreparedData
 from tsllm.types import ID
 
 METRICS_FILE = "metrics.json"

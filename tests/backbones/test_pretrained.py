@@ -2,8 +2,16 @@ import json
 
 import pytest
 
-from tsllm.nn import pretrained
-from tsllm.nn.pretrained import MANIFEST, SMOLLM2, cache_folder, compute_sha256, find_pretrained, is_complete, verify
+from tsllm.backbones import pretrained
+from tsllm.backbones.pretrained import (
+    MANIFEST,
+    SMOLLM2,
+    cache_folder,
+    compute_sha256,
+    find_pretrained,
+    is_complete,
+    verify,
+)
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.data.prepared import build_split, describe_data, prepare_data
 from tsllm.data.sources import DATASETS, load_frame
 from tsllm.data.splits import ByCounts, ByDates, ByFractions
 from tsllm.models import MODELS
 from tsllm.models.timellm.config import TimeLLMConfig
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
-from tsllm.training.data import build_split, describe_data, prepare_data
 from tsllm.training.supervised import build_model, find_sizes, read_model_config
 
 

@@ -9,7 +9,7 @@ import torch
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.text.codec import NumberCodec
 from tsllm.text.prompt import TextPrompt
-from tsllm.training.text_data import TextWindows, build_text_dataset, score_rows, select_hard_cases
+from tsllm.training.text.data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
 CODEC = NumberCodec(digits=2, separator=",")
 WINDOWS = TextWindows(TextPrompt(CODEC), context_length=4, h=2, stride=3)

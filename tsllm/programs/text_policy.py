@@ -9,13 +9,13 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
 
+from tsllm.programs.text import TextProgram, prepare_text
 from tsllm.text.grammar import NumberGrammar
 from tsllm.text.loading import read_commit
 from tsllm.training.args import ArgumentsError, DataArguments
-from tsllm.training.text_rewards import TextReward, build_reward_rows
-from tsllm.training.text_rl import TextPolicyArguments, TextPolicyTrainer
-from tsllm.training.text_run import TextProgram, prepare_text
-from tsllm.training.text_trainers import TextModelArguments, build_lora, save_adapter
+from tsllm.training.text.policy import TextPolicyArguments, TextPolicyTrainer
+from tsllm.training.text.rewards import TextReward, build_reward_rows
+from tsllm.training.text.supervised import TextModelArguments, build_lora, save_adapter
 
 logger = logging.getLogger(__name__)
 

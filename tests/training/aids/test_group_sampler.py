@@ -12,13 +12,13 @@ import pytest
 from tsllm.data.frame import validate_frame
 from tsllm.data.windows import WindowDataset
 from tsllm.models import build_model
-from tsllm.training.batches import BatchCollator
-from tsllm.training.group_sampler import (
+from tsllm.training.aids.group_sampler import (
     GroupSampler,
     GroupSamplerCallback,
     compute_excess_losses,
     number_series,
 )
+from tsllm.training.batches import BatchCollator
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLATOR = BatchCollator(["past_values", "past_observed_mask", "future_values"])
@@ -145,10 +145,10 @@ import json, sys
 import numpy as np
 import torch.distributed as dist
 from types import SimpleNamespace
-from tests.training.test_group_sampler import COLLATOR, make_windows
+from tests.training.aids.test_group_sampler import COLLATOR, make_windows
 from tsllm.models import build_model
 from tsllm.training.batches import GlobalBatches
-from tsllm.training.group_sampler import GroupSampler, GroupSamplerCallback, number_series
+from tsllm.training.aids.group_sampler import GroupSampler, GroupSamplerCallback, number_series
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)

@@ -9,19 +9,19 @@ import torch
 from datasets import Dataset
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
+from tsllm.programs.text_policy import train_text_policy
 from tsllm.rl.rewards import build_reward
 from tsllm.text.codec import NumberCodec
 from tsllm.text.grammar import NumberGrammar
 from tsllm.training.args import ArgumentsError
-from tsllm.training.text_rewards import TextReward, find_groups
-from tsllm.training.text_rl import (
+from tsllm.training.text.policy import (
     TextPolicyArguments,
     add_position_ids,
     constrained_generation,
     fill_groups,
 )
-from tsllm.training.text_rl_run import train_text_policy
-from tsllm.training.text_trainers import TextModelArguments
+from tsllm.training.text.rewards import TextReward, find_groups
+from tsllm.training.text.supervised import TextModelArguments
 
 
 def make_arguments(folder, **options):

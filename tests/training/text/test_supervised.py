@@ -13,8 +13,8 @@ from tsllm.text.codec import NumberCodec
 from tsllm.text.loading import load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.training.args import ArgumentsError
-from tsllm.training.text_data import TextWindows
-from tsllm.training.text_trainers import (
+from tsllm.training.text.data import TextWindows
+from tsllm.training.text.supervised import (
     TextModelArguments,
     TextTrainingArguments,
     choose_windows,

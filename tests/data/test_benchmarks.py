@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks, season_of
 from tsllm.data.rows import rows_to_long, series_times
 from tsllm.data.sources import load_frame, load_task
 from tsllm.data.splits import by_last_windows
-from tsllm.data.tasks import Task, gift_eval_task, load_fev_tasks, season_of
 from tsllm.types import FrameError
 
 
