@@ -29,7 +29,7 @@ from tsllm.training.policy.scores import ScaledWindows, score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer
 from tsllm.training.scores import score_seasonal_naive
 from tsllm.training.supervised import build_model
-from tsllm.training.trainer import ForecastTrainer, find_input_keys
+from tsllm.training.trainer import ForecastTrainer
 
 POLICY, START, SUPERVISED, DIRECT = "policy", "start", "supervised", "direct"
 SCORES_FILE = "scores.npz"
@@ -159,7 +159,7 @@ class _Program:
             ScaledWindows(self.data.test, self.data.scaler),
             self.rewards,
             self.spec.season,
-            keys=frozenset(find_input_keys(self.model)),
+            keys=frozenset(self.model.input_keys()),
             num_samples=self.policy.eval_samples,
             batch_size=self.args.per_device_eval_batch_size,
             seed=self.args.seed,
