@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+_HELD: set[Path] = set()  # folders that this process has locked
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2(2)
 
 
@@ -49,12 +50,17 @@ def _finite(content: Any) -> Any:
 
 @contextlib.contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Holds a folder, which need not exist yet, against every other writer; the lock ends with the process.
+    """Holds a folder, which need not exist yet, against every other process; the lock ends with the process.
+
+    A process that holds it already may hold it again.
 
     Raises:
         BusyFolderError: If another process holds it.
     """
     target = Path(folder).resolve()
+    if target in _HELD:
+        yield
+        return
     locks = Path(tempfile.gettempdir()) / f"tsllm-locks-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
     locks.mkdir(exist_ok=True)
     name = hashlib.sha256(str(target).encode()).hexdigest()[:24]
@@ -65,9 +71,11 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         raise BusyFolderError(
             f"another process is writing {folder}; wait until it has ended, or choose another folder"
         ) from error
+    _HELD.add(target)
     try:
         yield
     finally:
+        _HELD.discard(target)
         lock.release()
 
 
@@ -96,7 +104,9 @@ def replace_folder(folder: str | Path, owned: Sequence[str]) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{folder} is a file; give the name of a folder")
     if target == Path.cwd() or target in Path.cwd().parents:
-        raise FileExistsError(f"{folder} is the working folder or lies above it; give a folder of its own to save into")
+        raise FileExistsError(
+            f"{folder} is the working folder or lies above it; give a folder of its own to save into"
+        )
     with lock_folder(target):
         staging = staging_folder(target)
         if staging.exists():  # a killed writer left it

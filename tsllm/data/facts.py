@@ -5,7 +5,7 @@ test, and going on from a saved model tells by them whether a series is the one 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ import pandas as pd
 
 from tsllm.data.frame import series_bounds
 from tsllm.types import TARGET, TIME
+
+ANY = "*"  # a series whose name is not known
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ class DataRead:
     def last(self) -> str:
         """The latest time of all series."""
         return max((read.last for read in self.series.values()), key=sort_time, default="")
+
+    def summarise(self) -> dict[str, Any]:
+        """Returns what a model card says of these data, in plain types; what is not known is left out."""
+        facts: dict[str, Any] = {
+            "name": self.name,
+            "domain": self.domain,
+            "origin": self.origin,
+            "licence": self.licence,
+        }
+        facts |= {"num_series": len(self.series), "first": self.first, "last": self.last}
+        return {k: v for k, v in (facts | {"cutoffs": self.cutoffs}).items() if v}
 
 
 @dataclass
@@ -123,6 +136,23 @@ class TrainingFacts:
             raise ValueError(f"the training facts are damaged ({error}); save the forecaster again") from error
 
 
+def from_names(old: Mapping[str, Any], series: Iterable[Any] = ()) -> TrainingFacts:
+    """Returns the facts of an artefact of an older version, which named its data and their ends, but not the values.
+
+    Args:
+        old: What it said: `name`, `first`, `last`, `licence`, `origin`, `domain`, `cutoffs`.
+        series: Names of its series; empty = not known, which the entry `ANY` stands for.
+    """
+    if not old:
+        return TrainingFacts()
+    cutoffs = {str(k): str(v) for k, v in dict(old.get("cutoffs", {})).items()}
+    last = cutoffs.get("validation_end") or str(old.get("last", ""))
+    names = [str(name) for name in series] or [ANY]
+    kept: dict[str, Any] = {k: str(old[k]) for k in ("name", "licence", "origin", "domain") if old.get(k)}
+    read = SeriesRead(str(old.get("first", "")), last, 0)
+    return TrainingFacts([DataRead(**kept, series=dict.fromkeys(names, read), cutoffs=cutoffs)])
+
+
 def read_series(df: pd.DataFrame, ends: Mapping[Any, int] | None = None) -> dict[str, SeriesRead]:
     """Returns what reading a frame amounts to.
 
@@ -146,16 +176,18 @@ def hash_values(values: np.ndarray) -> str:
     return hashlib.blake2b(plain.tobytes(), digest_size=8).hexdigest()
 
 
+def hash_stretch(times: np.ndarray, values: np.ndarray, read: SeriesRead) -> str | None:
+    """Returns the hash of the values [time] in the stretch that was read; None if the series does not cover it."""
+    start = pd.Index(times).get_indexer([parse_time(read.first, times)])[0]
+    end = start + read.steps
+    if read.steps < 1 or start < 0 or end > len(times) or write_time(times[end - 1]) != read.last:
+        return None
+    return hash_values(values[start:end])
+
+
 def holds(times: np.ndarray, values: np.ndarray, read: SeriesRead) -> bool:
     """Tells whether a series [time] holds, in the same place, exactly the values that were read."""
-    if not read.digest or len(times) < read.steps:
-        return False
-    written = pd.Index(times)
-    start = written.get_indexer([parse_time(read.first, times)])[0]
-    stretch = slice(start, start + read.steps)
-    if start < 0 or start + read.steps > len(times) or write_time(times[stretch][-1]) != read.last:
-        return False
-    return hash_values(values[stretch]) == read.digest
+    return bool(read.digest) and hash_stretch(times, values, read) == read.digest
 
 
 def write_time(time: Any) -> str:

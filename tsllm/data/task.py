@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq
 from tsllm.data.sources import DATASETS, LoadedData, load_frame
 from tsllm.data.splits import ByCounts, ByDates, ByFractions, SplitRule
@@ -146,6 +147,17 @@ def load_data(
     offered = _offered(DATASETS.get(name), asked) if name in DATASETS else _offered(None, asked)
     columns = [*offered[0], *offered[1]]
     return load_frame(name, freq=asked.freq, targets=targets, covariates=columns, data_path=data_path)
+
+
+def load_given(df: pd.DataFrame, asked: Asked, name: str = "", targets: Sequence[str] | None = None) -> LoadedData:
+    """Validates a frame with the columns that were asked for.
+
+    Raises:
+        FrameError: If the frame breaks the contract.
+    """
+    columns = [*(asked.covariates or ()), *(asked.past_covariates or ())]
+    frame = validate_frame(df, freq=asked.freq, covariates=columns, targets=targets)
+    return LoadedData(name, frame, infer_freq(frame) if asked.freq is None else normalize_freq(asked.freq))
 
 
 def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:

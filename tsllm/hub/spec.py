@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
-from tsllm.data.facts import DataRead, SeriesRead, TrainingFacts
+from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler, load_scaler
+from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
 from tsllm.files import write_json
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -84,6 +85,24 @@ class ForecasterSpec:
         """Returns the fitted scaler."""
         return load_scaler(self.scaler)
 
+    def check_task(self, task: ForecastTask) -> None:
+        """Refuses data on which a saved model cannot go on: of another frequency or season, or other covariates.
+
+        Raises:
+            TaskError: Naming what differs.
+        """
+        for name in ("freq", "season"):
+            saved, given = getattr(self, name), getattr(task, name)
+            if saved is not None and saved != given:
+                raise TaskError(
+                    f"the saved model was trained with {name} {saved!r}, the data have {given!r}; start from a model "
+                    "of the same, or train a new one"
+                )
+        for name in ("covariates", "past_covariates"):
+            saved, given = list(getattr(self, name)), list(getattr(task, name))
+            if saved != given:
+                raise TaskError(f"the saved model reads {name} {saved}, but {given} are given; name exactly these")
+
     def save(self, folder: str | Path) -> None:
         """Writes `forecaster.json` into `folder`."""
         state = {f.name: getattr(self, f.name) for f in fields(self)} | {"data": self.data.to_dict()}
@@ -131,14 +150,9 @@ def check_alias(alias: str) -> None:
 
 
 def _upgrade(state: dict[str, Any]) -> dict[str, Any]:
-    """Reads the file of format 1, whose data were facts for the card alone: what it read is known by name only."""
-    old = state.get("data", {})
-    ends = old.get("cutoffs", {}).get("validation_end") or old.get("last", "")
+    """Reads the file of format 1, whose data were facts for the card alone."""
     names = [row[0] for row in state.get("scaler", {}).get("stats", {}).get(TARGET, ())]
-    series = {str(name): SeriesRead(str(old.get("first", "")), str(ends), 0) for name in names}
-    kept = {k: str(old[k]) for k in ("name", "licence", "origin", "domain") if old.get(k)}
-    read = DataRead(**kept, series=series, cutoffs=old.get("cutoffs", {}))
-    return state | {"data": TrainingFacts([read]).to_dict() if old else {}, "format": FORMAT}
+    return state | {"data": from_names(state.get("data", {}), names).to_dict(), "format": FORMAT}
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ def known_model_classes() -> list[type[ForecastModel]]:
 
 
 _ALL: list[type[ForecastModel]] = []
-for _model in (PatchTSTPretraining, *(thing for _, thing in MODELS.items())):
+_register(PatchTSTPretraining)
+for _, _model in MODELS.items():
     _register(_model)
 
 __all__ = [

@@ -220,6 +220,33 @@ class ForecastModel(PreTrainedModel):
     def describe_data(self, data: PreparedData) -> None:
         """Tells the model what it must know of the training data before it is trained; most need nothing."""
 
+    def adopt(self, data: PreparedData) -> None:
+        """Takes over what other data decide, in a model that goes on training with them.
+
+        Raises:
+            ValueError: If they have other sizes than the model.
+        """
+        values = type(self).config_for(data)
+        for name, value in values.items():
+            saved = getattr(self.config, name)
+            if isinstance(value, int) and value != saved:
+                raise ValueError(f"{name} of the data is {value}, but the model was built for {saved}")
+            setattr(self.config, name, value)
+        self.describe_data(data)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Changes configuration fields of a loaded model, where that is possible; here, nowhere.
+
+        Raises:
+            ValueError: Naming the fields that are fixed.
+        """
+        fixed = [name for name, value in values.items() if getattr(self.config, name, None) != value]
+        if fixed:
+            raise ValueError(
+                f"{', '.join(sorted(fixed))} cannot be changed in a saved {type(self).__name__}; train a new "
+                "model, or leave that out"
+            )
+
     def input_keys(self) -> list[str]:
         """Returns the tensors of a batch that the model reads."""
         keys = ["past_values", "past_observed_mask", "future_values"]

@@ -20,6 +20,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from tsllm.data.task import Asked
+from tsllm.registry import refuse_unknown
 
 T = TypeVar("T")
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
@@ -198,6 +199,23 @@ class ForecastTrainingArguments(TrainingArguments):
         super().__post_init__()
 
 
+def read_dataclass(cls: type[T], given: Any, what: str, *needed: str) -> T:
+    """Builds a dataclass from a mapping, each value held to its field's type.
+
+    Args:
+        cls: The dataclass.
+        given: A mapping of its fields.
+        what: What the mapping is, for messages.
+        *needed: Fields that must be there.
+
+    Raises:
+        ValueError: For what is no mapping, unknown and missing keys, and values of the wrong type.
+    """
+    refuse_unknown(given, cls, what, *needed)
+    hints = typing.get_type_hints(cls)
+    return cls(**{k: coerce(v, hints[k], f"{what}: {k}") for k, v in given.items()})
+
+
 def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns training options with each value held to its field's type.
 
@@ -287,7 +305,7 @@ def split_tokens(tokens: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML mapping; a key that stands twice is an error.
+    """Reads a YAML mapping; a key that appears twice is an error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -295,7 +313,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"no configuration {file}; the project's stand under recipes/configs")
+        raise FileNotFoundError(f"no configuration {file}; those of the project are under recipes/configs")
     try:
         loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
     except yaml.YAMLError as error:
@@ -306,13 +324,13 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which plain YAML keeps the last in silence."""
+    """Refuses a key that appears twice, of which plain YAML keeps the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} appears twice", node.start_mark)
         return super().construct_mapping(node, deep=True)
 
 

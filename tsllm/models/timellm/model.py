@@ -1,5 +1,6 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,31 @@ class TimeLLM(ForecastModel):
             raise ValueError("prompt_statistics 'series' needs layout 'multivariate'; use 'window' or 'none'")
         values = torch.from_numpy(data.train_values())
         self.describe_series(values.nan_to_num().float(), ~values.isnan())
+
+    def adopt(self, data: PreparedData) -> None:
+        """Takes over domain, units and texts of other data; the prompts are written anew."""
+        super().adopt(data)
+        self.config.prompt_domain = data.task.domain
+        self._writer = None
+        self.backbone.forget()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Puts LoRA or trained norms on top of a frozen backbone, or changes the memory of its prompts.
+
+        Raises:
+            ValueError: Naming the fields that are fixed.
+        """
+        values = dict(values)
+        if "prompt_cache_mb" in values:
+            self.config.prompt_cache_mb = values.pop("prompt_cache_mb")
+            self.config.check()
+        mode = values.pop("backbone_mode", self.config.backbone_mode)
+        lora = values.pop("lora", None)
+        super().change(values)
+        if mode != self.config.backbone_mode:
+            self.unfreeze(mode, lora)
+        elif lora is not None:
+            super().change({"lora": lora})
 
     def input_keys(self) -> list[str]:
         """Adds the prompts, which may be tokenised beforehand."""
