@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -12,12 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
-from tsllm.data.prepared import PreparedData
 from tsllm.models.losses import LOSSES, Loss
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
 from tsllm.types import ForecastOutput
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 _LIBRARY_KEYS = {
     "_attn_implementation_internal",
@@ -111,8 +113,6 @@ class ForecastConfig(PreTrainedConfig):
         head = build_output(self.head, self.quantile_levels, self.head_kwargs)
         own = list(self.own_losses) if "mse" in head.losses else []
         if self.loss and self.loss not in (*head.losses, *own):
-            if self.loss not in self.own_losses:
-                LOSSES.get(self.loss)  # raises with the nearest names
             raise ValueError(
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
                 f"this head trains with {', '.join([*head.losses, *own])}"
@@ -201,7 +201,7 @@ class ForecastModel(PreTrainedModel):
         """Returns None, as `get_input_embeddings`."""
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Returns the configuration fields that the data decide: sizes, for every model.
 
         A model that must know more of its data adds to them.
@@ -217,10 +217,10 @@ class ForecastModel(PreTrainedModel):
             "num_known_covariates": windows.num_known_covariates,
         }
 
-    def describe_data(self, data: PreparedData) -> None:
+    def describe_data(self, data: "PreparedData") -> None:
         """Tells the model what it must know of the training data before it is trained; most need nothing."""
 
-    def adopt(self, data: PreparedData) -> None:
+    def adopt(self, data: "PreparedData") -> None:
         """Takes over what other data decide, in a model that goes on training with them.
 
         Raises:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tsllm.backbones.pretrained import compute_fingerprint
-from tsllm.data.prepared import PreparedData
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -20,6 +19,9 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 
 class TimeLLM(ForecastModel):
@@ -68,7 +70,7 @@ class TimeLLM(ForecastModel):
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Adds what the prompt speaks of: the domain, and the original units of each channel."""
         values = super().config_for(data)
         if data.task.domain:
@@ -78,7 +80,7 @@ class TimeLLM(ForecastModel):
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
         return values
 
-    def describe_data(self, data: PreparedData) -> None:
+    def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
 
         Raises:
@@ -91,7 +93,7 @@ class TimeLLM(ForecastModel):
         values = torch.from_numpy(data.train_values())
         self.describe_series(values.nan_to_num().float(), ~values.isnan())
 
-    def adopt(self, data: PreparedData) -> None:
+    def adopt(self, data: "PreparedData") -> None:
         """Takes over domain, units and texts of other data; the prompts are written anew."""
         super().adopt(data)
         self.config.prompt_domain = data.task.domain
