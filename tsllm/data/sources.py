@@ -222,7 +222,7 @@ def _fetch_hub(repo: str, config: str | None) -> "pa.Table":
         import datasets
     except ImportError as error:
         raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
-    return datasets.load_dataset(repo, config, split="train").data.table
+    return datasets.load_dataset(repo, config, split="train", trust_remote_code=False).data.table
 
 
 def _demo(module: str) -> Any:

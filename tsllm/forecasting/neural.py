@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
+from tsllm.backbones.trust import load_config
 from tsllm.data.frame import future_frame, validate_frame
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset, prediction_windows
@@ -348,7 +348,7 @@ def load_model(source: str | Path, *, revision: str | None = None) -> ForecastMo
     """
     if not Path(source).exists() and str(source).startswith((".", "/", "~")):
         raise OSError(f"no folder {source}; give the output folder of a training run or a Hub id")
-    config = AutoConfig.from_pretrained(str(source), revision=revision or "main")
+    config = load_config(str(source), revision=revision or "main")
     for _, model_class in MODELS.items():
         if model_class.config_class is type(config):
             return model_class.from_pretrained(source, config=config, revision=revision)

@@ -126,7 +126,7 @@ class TextForecaster:
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.data,
-            "base": asdict(describe_base(self.model)),
+            "base": asdict(describe_base(self.model, self.tokenizer)),
         }
         Path(folder, SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 

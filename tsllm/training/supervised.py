@@ -120,7 +120,7 @@ def build_model(args: ModelArguments, data: PreparedData) -> ForecastModel:
         if values.get("prompt_statistics") == "series":
             model.describe_series(torch.from_numpy(data.train_values()).float())  # type: ignore[operator]
         return model
-    config = AutoConfig.from_pretrained(args.pretrained)
+    config = AutoConfig.from_pretrained(args.pretrained, trust_remote_code=False)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(f"{args.pretrained} holds a {config.model_type} model, but model is {args.model}")
     if config.model_type != model_class.config_class.model_type:
