@@ -59,17 +59,17 @@ def compute_sampled_fingerprint(llm: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_same_model(recorded: str, llm: nn.Module, tokenizer: Any = None, found: str | None = None) -> bool:
-    """Tells whether a recorded fingerprint is that of this model; an older one is compared in its way.
+def is_same_model(recorded: str, llm: nn.Module, found: str) -> bool:
+    """Tells whether a recorded fingerprint is that of this model.
+
+    One that was recorded without the tokenizer, or by an older version from samples, is compared in its own way.
 
     Args:
         recorded: What an artefact remembers.
         llm: The model.
-        tokenizer: As in `compute_fingerprint`.
-        found: The fingerprint if it was computed already.
+        found: Its fingerprint with its tokenizer.
     """
-    found = compute_fingerprint(llm, tokenizer) if found is None else found
-    return recorded == found or recorded == compute_sampled_fingerprint(llm)
+    return recorded == found or recorded in (compute_fingerprint(llm), compute_sampled_fingerprint(llm))
 
 
 def describe_computation(config: Any) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.forecasting.spec import ForecasterSpec
 from tsllm.hub.plot import plot_forecast
+from tsllm.hub.templates import render_card
 
 CARD_FILE = "README.md"
 PLOT_FILE = "forecast.png"
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 _SHOWN = {
     "mse": "MSE scaled",
     "mae": "MAE scaled",
@@ -92,9 +92,9 @@ def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: s
     shown = [key for key in _SHOWN if metrics["test"].get(key) is not None]
     base_model = config.get("backbone")
     intervals = config["head"] != "point" or (folder / "calibration.safetensors").is_file()
-    return ModelCard.from_template(
+    return render_card(
+        "card.md.j2",
         build_card_data(config, metrics, spec, name, base_model),
-        template_path=str(TEMPLATE),
         title=name,
         summary=_summarise(config, spec),
         load_name=repo_id or ".",

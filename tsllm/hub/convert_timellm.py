@@ -154,6 +154,8 @@ _BUILDERS = {"GPT2": _gpt2_config, "LLAMA": _llama_config, "BERT": _bert_config}
 class _LazyTokenizer:
     """Loads the published tokenizer on first use, so that converting alone needs no Hub."""
 
+    is_lazy = True
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._tokenizer: Any = None

@@ -234,8 +234,7 @@ def check_base(base: BaseModel, model: Any, source: str, tokenizer: Any = None) 
     if not base.fingerprint:
         return
     found = compute_fingerprint(model, tokenizer)
-    # Adapters record their base with its tokenizer, or, if they were written by hand, without.
-    if not (is_same_model(base.fingerprint, model, found=found) or is_same_model(base.fingerprint, model)):
+    if not is_same_model(base.fingerprint, model, found):
         raise ValueError(
             f"the adapter was trained on {base.name!r} (revision {base.revision or 'not recorded'}, fingerprint "
             f"{base.fingerprint}, load_in_4bit {base.load_in_4bit}), but {source!r} has fingerprint {found}: the "

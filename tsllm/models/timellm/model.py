@@ -291,14 +291,16 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
     Raises:
         ValueError: If the backbone is another one than the artefact was trained with, or too narrow for `d_ff`.
     """
-    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm, backbone.tokenizer)
+    # A converted checkpoint knows its tokenizer by name only, and converting needs no Hub.
+    tokenizer = None if getattr(backbone.tokenizer, "is_lazy", False) else backbone.tokenizer
+    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm, tokenizer)
     if config.backbone_hidden_size and config.backbone_hidden_size != width:
         raise ValueError(
             f"backbone {config.backbone!r} has hidden size {width}, but the artefact was trained with "
             f"{config.backbone_hidden_size}; give the backbone that it was trained with"
         )
     recorded = config.backbone_fingerprint
-    if recorded and not is_same_model(recorded, backbone.llm, found=fingerprint):
+    if recorded and not is_same_model(recorded, backbone.llm, fingerprint):
         raise ValueError(
             f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
             f"{recorded}: its weights, settings or tokenizer are others; load the revision that it was trained with "
