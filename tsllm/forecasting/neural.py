@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
+from tsllm.backbones.trust import load_config
 from tsllm.data.facts import TrainingFacts, holds
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, normalize_freq
@@ -846,7 +846,7 @@ def load_model(source: str | Path, *, revision: str | None = None, token: str | 
     """
     if not Path(source).exists() and str(source).startswith((".", "/", "~")):
         raise OSError(f"no folder {source}; give the output folder of a training run or a Hub id")
-    config = AutoConfig.from_pretrained(str(source), revision=revision or "main", token=token, trust_remote_code=False)
+    config = load_config(str(source), revision=revision or "main", token=token)
     for model_class in known_model_classes():
         if model_class.config_class is type(config):
             return model_class.from_pretrained(source, config=config, revision=revision, token=token)

@@ -12,7 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
+from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
@@ -180,6 +182,7 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -360,7 +363,7 @@ class ForecastModel(PreTrainedModel):
 
         Raises:
             OSError: If the folder, the repository or one of its files is not there or is damaged.
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape or not finite; the text lists them.
         """
         source = str(pretrained_model_name_or_path)
         allowed = {"token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies"}
@@ -368,6 +371,8 @@ class ForecastModel(PreTrainedModel):
         if config is None or not isinstance(config, cls.config_class):
             config = cls.config_class.from_pretrained(source, revision=revision or "main", **hub)
         weights = _find_weights(source, revision, hub)
+        header = read_header(weights)
+        check_sizes(cls, config, header, source)
         try:
             state = load_file(weights)
         except (SafetensorError, ValueError) as error:
@@ -385,16 +390,11 @@ class ForecastModel(PreTrainedModel):
         """Loads exactly the tensors of `trained_state`.
 
         Raises:
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
+                lists them.
         """
-        wanted = self.trained_state()
-        problems = [f"missing {name}" for name in wanted if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in wanted]
-        problems += [
-            f"{name} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in state and state[name].shape != tensor.shape
-        ]
+        found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
+        problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
             raise ValueError(
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tsllm.backbones.pretrained import compute_fingerprint
+from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -36,6 +36,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    can_be_laid_out = False  # it reads a backbone
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -347,16 +348,19 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
     Raises:
         ValueError: If the backbone is another one than the artefact was trained with, or too narrow for `d_ff`.
     """
-    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm)
+    # A converted checkpoint knows its tokenizer by name only, and converting needs no Hub.
+    tokenizer = None if getattr(backbone.tokenizer, "is_lazy", False) else backbone.tokenizer
+    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm, tokenizer)
     if config.backbone_hidden_size and config.backbone_hidden_size != width:
         raise ValueError(
             f"backbone {config.backbone!r} has hidden size {width}, but the artefact was trained with "
             f"{config.backbone_hidden_size}; give the backbone that it was trained with"
         )
-    if config.backbone_fingerprint and config.backbone_fingerprint != fingerprint:
+    recorded = config.backbone_fingerprint
+    if recorded and not is_same_model(recorded, backbone.llm, fingerprint):
         raise ValueError(
             f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
-            f"{config.backbone_fingerprint}: the weights are others; load the revision that it was trained with "
+            f"{recorded}: its weights, settings or tokenizer are others; load the revision that it was trained with "
             f"({config.backbone_revision or 'not recorded'}) with its num_backbone_layers and backbone_quantization, "
             "or clear backbone_fingerprint to retrain"
         )
