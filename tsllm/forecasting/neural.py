@@ -652,9 +652,7 @@ class NeuralForecaster(Forecaster):
         """
         spec = self.spec
         assert spec is not None
-        frame = validate_frame(df, freq=spec.freq, covariates=[*spec.covariates, *spec.past_covariates])
-        if spec.freq is not None:
-            check_freq(frame, spec.freq, self.alias)
+        frame = read_later_frame(df, spec, self.alias)
         if known_series and spec.layout == "multivariate":
             self._check_channels(frame, spec.channels)
         return frame
@@ -813,28 +811,31 @@ class NeuralForecaster(Forecaster):
             )
 
 
-def check_freq(frame: pd.DataFrame, freq: Freq, alias: str) -> None:
-    """Refuses a frame of another frequency than a model was trained on.
-
-    A frame whose rows all lie on the model's axis, but further apart, is not told by `validate_frame`.
+def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.DataFrame:
+    """Validates a frame for a trained model as strictly as the first one.
 
     Raises:
-        FrameError: Naming both frequencies.
+        FrameError: As `validate_frame`; a frame of another frequency is told as that.
     """
+    covariates = [*spec.covariates, *spec.past_covariates]
     try:
-        found = infer_freq(frame)
-    except FrameError:
-        return  # too few rows to tell; they lie on the axis
-    if found != freq and pd.Index(_step(frame, found)).tolist() != pd.Index(_step(frame, freq)).tolist():
+        return validate_frame(df, freq=spec.freq, covariates=covariates)
+    except FrameError as error:
+        found = _find_other_freq(df, covariates)
+        if spec.freq is None or found is None or found == spec.freq:
+            raise
         raise FrameError(
-            f"{alias} was trained on freq {freq!r}, the data have {found!r}; resample them, or train a model for this "
-            "frequency"
-        )
+            f"{alias} was trained on freq {spec.freq!r}, the data have {found!r}; resample them, or train a model for "
+            "this frequency"
+        ) from error
 
 
-def _step(frame: pd.DataFrame, freq: Freq) -> np.ndarray:
-    """Returns the times that follow the first row, by a frequency."""
-    return future_frame(frame.head(1), 3, freq)[TIME].to_numpy()
+def _find_other_freq(df: pd.DataFrame, covariates: Sequence[str]) -> Freq | None:
+    """Returns the frequency of a frame that is sound by its own; None if it is not."""
+    try:
+        return infer_freq(validate_frame(df, covariates=covariates))
+    except FrameError:
+        return None
 
 
 def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:
