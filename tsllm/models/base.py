@@ -1,6 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import logging as library_logging
 
 from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
@@ -338,7 +340,8 @@ class ForecastModel(PreTrainedModel):
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        with quiet_saving():
+            super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -400,6 +403,18 @@ class ForecastModel(PreTrainedModel):
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
             )
         self.load_state_dict(state, strict=False)
+
+
+@contextlib.contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keeps the library from showing a bar for a file that is written in a blink."""
+    shown = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library_logging.enable_progress_bar()
 
 
 def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:
