@@ -278,9 +278,11 @@ def _key_biases(block):
     return found
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("key", ALL)
-def test_gradients_reach_every_parameter(key):
-    block, x = ALL[key](), _input(key)
+def test_gradients_reach_every_parameter(key, training):
+    """In training batch norms take away what is constant in front of them, in evaluation they do not."""
+    block, x = ALL[key]().train(training), _input(key)
     if not list(block.parameters()):
         pytest.skip("the block has no parameters")
     weights, inert = torch.randn_like(x), _key_biases(block)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from tests.parity.golden import Case
+from tsllm.nn.older_state import convert_state
 
 State = dict[str, Tensor]
 Outputs = dict[str, Tensor]
@@ -20,7 +21,7 @@ def load_renamed(block: nn.Module, state: State, names: dict[str, str]) -> nn.Mo
         prefix = max((p for p in names if key == p or key.startswith(p + ".")), key=len, default=None)
         if prefix is not None:
             found[names[prefix] + key[len(prefix) :]] = tensor
-    own = block.state_dict()
+    own, found = block.state_dict(), convert_state(block, found)
     missing = sorted(key for key in own if key not in found and not key.endswith("num_batches_tracked"))
     assert not missing, f"no reference tensor for {missing}; the case holds {sorted(state)}"
     extra = sorted(set(found) - set(own))

@@ -15,6 +15,7 @@ from tsllm.models.losses import LOSSES
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
+from tsllm.nn.older_state import convert_state
 from tsllm.types import ForecastOutput
 
 _LIBRARY_KEYS = {
@@ -307,12 +308,13 @@ class ForecastModel(PreTrainedModel):
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
-        """Loads exactly the tensors of `trained_state`.
+        """Loads exactly the tensors of `trained_state`; what older states hold beyond them is turned into them.
 
         Raises:
             ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
         """
         wanted = self.trained_state()
+        state = convert_state(self, state)
         problems = [f"missing {name}" for name in wanted if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in wanted]
         problems += [

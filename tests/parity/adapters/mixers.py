@@ -79,7 +79,7 @@ def relu_linear(case: Case) -> Outputs:
         args["dim"],
         args["scales"],
         qkv_bias=wants_bias,
-        out_bias=_pair(args["use_bias"])[1],
+        out_bias=_pair(args["use_bias"])[1] and norm_out is None,
         batch_norm=norm_out == "bn2d",
         num_outputs=args["out_channels"],
         grid=x.shape[2:],

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenBatchNorm, TokenMixer, check_heads, hide_masked
 from tsllm.nn.channel_block import CONV
+from tsllm.nn.older_state import OlderState, fold_constant
 
 CHUNK = 64  # tokens whose similarities are written out in the causal form
 EPS = 1e-15  # a query that is clipped everywhere gets exactly 0 instead of 0 / 0
@@ -84,7 +85,7 @@ def _sum_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return (near + q @ before).flatten(2, 3)[:, :, :length]  # [B, h, L, e]
 
 
-class ReluLinearAttention(TokenMixer):
+class ReluLinearAttention(TokenMixer, OlderState):
     """Linear attention over several scales at once, joined by a projection and a batch norm.
 
     Args:
@@ -94,13 +95,14 @@ class ReluLinearAttention(TokenMixer):
         scales: Kernels of the further scales, odd; the scale without convolution is always there.
         causal: Whether a token reads only itself and earlier tokens (running sums, causal convolutions).
         qkv_bias: Whether projections and convolutions of queries, keys and values have biases.
-        out_bias: Whether the output projection has a bias.
+        out_bias: Whether the output projection has a bias; only without the batch norm, which would take it away.
         batch_norm: Whether a batch norm follows the output projection.
         num_outputs: Width that comes out; D if None.
         grid: Rows and columns of the map that the tokens come from, row by row; None for a series.
 
     Raises:
-        ValueError: If heads do not fit, a scale is even, or a causal form of a map is asked for.
+        ValueError: If heads do not fit, a scale is even, a causal form of a map is asked for, or a bias in front of the
+            batch norm.
     """
 
     cost: Literal["linear", "loglinear", "quadratic"] = "linear"
@@ -125,6 +127,11 @@ class ReluLinearAttention(TokenMixer):
             raise ValueError(f"relu_linear attention: scales must be odd to stay centred, got {list(scales)}")
         if causal and grid is not None:
             raise ValueError("relu_linear attention: a map has no order of time; causal needs a series (grid: null)")
+        if out_bias and batch_norm:
+            raise ValueError(
+                "relu_linear attention: out_bias has no effect in front of the batch norm; leave it out or set "
+                "batch_norm: false"
+            )
         self.causal = causal
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -156,3 +163,8 @@ class ReluLinearAttention(TokenMixer):
         mixed = attend_linear(*self.compute_qkv(x, mask), causal=self.causal)  # [B, (1+S) h, L, d]
         joined = self.out(mixed.transpose(1, 2).flatten(2))  # [B, L, D']
         return hide_masked(joined if self.norm is None else self.norm(joined, mask), mask)
+
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the bias of the output projection into the batch norm, if there is one."""
+        if self.norm is not None:
+            fold_constant(state, f"{prefix}out.bias", f"{prefix}norm.norm")
