@@ -1,11 +1,10 @@
-"""Settings for all tests: one thread unless OMP_NUM_THREADS asks for more, no network, the folders of optional data."""
+"""Settings for all tests: one thread unless OMP_NUM_THREADS says more, no network, the folders of optional data."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# before torch is imported, and for every process that a test starts
-THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1").split(",")[0])
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for every process that a test starts
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -14,6 +13,7 @@ import torch
 
 from tests.fixtures.series import write_series_csv
 
+THREADS = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
 torch.set_num_threads(THREADS)  # fixtures of wider scope run before the one below
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))

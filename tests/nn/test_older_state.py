@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tsllm.models.patchtst import PatchTST, PatchTSTConfig
-from tsllm.nn.attention.pyramidal import CoarseScaleConstruction, CoarsenConv
+from tsllm.nn.attention.pyramidal import CoarsenConv, CoarseScaleConstruction
 from tsllm.nn.attention.relu_linear import ReluLinearAttention
 from tsllm.nn.conv.local import LocalRepresentation
 from tsllm.nn.encoder import build_encoder

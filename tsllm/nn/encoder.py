@@ -90,7 +90,7 @@ class EncoderLayer(nn.Module):
         norm_position: "post" normalises after each residual sum; "pre" normalises what enters a sublayer and leaves
             the stream alone; "stream" replaces the stream itself by its normalised form in front of each sublayer,
             which is what the self-supervised PatchTST code calls pre-norm.
-        affine_end: Whether the norm after the feed-forward part scales and shifts; a batch norm that follows would take
+        affine_end: Whether the norm after the feed-forward part scales and shifts; a batch norm behind it would take
             both away.
 
     Raises:

@@ -101,8 +101,8 @@ class ReluLinearAttention(TokenMixer, OlderState):
         grid: Rows and columns of the map that the tokens come from, row by row; None for a series.
 
     Raises:
-        ValueError: If heads do not fit, a scale is even, a causal form of a map is asked for, or a bias in front of the
-            batch norm.
+        ValueError: If heads do not fit, a scale is even, a causal form of a map is asked for, or a bias that the batch
+            norm would take away.
     """
 
     cost: Literal["linear", "loglinear", "quadratic"] = "linear"
