@@ -1,5 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -252,6 +254,15 @@ class ForecastModel(PreTrainedModel):
         return self.output_head.compute_quantiles(
             HeadOutput(output.predictions, output.quantiles, output.distribution), levels
         )
+
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, a batch of one window gives bits that depend on that window alone, not on what was computed before.
+
+        Args:
+            alone: False = nothing changes.
+        """
+        yield
 
     def trained_state(self) -> dict[str, Tensor]:
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
