@@ -1,5 +1,7 @@
 """Parity adapters of token mixers and of the pyramid."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,15 +17,20 @@ from tests.parity.loading import (
     split_qkv,
     unfold_nodes,
 )
-from tsllm.nn.attention.additive import AdditiveAttention
 from tsllm.nn.attention.base import merge_heads, split_heads
 from tsllm.nn.attention.causal_window import GrowingWindows, WindowAttention
 from tsllm.nn.attention.full import FullAttention, compute_scores, softmax_scores
-from tsllm.nn.attention.pyramidal import CoarseScaleConstruction, PyramidalLayer, build_pyramid
+from tsllm.nn.attention.pyramidal import CoarsenConv, CoarseScaleConstruction, PyramidalLayer, build_pyramid
 from tsllm.nn.attention.relu_linear import ReluLinearAttention
 from tsllm.nn.attention.trend_aware import TrendAwareAttention
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, None: lambda x: x}
+ACTIVATIONS = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hswish": F.hardswish,
+    "silu": F.silu,
+    "gelu": partial(F.gelu, approximate="tanh"),
+}  # efficientvit's own names; any other means none
 
 
 def _fold_norm(state: State, prefix: str) -> State:
@@ -56,11 +63,11 @@ def relu_linear(case: Case) -> Outputs:
         eps=1e-15,
     )
     (norm_in, norm_out), (act_in, act_out) = _pair(args["norm"]), _pair(args["act_func"])
-    supported = args["kernel_func"] == "relu" and act_in is None and {norm_in, norm_out} <= {None, "bn2d"}
-    assert supported, f"only ReLU features, batch norms and no activation on q, k, v are ours: {args}"
+    assert args["kernel_func"] == "relu", f"only ReLU features are ours, the case has {args['kernel_func']!r}"
+    assert {norm_in, norm_out} <= {None, "bn2d", "ln2d"}, f"norms must be None, bn2d or ln2d, got {args['norm']}"
     x = case.inputs["x"]
     heads = args["heads"] or int(args["in_channels"] // args["dim"] * args["heads_ratio"])
-    state = _fold_norm(case.state, "qkv")
+    state = _fold_norm(case.state, "qkv") if norm_in == "bn2d" else case.state
     wants_bias, qkv_bias = "qkv.conv.bias" in state, _pair(args["use_bias"])[0]
     block = ReluLinearAttention(
         args["in_channels"],
@@ -68,10 +75,11 @@ def relu_linear(case: Case) -> Outputs:
         args["dim"],
         args["scales"],
         qkv_bias=wants_bias,
-        out_bias=_pair(args["use_bias"])[1] and norm_out is None,
+        out_bias=_pair(args["use_bias"])[1] and norm_out != "bn2d",
         batch_norm=norm_out == "bn2d",
         num_outputs=args["out_channels"],
         grid=x.shape[2:],
+        eps=args["eps"],
     )
     # ours keeps per head q, k, v as three rows of one set, as theirs does: head, then (q, k, v), then width
     names = {"qkv.conv": "qkv", "proj.conv": "out", "proj.norm": "norm.norm"}
@@ -84,16 +92,25 @@ def relu_linear(case: Case) -> Outputs:
             width = 3 * heads * args["dim"]
             zeros = {f"aggreg.{index}.{k}.bias": torch.zeros(width) for k in (0, 1)}
             state = state | zeros
-    load_renamed(block, state, names)
-    y = block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
-    return {"y": ACTIVATIONS[act_out](y)}
+    layer_norms = {side: _take_layer_norm(state, f"{side}.norm") for side in ("qkv", "proj")}
+    load_renamed(block, {k: v for k, v in state.items() if ".norm." not in k or norm_out == "bn2d"}, names)
+    if norm_in == "ln2d" or act_in:
+        block.qkv.register_forward_hook(lambda _m, _i, y: _finish(y, layer_norms["qkv"], act_in))
+    y = _finish(block(x.flatten(2).transpose(1, 2)), layer_norms["proj"], act_out)
+    return {"y": y.transpose(1, 2).unflatten(2, x.shape[2:])}
 
 
-def additive(case: Case) -> Outputs:
-    args = read_kwargs(case, in_dims=512, token_dim=256, num_heads=2)
-    block = AdditiveAttention(args["in_dims"], args["num_heads"], args["token_dim"])
-    names = {"to_query": "query", "to_key": "key", "w_g": "weight", "Proj": "mix", "final": "out"}
-    return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+def _take_layer_norm(state: State, prefix: str) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias of a layer norm over channels; None if there is a batch norm or nothing."""
+    if f"{prefix}.weight" not in state or f"{prefix}.running_mean" in state:
+        return None
+    return state[f"{prefix}.weight"], state[f"{prefix}.bias"]
+
+
+def _finish(y: Tensor, layer_norm: tuple[Tensor, Tensor] | None, activation: str | None) -> Tensor:
+    """What follows a pointwise map of tokens [B, L, D]."""
+    y = y if layer_norm is None else F.layer_norm(y, y.shape[-1:], *layer_norm)
+    return ACTIVATIONS[activation](y) if activation in ACTIVATIONS else y
 
 
 def _read_segments(case: Case, lengths: dict[str, int]) -> list[tuple[list[int] | None, list[int] | None]]:
@@ -245,7 +262,29 @@ def pyramid_mask(case: Case) -> Outputs:
     }
 
 
-def pyramid_layer(case: Case) -> Outputs:
+def coarsening(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    block = CoarsenConv(args["c_in"], args["window_size"])
+    return {"y": load_renamed(block, case.state, {"downConv": "conv", "norm": "norm"})(case.inputs["x"])}
+
+
+def refer_points(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    sizes, windows = args["all_sizes"], args["window_size"]
+    refer = build_pyramid(int(sizes[0]), windows, inner_size=1).ancestors()[None, :, :, None]
+    return dict.fromkeys(("y", "refer", "indexes"), refer)
+
+
+def pyramid_decoder_layer(case: Case) -> Outputs:
+    """A layer whose queries, keys and values are named Q, K and V; keys and values are one sequence."""
+    inputs = {name.lower(): x for name, x in case.inputs.items()}
+    assert torch.equal(inputs["k"], inputs["v"]), "our layer reads keys and values from one sequence"
+    return pyramid_layer(case, inputs["q"], inputs["k"], inputs.get("mask", inputs.get("slf_attn_mask")))
+
+
+def pyramid_layer(
+    case: Case, x: Tensor | None = None, context: Tensor | None = None, mask: Tensor | None = None
+) -> Outputs:
     args = read_kwargs(case, normalize_before=True)
     official = "slf_attn.w_qs.weight" in case.state
     if official:
@@ -276,8 +315,9 @@ def pyramid_layer(case: Case) -> Outputs:
     names |= {"slf_attn.layer_norm": "norm_attention", "pos_ffn.layer_norm": "norm_feed_forward"}
     names |= {"pos_ffn.w_1": "up", "pos_ffn.w_2": "down"}
     load_renamed(block, case.state, names)
-    mask = case.inputs.get("mask")
-    y, maps = block.attend(case.inputs["x"], None if mask is None else mask == 0)
+    if x is None:
+        x, mask = case.inputs["x"], case.inputs.get("mask")
+    y, maps = block.attend(x, None if mask is None else mask == 0, context)
     return {"y": y, "attn": maps}
 
 
@@ -288,7 +328,6 @@ TREND = "MultiHeadAttentionAwareTemporalContex_"
 
 ADAPTERS = {
     ("mit-han-lab/efficientvit", "LiteMLA"): relu_linear,
-    ("Amshaker/SwiftFormer", "EfficientAdditiveAttnetion"): additive,
     (ASTGNN, f"{TREND}q1d_k1d"): trend_aware("centred"),
     (ASTGNN, f"{TREND}qc_kc"): trend_aware("causal"),
     (ASTGNN, f"{TREND}qc_k1d"): trend_aware("causal_query"),
@@ -299,6 +338,11 @@ ADAPTERS = {
     (PYRAFORMER, "pyraformer.Layers.get_mask"): pyramid_mask,
     (TSLIB, "layers.Pyraformer_EncDec.EncoderLayer"): pyramid_layer,
     (PYRAFORMER, "pyraformer.Layers.EncoderLayer"): pyramid_layer,
+    (PYRAFORMER, "pyraformer.Layers.DecoderLayer"): pyramid_decoder_layer,
+    (PYRAFORMER, "pyraformer.Layers.ConvLayer"): coarsening,
+    (PYRAFORMER, "pyraformer.Layers.refer_points"): refer_points,
+    (TSLIB, "layers.Pyraformer_EncDec.ConvLayer"): coarsening,
+    (TSLIB, "layers.Pyraformer_EncDec.refer_points"): refer_points,
     (TSLIB, "layers.Pyraformer_EncDec.Bottleneck_Construct"): coarse_scales("bottleneck"),
     (PYRAFORMER, "pyraformer.Layers.Bottleneck_Construct"): coarse_scales("bottleneck"),
     (PYRAFORMER, "pyraformer.Layers.Conv_Construct"): coarse_scales("conv"),

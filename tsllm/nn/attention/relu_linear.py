@@ -42,7 +42,7 @@ class Aggregation(nn.Module):
         return self.pointwise(self.depthwise(F.pad(x, self.pads)))
 
 
-def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = False) -> Tensor:
+def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = False, eps: float = EPS) -> Tensor:
     """Attention with the similarity relu(q) . relu(k), K^T V first, so that no L x L matrix exists.
 
     Args:
@@ -50,6 +50,7 @@ def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = 
         keys: [B, h, L, d].
         values: [B, h, L, d]; those of masked tokens and the keys there must be zero.
         causal: Whether token t reads tokens up to t only, by running sums over chunks.
+        eps: What is added to the sum of similarities.
 
     Returns:
         [B, h, L, d]; exactly 0 where all similarities are 0.
@@ -58,7 +59,7 @@ def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = 
     values = F.pad(values, (0, 1), value=1.0)  # [B, h, L, d + 1], the last column sums up the similarities
     sums = _sum_past(queries, keys, values) if causal else queries @ (keys.transpose(-1, -2) @ values)
     numerator, denominator = sums.split([values.shape[-1] - 1, 1], dim=-1)  # [B, h, L, d], [B, h, L, 1]
-    return numerator / (denominator + EPS)
+    return numerator / (denominator + eps)
 
 
 def _sum_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -99,6 +100,7 @@ class ReluLinearAttention(TokenMixer, OlderState):
         batch_norm: Whether a batch norm follows the output projection.
         num_outputs: Width that comes out; D if None.
         grid: Rows and columns of the map that the tokens come from, row by row; None for a series.
+        eps: What is added to the sum of similarities.
 
     Raises:
         ValueError: If heads do not fit, a scale is even, a causal form of a map is asked for, or a bias that the batch
@@ -119,6 +121,7 @@ class ReluLinearAttention(TokenMixer, OlderState):
         batch_norm: bool = True,
         num_outputs: int | None = None,
         grid: Sequence[int] | None = None,
+        eps: float = EPS,
     ) -> None:
         super().__init__()
         if head_dim is None:
@@ -133,6 +136,7 @@ class ReluLinearAttention(TokenMixer, OlderState):
                 "batch_norm: false"
             )
         self.causal = causal
+        self.eps = eps
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.grid = None if grid is None else tuple(grid)
@@ -160,7 +164,7 @@ class ReluLinearAttention(TokenMixer, OlderState):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixes tokens [B, L, D] -> [B, L, D']; mask [B, L], True = real token."""
-        mixed = attend_linear(*self.compute_qkv(x, mask), causal=self.causal)  # [B, (1+S) h, L, d]
+        mixed = attend_linear(*self.compute_qkv(x, mask), self.causal, self.eps)  # [B, (1+S) h, L, d]
         joined = self.out(mixed.transpose(1, 2).flatten(2))  # [B, L, D']
         return hide_masked(joined if self.norm is None else self.norm(joined, mask), mask)
 
