@@ -116,16 +116,49 @@ def choose_matmul(choice: str) -> Iterator[None]:
         _choice.pop()
 
 
-def uses_onednn() -> bool:
-    """Tells whether large linear maps of float32 on a CPU are computed by oneDNN.
+def read_choice() -> str:
+    """Returns which of `CHOICES` holds.
 
     Raises:
-        ValueError: If TSLLM_MATMUL is none of `CHOICES`.
+        ValueError: If TSLLM_MATMUL is none of them, or asks for oneDNN where torch has none.
     """
     choice = _choice[-1] if _choice else os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE} is {choice!r}; choose one of {', '.join(CHOICES)}")
+    if choice == "onednn" and not torch.backends.mkldnn.is_available():
+        raise ValueError(f"{VARIABLE} is 'onednn', but this torch was built without it; choose auto or torch")
+    return choice
+
+
+def uses_onednn() -> bool:
+    """Tells whether large linear maps of float32 on a CPU are computed by oneDNN.
+
+    The one place where this is decided: forecasting models ask for every forward pass, language models where they
+    generate and train (`run_fast`).
+
+    Raises:
+        ValueError: As `read_choice`.
+    """
+    choice = read_choice()
     return choice == "onednn" or (choice == "auto" and is_mkl_slow())
+
+
+def describe_matmul() -> str:
+    """Says by what linear maps on the CPU are computed, for records that go with numbers.
+
+    Numbers differ by rounding between libraries, instruction sets and thread counts, and are equal to the bit where
+    this text, the torch version and the batch are the same.
+
+    Returns:
+        Such as `oneDNN (TSLLM_MATMUL=auto), AVX512, 2 threads`; small maps and other dtypes are torch's either way.
+
+    Raises:
+        ValueError: As `read_choice`.
+    """
+    by = "oneDNN" if uses_onednn() else "torch"
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{by} ({VARIABLE}={read_choice()}), {capability}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def fast_matmul() -> AbstractContextManager[Any]:
