@@ -1,5 +1,7 @@
 """Linear maps by oneDNN: the same numbers and gradients as torch's, and torch's own where they do not apply."""
 
+import importlib.util
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from tsllm.nn import matmul
 from tsllm.nn.matmul import OneDnnLinear, choose_matmul, describe_matmul, fast_matmul, linear, multiply, run_fast
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+pytestmark = pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
 BIG = (192, 96, 80)  # rows, inputs, outputs: above both thresholds
 
 
@@ -209,8 +211,15 @@ def test_a_record_says_library_choice_instructions_and_threads(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_onednn_is_refused_where_torch_has_none(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+def test_without_onednn_the_module_loads_and_torch_computes(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    spec = importlib.util.spec_from_file_location("matmul_without_onednn", matmul.__file__)
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert not other.has_onednn()
+    monkeypatch.setenv("TSLLM_MATMUL", "auto")
+    assert not other.uses_onednn()
+    assert other.describe_matmul().startswith("torch (TSLLM_MATMUL=auto), ")
     monkeypatch.setenv("TSLLM_MATMUL", "onednn")
     with pytest.raises(ValueError, match=r"built without it; choose auto or torch"):
-        fast_matmul()
+        other.fast_matmul()

@@ -27,11 +27,12 @@ VARIABLE = "TSLLM_MATMUL"
 CHOICES = ("auto", "torch", "onednn")
 FEWEST_PRODUCTS = 2**20  # below, calling costs more than is gained
 FEWEST_ROWS = 128  # below, the backward pass would be slower
-_ONEDNN = torch.ops.mkldnn._linear_pointwise
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None where torch was built without oneDNN
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Computes x [..., K] weight' [N, K] + bias [N] -> [..., N] by oneDNN; no gradients."""
+    assert _ONEDNN is not None
     result: Tensor = _ONEDNN(x, weight, bias, "none", [], "")
     return result
 
@@ -125,9 +126,14 @@ def read_choice() -> str:
     choice = _choice[-1] if _choice else os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE} is {choice!r}; choose one of {', '.join(CHOICES)}")
-    if choice == "onednn" and not torch.backends.mkldnn.is_available():
+    if choice == "onednn" and not has_onednn():
         raise ValueError(f"{VARIABLE} is 'onednn', but this torch was built without it; choose auto or torch")
     return choice
+
+
+def has_onednn() -> bool:
+    """Tells whether this torch can compute linear maps by oneDNN; builds for some systems cannot."""
+    return _ONEDNN is not None and torch.backends.mkldnn.is_available()
 
 
 def uses_onednn() -> bool:
@@ -186,7 +192,7 @@ def run_fast(function: Callable[P, R]) -> Callable[P, R]:
 @cache
 def is_mkl_slow() -> bool:
     """Tells whether torch computes on an AMD CPU with AVX-512, by MKL, and oneDNN is at hand."""
-    at_hand = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    at_hand = torch.backends.mkl.is_available() and has_onednn()
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     if torch.accelerator.is_available() or not (at_hand and wide):
         return False
@@ -195,7 +201,10 @@ def is_mkl_slow() -> bool:
     return "AuthenticAMD" in vendor
 
 
-@register_flop_formula(_ONEDNN)  # type: ignore[untyped-decorator]
 def count_flops(x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any) -> int:
     """Returns the FLOPs of `multiply`, for `torch.utils.flop_counter`."""
     return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+if _ONEDNN is not None:
+    register_flop_formula(_ONEDNN)(count_flops)

@@ -247,7 +247,10 @@ def test_a_reader_without_language_model_refuses_a_prompt(gpt2):
         TimeLLMConfig(**({"backbone": gpt2, "reader": "none"} | SIZES))
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
+WITH_ONEDNN = pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
+
+
+@pytest.mark.parametrize("products", ["torch", pytest.param("onednn", marks=WITH_ONEDNN)])
 def test_gradient_checkpointing_changes_no_gradient(products, gpt2, build, windows, monkeypatch):
     monkeypatch.setenv("TSLLM_MATMUL", products)
     monkeypatch.setattr(matmul, "FEWEST_PRODUCTS", 1)
