@@ -109,6 +109,25 @@ def test_a_bias_whose_norm_is_not_there_stays_an_error():
         CoarsenConv(C, 3).double().load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t[:-1],
+        lambda t: t.unsqueeze(0),
+        lambda t: t.long(),
+        lambda t: t.index_fill(0, torch.tensor([0]), torch.nan),
+    ],
+    ids=["short", "matrix", "integers", "nan"],
+)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_damaged_bias_is_never_folded_away(name, change):
+    older, _ = _older(name)
+    state, first = older.state_dict(), BLOCKS[name][2][0]
+    state[f"{first}.bias"] = change(state[f"{first}.bias"])
+    with pytest.raises(RuntimeError, match=rf"{first}\.bias"):
+        BLOCKS[name][0]().double().load_state_dict(state)
+
+
 def test_a_constant_is_taken_off_the_running_mean_through_what_stands_between():
     state = {"b": torch.tensor([1.0, 2.0]), "n.running_mean": torch.tensor([10.0, 20.0, 30.0])}
     fold_constant(state, "b", "n", torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))

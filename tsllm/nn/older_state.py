@@ -41,13 +41,19 @@ def fold_constant(state: dict[str, Tensor], source: str, norm: str, factor: Tens
     """Takes a constant in front of a batch norm out of a state: (x + c - m) / s = (x - (m - c)) / s.
 
     Args:
-        state: Tensors by name, changed in place; without the constant or the norm's running mean it stays as it is.
+        state: Tensors by name, changed in place; it stays as it is, for the reader of states to complain of, if the
+            constant or the norm's running mean is not there, of another shape or no finite floating number.
         source: Name of the constant [C0].
         norm: Name of the batch norm over C channels.
         factor: [C, C0], what turns the constant into the one in front of the norm; None if it stands there itself.
     """
     mean = f"{norm}.running_mean"
-    if source not in state or mean not in state:
+    names = [name for name in (source, mean) if name in state]
+    if len(names) < 2 or not _are_numbers(*(state[name] for name in names)):
+        return
+    shape = tuple(state[mean].shape)
+    expected = shape if factor is None else (factor.shape[1],)
+    if tuple(state[source].shape) != expected or (factor is not None and (factor.shape[0],) != shape):
         return
     constant = state.pop(source).to(state[mean])
     state[mean] = state[mean] - (constant if factor is None else factor.to(constant) @ constant)
@@ -60,7 +66,8 @@ def fold_affine(state: dict[str, Tensor], source: str, norm: str, eps: float) ->
     mean is (m - c) / g and whose variance v / g^2; what was small against `eps` keeps its size by the norm's weight.
 
     Args:
-        state: Tensors by name, changed in place; it stays as it is if one of the six is not there.
+        state: Tensors by name, changed in place; it stays as it is if one of the six is not there, of another shape
+            or no finite floating number.
         source: Name of what holds `weight` [C] and `bias` [C].
         norm: Name of the batch norm.
         eps: The batch norm's.
@@ -69,7 +76,10 @@ def fold_affine(state: dict[str, Tensor], source: str, norm: str, eps: float) ->
     names += [f"{norm}.{kind}" for kind in ("running_mean", "running_var", "weight", "bias")]
     if not all(name in state for name in names):
         return
-    scale, shift, mean, variance, weight, bias = (state[name].double() for name in names)
+    tensors = [state[name] for name in names]
+    if not _are_numbers(*tensors) or len({tuple(tensor.shape) for tensor in tensors}) > 1:
+        return
+    scale, shift, mean, variance, weight, bias = (tensor.double() for tensor in tensors)
     used = scale.abs() > 1e-6  # a channel without scale is constant: its part of the output goes into the norm's bias
     safe = torch.where(used, scale, 1.0)
     rate = (variance + eps).rsqrt()
@@ -83,3 +93,8 @@ def fold_affine(state: dict[str, Tensor], source: str, norm: str, eps: float) ->
     for name, value in zip(names[2:], values, strict=True):
         state[name] = value.to(state[name].dtype)
     del state[names[0]], state[names[1]]
+
+
+def _are_numbers(*tensors: Tensor) -> bool:
+    """Tells whether all are finite floating numbers; of tensors without memory, only whether they are floating."""
+    return all(t.is_floating_point() and (t.is_meta or bool(torch.isfinite(t).all())) for t in tensors)

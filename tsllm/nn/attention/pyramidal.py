@@ -230,7 +230,7 @@ class CoarseScaleConstruction(OlderState):
     def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
         """Folds the bias of the map into the narrower space into the first norm."""
         kernel = state.get(f"{prefix}convs.0.conv.weight")  # [d, d, window]
-        if kernel is not None:
+        if kernel is not None and kernel.dim() == 3:
             fold_constant(state, f"{prefix}down.bias", f"{prefix}convs.0.norm", kernel.sum(dim=2))
 
 
