@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from tsllm.backbones.weights import Header
 from tsllm.models.patchtst import PatchTST, PatchTSTConfig
+from tsllm.models.sizes import check_sizes
 from tsllm.nn.attention.pyramidal import CoarsenConv, CoarseScaleConstruction
 from tsllm.nn.attention.relu_linear import ReluLinearAttention
 from tsllm.nn.conv.local import LocalRepresentation
@@ -195,3 +197,12 @@ def test_an_artefact_of_an_earlier_version_forecasts_the_same(tmp_path):
         want = older(past_values=past).predictions
         got = PatchTST.from_pretrained(tmp_path)(past_values=past).predictions
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+def test_sizes_beyond_all_counting_are_an_error_of_shapes(tmp_path):
+    """A tensor of no elements may claim any size in a file of a few bytes."""
+    config = PatchTSTConfig(context_length=32, prediction_length=4, d_model=C, num_heads=2, num_layers=1, d_ff=8)
+    shapes = {name: tuple(t.shape) for name, t in PatchTST(config).state_dict().items()}
+    shapes["head.bias"] = (0, 2**62, 2**62)
+    with pytest.raises(ValueError, match=r"head\.bias has shape \[0, 4611686018427387904"):
+        check_sizes(PatchTST, config, Header(shapes, dict.fromkeys(shapes, "F32")), "a file")
