@@ -1,7 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,6 +20,7 @@ from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
+from tsllm.nn.older_state import convert_state
 from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
@@ -332,6 +333,15 @@ class ForecastModel(PreTrainedModel):
             HeadOutput(output.predictions, output.quantiles, output.distribution), levels
         )
 
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, a batch of one window gives bits that depend on that window alone, not on what was computed before.
+
+        Args:
+            alone: False = nothing changes.
+        """
+        yield
+
     def trained_state(self) -> dict[str, Tensor]:
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
         return self.state_dict()
@@ -390,12 +400,13 @@ class ForecastModel(PreTrainedModel):
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
-        """Loads exactly the tensors of `trained_state`.
+        """Loads exactly the tensors of `trained_state`; what older states hold beyond them is turned into them.
 
         Raises:
             ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
                 lists them.
         """
+        state = convert_state(self, state)
         found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
         problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
@@ -405,7 +416,7 @@ class ForecastModel(PreTrainedModel):
         self.load_state_dict(state, strict=False)
 
 
-@contextlib.contextmanager
+@contextmanager
 def quiet_saving() -> Iterator[None]:
     """Keeps the library from showing a bar for a file that is written in a blink."""
     shown = library_logging.is_progress_bar_enabled()

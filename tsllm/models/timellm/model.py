@@ -1,6 +1,7 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,6 +282,16 @@ class TimeLLM(ForecastModel):
         self.backbone.forget()
         self._merged = True
         return self
+
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, every text is read by itself, so that texts seen before or beside it change nothing."""
+        before = self.backbone.alone
+        self.backbone.alone = before or alone
+        try:
+            yield
+        finally:
+            self.backbone.alone = before
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switches the trained parts; the frozen backbone always stays in eval mode."""
