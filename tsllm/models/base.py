@@ -185,6 +185,8 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    # Training options that this model wants unless somebody says otherwise.
+    default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
 
     def __init__(self, config: ForecastConfig) -> None:
