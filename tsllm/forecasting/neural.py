@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tsllm.backbones.trust import load_config
 from tsllm.data.facts import TrainingFacts, holds
-from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
@@ -279,6 +279,7 @@ class NeuralForecaster(Forecaster):
         history = self._validate(df) if df is not None else self.history
         assert history is not None
         self._check_length(history, self.context_length, "the context")
+        check_contexts(history, self.context_length)
         scaler = self._scaler_for(history)
         # Only the contexts are scaled and copied, so long histories cost no more than short ones.
         contexts = history.groupby(ID, sort=False).tail(self.context_length)
@@ -692,10 +693,7 @@ class NeuralForecaster(Forecaster):
                 "new_series='history' (--new-series) to scale them by their own history"
             )
         columns = list(scaler.stats) or [TARGET, *self.spec.covariates, *self.spec.past_covariates]
-        own = type(scaler)().fit(new, columns)
-        for column in columns:
-            scaler.stats.setdefault(column, {}).update(own.stats[column])
-        return scaler
+        return scaler.extend(new, columns)
 
     def _scale_future(
         self, X_df: pd.DataFrame | None, history: pd.DataFrame, scaler: StandardScaler
