@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.text.loading import load_language_model
+from tsllm.training.args import _UniqueLoader
 
 ROOT = Path(__file__).parents[2]
 # Loaders of other libraries that run code of a repository unless they are told not to.
@@ -58,15 +60,27 @@ def test_every_loading_call_says_that_no_code_is_trusted():
     assert seen >= 10
 
 
+def test_our_own_yaml_loader_is_a_safe_one():
+    assert issubclass(_UniqueLoader, yaml.SafeLoader)
+    with pytest.raises(yaml.YAMLError):
+        yaml.load("!!python/object/apply:os.getcwd []", Loader=_UniqueLoader)
+
+
 def test_nobody_trusts_code_unpickles_or_evaluates_text():
     faults = []
     for file, call in find_calls():
         function = call.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         owner = getattr(getattr(function, "value", None), "id", "")
-        trusting = [k for k in call.keywords if k.arg == "trust_remote_code" and getattr(k.value, "value", 1) is not False]
-        if trusting or (owner, name) in {("pickle", "load"), ("pickle", "loads"), ("yaml", "load"), ("yaml", "unsafe_load")}:
+        trusting = [
+            k for k in call.keywords if k.arg == "trust_remote_code" and getattr(k.value, "value", 1) is not False
+        ]
+        if trusting or (owner, name) in {("pickle", "load"), ("pickle", "loads"), ("yaml", "unsafe_load")}:
             faults.append(f"{file}:{call.lineno}")
+        if (owner, name) == ("yaml", "load"):
+            loaders = [getattr(k.value, "id", "") for k in call.keywords if k.arg == "Loader"]
+            if loaders != ["_UniqueLoader"]:
+                faults.append(f"{file}:{call.lineno}")
         if isinstance(function, ast.Name) and name in {"eval", "exec", "__import__"}:
             faults.append(f"{file}:{call.lineno}")
         if (owner, name) == ("torch", "load"):
@@ -188,7 +202,9 @@ def test_pickles_are_never_opened(trap, tmp_path, name):
 
 def test_a_checkpoint_that_hides_a_pickle_is_not_converted(trap, tmp_path):
     torch.save({"w": Bomb(trap.mark)}, tmp_path / "checkpoint.pth")
-    result = CliRunner().invoke(app, ["convert", str(tmp_path / "checkpoint.pth"), "DLinear", "-o", str(tmp_path / "o")])
+    result = CliRunner().invoke(
+        app, ["convert", str(tmp_path / "checkpoint.pth"), "DLinear", "-o", str(tmp_path / "o")]
+    )
     assert result.exit_code == 2
     assert not (tmp_path / "o" / "model.safetensors").exists()
 

@@ -246,6 +246,8 @@ def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = Non
     from utilsforecast.preprocessing import fill_gaps as insert_rows
 
     df = as_pandas(df).reset_index(drop=True)
+    if len(df) == 0:
+        raise FrameError("the frame is empty; it needs at least one row per series")
     wide = ID not in df.columns
     if TIME not in df.columns and "date" in df.columns:
         df = df.rename(columns={"date": TIME})
