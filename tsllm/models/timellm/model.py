@@ -1,14 +1,14 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
-from tsllm.data.prepared import PreparedData
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -20,6 +20,9 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 
 class TimeLLM(ForecastModel):
@@ -69,7 +72,7 @@ class TimeLLM(ForecastModel):
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Adds what the prompt speaks of: the domain, and the original units of each channel."""
         values = super().config_for(data)
         if data.task.domain:
@@ -79,7 +82,7 @@ class TimeLLM(ForecastModel):
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
         return values
 
-    def describe_data(self, data: PreparedData) -> None:
+    def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
 
         Raises:
@@ -92,7 +95,7 @@ class TimeLLM(ForecastModel):
         values = torch.from_numpy(data.train_values())
         self.describe_series(values.nan_to_num().float(), ~values.isnan())
 
-    def adopt(self, data: PreparedData) -> None:
+    def adopt(self, data: "PreparedData") -> None:
         """Takes over domain, units and texts of other data; the prompts are written anew."""
         super().adopt(data)
         self.config.prompt_domain = data.task.domain
@@ -279,6 +282,16 @@ class TimeLLM(ForecastModel):
         self.backbone.forget()
         self._merged = True
         return self
+
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, every text is read by itself, so that texts seen before or beside it change nothing."""
+        before = self.backbone.alone
+        self.backbone.alone = before or alone
+        try:
+            yield
+        finally:
+            self.backbone.alone = before
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switches the trained parts; the frozen backbone always stays in eval mode."""
