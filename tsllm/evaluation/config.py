@@ -154,6 +154,8 @@ class CompareConfig:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
         if not self.seeds or not self.data or not self.models:
             raise ValueError("a comparison needs at least one data set, one model and one seed")
+        if not self.output_dir.strip():
+            raise ValueError("output_dir is empty; name the folder for cells, tables and report")
         for spec in self.models:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.task import Asked
@@ -90,6 +90,7 @@ class TrainedForecaster(Forecaster):
         history = self._validate(df) if df is not None else self.history
         assert history is not None
         self._check_length(history, self.context_length, "the context")
+        check_contexts(history, self.context_length)
         scaler = self._scaler_for(history)
         # Only the contexts are scaled and copied, so long histories cost no more than short ones.
         contexts = history.groupby(ID, sort=False).tail(self.context_length)
