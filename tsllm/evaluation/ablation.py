@@ -5,6 +5,7 @@ nothing, one attention layer or one transformer block. Here also: untrained weig
 spectrum only, no prompt, prototypes and history shuffled when forecasting.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 
 from tsllm.evaluation.config import ModelSpec
-from tsllm.evaluation.findings import join_words, read_rows, write_interval, write_p
+from tsllm.evaluation.findings import describe_help, read_rows
 from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.types import Batch
 
@@ -97,38 +98,13 @@ def explain_variant(alias: str) -> str:
     return (VARIANTS | PERTURBATIONS).get(suffix, ({}, ""))[1]
 
 
-def describe_verdict(model: str, pairs: pd.DataFrame) -> list[str]:
+def describe_verdict(model: str, pairs: pd.DataFrame, unconverged: Sequence[str] = ()) -> list[str]:
     """Answers whether the pretrained language model helps, as far as the paired tests go.
 
     Args:
         model: Alias of the whole model.
         pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
+        unconverged: Models whose best validation was their last.
     """
     rows = [r for r in read_rows(pairs) if r["model"].rpartition("-")[2] in WITHOUT_LLM]
-    if not rows:
-        return ["No variant without a pretrained language model was run, so the question stays open."]
-    tested = [r for r in rows if r["verdict"] != "not tested"]
-    if not tested:
-        return ["Too few windows to test whether the pretrained language model helps."]
-    better = [r["model"] for r in tested if r["verdict"] == "better"]
-    tied = [r["model"] for r in tested if r["verdict"] == "no difference shown"]
-    if better:
-        headline = f"No: {join_words(better)}, without a pretrained language model, did significantly better here."
-    elif tied:
-        headline = (
-            f"No help shown: the test does not tell {model} from {join_words(tied)}. That is no proof of equality; "
-            "the intervals say how large a help could still hide."
-        )
-    else:
-        headline = (
-            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one."
-        )
-    lines = [headline]
-    for row in tested:
-        gain = "less" if row["skill"] >= 0 else "more"
-        lines.append(
-            f"{row['model']} ({explain_variant(row['model'])}): {abs(100 * row['skill']):.1f} % {gain} error than "
-            f"{model} (95 % interval {write_interval(row['low'], row['high'])}, {write_p(row['p_holm'])}): "
-            f"{row['verdict']}."
-        )
-    return lines
+    return describe_help(model, rows, {r["model"]: explain_variant(r["model"]) for r in rows}, (), unconverged)
