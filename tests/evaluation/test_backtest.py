@@ -7,7 +7,7 @@ import pytest
 from tsllm.data.frame import future_frame
 from tsllm.evaluation.backtest import backtest, run_backtest
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.training.fit import NeuralForecaster
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.types import FrameError
 
 

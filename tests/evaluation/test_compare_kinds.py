@@ -14,14 +14,12 @@ from tests.evaluation.test_compare import QUICK, TINY, Interrupting, data, make_
 from tests.forecasting.test_chronos import save_bolt
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.evaluation.compare import prepare_task, run_compare
-from tsllm.evaluation.config import CompareConfig, DataTask, ModelSpec
+from tsllm.evaluation.config import CompareConfig, DataEntry, ModelSpec
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, find_flags, flag_pretraining
 from tsllm.evaluation.saved import find_pretrained_base, read_history
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.roster import build_forecaster
-from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.text import TextForecaster
-from tsllm.training.fit import NeuralForecaster
+from tsllm.hub.spec import ForecasterSpec
 
 FIRST_CUTOFF = pd.Timestamp("2024-01-05 19:00")  # 140 hours less four windows of six
 TEXT = {"context_length": 12, "num_samples": 3, "digits": 1}
@@ -90,7 +88,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
         {"model": str(tmp_path / "nothing" / "here"), "alias": "Gone"},
     ]
     config = make_config(data, tmp_path, models, focus="Kept")
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     report, table, _ = read_tables(config, results)
     table = table.set_index("model")
     assert table["failed"].to_dict() == {
@@ -102,7 +100,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     frame, run = pd.read_parquet(data), result.runs[0].frame
     last = run[run["cutoff"] == run["cutoff"].max()]
     history = frame[frame["ds"] <= last["cutoff"].iloc[0]]
-    alone = NeuralPredictor.from_pretrained(saved).predict(history, level=[80])
+    alone = NeuralForecaster.from_pretrained(saved).predict(history, level=[80])
     np.testing.assert_allclose(last[["Kept", "Kept-lo-80"]], alone[["DLinear", "DLinear-lo-80"]])
     text = TextForecaster.from_pretrained(adapter)
     assert text.h == 8  # longer than the comparison's six
@@ -121,7 +119,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
 
 def test_a_text_adapter_of_a_shorter_horizon_is_refused_in_words(data, tmp_path, save_adapter):  # noqa: F811
     config = make_config(data, tmp_path, ["SeasonalNaive", str(save_adapter(h=4))])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     failures = [f for f in result.runs[0].failures if f.model == "adapter"]
     assert sum(f.windows for f in failures) == 8
     assert "h (6) must lie in 1..4, the horizon that adapter was built for" in failures[0].error
@@ -151,7 +149,7 @@ def test_a_model_that_was_trained_on_test_windows_is_refused_and_counted(
         settings["data"]["name"] = str(data)  # the very data that it is tested on
         (folder / "text_forecaster.json").write_text(json.dumps(settings))
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", {"model": str(folder), "alias": "Late"}])
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     report, table, _ = read_tables(config, results)
     assert table.set_index("model")["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "Late": 8}
     assert result.runs[0].frame["Late"].isna().all()
@@ -159,7 +157,7 @@ def test_a_model_that_was_trained_on_test_windows_is_refused_and_counted(
 
 
 def test_training_on_other_series_is_no_leak_but_is_told(data):  # noqa: F811
-    keys = prepare_task(DataTask(str(data), h=6, n_windows=4)).windows.keys
+    keys = prepare_task(DataEntry(str(data), h=6, n_windows=4)).windows.keys
     late = {"last": "2024-06-01", "name": "elsewhere", "series": ["x", "y"]}
     said = check_saved_model(ForecasterSpec("M", "h", data=late), keys, "here")
     assert said.startswith("M was trained on other series (elsewhere) up to 2024-06-01")
@@ -185,7 +183,7 @@ def test_the_end_of_a_named_series_is_compared_with_that_series_own_cutoff():
 def test_a_folder_that_was_trained_again_is_another_cell(data, tmp_path, save_series):  # noqa: F811
     folder = save_series(seed=0)
     config = make_config(data, tmp_path, ["SeasonalNaive", str(folder)])
-    before = run_compare(config, build_forecaster)[0].runs[0].frame["saved"]
+    before = run_compare(config)[0].runs[0].frame["saved"]
     (folder / "metrics.json").write_text("{}")  # no part of the model
     counted = Interrupting(after=99)
     run_compare(config, counted)
@@ -199,13 +197,13 @@ def test_a_folder_that_was_trained_again_is_another_cell(data, tmp_path, save_se
 def test_look_backs_that_fail_are_left_out_and_named_and_none_left_is_a_failure(data, tmp_path):  # noqa: F811
     model = {"model": "dlinear", "options": {"moving_average": 3}, "training": QUICK}
     config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], look_backs=[12, 4000])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     facts = result.facts["DLinear"][0]
     assert facts["look_back"] == 12
     assert list(facts["look_back_losses"]) == ["12"]
     assert "4000" in facts["look_back_failures"]
     config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], look_backs=[4000])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     (failure,) = result.runs[0].failures
     assert failure.windows == 8
     assert "no look-back of [4000] could be validated" in failure.error
@@ -216,7 +214,7 @@ def test_packages_that_are_not_installed_are_failures_with_a_way_out(data, tmp_p
     monkeypatch.setitem(sys.modules, "neuralforecast", None)
     models = ["SeasonalNaive", "Naive", "chronos:amazon/chronos-bolt-small", "neuralforecast:NHITS"]
     config = make_config(data, tmp_path, models, seeds=[0])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     errors = {f.model: f.error for f in result.runs[0].failures}
     assert errors["chronos-bolt-small"].endswith("pip install chronos-forecasting")
     assert errors["NHITS"].endswith("pip install neuralforecast")
@@ -226,7 +224,7 @@ def test_neuralforecast_models_are_trained_by_seed_and_share_look_back_search_an
     pytest.importorskip("neuralforecast", reason="neuralforecast is optional")
     model = {"model": "neuralforecast:MLP", "options": {"max_steps": 4, "hidden_size": 8}}
     config = make_config(data, tmp_path, ["SeasonalNaive", model], look_backs=[8, 12], max_seconds=30)
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     table = read_tables(config, results)[1].set_index("model")
     assert table.loc["MLP", "failed"] == 0
     assert table.loc["MLP", "trained_parameters"] > 0
@@ -247,7 +245,7 @@ def test_chronos_models_forecast_in_a_comparison(data, tmp_path):  # noqa: F811
     pytest.importorskip("chronos", reason="chronos-forecasting is optional")
     save_bolt(tmp_path / "tiny-bolt")
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", f"chronos:{tmp_path}/tiny-bolt"], seeds=[0])
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     table = read_tables(config, results)[1].set_index("model")
     assert table.loc["tiny-bolt", "failed"] == 0
     assert table.loc["tiny-bolt", "trained_parameters"] == 0 < table.loc["tiny-bolt", "total_parameters"]
@@ -295,14 +293,14 @@ def test_pretrained_models_are_flagged_by_what_they_have_read(tmp_path, data, sa
     assert "up to 2025-10" in flag_pretraining("C", "amazon/chronos-2", newer, "chronos")
     text = {"model": "text", "alias": "T", "options": {"language_model": str(llm), **TEXT}}
     config = make_config(data, tmp_path, ["SeasonalNaive", text, str(adapter)])
-    flags = find_flags(run_compare(config, build_forecaster), config.models)
+    flags = find_flags(run_compare(config), config.models)
     assert [flag.split(":")[0] for flag in flags] == ["T", "adapter"]
 
 
 def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_series):  # noqa: F811
     folder = save_series()
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", str(folder)])
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     title = "How the saved models were trained"
     assert title not in [s.title for s in read_tables(config, results)[0].sections]
     log = [{"step": 1, "reward": 0.5}, {"step": 2, "eval_reward": 0.75, "eval_loss": 1.5}]
