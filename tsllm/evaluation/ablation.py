@@ -97,6 +97,14 @@ def explain_variant(spec: ModelSpec) -> str:
     return (VARIANTS | PERTURBATIONS).get(spec.variant, ({}, spec.variant))[1]
 
 
+def is_without_llm(spec: ModelSpec) -> bool:
+    """Tells whether a model has no pretrained language model: the question is asked of these variants."""
+    if spec.perturb:
+        return False
+    reads = spec.options.get("reader", "llm") == "llm"
+    return spec.model != "timellm" or not reads or spec.options.get("backbone_weights", "pretrained") != "pretrained"
+
+
 def describe_verdict(
     model: str, pairs: pd.DataFrame, variants: Sequence[ModelSpec], unconverged: Sequence[str] = ()
 ) -> list[str]:

@@ -122,8 +122,8 @@ def describe_arms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     tests = sum(row["p_value"] == row["p_value"] for row in rows)
     return [
-        f"p: two-sided test over {spread} windows (mean over channels and seeds), long-run variance from {used} cosine "
-        f"terms, t critical values; adjusted by Holm over the {tests} tests of this table; {variation}."
+        f"p: two-sided test over {spread} windows (mean over channels and seeds), long-run variance from {used} "
+        f"cosine terms, t critical values; adjusted by Holm over the {tests} tests of this table; {variation}."
     ]
 
 

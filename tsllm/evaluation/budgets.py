@@ -1,8 +1,10 @@
 """What training each model got, and what may be said of it: equality in words only where the numbers are equal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsllm.evaluation.findings import join_words
@@ -54,6 +56,27 @@ class BudgetRow:
         return self.best_step < self.last_step
 
 
+def read_budget(log: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """Returns what a training log says of its budget: the fields of `BudgetRow` but model and seed.
+
+    Args:
+        log: Entries with `step`, and `eval_loss` where it was validated; `windows_seen` and `stopped_by` in the last
+            entry that has them.
+        seconds: Of training.
+    """
+    found: dict[str, Any] = {"windows_seen": None, "stopped_by": ""}
+    for entry in log:
+        found |= {name: entry[name] for name in ("windows_seen", "stopped_by") if entry.get(name) is not None}
+    validated = [(float(e["eval_loss"]), int(e["step"])) for e in log if "eval_loss" in e and "step" in e]
+    best = min(validated)[1] if validated else None
+    return found | {
+        "steps": max((int(e["step"]) for e in log if "step" in e), default=0),
+        "seconds": seconds,
+        "best_step": best,
+        "last_step": max(step for _, step in validated) if validated else None,
+    }
+
+
 def tabulate_budgets(rows: Sequence[BudgetRow]) -> pd.DataFrame:
     """Returns one row a model and seed: the fields of `BudgetRow` and `converged`, in words."""
     words = {True: "yes", False: "no, best at the last step", None: "not validated"}
@@ -70,7 +93,7 @@ def find_unconverged(rows: Sequence[BudgetRow]) -> list[str]:
 
 
 def are_equal(rows: Sequence[BudgetRow]) -> bool:
-    """Tells whether budgets are equal: all saw the same number of windows, or all went on until patience ended them."""
+    """Tells whether budgets are equal: all saw the same number of windows, or patience ended each."""
     seen = {row.windows_seen for row in rows}
     return (len(seen) == 1 and None not in seen) or all(row.stopped_by == "patience" for row in rows)
 
@@ -89,10 +112,12 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
     models = list(dict.fromkeys(row.model for row in rows))
     said = [_describe_equality(rows, models)]
     steps = [row.steps for row in rows]
-    seconds = {m: sum(row.seconds for row in rows if row.model == m) / sum(row.model == m for row in rows) for m in models}
+    seconds = {m: float(np.mean([row.seconds for row in rows if row.model == m])) for m in models}
     slow, fast = max(seconds, key=seconds.__getitem__), min(seconds, key=seconds.__getitem__)
     amount = f"{min(steps):,}" if min(steps) == max(steps) else f"{min(steps):,} to {max(steps):,}"
-    took = f"{seconds[fast]:,.0f} ({fast}) to {seconds[slow]:,.0f} ({slow})" if len(models) > 1 else f"{seconds[fast]:,.0f}"
+    took = f"{seconds[fast]:,.0f}"
+    if len(models) > 1:
+        took += f" ({fast}) to {seconds[slow]:,.0f} ({slow})"
     said.append(f"Optimiser steps: {amount}; seconds of training for a seed, on average: {took}.")
     late: dict[str, list[int]] = {}
     for row in rows:
@@ -115,7 +140,7 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
 def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:
     count = "The one trained model" if len(models) == 1 else f"The {len(models)} trained models"
     if all(row.stopped_by == "patience" for row in rows):
-        return f"{count} trained by one rule: until validation had not improved for the patience given; no limit cut in."
+        return f"{count} trained until validation had not improved for the patience given; no limit cut in."
     known = {m: [r.windows_seen for r in rows if r.model == m] for m in models}
     missing = [m for m, values in known.items() if None in values]
     if missing:
@@ -126,8 +151,8 @@ def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:
     least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     reasons = sorted({STOPPED_BY[row.stopped_by] for row in rows})
     if least == most:
-        return f"{count} saw {means[most]:,.0f} training windows on average; training was ended by {join_words(reasons)}."
+        return f"{count} saw {means[most]:,.0f} training windows on average; what ended it: {join_words(reasons)}."
     return (
         f"Budgets are not equal: {least} saw {means[least]:,.0f} training windows, {most} {means[most]:,.0f}, "
-        f"{means[most] / max(1.0, means[least]):.1f} times as many; training was ended by {join_words(reasons)}."
+        f"{means[most] / max(1.0, means[least]):.1f} times as many; what ended training: {join_words(reasons)}."
     )

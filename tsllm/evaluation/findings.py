@@ -94,11 +94,11 @@ def describe_model(
     if row["skill"] != row["skill"]:
         return f"{model} gave no forecast that could be compared with {row['reference']}."
     complete = table[table["failed"] == 0] if "failed" in table else table
-    order = complete.sort_values(metric, kind="stable")["model"].tolist()
+    order = [str(m) for m in complete.sort_values(metric, kind="stable")["model"]]
     if model in order:
         place = f"{model} is number {order.index(model) + 1} of {len(order)}"
     else:
-        lacking = table.set_index("model").loc[model, "failed"]
+        lacking = int(table.loc[table["model"] == model, "failed"].iloc[0])
         place = f"{model} has no rank, as it gave no forecast in {lacking} windows; on the {row['n']} it shares"
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
     if row["verdict"] == "not tested":
@@ -200,7 +200,7 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
     units = f"{_spread(done['n'])} {'cutoffs' if unit == 'cutoff' else 'series'}"
     if unit == "cutoff":
         what = f"Unit of the test: the cutoff, mean over its series and seeds; n = {units}"
-        what += f", of which {overlap} neighbours share target steps" if overlap > 1 else ", which share no target step"
+        what += f", of which {overlap} neighbours share steps" if overlap > 1 else ", which share no target step"
         variance = (
             f"Long-run variance from {_spread(done['terms'])} cosine terms (chosen by n, overlap and the "
             "autocorrelation of the differences), t critical values with as many degrees of freedom"
@@ -214,10 +214,10 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
         adjusted += ", all pairs of models, because the reference was chosen by its error here"
     if tables > 1:
         adjusted += (
-            f"; the {tables} tables of tests in this report are a family each, so 5 % holds for each table and not for "
-            "all together"
+            f"; the {tables} tables of tests in this report are a family each, so 5 % holds for each table and not "
+            "for all together"
         )
-    intervals = "low, high: interval of the skill at the level of that adjustment, without zero exactly if p holm < .05"
+    intervals = "low, high: interval of the skill at the level of that adjustment, without zero just if p holm < .05"
     lines = [f"{what}. {variance}.", f"p value: unadjusted. {adjusted}. {intervals}."]
     seeds = int(pairs["seeds"].max())
     if seeds > 1:

@@ -13,18 +13,18 @@ SOURCES = {
     "practice. Journal of Business & Economic Statistics 36(4), 541-559.",
     "mueller": "Mueller, U. K. (2007). A theory of robust long-run variance estimation. Journal of Econometrics "
     "141(2), 1331-1352.",
-    "fieller": "Fieller, E. C. (1954). Some problems in interval estimation. Journal of the Royal Statistical Society B "
-    "16(2), 175-185.",
+    "fieller": "Fieller, E. C. (1954). Some problems in interval estimation. Journal of the Royal Statistical Society "
+    "B 16(2), 175-185.",
     "holm": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
     "Statistics 6(2), 65-70.",
     "satterthwaite": "Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components. "
     "Biometrics Bulletin 2(6), 110-114.",
     "mase": "Hyndman, R. J. and Koehler, A. B. (2006). Another look at measures of forecast accuracy. International "
     "Journal of Forecasting 22(4), 679-688.",
-    "relative": "Fleming, P. J. and Wallace, J. J. (1986). How not to lie with statistics: the correct way to summarize "
-    "benchmark results. Communications of the ACM 29(3), 218-221.",
-    "wql": "Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and estimation. Journal "
-    "of the American Statistical Association 102(477), 359-378.",
+    "relative": "Fleming, P. J. and Wallace, J. J. (1986). How not to lie with statistics: the correct way to "
+    "summarize benchmark results. Communications of the ACM 29(3), 218-221.",
+    "wql": "Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and estimation. "
+    "Journal of the American Statistical Association 102(477), 359-378.",
     "nemenyi": "Demsar, J. (2006). Statistical comparisons of classifiers over multiple data sets. Journal of Machine "
     "Learning Research 7, 1-30.",
     "tan": "Tan, M., Merrill, M. A., Gupta, V., Althoff, T. and Hartvigsen, T. (2024). Are language models actually "
@@ -123,10 +123,10 @@ def _describe_data(facts: MethodFacts) -> str:
             f"{one.name}: {one.series} series, {one.windows} rolling origin{'s' if one.windows > 1 else ''}{apart} "
             f"({where}), {one.h} steps ahead"
         )
+    sets = f"{len(said)} data sets" if len(said) > 1 else "one data set"
     return (
-        f"{facts.models} models were compared on {len(said)} data set{'s' if len(said) > 1 else ''} ({'; '.join(said)})"
-        ". All models forecast the same windows; whatever is learned, scaled or chosen uses steps before the first "
-        "cutoff only."
+        f"{facts.models} models were compared on {sets} ({'; '.join(said)}). All models forecast the same windows; "
+        "whatever is learned, scaled or chosen uses steps before the first cutoff only."
     )
 
 
@@ -172,8 +172,8 @@ def _describe_tests(facts: MethodFacts, cited: list[str]) -> str:
     if "series" in units:
         where = "" if len(units) == 1 else f" on {join_words([d.name for d in facts.data if d.unit == 'series'])}"
         said.append(
-            f"Differences in scaled absolute error{where} are tested by paired t-tests over series, which are taken as "
-            "independent."
+            f"Differences in scaled absolute error{where} are tested by paired t-tests over series, which are taken "
+            "as independent."
         )
     if facts.trained and len(facts.seeds) > 1:
         cited.append("satterthwaite")
@@ -185,8 +185,8 @@ def _describe_tests(facts: MethodFacts, cited: list[str]) -> str:
         said.append("With one seed, the tests speak of the trained models and not of training anew.")
     cited += ["holm", "fieller"]
     said.append(
-        "P-values are adjusted by Holm (1979) within each table of tests, over all pairs of models where the best model "
-        "is the reference. Intervals of the skill, 1 minus the ratio of mean errors, invert the same test (Fieller, "
-        "1954) at the adjusted level."
+        "P-values are adjusted by Holm (1979) within each table of tests, over all pairs of models where the best "
+        "model is the reference. Intervals of the skill, 1 minus the ratio of mean errors, invert the same test "
+        "(Fieller, 1954) at the adjusted level."
     )
     return " ".join(said)

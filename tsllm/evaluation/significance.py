@@ -115,6 +115,8 @@ def number_cutoffs(losses: pd.DataFrame) -> pd.Series:
     numbers at times of their own (counted steps, or ends that differ) are matched by position. Call it on all rows:
     on what a model left over, positions would shift.
     """
+    if losses.empty:
+        return pd.Series(dtype=int)
     sizes = losses.groupby(ID, sort=False).size()
     distinct = losses[CUTOFF].nunique()
     if distinct <= sizes.max() or sizes.nunique() > 1:
@@ -202,10 +204,10 @@ def compare_with_best(
         As `compare_to` with the winner as reference; empty if no model forecast every window.
     """
     models = _find_models(losses)
-    complete = [m for m in models if losses[m].notna().all()]
+    complete = [m for m in models if len(losses) and losses[m].notna().all()]
     if best is None and not complete:
         return pd.DataFrame(columns=COLUMNS)
-    winner = losses[complete].mean().idxmin() if best is None else best
+    winner = str(losses[complete].mean().idxmin()) if best is None else best
     tester = _Tester(losses, overlap, unit, seeds)
     ordered = [m for m in models if m != winner]
     rows = [tester.test(model, winner) for model in ordered]

@@ -69,7 +69,8 @@ class SeriesScales:
     @classmethod
     def from_training(cls, df: pd.DataFrame, season: int) -> "SeriesScales":
         """Computes the scales from the training part of a validated frame."""
-        deviation, errors = {}, {}
+        deviation: dict[Any, float] = {}
+        errors: dict[Any, float] = {}
         for name, y in df.groupby(ID, sort=False)[TARGET]:
             least = _ROUNDING * float(y.abs().max())
             for table, value in (
