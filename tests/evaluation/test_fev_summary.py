@@ -12,9 +12,10 @@ import pytest
 
 from tsllm.data.benchmarks import Task
 from tsllm.evaluation.backtest import BacktestResult, Cost
-from tsllm.evaluation.compare import TaskResult, prepare_task
+from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.fev_summary import FEV_VERSION, METRICS, write_fev_summary
+from tsllm.evaluation.prepare import prepare_task
 
 # evaluation_summary of fev 0.10: the model, the fields of the task, the results, the metrics.
 COLUMNS = [

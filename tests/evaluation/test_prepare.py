@@ -10,10 +10,11 @@ import yaml
 from tests.data.test_benchmarks import save_gift, stamps
 from tsllm.data.benchmarks import load_fev_tasks
 from tsllm.data.sources import load_task
-from tsllm.evaluation.compare import prepare_task, run_compare
+from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.fev_summary import compute_seasonal_errors
+from tsllm.evaluation.prepare import prepare_task
 from tsllm.types import FrameError
 
 
@@ -53,7 +54,7 @@ def test_windows_are_those_of_the_task(write_tasks, fields):
     (task,) = load_fev_tasks(file)
     data = load_task(task)
     assert prepared.name == "shop/hourly"
-    assert (prepared.facts.h, prepared.facts.season, prepared.facts.covariates) == (4, 6, ("promo",))
+    assert (prepared.task.h, prepared.task.season, prepared.task.covariates) == (4, 6, ("promo",))
     for k, window in enumerate(task.windows(data.df, data.freq)):
         past = window.past[window.past["unique_id"] != "short"].reset_index(drop=True)
         pd.testing.assert_frame_equal(prepared.windows.history(k), past, check_like=True)
@@ -98,7 +99,7 @@ def test_gift_eval_folders_bring_horizon_windows_and_season(tmp_path):
     folder = save_gift(tmp_path / "solar", "H", [[float(t % 24) for t in range(n)] for n in (1000, 1500)])
     prepared = prepare_task(DataEntry(str(folder), task="short"))
     assert prepared.name == "solar/short"
-    assert (prepared.facts.h, prepared.facts.season) == (48, 24)
+    assert (prepared.task.h, prepared.task.season) == (48, 24)
     assert (prepared.windows.n_windows, prepared.windows.step) == (3, 48)  # ceil(0.1 * 1000 / 48)
     assert prepared.windows.history(0).groupby("unique_id").size().to_dict() == {"s0": 856, "s1": 1356}
     assert prepared.notes == ()
@@ -123,7 +124,7 @@ def test_a_season_longer_than_the_training_part_is_refused_before_anything_runs(
     pd.DataFrame({"unique_id": "a", "ds": stamps(30), "y": range(30)}).to_parquet(path)
     with pytest.raises(FrameError, match=r"has 22 steps before its first cutoff, not more than a season \(24\)"):
         prepare_task(DataEntry(str(path), h=4, n_windows=2))
-    assert prepare_task(DataEntry(str(path), h=4, n_windows=2, season=6)).facts.season == 6
+    assert prepare_task(DataEntry(str(path), h=4, n_windows=2, season=6)).task.season == 6
 
 
 def test_two_data_sets_of_one_name_keep_two_tables(tmp_path):

@@ -121,7 +121,7 @@ def test_a_saved_folder_is_where_training_goes_on(tmp_path):
     third = NeuralForecaster(str(tmp_path), training=QUICK | {"learning_rate": 0.1}).fit(df)
     assert not np.allclose(third.predict(df)["DLinear"], first.predict(df)["DLinear"])
     pd.testing.assert_frame_equal(NeuralForecaster.from_pretrained(tmp_path).predict(df), first.predict(df))
-    with pytest.raises(ValueError, match="brings its own configuration"):
+    with pytest.raises(ValueError, match="moving_average cannot be changed in a saved DLinear"):
         NeuralForecaster(str(tmp_path), moving_average=5)
 
 

@@ -174,8 +174,8 @@ def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
     source, df, known = loaded.source, loaded.df, loaded.task
     h = asked.h or (known.horizon if known else source.prediction_length if source else None)
     if h is None:
-        what = f"{loaded.name} is no named data set, so" if loaded.name else "a frame has no custom:"
-        raise TaskError(f"{what} the horizon must be given: h (prediction_length in a recipe), the steps ahead")
+        what = f"{loaded.name} is no named data set, so" if loaded.name else "a frame has no customary horizon, so"
+        raise TaskError(f"{what} give the steps ahead: --h 24 (h=24 in Python, prediction_length in a recipe)")
     freq = loaded.freq if asked.freq is None else normalize_freq(asked.freq)
     season = asked.season or (known.seasonality if known else source.season if source else default_season(freq))
     split = build_split(asked.split) if asked.split is not None else source.split if source else ByFractions()

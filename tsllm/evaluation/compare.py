@@ -89,6 +89,8 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
         for spec in config.models:
             try:
                 check_forecaster(spec, prepared.task)
+            except ImportError:
+                continue  # counted as a failure when its turn comes; the others can run
             except (ValueError, KeyError, TypeError, OSError) as error:
                 faults.append(f"{prepared.name}: {spec.name}: {error}")
     if faults:
@@ -128,7 +130,7 @@ class _ModelRun:
                 chosen = self._search_look_back()
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
-            task = replace(task, context_length=chosen["look_back"])
+            task = replace(task, context_length=chosen["look_back"], pads_short=False)
         anew = not (spec.is_trainable or spec.perturb) or self.config.refit is not False
         blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
         parts = []
@@ -279,7 +281,7 @@ class _ModelRun:
 
     def _validate_look_back(self, length: int) -> float:
         spec, seed = self.base, self.config.seeds[0]
-        task = replace(self.prepared.task, context_length=length)
+        task = replace(self.prepared.task, context_length=length, pads_short=False)
         key = self._describe_cell(spec, task, seed, []) | {"search": True}
         found = self.store.load(key)
         if found is None:

@@ -135,15 +135,16 @@ def build_card_data(
     )
 
 
-def check_card(path: str | Path) -> ModelCard:
-    """Loads a card and checks what the Hub reads from it.
+def check_card(path: str | Path, *, results: bool = True) -> ModelCard:
+    """Loads a card and checks what the Hub reads from it; `results` False allows a card without scores.
 
     Raises:
-        ValueError: If the metadata is damaged or lacks the library.
+        ValueError: If the metadata is damaged or lacks the library or the results.
     """
     card = ModelCard.load(str(path), ignore_metadata_errors=False)
     data = card.data.to_dict()
     absent = [key for key in ("library_name", "pipeline_tag", "license") if not data.get(key)]
+    absent += ["model-index"] if results and not data.get("model-index") else []
     if absent:
         raise ValueError(f"{path} lacks {absent} in its metadata; write it again with tsllm.hub.card.write_card")
     return card

@@ -1,7 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -81,7 +81,7 @@ class ForecastConfig(PreTrainedConfig):
     @classmethod
     def own_fields(cls) -> set[str]:
         """Returns the names of the fields that this project defines, without those of transformers."""
-        return set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+        return {f.name for f in fields(cls)} - {f.name for f in fields(PreTrainedConfig)}
 
     @classmethod
     def find_loss(cls, name: str) -> Loss:
