@@ -37,7 +37,8 @@ def test_with_all_terms_it_is_the_paired_t_test():
 def test_two_terms_worked_by_hand():
     d = np.array([1.0, 2.0, 0.0, 3.0, 1.0, 5.0])
     # cos(pi j (t - 1/2) / 6) for j = 1: +-cos 15, 45, 75 degrees, for j = 2: +-cos 30, 90, 150 degrees.
-    first = np.sqrt(2 / 6) * ((1 - 5) * np.cos(np.pi / 12) + (2 - 1) * np.cos(np.pi / 4) + (0 - 3) * np.cos(5 * np.pi / 12))
+    outer, middle, inner = (np.cos(np.pi * k / 12) for k in (1, 3, 5))
+    first = np.sqrt(2 / 6) * ((1 - 5) * outer + (2 - 1) * middle + (0 - 3) * inner)
     second = np.sqrt(2 / 6) * np.cos(np.pi / 6) * ((1 + 5) - (0 + 3))
     result = diebold_mariano(d, np.zeros(6), terms=2)
     assert result.statistic == pytest.approx(2 / np.sqrt((first**2 + second**2) / 2 / 6))

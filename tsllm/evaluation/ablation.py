@@ -119,4 +119,5 @@ def describe_verdict(
     specs = {spec.name: spec for spec in variants}
     rows = [r for r in read_rows(pairs) if r["model"] in specs and is_without_llm(specs[r["model"]])]
     explained = {r["model"]: explain_variant(specs[r["model"]]) for r in rows}
-    return describe_help(model, rows, explained, unconverged=unconverged)
+    not_run = [spec.name for spec in variants if is_without_llm(spec) and spec.name not in explained]
+    return describe_help(model, rows, explained, not_run, unconverged)

@@ -162,7 +162,8 @@ def describe_help(
         )
     else:
         headline = (
-            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one."
+            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one: "
+            f"{join_words(worse)}."
         )
     lines = [headline + describe_unconverged([m for m in unconverged if m == model or m in explained])]
     for row in tested:

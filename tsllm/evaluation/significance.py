@@ -225,35 +225,41 @@ class _Tester:
     """Tests pairs of models on the windows that both forecast."""
 
     def __init__(self, losses: pd.DataFrame, overlap: int, unit: Unit, seeds: Sequence[pd.DataFrame]) -> None:
-        self.losses, self.overlap, self.unit = losses, overlap, unit
-        self.numbers = number_cutoffs(losses)
-        self.seeds = [frame.set_axis(losses.index) for frame in seeds]
+        self.overlap, self.unit = overlap, unit
+        self.columns = {name: k for k, name in enumerate(_find_models(losses))}
+        names = list(self.columns)
+        self.losses = losses[names].to_numpy(dtype=float)  # [N, models]
+        self.seeds = [frame[names].to_numpy(dtype=float) for frame in seeds]
+        wrong = [len(values) for values in self.seeds if len(values) != len(self.losses)]
+        if wrong:
+            raise ValueError(f"a seed has losses of {wrong[0]} windows, the mean of {len(self.losses)}; give the same")
+        numbers = number_cutoffs(losses) if unit == "cutoff" else pd.Series(pd.factorize(losses[ID])[0])
+        self.units = numbers.to_numpy(dtype=int)  # [N]
 
     def test(self, model: str, reference: str) -> _Tested:
-        pair = [model, reference]
-        both = self.losses.dropna(subset=pair)
-        units = average_over(both, pair, self.unit, self.numbers)
-        a, b = units[model].to_numpy(), units[reference].to_numpy()
+        pair = [self.columns[model], self.columns[reference]]
+        both = np.isfinite(self.losses[:, pair]).all(1)
+        a, b = _average(self.losses[both][:, pair], self.units[both]).T
         row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | {
             "model": model,
             "reference": reference,
-            "n": len(units),
+            "n": len(a),
             "unit": self.unit,
             "seeds": 1,
             "note": "",
         }
-        if not len(units):
+        if not len(a):
             return _Tested(row | {"note": "no window that both forecast"}, None)
         if b.mean() == 0:
             return _Tested(row | {"note": f"{reference} makes no error at all"}, None)
         row["skill"] = 1 - a.mean() / b.mean()
-        reason = self._find_reason(len(units))
+        reason = self._find_reason(len(a))
         if reason:
             return _Tested(row | {"note": reason}, None)
-        by_seed = [average_over(frame.loc[both.index], pair, self.unit, self.numbers).mean() for frame in self.seeds]
-        seeds = np.array([[mean[model], mean[reference]] for mean in by_seed]) if by_seed else None
+        by_seed = [_average(values[both][:, pair], self.units[both]).mean(0) for values in self.seeds]
+        seeds = np.array(by_seed) if by_seed else None  # [seeds, 2]
         if self.unit == "series":
-            result = diebold_mariano(a, b, terms=len(units) - 1, seeds=seeds)
+            result = diebold_mariano(a, b, terms=len(a) - 1, seeds=seeds)
         else:
             result = diebold_mariano(a, b, self.overlap, seeds=seeds)
         if seeds is not None and np.ptp(seeds, axis=0).any():
@@ -270,6 +276,13 @@ class _Tester:
         if n <= 2 * self.overlap:
             return f"{n} cutoffs are too few where {self.overlap} windows share a step ({2 * self.overlap + 1} needed)"
         return ""
+
+
+def _average(values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Averages rows [N, k] of the same unit [N]: [units, k], in their order."""
+    _, at = np.unique(units, return_inverse=True)
+    counts = np.bincount(at)
+    return np.stack([np.bincount(at, column) / counts for column in values.T], 1)
 
 
 def _find_models(losses: pd.DataFrame) -> list[str]:
