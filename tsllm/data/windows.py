@@ -155,6 +155,16 @@ class WindowDataset(Dataset[Batch]):
                 batch["future_covariates"] = covariates[:, context:, : self.num_known_covariates]
         return batch
 
+    def times(self, indices: Tensor) -> np.ndarray:
+        """Returns the times of the windows `indices` [B], context and horizon: [B, L + H]."""
+        return self._times[(self._starts[indices][:, None] + self._offsets).numpy()]
+
+    def covariate_values(self, indices: Tensor) -> Tensor:
+        """Returns the covariates of the windows `indices` [B]: [B, L + H, K], NaN where only the past is known."""
+        values = self._covariates[self._starts[indices][:, None] + self._offsets].clone()
+        values[:, self.context_length :, self.num_known_covariates :] = torch.nan
+        return values
+
     def window_frame(self) -> pd.DataFrame:
         """Returns one row a window and channel: `window, channel, unique_id, cutoff` (time of the last context step).
 
