@@ -16,7 +16,7 @@ from tsllm.rl.rewards.known import Known
 from tsllm.rl.windows import unfold_problem
 
 CLIPPED_REFUSED, CLIPPED_TOLD = 0.5, 0.05
-SKEW_TOLD, RATIO_TOLD = 1.0, 4.0
+SKEW_TOLD, FEW = 1.4, 8
 FLAT = 1e-6
 
 
@@ -160,7 +160,8 @@ def judge_reward(
         raw = term.measure(*problem, **(told if term.asks else {}))
         counts = valid[..., None] & observed[:, None] if raw.ndim == 3 else valid
         terms.append((term, raw.detach()[counts.expand_as(raw)].double()))
-    return _describe(reward, _Found(value.detach().double(), seconds, terms), scale_rewards)
+    skew = describe_skew(value, samples.nan_to_num(), target) if scale_rewards else ""
+    return _describe(reward, _Found(value.detach().double(), seconds, terms), skew)
 
 
 def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor:
@@ -177,18 +178,19 @@ def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor
         ) from error
 
 
-def _describe(reward: Reward, found: _Found, scale_rewards: bool) -> DryRun:
+def _describe(reward: Reward, found: _Found, skew: str) -> DryRun:
     problems, warnings = [], []
     clipped = nan = 0.0
     low, high = float("inf"), -float("inf")
     for term, raw in found.terms:
-        name = name_reward(term)
+        name = name_reward(term) if isinstance(reward, WeightedReward) else "it"
         finite = raw[raw.isfinite()]
         bad = 1 - len(finite) / max(len(raw), 1)
         if len(finite):
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-        # Rewards on texts grade on their own terms; of the others, what lies outside is cut.
-        outside = float(((finite < term.low) | (finite > term.high)).double().mean()) if len(finite) else 0.0
+        room = 1e-6 * (term.high - term.low)  # rounding is no cut
+        outside = float(((finite < term.low - room) | (finite > term.high + room)).double().mean())
+        outside = outside if len(finite) else 0.0
         nan, clipped = max(nan, bad), max(clipped, outside)
         if bad > 0:
             problems.append(
@@ -216,7 +218,7 @@ def _describe(reward: Reward, found: _Found, scale_rewards: bool) -> DryRun:
         )
     elif flat > 0.5:
         warnings.append(f"{flat:.0%} of the groups are flat: their forecasts all earn the same")
-    if scale_rewards and (skew := describe_skew(value)):
+    if skew:
         warnings.append(skew)
     return DryRun(
         name_reward(reward), low, high, clipped, nan, float(spread.mean()), flat, found.seconds, len(value),
@@ -224,33 +226,33 @@ def _describe(reward: Reward, found: _Found, scale_rewards: bool) -> DryRun:
     )  # fmt: skip
 
 
-def describe_skew(rewards: Tensor) -> str:
+def describe_skew(rewards: Tensor, samples: Tensor, target: Tensor) -> str:
     """Returns a warning if z-scored advantages would move the optimum: the spread within groups is skewed.
 
-    Dividing by the spread weighs each window by its inverse. That does no harm where all windows spread alike; under
-    asymmetric costs the windows on the dear side spread most, and count least.
+    Dividing by the spread weighs each window by its inverse. That does no harm where windows spread alike whether the
+    truth lies above or below the forecast; under asymmetric costs the dear side spreads most and then counts least.
 
     Args:
         rewards: [R, G].
+        samples: [R, G, H], finite.
+        target: [R, H], NaN where missing.
     """
     spread = compute_spread(rewards.double())
-    spread = spread[spread > FLAT]
-    if len(spread) < 8:
+    error = (samples.mean(1) - target).nanmean(1)  # [R]
+    above, below = (spread[(side > 0) & (spread > FLAT)] for side in (error, -error))
+    if min(len(above), len(below)) < FEW:
         return ""
-    few, many = (float(spread.quantile(level)) for level in (0.1, 0.9))
-    centred = rewards.double() - rewards.double().mean(1, keepdim=True)
-    deviation = centred.square().mean(1).sqrt().clamp(min=FLAT)
-    skewness = float(((centred**3).mean(1) / deviation**3).mean())
-    if many < RATIO_TOLD * few and abs(skewness) < SKEW_TOLD:
+    over, under = float(above.median()), float(below.median())
+    if max(over, under) < SKEW_TOLD * min(over, under):
         return ""
     return (
-        f"the reward's spread within groups is skewed (a tenth of the groups spread below {few:.3g}, a tenth above "
-        f"{many:.3g}; mean skewness {skewness:.2f}), and dividing by it moves the optimum; set scale_rewards: false"
+        f"the reward's spread within groups is skewed ({over:.3g} where forecasts lie above the truth, {under:.3g} "
+        "where they lie below), and dividing by it moves the optimum; set scale_rewards: false"
     )
 
 
 def draw_forecasts(history: Tensor, horizon: int, season: int, group: int, generator: torch.Generator) -> Tensor:
-    """Draws forecasts such as an untrained policy makes: the seasonal naive, with errors of its own size.
+    """Draws forecasts such as an untrained policy makes: the seasonal naive, with errors of about its own size.
 
     Args:
         history: [R, L], NaN where missing.
@@ -272,7 +274,7 @@ def draw_forecasts(history: Tensor, horizon: int, season: int, group: int, gener
     noise = torch.randn(len(history), group, horizon, generator=generator, dtype=history.dtype)
     # A shift of the whole path beside errors by step, as forecasts are wrong in level too.
     shift = torch.randn(len(history), group, 1, generator=generator, dtype=history.dtype)
-    return filled[:, steps][:, None] + scale[:, None, None] * (noise + shift)  # [R, G, H]
+    return filled[:, steps][:, None] + scale[:, None, None] * (noise + shift) / 2  # [R, G, H]
 
 
 def name_reward(reward: Reward) -> str:

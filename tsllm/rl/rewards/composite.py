@@ -236,8 +236,8 @@ def read_signature(function: Callable[..., Any]) -> tuple[frozenset[str], frozen
     parameters = inspect.signature(function).parameters
     if list(parameters)[: len(ARGUMENTS)] != list(ARGUMENTS):
         raise ValueError(
-            f"{name} must take ({', '.join(ARGUMENTS)}): tensors [B, G, H], [B, H], [B, L] and an int, and may ask for "
-            f"{', '.join(FACTS)} by keyword; found ({', '.join(parameters)})"
+            f"{name} must take ({', '.join(ARGUMENTS)}): tensors [B, G, H], [B, H], [B, L] and an int, and may ask "
+            f"for {', '.join(FACTS)} by keyword; found ({', '.join(parameters)})"
         )
     bound = getattr(function, "keywords", {})  # of functools.partial: options that the user has filled in
     more = {key: p for key, p in list(parameters.items())[len(ARGUMENTS) :] if key not in bound}

@@ -28,7 +28,7 @@ class PolicyArguments:
         preference_temperature: Of `reward_preference`, in units of the reward; null = the objective's.
         scale_rewards: For `grpo`, `dapo` and `cispo`: divide by the group's spread as published. It weighs windows by
             1 / spread, so that under asymmetric costs the policy converges elsewhere (newsvendor whose best quantile
-            is .875: .20), and it makes forecasters over-confident. False only centres, and the metrics say so.
+            is .875: .53), and it makes forecasters over-confident. False only centres, and the metrics say so.
         credit: "auto" gives steps their own reward where it is additive, "path" whole paths theirs, "step" demands
             an additive reward.
         temperature: Factor of the spread that forecasts are sampled with; below 1 they stay nearer to the point

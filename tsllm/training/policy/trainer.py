@@ -295,7 +295,9 @@ class PolicyTrainer(ForecastTrainer):
         assert self.objective is not None
         if self.objective.advantage == "zscore" and not self._warned_of_skew and bool(known.any()):
             self._warned_of_skew = True
-            if warning := describe_skew(scored.rewards[known]):
+            loc, scale = rollout.inputs["series_loc"], rollout.inputs["series_scale"]
+            samples, target = fold_channels(rollout.samples * scale + loc), unfold_problem(rollout.inputs)[0]
+            if warning := describe_skew(scored.rewards[known], samples[known], target[known]):
                 logger.warning(warning)
         nothing = scored.spread.new_tensor(torch.nan)
         self._note(
