@@ -6,6 +6,7 @@ position on one long time axis, so a batch is a single gather and nothing is dro
 always belongs to the set, whatever the stride.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,6 +155,14 @@ class WindowDataset(Dataset[Batch]):
             if self.num_known_covariates:
                 batch["future_covariates"] = covariates[:, context:, : self.num_known_covariates]
         return batch
+
+    def digest(self) -> str:
+        """Returns a hash of all that the windows hold: values, covariates, times and where they begin."""
+        found = hashlib.sha256(f"{self.context_length} {self.prediction_length} {self.covariate_names}".encode())
+        for tensor in (self._values, self._covariates, self._features, self._starts):
+            found.update(tensor.contiguous().numpy().tobytes())
+        found.update(pd.util.hash_array(np.asarray(self._times)).tobytes())
+        return found.hexdigest()[:16]
 
     def times(self, indices: Tensor) -> np.ndarray:
         """Returns the times of the windows `indices` [B], context and horizon: [B, L + H]."""

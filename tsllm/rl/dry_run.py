@@ -140,7 +140,6 @@ def judge_reward(
     Raises:
         RewardError: If the reward raises, or returns another shape.
     """
-    told = {"known": known} if reward.asks else {}
     problem = (samples, target, history, season, completions)
     # One row first: an error in a user's code shows at once, whatever a whole call costs.
     few = (
@@ -157,7 +156,7 @@ def judge_reward(
     valid = samples.isfinite().all(-1)
     terms = []
     for term in [t for _, t in reward.terms] if isinstance(reward, WeightedReward) else [reward]:
-        raw = term.measure(*problem, **(told if term.asks else {}))
+        raw = term.measure(*problem, **term.tell(known))
         counts = valid[..., None] & observed[:, None] if raw.ndim == 3 else valid
         terms.append((term, raw.detach()[counts.expand_as(raw)].double()))
     skew = describe_skew(value, samples.nan_to_num(), target) if scale_rewards else ""
@@ -166,7 +165,7 @@ def judge_reward(
 
 def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor:
     try:
-        return reward(*problem, **({"known": known} if reward.asks else {}))
+        return reward(*problem, **reward.tell(known))
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [f for f in frames if "/tsllm/rl/" not in f.filename.replace("\\", "/")]
@@ -179,7 +178,8 @@ def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor
 
 
 def _describe(reward: Reward, found: _Found, skew: str) -> DryRun:
-    problems, warnings = [], []
+    problems: list[str] = []
+    warnings: list[str] = []
     clipped = nan = 0.0
     low, high = float("inf"), -float("inf")
     for term, raw in found.terms:

@@ -198,7 +198,7 @@ def _score(
     reward: Reward, by_step: bool, season: int, samples: Tensor, target: Tensor, history: Tensor, known: Known | None
 ) -> Tensor:
     function = reward.per_step if by_step else reward
-    return function(samples, target, history, season, **({"known": known} if reward.asks else {}))
+    return function(samples, target, history, season, **reward.tell(known))
 
 
 def _score_part(reward: Reward, by_step: bool, season: int, known: Known | None, *arrays: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -222,6 +222,10 @@ class Reward:
         functional whose score-function gradient it estimates.
         """
         return self(samples, target, history, season, known=known).mean(1)
+
+    def tell(self, known: Known | None) -> dict[str, Any]:
+        """Returns the keyword `known` for a call of this reward, if it asks for facts."""
+        return {"known": known} if self.asks else {}
 
     def _check(
         self,

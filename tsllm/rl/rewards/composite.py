@@ -81,7 +81,7 @@ class WeightedReward(Reward):
     ) -> Tensor:
         """Returns the weighted sum of the terms' rewards, [B, G]; see `Reward.__call__`."""
         problem = (samples, target, history, season, completions)
-        return torch.stack([weight * reward(*problem, **_tell(reward, known)) for weight, reward in self.terms]).sum(0)
+        return torch.stack([weight * reward(*problem, **reward.tell(known)) for weight, reward in self.terms]).sum(0)
 
     def per_step(
         self,
@@ -98,7 +98,7 @@ class WeightedReward(Reward):
             raise TypeError(f"{', '.join(names)} judge whole forecasts; the sum has no reward by step")
         problem = (samples, target, history, season, completions)
         return torch.stack(
-            [weight * reward.per_step(*problem, **_tell(reward, known)) for weight, reward in self.terms]
+            [weight * reward.per_step(*problem, **reward.tell(known)) for weight, reward in self.terms]
         ).sum(0)
 
     def utility(
@@ -107,13 +107,8 @@ class WeightedReward(Reward):
         """Returns the weighted sum of the terms' utilities, [B]."""
         problem = (samples, target, history, season)
         return torch.stack(
-            [weight * reward.utility(*problem, **_tell(reward, known)) for weight, reward in self.terms]
+            [weight * reward.utility(*problem, **reward.tell(known)) for weight, reward in self.terms]
         ).sum(0)
-
-
-def _tell(reward: Reward, known: Known | None) -> dict[str, Known | None]:
-    """Returns the keyword `known` for rewards that ask for facts: those of old signatures need not have it."""
-    return {"known": known} if reward.asks else {}
 
 
 class FunctionReward(Reward):

@@ -139,8 +139,7 @@ def score_completions(
     completions = Completions(counts, tokens, limit)
     if num_tokens is None and isinstance(reward, SoftOverlong):
         raise ValueError("soft_overlong judges tokens; pass num_tokens and max_tokens")
-    told = {"known": known} if reward.asks else {}
-    return reward(samples, target, history, season, completions, **told)
+    return reward(samples, target, history, season, completions, **reward.tell(known))
 
 
 def _to_float(number: object) -> float:

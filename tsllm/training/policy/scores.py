@@ -91,8 +91,8 @@ def _score_batch(
     def judge(reward: Reward, function: Any, forecasts: Tensor) -> Tensor:
         value = torch.full(known.shape, torch.nan, dtype=forecasts.dtype, device=forecasts.device)
         if bool(known.any()):
-            told = {"known": facts.take(known)} if reward.asks and facts is not None else {}
-            found = function(forecasts[known], target[known], history[known], season, **told)
+            told = None if facts is None else facts.take(known)
+            found = function(forecasts[known], target[known], history[known], season, **reward.tell(told))
             value[known] = found if found.ndim == 1 else found[:, 0]
         return value
 

@@ -280,10 +280,9 @@ class PolicyTrainer(ForecastTrainer):
         known = ~target.isnan().all(1)
         if not bool(known.any()):
             return samples.sum() * 0.0
-        reward, told = self.runner.reward, {}
-        if reward.asks:
-            told = {"known": self.units.find_known(inputs["window"], reward.asks).take(known)}
-        utility = reward.utility(samples[known], target[known], history[known], self.season, **told)
+        reward = self.runner.reward
+        facts = self.units.find_known(inputs["window"], reward.asks).take(known) if reward.asks else None
+        utility = reward.utility(samples[known], target[known], history[known], self.season, **reward.tell(facts))
         self._note(reward=utility.detach().mean())
         return self._regularise(-utility.mean(), output, inputs)
 
