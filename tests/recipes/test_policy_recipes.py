@@ -91,10 +91,10 @@ def test_a_resumed_run_ends_as_the_whole_one(tmp_path):
 
 
 @pytest.mark.slow  # three programs, two of them killed
-@pytest.mark.parametrize("place", ["start/checkpoint-100", "direct/checkpoint-100"])
+@pytest.mark.parametrize("place", ["start/checkpoint-50", "direct/checkpoint-50"])
 def test_a_run_killed_in_start_or_controls_goes_on_and_ends_as_the_whole_one(place, tmp_path):
     csv = write_series_csv(tmp_path / "series.csv")
-    sizes = {"start_steps": 1000, "max_steps": 400, "save_steps": 100, "eval_steps": 100}
+    sizes = {"start_steps": 300, "max_steps": 150, "save_steps": 50, "eval_steps": 50}
     options = ["objective=grpo", "reward=newsvendor", "decisions={}"]
     finish(launch("grpo_series", *common(csv, tmp_path / "whole", **sizes), *options))
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,16 @@ class TextProgram:
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
 
 
-def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args: Any) -> TextProgram:
-    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it."""
+def prepare_text(
+    model_args: TextModelArguments,
+    data_args: DataArguments,
+    args: Any,
+    check: Callable[[TextProgram], Any] | None = None,
+) -> TextProgram:
+    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it.
+
+    What `check` refuses is told before that test.
+    """
     covariates = list(data_args.covariates or ())
     loaded = load_frame(
         data_args.dataset,
@@ -144,6 +153,8 @@ def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args:
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
     windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
     program = TextProgram(loaded, splits, forecaster, windows, args.test_windows if args.should_save else 0)
+    if check is not None:
+        check(program)
     if args.evaluate_start:
         program.test("start")
     return program
