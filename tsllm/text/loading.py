@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tsllm.backbones.adapters import find_public_name
 from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, compute_fingerprint, find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
 
@@ -157,6 +158,10 @@ def read_base_model(folder: Path) -> BaseModel:
     settings = json.loads((folder / SETTINGS).read_text()) if (folder / SETTINGS).is_file() else {}
     recorded = settings.get("base", {})
     name = config.get("base_model_name_or_path") or recorded.get("name")
+    here = recorded.get("name", "")
+    # The adapter names what others can load; what it was trained on stands in our own settings.
+    if here and name == find_public_name(here)[0] and (here == SMOLLM2 or Path(here).exists()):
+        name = here
     if not name:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; load the base and pass adapter={str(folder)!r}")
     if not Path(name).exists() and Path(name).name == SMOLLM2:
