@@ -1,6 +1,5 @@
 """PEFT adapters of backbones: found by name, merged into a decoder, written so that others load them."""
 
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -14,14 +13,17 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from tsllm.backbones.pretrained import MANIFEST, SMOLLM2
+from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
+from tsllm.backbones.weights import check_floating, read_header
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _CACHED = re.compile(r"models--(?P<owner>[^/\\]+?)--(?P<name>[^/\\]+)[/\\]snapshots[/\\](?P<commit>[0-9a-f]{40})")
-_PEFT = "base_model.model."
+# Settings of PEFT that import modules, read further files or build layers anew.
+_FOREIGN = ("megatron_config", "layer_replication", "corda_config", "lora_ga_config", "eva_config", "arrow_config")
+PEFT_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,38 @@ def find_adapter(name: str, revision: str = "") -> Adapter | None:
         folder = Path(snapshot_download(name, revision=commit or revision or "main", allow_patterns=files))
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
-    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config = check_json(folder / ADAPTER_CONFIG) or {}
     base = config.get("base_model_name_or_path")
     if not base:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; write base_model_name_or_path into it")
     return Adapter(folder, str(base), config.get("revision") or "", commit)
+
+
+def check_adapter(folder: Path) -> None:
+    """Checks the files of a LoRA adapter before anything is built from them.
+
+    Raises:
+        OSError: If a file is damaged.
+        ValueError: If it is no LoRA, asks for modules of others or layers that the base model lacks, has weights that
+            are not finite, or sizes that they do not have.
+    """
+    config = check_json(folder / ADAPTER_CONFIG) or {}
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{folder / ADAPTER_CONFIG} has peft_type {config.get('peft_type')!r}; only LORA is loaded")
+    asked = [key for key in _FOREIGN if config.get(key)]
+    if asked:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG} sets {asked[0]} to {config[asked[0]]!r}, which is not loaded here"
+        )
+    header = read_header(folder / ADAPTER_WEIGHTS)
+    check_floating(header, str(folder))
+    ranks = {shape[0] for name, shape in header.shapes.items() if ".lora_A." in name or "lora_embedding_A" in name}
+    wanted = [config.get("r", 0), *(config.get("rank_pattern") or {}).values()]
+    if not all(isinstance(r, int) and r <= max(ranks, default=0) for r in wanted):
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG} has ranks {wanted}, but its weights have {sorted(ranks) or 'none'}: they do "
+            "not belong together, or one is damaged"
+        )
 
 
 def merge_adapter(llm: PreTrainedModel, adapter: Adapter) -> None:
@@ -95,19 +124,19 @@ def merge_adapter(llm: PreTrainedModel, adapter: Adapter) -> None:
         OSError: If the adapter has no safetensors.
         ValueError: If it is no LoRA, brings whole modules, or does not fit the decoder.
     """
-    from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
     from peft import set_peft_model_state_dict as set_state
 
     from tsllm.backbones.lora import merge_lora
 
-    config: Any = PeftConfig.from_pretrained(str(adapter.folder))
-    if not isinstance(config, LoraConfig) or config.modules_to_save:
-        raise ValueError(
-            f"{adapter.folder} holds a {config.peft_type} adapter with modules_to_save "
-            f"{getattr(config, 'modules_to_save', None)}; a backbone starts from plain LoRA only"
-        )
     if not (adapter.folder / ADAPTER_WEIGHTS).is_file():
         raise OSError(f"{adapter.folder} holds no {ADAPTER_WEIGHTS}; pickles are refused")
+    check_adapter(adapter.folder)
+    config: Any = LoraConfig.from_pretrained(str(adapter.folder))
+    if config.modules_to_save:
+        raise ValueError(
+            f"{adapter.folder} has modules_to_save {config.modules_to_save}; a backbone starts from plain LoRA only"
+        )
     state = _rename(load_file(adapter.folder / ADAPTER_WEIGHTS), llm, adapter)
     config.target_modules = sorted({name.split(".lora_")[0] for name in state})
     config.layers_to_transform = config.exclude_modules = config.layers_pattern = None
@@ -133,7 +162,7 @@ def _rename(state: dict[str, Tensor], llm: PreTrainedModel, adapter: Adapter) ->
     kept: dict[str, Tensor] = {}
     dropped = []
     for full, tensor in state.items():
-        name = full.removeprefix(_PEFT)
+        name = full.removeprefix(PEFT_PREFIX)
         name = name if name.split(".lora_")[0] in modules else name.removeprefix(f"{llm.base_model_prefix}.")
         if name.split(".lora_")[0] in modules:
             kept[name] = tensor
@@ -160,5 +189,7 @@ def name_for_both(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
         state: Tensors under the decoder's own names.
         prefix: Of the decoder in its causal model, `base_model_prefix`.
     """
-    decoder = {f"{_PEFT}{name}": t.detach().cpu().contiguous() for name, t in state.items()}
-    return decoder | {f"{_PEFT}{prefix}.{name.removeprefix(_PEFT)}": t.clone() for name, t in decoder.items()}
+    decoder = {f"{PEFT_PREFIX}{name}": t.detach().cpu().contiguous() for name, t in state.items()}
+    return decoder | {
+        f"{PEFT_PREFIX}{prefix}.{name.removeprefix(PEFT_PREFIX)}": t.clone() for name, t in decoder.items()
+    }

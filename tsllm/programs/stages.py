@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.files import write_json
 from tsllm.training.args import ArgumentsError
 from tsllm.training.trainer import find_checkpoint
 
@@ -79,9 +79,7 @@ class Stage:
         if not self.writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        made = self.folder / f".{SETTINGS_FILE}.{os.getpid()}"
-        made.write_text(json.dumps({"finished": finished, "settings": self.settings}, indent=2) + "\n", "utf-8")
-        made.replace(self.folder / SETTINGS_FILE)
+        write_json(self.folder / SETTINGS_FILE, {"finished": finished, "settings": self.settings})
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / SETTINGS_FILE

@@ -29,7 +29,7 @@ from tsllm.training.policy.rollouts import (
     merge_rollouts,
 )
 from tsllm.training.policy.scores import score_decisions
-from tsllm.training.trainer import ForecastTrainer, find_input_keys
+from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import ForecastOutput
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class PolicyTrainer(ForecastTrainer):
         self.units = ScaledWindows(train, scaler)
         super().__init__(model, args, self.units, validation, scaler)  # type: ignore[arg-type]
         self.policy, self.season = policy, season
-        self.keys = frozenset(find_input_keys(model))
+        self.keys = frozenset(model.input_keys())
         self.collator.keys = self.keys | {*EXTRA, "past_observed_mask"}
         self.runner = RewardRunner(policy.build_reward(), policy.reward_workers)
         self.objective: Objective | None = None if policy.is_direct else policy.build_objective()

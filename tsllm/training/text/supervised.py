@@ -12,8 +12,8 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from tsllm.backbones.adapters import find_public_name
+from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
-from tsllm.programs.artefacts import write_json
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,
