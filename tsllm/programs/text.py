@@ -228,6 +228,7 @@ def build_forecaster(
         digits=args.digits,
         domain=domain,
         season=season,
+        thought_words=args.thought_words,
         covariates=covariates,
         num_samples=args.num_samples,
         options=SamplingOptions(temperature=args.temperature, constrained=args.constrained),

@@ -15,9 +15,10 @@ from tsllm.rl.dry_run import DryRun, draw_forecasts, judge_reward
 from tsllm.rl.rewards import Completions
 from tsllm.text.grammar import NumberGrammar
 from tsllm.text.loading import read_commit
+from tsllm.text.reasoning import ReasoningCodec
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.policy import TextPolicyArguments, TextPolicyTrainer
-from tsllm.training.text.rewards import TextReward, build_reward_rows
+from tsllm.training.text.rewards import TextReward, ThoughtBudget, build_reward_rows
 from tsllm.training.text.supervised import TextModelArguments, build_lora, save_adapter
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def try_reward(program: TextProgram, args: TextPolicyArguments) -> DryRun:
         scale = codec.fit(past)
         for j in range(group):
             text = codec.encode(drawn[k, j].numpy(), scale)
+            text = f"<think></think><answer>{text}</answer>" if codec.thought_tokens else text
             samples[k, j] = torch.from_numpy(codec.decode(text, horizon, scale).values)
             tokens[k, j] = len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
     broken = min(2, group - 1)
@@ -140,11 +142,15 @@ def train_text_policy(
     set_seed(args.seed)
     weighted = args.build_rewards()
     season = model_args.season or 1
-    functions = [
+    functions: list[Any] = [
         TextReward(reward, codec, season, args.max_completion_length or 0, name, args.num_generations or 1)
         for name, (_, reward) in weighted.items()
     ]
-    args.reward_weights = [weight for weight, _ in weighted.values()]
+    weights = [weight for weight, _ in weighted.values()]
+    if isinstance(codec, ReasoningCodec) and args.thought_weight:
+        functions.append(ThoughtBudget(codec.thought_words))
+        weights.append(args.thought_weight)
+    args.reward_weights = weights
     fresh = not isinstance(model, PeftModel)
     if not fresh:
         for name, parameter in model.named_parameters():

@@ -34,6 +34,8 @@ class TextPolicyArguments(GRPOConfig):
         reward: As for series, and rewards on text (`format`, `length`).
         overlong_cache: DAPO: tokens before `max_completion_length` over which the penalty grows; 0 = no penalty.
         overlong_weight: DAPO: its weight beside the reward.
+        thought_weight: Weight of the penalty on thoughts beyond their budget (`thought_words`), if thoughts are asked
+            for; 0 = no penalty.
         min_group_spread: DAPO: groups whose task rewards spread by no more than this are replaced.
         max_refills: DAPO: rounds of replacement; afterwards such groups are masked.
         constrained: Whether rollouts allow only tokens that lead to numbers. Log-probabilities are those of the
@@ -63,6 +65,7 @@ class TextPolicyArguments(GRPOConfig):
     mask_truncated_completions: bool | None = None  # type: ignore[assignment]
     overlong_cache: int = 16
     overlong_weight: float = 1.0
+    thought_weight: float = 0.1
     min_group_spread: float = 1e-6
     max_refills: int = 3
     constrained: bool = False

@@ -9,6 +9,7 @@ import torch
 
 from tsllm.rl.rewards import Known, Reward, score_completions
 from tsllm.text.codec import NumberCodec
+from tsllm.text.reasoning import Reasoned, ReasoningCodec, split_reasoning
 from tsllm.training.text.data import TextWindows
 from tsllm.types import ID, TARGET, TIME
 
@@ -75,6 +76,8 @@ class TextReward:
             ValueError: If the completions are no whole groups.
         """
         groups = find_groups(len(prompts), self.group_size)
+        if isinstance(self.codec, ReasoningCodec):
+            log_thoughts([split_reasoning(text) for text in completions], columns)
         parsed = [self.parse(text, past, len(y)) for text, past, y in zip(completions, history, target, strict=True)]
         tokens = torch.tensor([[len(completion_ids[k]) for k in group] for group in groups])
         first = [group[0] for group in groups]
@@ -122,6 +125,39 @@ class TextReward:
         if found.values is not None:
             return found.values.tolist()
         return None if found.num_found == horizon else [0.0] * found.num_found
+
+
+class ThoughtBudget:
+    """Penalty on thoughts beyond their budget, as TRL calls rewards: 0 within it, falling to -1 at twice its words.
+
+    Args:
+        words: The budget.
+    """
+
+    def __init__(self, words: int) -> None:
+        self.words = words
+        self.__name__ = "thought_budget"
+
+    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
+        """Scores completions; one whose thought has no end counts all its words."""
+        del columns
+        parts = [split_reasoning(text) for text in completions]
+        words = [
+            len(text.split()) if part.thought is None else part.num_words
+            for text, part in zip(completions, parts, strict=True)
+        ]
+        return [-min(max(count - self.words, 0) / self.words, 1.0) for count in words]
+
+
+def log_thoughts(parts: Sequence[Reasoned], columns: Mapping[str, Any]) -> None:
+    """Logs both parts of completions where TRL offers to: texts, words of the thought, shares that are well formed."""
+    if log_extra := columns.get("log_extra"):
+        log_extra("thought", [part.thought or "" for part in parts])
+        log_extra("answer", [part.answer or "" for part in parts])
+    if log_metric := columns.get("log_metric"):
+        log_metric("thought/words", float(np.mean([part.num_words for part in parts])))
+        log_metric("thought/ended", float(np.mean([part.thought is not None for part in parts])))
+        log_metric("thought/answered", float(np.mean([part.answer is not None for part in parts])))
 
 
 def find_groups(count: int, group_size: int) -> list[range]:

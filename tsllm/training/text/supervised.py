@@ -43,6 +43,8 @@ class TextModelArguments:
         digits: Digits of the written numbers.
         domain: One sentence about the data; None = the data set's own.
         season: Steps of a season told to the model; None = the data set's own.
+        thought_words: Words that the model may think before it answers, `<think>...</think><answer>...</answer>`;
+            0 = none. Needs constrained: false.
         lora_r: Rank of the adapter.
         lora_alpha: Its scale (alpha / rank multiplies the update).
         lora_dropout: Dropout on its input.
@@ -62,6 +64,7 @@ class TextModelArguments:
     digits: int = 3
     domain: str | None = None
     season: int | None = None
+    thought_words: int = 0
     lora_r: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.0
@@ -71,6 +74,14 @@ class TextModelArguments:
     num_samples: int = 20
     temperature: float = 1.0
     constrained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.thought_words < 0:
+            raise ArgumentsError(f"thought_words is {self.thought_words}; it must be at least 0")
+        if self.thought_words and self.constrained:
+            raise ArgumentsError(
+                "a thought follows no grammar of numbers; set constrained: false, or thought_words: 0"
+            )
 
 
 @dataclass
