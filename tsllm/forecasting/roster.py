@@ -311,8 +311,8 @@ def _build_own(spec: ModelSpec) -> Forecaster:
     module, _, name = spec.model.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(**spec.options)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"cannot build {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
     if not isinstance(made, Forecaster):
         raise ValueError(
             f"{spec.model} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, "

@@ -1,6 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import logging as library_logging
 
 from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
@@ -18,6 +20,7 @@ from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
+from tsllm.nn.older_state import convert_state
 from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
@@ -330,6 +333,15 @@ class ForecastModel(PreTrainedModel):
             HeadOutput(output.predictions, output.quantiles, output.distribution), levels
         )
 
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, a batch of one window gives bits that depend on that window alone, not on what was computed before.
+
+        Args:
+            alone: False = nothing changes.
+        """
+        yield
+
     def trained_state(self) -> dict[str, Tensor]:
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
         return self.state_dict()
@@ -338,7 +350,8 @@ class ForecastModel(PreTrainedModel):
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        with quiet_saving():
+            super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -387,12 +400,13 @@ class ForecastModel(PreTrainedModel):
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
-        """Loads exactly the tensors of `trained_state`.
+        """Loads exactly the tensors of `trained_state`; what older states hold beyond them is turned into them.
 
         Raises:
             ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
                 lists them.
         """
+        state = convert_state(self, state)
         found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
         problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
@@ -400,6 +414,18 @@ class ForecastModel(PreTrainedModel):
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
             )
         self.load_state_dict(state, strict=False)
+
+
+@contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keeps the library from showing a bar for a file that is written in a blink."""
+    shown = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library_logging.enable_progress_bar()
 
 
 def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:

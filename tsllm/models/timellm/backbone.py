@@ -44,7 +44,10 @@ class Backbone(nn.Module):
         self.causal = is_causal(llm.config)
         # Uncached computation of the same function, for tests and benchmarks.
         self.inline = False
+        # Runs every tail by itself: its keys and values depend on no other text of the batch, nor on what is stored.
+        self.alone = False
         self.tails = TailStore()
+        self._tails_alone = False
         self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
         self._tails_behind: tuple[int, ...] = ()
         self._precision: torch.dtype | None = None
@@ -169,9 +172,9 @@ class Backbone(nn.Module):
         """Returns keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
         if not self.tails.capacity or self._is_trained():
             return self._run_tails(prompt.tails, before, differentiate)
-        if self._tails_behind != prompt.prefix:
+        if (self._tails_behind, self._tails_alone) != (prompt.prefix, self.alone):
             self.tails.clear()
-            self._tails_behind = prompt.prefix
+            self._tails_behind, self._tails_alone = prompt.prefix, self.alone
         known = [tail for tail in prompt.tails if tail in self.tails]
         fresh = [tail for tail in prompt.tails if tail not in self.tails]
         parts = [self.tails.get(known)] if known else []
@@ -185,7 +188,9 @@ class Backbone(nn.Module):
         return stacked.select(torch.tensor([position[tail] for tail in prompt.tails], device=self.words.device))
 
     def _run_tails(self, tails: Sequence[tuple[int, ...]], before: list[KeyValues], differentiate: bool) -> KeyValues:
-        """Computes keys and values of tails, padded on the right."""
+        """Computes keys and values of tails, padded on the right: [U, heads, T, width] a layer."""
+        if self.alone and len(tails) > 1:
+            return stack_rows([self._run_tails([tail], before, differentiate) for tail in tails])
         ids = pad_ids(tails, self.words.device)  # [U, T]
         offset = sum(part.num_tokens for part in before)
         length = ids.shape[1]
@@ -265,8 +270,8 @@ def find_precision(values: Tensor) -> torch.dtype:
 
 
 def pad_ids(sequences: Any, device: torch.device) -> Tensor:
-    """Pads lists of token ids with 0 on the right: [N, T] integers."""
-    width = max(map(len, sequences))
+    """Pads lists of token ids with 0 on the right: [N, T] integers, T at least 1."""
+    width = max(1, *map(len, sequences))
     return torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], dtype=torch.long, device=device)
 
 

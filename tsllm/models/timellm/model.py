@@ -1,7 +1,8 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -341,10 +342,20 @@ class TimeLLM(ForecastModel):
             self.backbone.tokenizer.save_pretrained(target / MERGED)
         config = copy.deepcopy(self.config)
         config.backbone, config.backbone_mode, config.lora, config.num_backbone_layers = MERGED, "frozen", {}, 0
-        config.backbone_revision, config.backbone_fingerprint = "", compute_fingerprint(llm)
+        config.backbone_revision, config.backbone_fingerprint = "", compute_fingerprint(llm, self.backbone.tokenizer)
         config.save_pretrained(target)
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k[:9] != "backbone."}
         save_file(state, target / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, every text is read by itself, so that texts seen before or beside it change nothing."""
+        before = self.backbone.alone
+        self.backbone.alone = before or alone
+        try:
+            yield
+        finally:
+            self.backbone.alone = before
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switches the trained parts; the frozen backbone always stays in eval mode."""
