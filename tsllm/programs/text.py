@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,16 @@ class TextProgram:
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
 
 
-def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args: Any) -> TextProgram:
-    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it."""
+def prepare_text(
+    model_args: TextModelArguments,
+    data_args: DataArguments,
+    args: Any,
+    check: Callable[[TextProgram], Any] | None = None,
+) -> TextProgram:
+    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it.
+
+    What `check` refuses is told before that test.
+    """
     asked = data_args.asked()
     asked = replace(asked, covariates=asked.covariates or (), past_covariates=())
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
@@ -155,6 +164,8 @@ def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args:
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
     windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
     program = TextProgram(loaded, splits, forecaster, windows, args.test_windows if args.should_save else 0)
+    if check is not None:
+        check(program)
     if args.evaluate_start:
         program.test("start")
     return program
@@ -216,6 +227,7 @@ def build_forecaster(
         digits=args.digits,
         domain=domain,
         season=season,
+        thought_words=args.thought_words,
         covariates=covariates,
         num_samples=args.num_samples,
         options=SamplingOptions(temperature=args.temperature, constrained=args.constrained),
