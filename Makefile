@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo test test-slow check
+.PHONY: setup demo test test-slow test-settings check
 
 setup: .venv/.ready
 
@@ -19,6 +19,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# By hand, some half an hour: what passes here and fails there passes by rounding, thread count, speed or order.
+test-settings: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet pytest-random-order
+	PYTHON=$(BIN)/python scripts/test_settings.sh $(TESTS)
 
 check: setup
 	$(BIN)/ruff check .

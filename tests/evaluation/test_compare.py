@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
+import tsllm
 from tsllm.data.facts import DataRead, TrainingFacts, read_series
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.ablation import (
@@ -28,6 +29,7 @@ from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
+from tsllm.models.base import ForecastConfig, ForecastModel, RawForecast
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import read_model_config
 
@@ -413,3 +415,120 @@ def test_unknown_keys_of_a_file_are_refused(tmp_path):
     path.write_text("data: [etth1]\nmodels: [Naive]\nreference: Naive\nsedes: [1]\n")
     with pytest.raises(ValueError, match="unknown keys \\['sedes'\\]"):
         CompareConfig.load(path)
+
+
+def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
+    models = [
+        "SeasonalNaive",
+        {"model": "dlinear", "options": TINY, "training": QUICK},
+        {"model": "dlinear", "alias": "L", "options": TINY | {"loss": "nonsense"}},
+        {"model": "patchtst", "alias": "N", "options": {"num_layers": 0}},
+        {"model": "timexer", "alias": "C", "covariates": True},
+        {"model": "AutoETZ"},
+        {"model": str(tmp_path / "gone"), "alias": "G"},
+    ]
+    config = make_config(data, tmp_path, models)
+    counted = Interrupting(after=99)
+    with pytest.raises(ValueError, match="the comparison cannot be run") as caught:
+        run_with(config, counted)
+    told = str(caught.value)
+    for fault in (
+        "L: loss 'nonsense' does not fit head 'point'",
+        "N: num_layers must be a positive integer, got 0",
+        "C: C is to read covariates, but none are named for",
+        "AutoETZ: unknown model 'AutoETZ'",
+        f"G: no folder {tmp_path / 'gone'}",
+    ):
+        assert fault in told
+    assert "DLinear:" not in told
+    assert counted.built == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"model": "dlinear", "training": {"max_stepz": 3}}, "did you mean max_steps"),
+        ({"model": "dlinear", "training": {"max_steps": "x"}}, "training.max_steps is 'x'"),
+        ({"model": "dlinear", "options": None}, "model entry: options is None"),
+        ({"model": None}, "model entry: model is None"),
+        ({"model": "dlinear", "alias": "cutoff"}, "cannot name a forecast"),
+        (7, "model entry is 7; it must be a mapping"),
+    ],
+)
+def test_an_entry_of_the_wrong_form_is_told(entry, message):
+    with pytest.raises(ValueError, match=message):
+        ModelSpec.parse(entry)
+
+
+def test_own_data_may_have_covariates_and_one_data_set_two_horizons(tmp_path):
+    ds = pd.date_range("2024", periods=140, freq="h")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.sin(np.arange(140.0)), "load": np.arange(140) % 7})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    entry = {"name": str(tmp_path / "own.csv"), "n_windows": 2, "covariates": ["load"], "val_size": 12}
+    options = {"context_length": 12, "patch_length": 4, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1}
+    reading = {"model": "timexer", "options": options, "training": QUICK}
+    blind = reading | {"alias": "Blind", "covariates": False}
+    data = [entry | {"h": h} for h in (4, 6)]
+    config = CompareConfig(data, ["SeasonalNaive", reading, blind], output_dir=str(tmp_path / "out"), level=[50])
+    results = run_compare(config)
+    assert [r.prepared.name for r in results] == [f"{tmp_path / 'own.csv'} (h {h})" for h in (4, 6)]
+    for result in results:
+        assert not result.runs[0].failures
+        assert NeuralForecaster.from_pretrained(result.folders["TimeXer"]).covariates == ["load"]
+        assert not np.allclose(result.runs[0].frame["TimeXer"], result.runs[0].frame["Blind"])
+    _, tables = build_compare_report(config, results, "command")
+    assert len([name for name in tables if name.startswith("scores-")]) == 2
+    with pytest.raises(ValueError, match="appears twice with the same settings"):
+        run_compare(CompareConfig([data[0], data[0]], ["SeasonalNaive"], output_dir=str(tmp_path / "out")))
+
+
+class Repeat(ForecastModel):
+    """The last value plus a trained offset: the shortest model of one's own."""
+
+    class Config(ForecastConfig):
+        model_type = "test_repeat"
+
+    config_class = Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.offset = torch.nn.Parameter(torch.zeros(config.prediction_length))
+        self.post_init()
+
+    def forecast(self, inputs):
+        last = inputs.past_values[:, -1:] + self.offset[:, None]  # [B, H, C]
+        return RawForecast(last[..., None])
+
+
+def test_a_model_of_ones_own_is_named_by_its_dotted_path(data, tmp_path):
+    own = {"model": f"{__name__}.Repeat", "training": QUICK | {"learning_rate": 0.1}}
+    config = make_config(data, tmp_path, ["SeasonalNaive", own], seeds=[0])
+    (result,) = run_compare(config)
+    assert not result.runs[0].failures
+    assert result.facts["Repeat"][0]["steps"] == 4
+    again = NeuralForecaster.from_pretrained(result.folders["Repeat"])
+    assert isinstance(again.model, Repeat)
+    assert (again.model.offset != 0).all()
+    with pytest.raises(ValueError, match=r"cannot build .*give the dotted path of a Forecaster"):
+        build_forecaster(ModelSpec("tests.evaluation.test_compare.TINY"), ForecastTask(6, "h", 24, 12))
+
+
+def test_python_compares_frames_and_asks_whether_the_language_model_helps(data, tmp_path, backbone):
+    frame = pd.read_parquet(data)
+    found = tsllm.compare(
+        frame, ["SeasonalNaive", "Naive"], h=6, n_windows=4, level=[80], output_dir=tmp_path / "a", name="mine"
+    )
+    expected = SeasonalNaive(24).predict_rolling(frame, 6, 4, 6).merge(frame, on=["unique_id", "ds"])
+    mae = (expected["y"] - expected["SeasonalNaive"]).abs().mean()
+    assert found.scores.set_index("model").loc["SeasonalNaive", "mae"] == pytest.approx(mae)
+    assert list(found.forecasts) == ["mine"]
+    assert found.report.is_file()
+    small = {"backbone": backbone, "num_backbone_layers": 1, "context_length": 24, "patch_length": 8, "d_model": 8}
+    small |= {"num_heads": 2, "d_ff": 8, "num_prototypes": 10, "prompt": False}
+    asked = tsllm.ablate(
+        frame, h=6, n_windows=4, options=small, training=QUICK, seeds=[0], level=[80], output_dir=tmp_path / "b"
+    )
+    assert any("Does the pretrained language model of TimeLLM help?" in line for line in asked.finding)
+    with pytest.raises(ValueError, match="are for one frame or one name"):
+        tsllm.compare(["etth1", "etth2"], ["SeasonalNaive"], h=6)

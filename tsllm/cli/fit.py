@@ -30,6 +30,9 @@ def fit(
     new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    options_of_training: Annotated[
+        list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Field of the model: backbone=smollm2-135m, head=quantile.")
     ] = None,
@@ -42,6 +45,7 @@ def fit(
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
     training = {k: v for k, v in training.items() if v is not None} | {"seed": seed}
+    training |= parse_settings(options_of_training)
     asked = Asked(
         h=h,
         context_length=context_length,

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
+from tsllm.backbones.trust import load_config
 from tsllm.data.facts import TrainingFacts, holds
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, normalize_freq
@@ -30,6 +30,7 @@ from tsllm.forecasting.base import (
     count_torch_parameters,
     name_interval_columns,
 )
+from tsllm.forecasting.batching import split_batches
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
@@ -94,6 +95,8 @@ class NeuralForecaster(Forecaster):
             besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing.
         batch_size: Series that go through the model at once when predicting, a window of C channels counting C;
             bounds the memory, however many there are. None = 256.
+        batch_invariant: Whether every window is computed by itself, so that a forecast is the same to the bit
+            whichever other series are asked for; without it, it is the same to rounding.
         new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
@@ -139,6 +142,7 @@ class NeuralForecaster(Forecaster):
         max_seconds: float | None = None,
         training: Mapping[str, Any] | None = None,
         batch_size: int = 256,
+        batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
         revision: str | None = None,
@@ -152,6 +156,7 @@ class NeuralForecaster(Forecaster):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
         self.training = merge_training(DEFAULT_TRAINING, check_training(training or {}))
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
+        self.batch_invariant = batch_invariant
         self.model: ForecastModel | None = None
         self.spec: ForecasterSpec | None = None
         self.calibration: Calibration | None = None
@@ -201,8 +206,8 @@ class NeuralForecaster(Forecaster):
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
-                `batch_size`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`, `backbone_mode` and
-                `lora`.
+                `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
+                `backbone_mode` and `lora`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -652,9 +657,7 @@ class NeuralForecaster(Forecaster):
         """
         spec = self.spec
         assert spec is not None
-        frame = validate_frame(df, freq=spec.freq, covariates=[*spec.covariates, *spec.past_covariates])
-        if spec.freq is not None:
-            check_freq(frame, spec.freq, self.alias)
+        frame = read_later_frame(df, spec, self.alias)
         if known_series and spec.layout == "multivariate":
             self._check_channels(frame, spec.channels)
         return frame
@@ -742,9 +745,8 @@ class NeuralForecaster(Forecaster):
     def _iterate(self, windows: Any) -> Iterator[Batch]:
         """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
         assert self.model is not None
-        size = max(1, self.batch_size // self.model.config.num_channels)
-        for start in range(0, len(windows), size):
-            end = min(start + size, len(windows))
+        channels = self.model.config.num_channels
+        for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
             yield windows.gather(torch.arange(start, end))
             if self.told is not None:
                 self.told(end, len(windows))
@@ -758,7 +760,7 @@ class NeuralForecaster(Forecaster):
         read = set(model.input_keys()) - {"future_values"}
         device = next(model.parameters()).device
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), model.computing_alone(self.batch_invariant):
             inputs = {k: v.to(device) for k, v in batch.items() if k in read}  # type: ignore[attr-defined]
             output = model(**inputs)
             quantiles = model.compute_quantiles(output, quantile_levels) if quantile_levels else None
@@ -813,28 +815,31 @@ class NeuralForecaster(Forecaster):
             )
 
 
-def check_freq(frame: pd.DataFrame, freq: Freq, alias: str) -> None:
-    """Refuses a frame of another frequency than a model was trained on.
-
-    A frame whose rows all lie on the model's axis, but further apart, is not told by `validate_frame`.
+def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.DataFrame:
+    """Validates a frame for a trained model as strictly as the first one.
 
     Raises:
-        FrameError: Naming both frequencies.
+        FrameError: As `validate_frame`; a frame of another frequency is told as that.
     """
+    covariates = [*spec.covariates, *spec.past_covariates]
     try:
-        found = infer_freq(frame)
-    except FrameError:
-        return  # too few rows to tell; they lie on the axis
-    if found != freq and pd.Index(_step(frame, found)).tolist() != pd.Index(_step(frame, freq)).tolist():
+        return validate_frame(df, freq=spec.freq, covariates=covariates)
+    except FrameError as error:
+        found = _find_other_freq(df, covariates)
+        if spec.freq is None or found is None or found == spec.freq:
+            raise
         raise FrameError(
-            f"{alias} was trained on freq {freq!r}, the data have {found!r}; resample them, or train a model for this "
-            "frequency"
-        )
+            f"{alias} was trained on freq {spec.freq!r}, the data have {found!r}; resample them, or train a model for "
+            "this frequency"
+        ) from error
 
 
-def _step(frame: pd.DataFrame, freq: Freq) -> np.ndarray:
-    """Returns the times that follow the first row, by a frequency."""
-    return future_frame(frame.head(1), 3, freq)[TIME].to_numpy()
+def _find_other_freq(df: pd.DataFrame, covariates: Sequence[str]) -> Freq | None:
+    """Returns the frequency of a frame that is sound by its own; None if it is not."""
+    try:
+        return infer_freq(validate_frame(df, covariates=covariates))
+    except FrameError:
+        return None
 
 
 def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:
@@ -846,7 +851,7 @@ def load_model(source: str | Path, *, revision: str | None = None, token: str | 
     """
     if not Path(source).exists() and str(source).startswith((".", "/", "~")):
         raise OSError(f"no folder {source}; give the output folder of a training run or a Hub id")
-    config = AutoConfig.from_pretrained(str(source), revision=revision or "main", token=token, trust_remote_code=False)
+    config = load_config(str(source), revision=revision or "main", token=token)
     for model_class in known_model_classes():
         if model_class.config_class is type(config):
             return model_class.from_pretrained(source, config=config, revision=revision, token=token)

@@ -154,7 +154,9 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         ValueError: If it could not be built, or its configuration does not fit the task.
     """
     if spec.kind == "saved":
-        ForecasterSpec.load(spec.source, spec.options.get("revision")) if not _is_text(spec) else None
+        check_saved(spec.source)
+        if find_file(spec.source, SETTINGS, spec.options.get("revision")) is None:
+            ForecasterSpec.load(spec.source, spec.options.get("revision"))
         return
     if spec.kind in ("text", "chronos", "own"):
         return  # these load what they are made of
@@ -165,8 +167,14 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         check_model_config(spec.model, given, context, task.h)
 
 
-def _is_text(spec: ModelSpec) -> bool:
-    return find_file(spec.source, SETTINGS, spec.options.get("revision")) is not None
+def check_saved(source: str) -> None:
+    """Refuses a name that is neither a folder nor could be a Hub id.
+
+    Raises:
+        FileNotFoundError: Naming it.
+    """
+    if not (Path(source).is_dir() or is_hub_id(source)):
+        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
 
 
 def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
@@ -275,8 +283,7 @@ def open_saved(source: str, **options: Any) -> Any:
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
 
-    if not (Path(source).is_dir() or is_hub_id(source)):
-        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
+    check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:
         return TextForecaster.from_pretrained(source, **options)
     return NeuralForecaster.from_pretrained(source, **options)
@@ -304,8 +311,8 @@ def _build_own(spec: ModelSpec) -> Forecaster:
     module, _, name = spec.model.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(**spec.options)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"cannot build {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
     if not isinstance(made, Forecaster):
         raise ValueError(
             f"{spec.model} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, "

@@ -142,7 +142,7 @@ class TextForecaster(Forecaster):
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.facts.to_dict(),
-            "base": asdict(describe_base(self.model)),
+            "base": asdict(describe_base(self.model, self.tokenizer)),
         }
         write_json(Path(folder, SETTINGS), settings)
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, PrinterCallback
 
 from tsllm.data.prepared import PreparedData
-from tsllm.models import find_model_class
+from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit
@@ -53,7 +53,9 @@ def build_for_data(
 def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
     config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
     if not isinstance(config, model_class.config_class):
-        raise ArgumentsError(f"{pretrained} holds a {config.model_type} model, but model is {model_class.__name__}")
+        raise ArgumentsError(
+            f"{pretrained} holds a {config.model_type} model, but model is {name_model_class(model_class)}"
+        )
     if config.model_type != model_class.config_class.model_type:
         # A pre-training's configuration knows nothing of forecasting losses and heads.
         own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}

@@ -1,14 +1,14 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tsllm.backbones.pretrained import compute_fingerprint
-from tsllm.data.prepared import PreparedData
+from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -20,6 +20,9 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 
 class TimeLLM(ForecastModel):
@@ -34,6 +37,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    can_be_laid_out = False  # it reads a backbone
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -68,7 +72,7 @@ class TimeLLM(ForecastModel):
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Adds what the prompt speaks of: the domain, and the original units of each channel."""
         values = super().config_for(data)
         if data.task.domain:
@@ -78,7 +82,7 @@ class TimeLLM(ForecastModel):
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
         return values
 
-    def describe_data(self, data: PreparedData) -> None:
+    def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
 
         Raises:
@@ -91,7 +95,7 @@ class TimeLLM(ForecastModel):
         values = torch.from_numpy(data.train_values())
         self.describe_series(values.nan_to_num().float(), ~values.isnan())
 
-    def adopt(self, data: PreparedData) -> None:
+    def adopt(self, data: "PreparedData") -> None:
         """Takes over domain, units and texts of other data; the prompts are written anew."""
         super().adopt(data)
         self.config.prompt_domain = data.task.domain
@@ -279,6 +283,16 @@ class TimeLLM(ForecastModel):
         self._merged = True
         return self
 
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, every text is read by itself, so that texts seen before or beside it change nothing."""
+        before = self.backbone.alone
+        self.backbone.alone = before or alone
+        try:
+            yield
+        finally:
+            self.backbone.alone = before
+
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switches the trained parts; the frozen backbone always stays in eval mode."""
         self._source = None
@@ -345,16 +359,19 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
     Raises:
         ValueError: If the backbone is another one than the artefact was trained with, or too narrow for `d_ff`.
     """
-    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm)
+    # A converted checkpoint knows its tokenizer by name only, and converting needs no Hub.
+    tokenizer = None if getattr(backbone.tokenizer, "is_lazy", False) else backbone.tokenizer
+    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm, tokenizer)
     if config.backbone_hidden_size and config.backbone_hidden_size != width:
         raise ValueError(
             f"backbone {config.backbone!r} has hidden size {width}, but the artefact was trained with "
             f"{config.backbone_hidden_size}; give the backbone that it was trained with"
         )
-    if config.backbone_fingerprint and config.backbone_fingerprint != fingerprint:
+    recorded = config.backbone_fingerprint
+    if recorded and not is_same_model(recorded, backbone.llm, fingerprint):
         raise ValueError(
             f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
-            f"{config.backbone_fingerprint}: the weights are others; load the revision that it was trained with "
+            f"{recorded}: its weights, settings or tokenizer are others; load the revision that it was trained with "
             f"({config.backbone_revision or 'not recorded'}) with its num_backbone_layers and backbone_quantization, "
             "or clear backbone_fingerprint to retrain"
         )
