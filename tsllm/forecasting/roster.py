@@ -73,7 +73,7 @@ class ModelSpec:
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
-        - statistical: a class of statsforecast.models ("AutoETS").
+        - statistical: a class of statsforecast.models ("AutoETS"), or "LEAR".
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
@@ -324,21 +324,27 @@ def _build_own(spec: ModelSpec) -> Forecaster:
 
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
-    from tsllm.forecasting.statistical import StatisticalForecaster
+    from tsllm.forecasting.lear import LEAR
+    from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
     from tsllm.models import MODELS
 
     if spec.covariates:
         _require_covariates(spec, task, known=True)
-    options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
+    options: dict[str, Any] = {"alias": spec.name, "freq": task.freq}
     if spec.covariates:
         options["covariates"] = list(task.covariates)
+    if spec.model == "LEAR":
+        # A calendar tells how many steps a day has; of integer time the season says it.
+        options |= {"season": task.season} if isinstance(task.freq, int) else {}
+        return LEAR(**options | spec.options)
     try:
+        options["season"] = find_seasons(spec.model, task.season, task.freq)
         return StatisticalForecaster(spec.model, **options | spec.options)
     except ValueError as error:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
+            f"SeasonalNaive, Naive, LEAR, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
             "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
