@@ -146,7 +146,7 @@ def test_one_unreadable_sample_does_not_drop_its_window():
     scores = evaluate_text(forecaster, df, 2)
     assert scores.summary["unreadable_windows"] == 0
     assert scores.windows["readable"].tolist() == [9, 10, 10, 10]
-    name, paths = next(iter(forecaster.paths.items()))
+    paths = next(iter(forecaster.paths.values()))
     y = df.loc[df["unique_id"] == "s0", "y"].to_numpy()[14:17]
     rest = np.delete(paths, 4, axis=0)
     assert scores.windows["mae"].iloc[0] == pytest.approx(np.abs(np.median(rest, axis=0) - y).mean())
