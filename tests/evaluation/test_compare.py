@@ -195,6 +195,14 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     assert "DLinear is number" in html
     assert "No critical-difference diagram" in html
     assert (path.parent / "fev_summary.csv").is_file()
+    assert "Unit of the test: the cutoff" not in html  # four cutoffs are not tested
+    assert html.count("Nothing in this table was tested.") == 2
+    assert "4 cutoffs are too few to tell (10 needed)" in report.finding[0]
+    assert "Diebold, F. X." in html
+    (budgets,) = [t for n, t in tables.items() if n.startswith("budgets")]
+    assert budgets[["model", "seed", "steps"]].to_numpy().tolist() == [["DLinear", 0, 4], ["DLinear", 1, 4]]
+    assert budgets["converged"].tolist() == ["no, best at the last step"] * 2
+    assert "Not converged: the best validation of DLinear (seeds 0, 1) was the last one" in html
     summary = tables["fev_summary"]
     assert summary.set_index("model_name")["trained_on_this_dataset"].to_dict() == {
         "SeasonalNaive": False,

@@ -51,7 +51,7 @@ def test_a_winner_by_another_measure_is_not_said_to_win_where_it_loses():
     words = describe_winner(
         make_table().assign(relative_mae=[0.9, 0.8, 0.7]), pairs, "relative_mae", tested="scaled_mae"
     )
-    assert words[0] == "C ranks first (relative MAE 0.7), but A and B did significantly better in scaled MAE."
+    assert words[0] == "C ranks first (relative MAE 0.7), but B and A did significantly better in scaled MAE."
 
 
 def test_what_had_not_converged_stands_in_the_headline():

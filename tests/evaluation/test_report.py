@@ -193,7 +193,7 @@ def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
 
 def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
     text = report.to_markdown()
-    assert text.startswith("# A test <report>")
+    assert text.startswith("# A test &lt;report>")
     assert "| SeasonalNaive |" in text
     assert text.count("*Figure.*") == 8
     assert "\nSeries x < y are left out.\n" in text

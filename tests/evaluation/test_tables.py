@@ -116,7 +116,7 @@ def test_series_without_variation_have_no_scale_and_are_counted():
     said = scales.describe_left_out()
     assert said[0].startswith("Scaled errors and tests leave out 2 of 4 series, whose training part is constant")
     assert said[0].endswith(": c, d.")
-    assert said[1].startswith("MASE leave out 3 of 4 series")
+    assert said[1].startswith("MASE leaves out 3 of 4 series")
     assert SCALES.describe_left_out() == []
     # Rounding of a mean is no variation.
     noisy = pd.DataFrame({"unique_id": "e", "ds": range(3), "y": [0.1 + 0.2, 0.3, 0.3]})

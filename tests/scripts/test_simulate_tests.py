@@ -23,6 +23,9 @@ REDUCED = {
 }
 
 
+RUNS = 80
+
+
 def misses(row):
     """How far the package is from its goal, in errors of the simulation at that goal."""
     goal = row.case.goal
@@ -33,9 +36,9 @@ def misses(row):
 @pytest.mark.parametrize("name", REDUCED)
 def test_reduced_rows_hold_where_the_classical_way_does_not(script, name):
     case = next(case for case in script.build_cases() if case.name == name)
-    row = script.simulate(case, 120, seed=0)
+    row = script.simulate(case, RUNS, seed=0)
     gap, deviation = misses(row)
-    assert gap <= 3 * deviation / np.sqrt(120)
+    assert gap <= 3 * deviation / np.sqrt(RUNS)
     wrong = 1 - row.before if case.goal > 0.5 else row.before
     assert wrong > REDUCED[name]
 

@@ -144,7 +144,7 @@ class _ModelRun:
         joined = join_cells(parts)
         joined.facts |= chosen
         if spec.is_trainable and joined.log:
-            joined.facts["budget"] = read_budget(joined.log, parts[0].cost.fit_seconds)
+            joined.facts["budget"] = {"seed": seed} | read_budget(joined.log, parts[0].cost.fit_seconds)
         folder = Path(spec.source) if spec.kind == "saved" else self.store.model_folder(key)
         joined.folder = folder if folder.is_dir() else None
         return joined

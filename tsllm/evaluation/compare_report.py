@@ -334,7 +334,7 @@ def _describe_fits(config: CompareConfig) -> tuple[str, str]:
         lengths = join_words([str(n) for n in config.look_backs])
         chosen.append(f"Look-back of every trained model: the best on validation among {lengths} steps.")
     if config.max_seconds:
-        chosen.append(f"Training was limited to {config.max_seconds:g} seconds for each model and seed.")
+        chosen.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
     return refit, " ".join(chosen)
 
 

@@ -107,9 +107,9 @@ def _find_ranking(table: pd.DataFrame) -> str:
 def _read_budgets(result: TaskResult) -> list[BudgetRow]:
     """Returns the budgets that the cells of trained models tell, one row a model and seed."""
     return [
-        BudgetRow(model, facts.get("seed", k), **facts["budget"])
+        BudgetRow(model, **facts["budget"])
         for model, per_seed in result.facts.items()
-        for k, facts in enumerate(per_seed)
+        for facts in per_seed
         if "budget" in facts
     ]
 

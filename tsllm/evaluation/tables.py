@@ -83,15 +83,15 @@ class SeriesScales:
     def describe_left_out(self) -> list[str]:
         """Says which scaled averages leave series out, how many and why; empty if none does."""
         said = []
-        for metric, table, why in (
-            ("scaled errors and tests", self.deviation, "constant"),
-            ("MASE", self.seasonal_error, "free of seasonal differences"),
+        for leaves, table, why in (
+            ("Scaled errors and tests leave", self.deviation, "constant"),
+            ("MASE leaves", self.seasonal_error, "free of seasonal differences"),
         ):
             names = [str(name) for name, value in table.items() if np.isnan(value)]
             if names:
                 shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
                 said.append(
-                    f"{metric[0].upper() + metric[1:]} leave out {len(names)} of {len(table)} series, whose training "
+                    f"{leaves} out {len(names)} of {len(table)} series, whose training "
                     f"part is {why}, so that nothing can be scaled by it: {shown}."
                 )
         return said
