@@ -1,12 +1,14 @@
 """Whatever a user types or puts into a file is answered by one line: `error: ...`, exit code 2, never a traceback."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tsllm.cli.console import describe_error, parse_settings, print_table
+from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
 from tsllm.cli.main import app
 
 NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
@@ -196,6 +198,29 @@ def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):
 )
 def test_errors_are_described_for_somebody_who_did_not_write_the_program(error, text):
     assert describe_error(error).startswith(text)
+
+
+@pytest.mark.parametrize("error", [ValueError("h is 0"), TypeError("no"), KeyError("x"), RecursionError("deep")])
+def test_a_recipe_that_fails_says_so_in_one_line(error, capsys, monkeypatch):
+    monkeypatch.delenv("TSLLM_DEBUG", raising=False)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+    monkeypatch.setenv("TSLLM_DEBUG", "1")
+    with pytest.raises(type(error)):
+        run_main(main)
+
+
+def test_every_recipe_ends_so():
+    for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.py")):
+        assert "    run_main(main)\n" in file.read_text(), file
 
 
 def test_settings_that_are_set_twice_are_refused():
