@@ -281,7 +281,25 @@ def test_the_roster_gives_each_model_the_seasons_that_it_takes():
     lear = build_forecaster(ModelSpec("LEAR", covariates=True, options={"input_size": 2400}), task)
     assert (lear.alias, lear.covariates, lear.input_size, lear.season) == ("LEAR", ["load"], 2400, None)
     assert build_forecaster(ModelSpec("LEAR", alias="own"), counted).season == 12
-    assert build_forecaster(ModelSpec("LEAR"), task).covariates == []
+    assert build_forecaster(ModelSpec("LEAR"), task).covariates == ["load"]
+    assert build_forecaster(ModelSpec("LEAR", covariates=False), task).covariates == []
+    assert build_forecaster(ModelSpec("LEAR"), monthly).covariates == []
+
+
+def test_the_roster_builds_an_arimax_with_every_customary_season():
+    task = ForecastTask(h=24, freq="30min", season=48, context_length=336, covariates=("load",))
+    model = build_forecaster(ModelSpec("ARIMAX", options={"input_size": 1344}), task)
+    assert (model.model_class.__name__, model.alias, model.input_size) == ("AutoARIMA", "ARIMAX", 1344)
+    assert model.harmonics == {48: 8, 336: 6}
+    assert model.covariates == ["load"]
+    assert model.options == {"seasonal": False}
+    plain = build_forecaster(ModelSpec("ARIMAX", alias="ARIMA", covariates=False), task)
+    assert (plain.alias, plain.covariates) == ("ARIMA", [])
+    monthly = build_forecaster(ModelSpec("ARIMAX"), ForecastTask(h=12, freq=1, season=12, context_length=36))
+    assert monthly.harmonics == {12: 5}
+    assert monthly.covariates == []
+    yearly = build_forecaster(ModelSpec("ARIMAX"), ForecastTask(h=6, freq=1, season=1, context_length=12))
+    assert yearly.harmonics == {}
 
 
 def test_it_is_a_forecaster():

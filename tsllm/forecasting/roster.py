@@ -15,6 +15,7 @@ from tsllm.training.args import check_training, read_dataclass
 from tsllm.training.build import check_model_config
 
 NAIVE = ("SeasonalNaive", "Naive")
+OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
 PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
@@ -30,7 +31,8 @@ class ModelSpec:
         options: Constructor options: the model configuration's fields for native models, those of `TextForecaster`
             with `language_model` for text, those of the class in neuralforecast or statsforecast.
         training: Training options of native models.
-        covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them.
+        covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them, which
+            LEAR and ARIMAX do.
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
@@ -73,7 +75,8 @@ class ModelSpec:
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
-        - statistical: a class of statsforecast.models ("AutoETS"), or "LEAR".
+        - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", or "ARIMAX" (AutoARIMA with sines and
+          cosines for every customary season).
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
@@ -324,19 +327,19 @@ def _build_own(spec: ModelSpec) -> Forecaster:
 
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
-    from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
     from tsllm.models import MODELS
 
     if spec.covariates:
         _require_covariates(spec, task, known=True)
-    options: dict[str, Any] = {"alias": spec.name, "freq": task.freq}
-    if spec.covariates:
-        options["covariates"] = list(task.covariates)
-    if spec.model == "LEAR":
-        # A calendar tells how many steps a day has; of integer time the season says it.
-        options |= {"season": task.season} if isinstance(task.freq, int) else {}
-        return LEAR(**options | spec.options)
+    reads = spec.model in OPPONENTS if spec.covariates is None else spec.covariates
+    options: dict[str, Any] = {
+        "alias": spec.name,
+        "freq": task.freq,
+        "covariates": list(task.covariates) if reads else [],
+    }
+    if spec.model in OPPONENTS:
+        return _build_opponent(spec, task, options)
     try:
         options["season"] = find_seasons(spec.model, task.season, task.freq)
         return StatisticalForecaster(spec.model, **options | spec.options)
@@ -344,10 +347,27 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, LEAR, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
+            f"SeasonalNaive, Naive, LEAR, ARIMAX, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
             "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
+
+
+def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]) -> Forecaster:
+    """Builds one of `OPPONENTS`, which read known covariates wherever the data offer some."""
+    from tsllm.forecasting.lear import LEAR
+    from tsllm.forecasting.seasons import choose_harmonics
+    from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
+
+    if spec.model == "LEAR":
+        # A calendar tells how many steps a day has; of integer time the season says it.
+        season = {"season": task.season} if isinstance(task.freq, int) else {}
+        return LEAR(**options | season | spec.options)
+    seasons = find_seasons("MSTL", task.season, task.freq)
+    harmonics = choose_harmonics(seasons if isinstance(seasons, list) else [seasons])
+    # Sines and cosines are its seasons, so the search for orders need not have one: seconds instead of minutes.
+    fixed = {"harmonics": harmonics, "options": {"seasonal": False}}
+    return StatisticalForecaster("AutoARIMA", **options | fixed | spec.options)
 
 
 def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Several seasons for statistical models: which take a list of them, and sines and cosines for those that do not."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, get_args, get_origin
 
@@ -16,6 +16,18 @@ def takes_several_seasons(model_class: Any) -> bool:
     """Tells whether a class of statsforecast takes a list of seasons."""
     parameter = inspect.signature(model_class).parameters.get("season_length")
     return parameter is not None and any(get_origin(kind) is list for kind in get_args(parameter.annotation))
+
+
+def choose_harmonics(seasons: Sequence[int]) -> dict[int, int]:
+    """Returns pairs of sines and cosines for seasons that each divide the next, such as a day and a week.
+
+    Eight for the first and six for each later one, or as many as a season has.
+
+    >>> choose_harmonics([24, 168]), choose_harmonics([12]), choose_harmonics([1])
+    ({24: 8, 168: 6}, {12: 5}, {})
+    """
+    pairs = {season: min(6 if k else 8, (season - 1) // 2) for k, season in enumerate(sorted(seasons))}
+    return {season: number for season, number in pairs.items() if number}
 
 
 def check_harmonics(harmonics: Mapping[int, int]) -> dict[int, int]:
