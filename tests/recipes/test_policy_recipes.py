@@ -125,7 +125,7 @@ def test_two_processes_stay_in_step(tmp_path, monkeypatch):
     out = tmp_path / "out"
     source = "import torch\n\n\n" + inspect.getsource(flat_where_low)
     (tmp_path / "own_rewards.py").write_text(source)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     reward = "reward={name: 'own_rewards:flat_where_low', low: -1.0, high: 1.0}"
     options = [
         # One series a window: about half the windows of the series around zero have no spread.

@@ -13,10 +13,11 @@ from tsllm.programs.series import prepare_series
 from tsllm.rl.objectives import build_objective
 from tsllm.rl.rewards import build_reward
 from tsllm.rl.rollout import RewardRunner, score_rollout, seeded
+from tsllm.rl.windows import ScaledWindows, unfold_problem
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.batches import GlobalBatches
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.scores import score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer, RepeatedBatches
 
 
@@ -368,6 +369,24 @@ def test_windows_without_any_target_count_for_nothing():
     assert scored.known.tolist() == [True, False]
     assert not scored.mask[1].any()
     assert scored.mask[0].all()
+
+
+@pytest.mark.slow  # two processes import torch
+def test_worker_processes_are_told_the_facts_of_their_rows(data):
+    windows = ScaledWindows(data.train, data.scaler)
+    chosen = torch.tensor([0, 7, 13])
+    spec = {"name": "tests.training.policy.test_trainer:pay_by_series", "low": -1.0, "high": 0.0}
+    reward = build_reward(spec)
+    known = windows.find_known(chosen, reward.asks)
+    target, history = unfold_problem(windows.gather(chosen))
+    samples = target[:, None] + torch.randn(6, 4, 6, generator=torch.Generator().manual_seed(0))
+    runner = RewardRunner(reward, workers=2)
+    try:
+        found = runner.score(samples, target, history, 24, by_step=False, known=known)
+    finally:
+        runner.close()
+    torch.testing.assert_close(found, reward(samples, target, history, 24, known=known))
+    assert (found[1::2] < 0).all()
 
 
 @pytest.mark.slow  # two processes import torch

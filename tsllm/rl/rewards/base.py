@@ -314,7 +314,7 @@ def check_problem(
         history_observed=seen,
         season=season,
         completions=completions,
-        known=known or Known(),
+        known=(known or Known()).to(samples.device),
     )
 
 

@@ -47,6 +47,14 @@ class Known:
         at = rows.cpu().numpy()
         return replace(self, **{name: _take(getattr(self, name), rows, at) for name in self.names()})
 
+    def to(self, device: torch.device) -> "Known":
+        """Returns the facts with their tensors on a device."""
+        tensors = {"loc": self.loc, "scale": self.scale}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in tensors.items() if v is not None and v.device != device}
+        if self.covariates is not None and any(v.device != device for v in self.covariates.values()):
+            moved["covariates"] = {name: value.to(device) for name, value in self.covariates.items()}
+        return replace(self, **moved) if moved else self
+
     def get(self, asked: Iterable[str]) -> dict[str, Any]:
         """Returns name -> fact of those asked for that are there."""
         return {name: getattr(self, name) for name in sorted(self.names() & frozenset(asked))}
