@@ -68,7 +68,7 @@ class SyntheticConfig:
     censored: float = 0.04
     rounded: float = 0.15
     missing: float = 0.08
-    whole_context: float = 0.06
+    whole_context: float = 0.03
 
     def __post_init__(self) -> None:
         for name in ("context_length", "prediction_length", "group_size"):
@@ -175,7 +175,7 @@ def _draw_cap(rng: np.random.Generator, config: SyntheticConfig) -> int:
     caps = [config.context_length // 2**k for k in range(1, 6) if config.context_length // 2**k >= 16]
     if not caps:
         return config.context_length
-    weights = np.array([0.1, 0.27, 0.27, 0.25, 0.11])[: len(caps)]
+    weights = np.array([0.07, 0.22, 0.3, 0.28, 0.13])[: len(caps)]
     return int(rng.choice(caps, p=weights / weights.sum()))
 
 

@@ -107,9 +107,9 @@ def draw_arima(rng: np.random.Generator, count: int, length: int, season: int) -
             profile = draw_profile(rng, 1, season)[0] * draw_log_uniform(rng, 0.5, 12, 1)[0]
             steady = seasonal * ratio + profile[np.arange(length) % season]
         kind = rng.random()
-        if kind < 0.5:
+        if kind < (0.65 if season == 1 else 0.5):
             steady = np.cumsum(steady) if season == 1 or kind < 0.1 else steady + np.cumsum(errors[k, burn:]) * 0.5
-        elif kind < 0.55 and season == 1:
+        elif kind < 0.72 and season == 1:
             steady = np.cumsum(np.cumsum(steady) * 0.2)
         series[k] = steady + drift * np.arange(length)
     return series
