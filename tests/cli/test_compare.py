@@ -87,7 +87,7 @@ def test_ablate_answers_the_question(csv, tmp_path):
     settings = [f"--set={k}={v}" for k, v in fields.items()]
     size = ("--layers", 1, "--h", 6, "--n-windows", 6, "--steps", 3, "--seeds", "0", "--level", "80")
     result = run("ablate", csv, "--backbone", tmp_path / "gpt", *size, *settings, "--output-dir", tmp_path / "out")
-    assert "Does the pretrained language model help?" in result.stdout
+    assert "Does the pretrained language model of TimeLLM help?" in result.stdout
     assert "Does the language model help?" in (tmp_path / "out" / "report.html").read_text()
     assert "--layers 1 --h 6 --n-windows 6 --steps 3" in (tmp_path / "out" / "report.md").read_text()
     pairs = pd.read_csv(tmp_path / "out" / "ablation-load.csv")

@@ -43,6 +43,16 @@ def parse_list(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+def name_list(text: str | None) -> list[str] | None:
+    """Splits "a,b" into its parts; None stays None, which means that nobody said."""
+    return None if text is None else parse_list(text)
+
+
+def parse_freq(text: str | None) -> str | int | None:
+    """Reads a frequency: digits are an integer step."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
 def parse_levels(text: str | None) -> list[float]:
     """Reads levels such as "80,95".
 

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as ptypes
 
+from tsllm.data.columns import as_pandas, parse_time, read_ids, read_numbers, require_columns
 from tsllm.data.frequency import Freq, find_fixed_step, future_times, infer_alias, normalize_freq
 from tsllm.types import ID, TARGET, TIME, FrameError
-
-WIDE_TIME_NAMES = (TIME, "date")
 
 
 def is_integer_time(df: pd.DataFrame) -> bool:
@@ -43,6 +42,7 @@ def to_long(
     Raises:
         FrameError: If a column is missing, doubled or named twice.
     """
+    df = as_pandas(df)
     doubled = df.columns[df.columns.duplicated()].tolist()
     if doubled:
         raise FrameError(f"column {doubled[0]!r} appears twice; rename or drop one")
@@ -51,11 +51,11 @@ def to_long(
     if ID in df.columns:
         if targets is not None:
             raise FrameError(f"targets {list(targets)} name the series of a wide frame, but this one has {ID!r}")
-        _require(df, [TIME, TARGET, *(covariates or ())], "a long frame")
+        require_columns(df, [TIME, TARGET, *(covariates or ())], "a long frame")
         kept = [c for c in df.columns if c not in (ID, TIME, TARGET)] if covariates is None else list(covariates)
         return df[[ID, TIME, TARGET, *kept]].copy()
     kept = list(covariates or ())
-    _require(df, [TIME, *kept, *(targets or ())], "a wide frame")
+    require_columns(df, [TIME, *kept, *(targets or ())], "a wide frame")
     if targets is None:
         targets = [c for c in df.columns if c != TIME and c not in kept]
     both = [c for c in targets if c in kept or c == TIME]
@@ -95,6 +95,7 @@ def validate_frame(
             frame, unreadable or missing times, duplicates, unsorted time, mixed frequency, gaps, infinities, missing
             covariates, and series shorter than `min_length`.
     """
+    df = as_pandas(df)
     if len(df) == 0:
         raise FrameError("the frame is empty; it needs at least one row per series")
     rows = np.arange(len(df))
@@ -103,11 +104,11 @@ def validate_frame(
     if is_wide:
         rows = np.tile(rows, len(long) // len(df))
     long = long.reset_index(drop=True)
-    _check_ids(long, rows)
-    long[TIME] = _parse_time(long, rows)
+    long[ID] = read_ids(long[ID], rows)
+    long[TIME] = parse_time(long[TIME], long[ID], rows)
     for column in long.columns.drop([ID, TIME]):
         # In a wide table the series' own name is the column that the user knows.
-        long[column] = _to_numbers(long, column, rows)
+        long[column] = read_numbers(long[column], long[ID], rows)
     order = long[ID].argsort(kind="stable").to_numpy()
     long, rows = long.iloc[order].reset_index(drop=True), rows[order]
     _check_order(long, rows)
@@ -200,94 +201,89 @@ def future_frame(df: pd.DataFrame, h: int, freq: Freq | None = None) -> pd.DataF
     return pd.DataFrame({ID: lasts.index.repeat(h), TIME: times})
 
 
-def _require(df: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    missing = [c for c in dict.fromkeys(columns) if c not in df.columns]
-    if missing:
-        raise FrameError(f"{what} needs column {missing[0]!r}; found columns {[str(c) for c in df.columns]}")
+def validate_future(X_df: Any, keys: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+    """Checks a later frame, such as the known covariates of the horizon, as strictly as the first one.
 
+    The time column may be called `ds` or `date`. A table without `unique_id` holds for every series alike, as the
+    covariates of a wide frame do. The order of rows does not matter, further columns are not read.
 
-def _check_ids(df: pd.DataFrame, rows: np.ndarray) -> None:
-    missing = df[ID].isna().to_numpy()
-    if missing.any():
-        raise FrameError(f"row {rows[missing.argmax()]}: {ID!r} is missing; give every row the name of its series")
-    if isinstance(df[ID].dtype, pd.CategoricalDtype):
-        df[ID] = df[ID].astype(df[ID].cat.categories.dtype)
-    if df[ID].dtype == object and len({type(i) for i in df[ID].unique()}) > 1:
-        raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
+    Args:
+        X_df: Table of the steps ahead: `unique_id, ds, covariates...`.
+        keys: The wanted pairs `unique_id, ds`, each once, such as those of `future_frame`.
+        covariates: The columns that are read.
 
+    Returns:
+        Frame `unique_id, ds, covariates...` with the rows of `keys` in their order, covariates float64.
 
-def _parse_time(df: pd.DataFrame, rows: np.ndarray) -> pd.Series:
-    times = df[TIME]
-    if isinstance(times.dtype, pd.PeriodDtype):
-        times = times.dt.to_timestamp()
-    if ptypes.is_float_dtype(times.dtype) and times.notna().all() and (times % 1 == 0).all():
-        times = times.astype("int64")
-    if ptypes.is_integer_dtype(times.dtype):
-        return times.astype("int64") if not times.isna().any() else _raise_missing_time(df, times, rows)
-    if ptypes.is_numeric_dtype(times.dtype):
-        raise FrameError(f"{TIME!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
-    if not ptypes.is_datetime64_any_dtype(times.dtype):
-        times = _read_dates(df, times, rows)
-    if times.isna().any():
-        _raise_missing_time(df, times, rows)
-    if times.dt.tz is not None:
+    Raises:
+        FrameError: Naming series and row (position in `X_df`, from 0), for missing columns, unreadable or zoned times,
+            duplicates, pairs that are missing or not wanted, and values that are text, infinite or missing.
+    """
+    covariates = list(dict.fromkeys(covariates))
+    df = as_pandas(X_df)
+    if TIME not in df.columns and "date" in df.columns:
+        df = df.rename(columns={"date": TIME})
+    names = [ID] if ID in df.columns else []
+    require_columns(df, [*names, TIME, *covariates], "the frame of the future")
+    if len(df) == 0:
+        raise FrameError(f"the frame of the future is empty; it needs the {len(keys)} rows of the steps ahead")
+    df = df[[*names, TIME, *covariates]].reset_index(drop=True)
+    rows = np.arange(len(df))
+    ids = read_ids(df[ID], rows) if names else pd.Series("(all)", index=df.index)
+    times = parse_time(df[TIME], ids, rows)
+    values = {c: read_numbers(df[c], ids, rows) for c in covariates}
+    if is_integer_time(keys) != ptypes.is_integer_dtype(times.dtype):
+        kinds = ("integers", "dates") if is_integer_time(keys) else ("dates", "integers")
+        raise FrameError(f"the frame of the future counts {TIME!r} in {kinds[1]}, the history in {kinds[0]}; use one")
+    given = _key_index(ids if names else None, times)
+    wanted = _key_index(keys[ID] if names else None, keys[TIME])
+    repeated = given.duplicated()
+    if repeated.any():
+        at = int(repeated.argmax())
         raise FrameError(
-            f"{TIME!r} carries the time zone {times.dt.tz}; drop it with "
-            f"df[{TIME!r}] = pd.to_datetime(df[{TIME!r}], utc=True).dt.tz_localize(None): in UTC, clock changes leave"
-            " neither gap nor duplicate"
+            f"series {ids.iloc[at]!r}, row {at}: {TIME} {times.iloc[at]} appears twice in the frame of the future "
+            f"({int(repeated.sum())} duplicate rows in all); keep one"
         )
-    return times
+    position = given.get_indexer(wanted)
+    _check_future_keys(position, ids, times, keys)
+    out = keys[[ID, TIME]].reset_index(drop=True)
+    return out.assign(**{c: v.to_numpy()[position] for c, v in values.items()})
 
 
-def _read_dates(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
-    # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.
-    parsed = pd.to_datetime(times, format="ISO8601", errors="coerce", utc=True)
-    if (parsed.isna() & times.notna()).any():
-        parsed = pd.to_datetime(times, errors="coerce", utc=True)
-    bad = (parsed.isna() & times.notna()).to_numpy()
-    if bad.any():
-        at = int(bad.argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME} {times.iloc[at]!r} is neither an integer nor a date"
-            f" in the format of the first row ({times.iloc[0]!r})"
+def _key_index(ids: pd.Series | None, times: pd.Series) -> pd.Index:
+    """Returns (series, time) of each row, or the time alone, in a form that does not depend on storage types."""
+    moments = pd.Index(times if ptypes.is_integer_dtype(times.dtype) else times.astype("datetime64[ns]"))
+    return moments if ids is None else pd.MultiIndex.from_arrays([ids.astype(object), moments])
+
+
+def _check_future_keys(position: np.ndarray, ids: pd.Series, times: pd.Series, keys: pd.DataFrame) -> None:
+    """Raises for pairs of `keys` that were not found (position -1) and for rows that are no wanted pair."""
+    extra = np.ones(len(ids), dtype=bool)
+    extra[position[position >= 0]] = False
+    told = []
+    if (position < 0).any():
+        row = keys.iloc[int((position < 0).argmax())]
+        told.append(
+            f"it lacks {int((position < 0).sum())} of {len(keys)} rows, first series {row[ID]!r} at {row[TIME]}"
         )
-    text = times.dropna().astype(str)
-    if text.str.contains(r":.*(?:Z|[+-]\d\d:?\d\d)$").any():
-        return parsed  # aware, refused below with the way out
-    return parsed.dt.tz_localize(None)
-
-
-def _raise_missing_time(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
-    at = int(times.isna().to_numpy().argmax())
-    raise FrameError(f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME!r} is missing; every row needs its time")
-
-
-def _to_numbers(df: pd.DataFrame, column: str, rows: np.ndarray) -> pd.Series:
-    values = df[column]
-    if not ptypes.is_numeric_dtype(values.dtype) and not values.isna().all():
-        numbers = pd.to_numeric(values, errors="coerce")
-        bad = (numbers.isna() & values.notna()).to_numpy()
-        at = int(bad.argmax()) if bad.any() else 0
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is not numeric (found "
-            f"{values.iloc[at]!r}, dtype {values.dtype}); convert it with pd.to_numeric, or leave it out"
-            " (covariates=[...] names the columns to keep)"
+    if extra.any():
+        at = int(extra.argmax())
+        told.append(
+            f"{int(extra.sum())} of its rows are no step to forecast, first row {at}: series {ids.iloc[at]!r} at "
+            f"{times.iloc[at]}"
         )
-    values = values.astype("float64")
-    infinite = np.isinf(values.to_numpy())
-    if infinite.any():
-        at = int(infinite.argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is infinite ({values.iloc[at]}); mend it,"
-            " or mark a missing target with NaN"
-        )
-    if column != TARGET and values.isna().any():
-        at = int(values.isna().to_numpy().argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: covariate {column!r} is missing; only {TARGET!r} may be NaN:"
-            " fill the covariate (for example df.groupby('unique_id')[...].ffill()) or leave it out"
-        )
-    return values
+    if not told:
+        return
+    hint = ""
+    own, theirs = (type(column.astype(object).iloc[0]).__name__ for column in (ids, keys[ID]))
+    if own != theirs and ids.iloc[0] != "(all)":
+        hint = f"; its {ID!r} are {own}, those of the history {theirs}: convert them"
+    first = keys[keys[ID] == keys[ID].iloc[0]][TIME]
+    raise FrameError(
+        f"the frame of the future does not fit the horizon: {'; '.join(told)}; it must hold exactly the steps ahead "
+        f"of each series, for series {keys[ID].iloc[0]!r} the {len(first)} from {first.iloc[0]} to {first.iloc[-1]}"
+        + hint
+    )
 
 
 def _series_starts(df: pd.DataFrame) -> np.ndarray:

@@ -131,3 +131,30 @@ def _infer_calendar(times: pd.DatetimeIndex) -> str | None:
         # January, April, July and October are one axis; pandas names it by its last month of the year.
         return f"Q{side}-{_MONTHS[9 + (times[0].month - 1) % 3]}"
     return f"M{side}"
+
+
+def default_season(freq: Freq) -> int:
+    """Returns the customary season of a frequency in steps: a day below days, a week, a year above; else 1.
+
+    Integer time has no calendar: its season is 1 unless the user gives one.
+    """
+    return customary_seasons(freq)[0]
+
+
+def customary_seasons(freq: Freq) -> list[int]:
+    """Returns the customary seasons of a frequency in steps, ascending: a day and a week below days, else one.
+
+    >>> customary_seasons("h"), customary_seasons("30min"), customary_seasons("D"), customary_seasons("MS")
+    ([24, 168], [48, 336], [7], [12])
+    """
+    if isinstance(freq, int):
+        return [1]
+    offset = pd.tseries.frequencies.to_offset(freq)
+    name = type(offset).__name__
+    if isinstance(offset, pd.tseries.offsets.Tick) and name != "Day":
+        steps = pd.Timedelta("1D") / pd.Timedelta(offset.nanos, unit="ns")
+        return [int(steps), 7 * int(steps)] if steps >= 1 and steps == int(steps) else [1]
+    for prefix, season in (("Day", 7), ("Business", 5), ("Week", 52), ("Month", 12), ("Quarter", 4), ("Q", 4)):
+        if name.startswith(prefix) and "Month" not in name[len(prefix) :]:
+            return [max(1, season // offset.n)]
+    return [12 if "Month" in name else 1]

@@ -33,7 +33,7 @@ class Source:
         load: Reads it; takes `data_path` (a file to use instead of the usual place) or None, returns a raw frame.
         split: Its customary split.
         freq: pandas alias, or an integer step for integer time.
-        context_length: Customary look-back, steps.
+        context_length: Customary look-back, steps; None = by frequency (`tsllm.data.task`).
         prediction_length: Customary horizon, steps.
         season: Steps in the main season.
         licence: Licence of the data.
@@ -47,7 +47,7 @@ class Source:
     load: Callable[[str | None], pd.DataFrame]
     split: SplitRule
     freq: Freq
-    context_length: int
+    context_length: int | None
     prediction_length: int
     season: int
     licence: str
@@ -342,7 +342,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_epf,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,
@@ -354,7 +354,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_vic_elec,
             split=ByDates("2013-12-31 13:00", "2014-06-30 14:00"),
             freq="30min",
-            context_length=336,
+            context_length=None,
             prediction_length=48,
             season=48,
             licence=_TSDATA,
@@ -367,7 +367,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_pedestrian,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,
@@ -379,7 +379,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_electricity_short,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,

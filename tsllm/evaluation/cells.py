@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.evaluation.backtest import Cost, Failure
+from tsllm.evaluation.saved import list_files
 
 
 @dataclass
@@ -77,7 +78,7 @@ class CellStore:
         try:
             if fitted is not None:
                 fitted.save_pretrained(made / "model")
-                cell.facts["artefact_mb"] = measure_files((made / "model").rglob("*"))
+                cell.facts["artefact_mb"] = measure_files(list_files(made / "model"))
             cell.frame.to_parquet(made / "forecasts.parquet", index=False)
             state = {"key": key, "cost": asdict(cell.cost), "facts": cell.facts, "log": cell.log}
             (made / "cell.json").write_text(json.dumps(state, indent=1, default=float), encoding="utf-8")

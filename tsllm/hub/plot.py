@@ -5,31 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tsllm.forecasting.base import name_interval_columns
-from tsllm.forecasting.neural import NeuralPredictor
 from tsllm.types import ID, TARGET, TIME
 
 _SHOWN_SERIES = 3
-
-
-def plot_forecast(predictor: NeuralPredictor, frame: pd.DataFrame, path: str | Path) -> None:
-    """Draws the last horizon of up to three series: history, forecast with its 80 % band, what happened.
-
-    Args:
-        predictor: The forecaster.
-        frame: Long frame in original units; its last horizon is forecast from what lies before.
-        path: PNG to write.
-    """
-    h = predictor.prediction_length
-    groups = frame.groupby(ID, sort=False)
-    history, ahead = groups.head(-h), groups.tail(h)
-    level = [80] if predictor.is_probabilistic or predictor.calibration is not None else None
-    covariates = predictor.spec.covariates
-    known = ahead[[ID, TIME, *covariates]] if covariates else None
-    tail = history.groupby(ID, sort=False).tail(predictor.context_length).reset_index(drop=True)
-    forecast = predictor.predict(tail, level=level, X_df=known)
-    band = name_interval_columns(predictor.alias, level) if level else None
-    draw_forecast(tail, forecast.merge(ahead[[ID, TIME, TARGET]], on=[ID, TIME]), path, predictor.alias, band)
 
 
 def draw_forecast(

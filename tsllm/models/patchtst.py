@@ -21,6 +21,7 @@ from tsllm.models.base import (
     require_divides,
     require_positive,
 )
+from tsllm.models.losses import Loss, compute_patchtst_uniform
 from tsllm.nn.blocks import split_spec
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import compute_sinusoidal_positions
@@ -67,6 +68,7 @@ class PatchTSTConfig(ForecastConfig):
     """
 
     model_type = "tsllm_patchtst"
+    own_losses = {"patchtst_uniform": Loss(compute_patchtst_uniform)}
 
     patch_length: int = 16
     patch_stride: int = 8

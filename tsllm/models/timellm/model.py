@@ -1,5 +1,6 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tsllm.backbones.pretrained import compute_fingerprint
+from tsllm.data.prepared import PreparedData
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -64,6 +66,59 @@ class TimeLLM(ForecastModel):
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
+
+    @classmethod
+    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+        """Adds what the prompt speaks of: the domain, and the original units of each channel."""
+        values = super().config_for(data)
+        if data.task.domain:
+            values["prompt_domain"] = data.task.domain
+        if data.channels:
+            loc, scale = data.scaler.loc_scale(data.channels)
+            values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
+        return values
+
+    def describe_data(self, data: PreparedData) -> None:
+        """Writes the text of each series where `prompt_statistics` is `series`.
+
+        Raises:
+            ValueError: If the series are no channels, so that there is no text a channel.
+        """
+        if self.config.prompt_statistics != "series":
+            return
+        if not data.channels:
+            raise ValueError("prompt_statistics 'series' needs layout 'multivariate'; use 'window' or 'none'")
+        values = torch.from_numpy(data.train_values())
+        self.describe_series(values.nan_to_num().float(), ~values.isnan())
+
+    def adopt(self, data: PreparedData) -> None:
+        """Takes over domain, units and texts of other data; the prompts are written anew."""
+        super().adopt(data)
+        self.config.prompt_domain = data.task.domain
+        self._writer = None
+        self.backbone.forget()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Puts LoRA or trained norms on top of a frozen backbone, or changes the memory of its prompts.
+
+        Raises:
+            ValueError: Naming the fields that are fixed.
+        """
+        values = dict(values)
+        if "prompt_cache_mb" in values:
+            self.config.prompt_cache_mb = values.pop("prompt_cache_mb")
+            self.config.check()
+        mode = values.pop("backbone_mode", self.config.backbone_mode)
+        lora = values.pop("lora", None)
+        super().change(values)
+        if mode != self.config.backbone_mode:
+            self.unfreeze(mode, lora)
+        elif lora is not None:
+            super().change({"lora": lora})
+
+    def input_keys(self) -> list[str]:
+        """Adds the prompts, which may be tokenised beforehand."""
+        return [*super().input_keys(), "prompt"]
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
