@@ -218,9 +218,7 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
             f"; the {tables} tables of tests in this report are a family each, so 5 % holds for each table and not "
             "for all together"
         )
-    intervals = (
-        "low, high: interval of the skill at the level of that adjustment; excludes zero where p holm < .05"
-    )
+    intervals = "low, high: interval of the skill at the level of that adjustment; excludes zero where p holm < .05"
     lines = [f"{what}. {variance}.", f"p value: unadjusted. {adjusted}. {intervals}."]
     seeds = int(pairs["seeds"].max())
     if seeds > 1:

@@ -176,9 +176,7 @@ def draw_paths(
         samples = point + np.quantile(errors, grid, axis=0)
     else:
         samples = point + errors[rows]
-    return (
-        tie_by_gaussian(samples, errors, rng) if method == "gaussian" else tie_by_ranks(samples, errors, rows, rng)
-    )
+    return tie_by_gaussian(samples, errors, rng) if method == "gaussian" else tie_by_ranks(samples, errors, rows, rng)
 
 
 def simulate(

@@ -16,6 +16,7 @@ from tsllm.training.build import check_model_config
 
 NAIVE = ("SeasonalNaive", "Naive")
 OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
+FLAIR = "FLAIR"
 PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
@@ -75,8 +76,8 @@ class ModelSpec:
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
-        - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", or "ARIMAX" (AutoARIMA with sines and
-          cosines for every customary season).
+        - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", "ARIMAX" (AutoARIMA with sines and cosines
+          for every customary season), or "FLAIR" of the package flaircast.
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
@@ -144,7 +145,7 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
         case "chronos":
             return _build_chronos(spec, task)
         case "saved":
-            return _load_saved(spec)
+            return _load_saved(spec, task)
         case "own":
             return _build_own(spec)
     return _build_statistical(spec, task)
@@ -274,7 +275,7 @@ def is_saved(source: str) -> bool:
 
 
 def open_saved(source: str, **options: Any) -> Any:
-    """Loads a saved forecaster, one of series (`NeuralForecaster`) or one that writes numbers (`TextForecaster`).
+    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`) or of text.
 
     Args:
         source: A folder or a Hub id.
@@ -285,21 +286,27 @@ def open_saved(source: str, **options: Any) -> Any:
     """
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
+    from tsllm.forecasting.zero_shot import ANY_FREQ, ZeroShotForecaster
 
     check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:
         return TextForecaster.from_pretrained(source, **options)
+    if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
+        return ZeroShotForecaster.from_pretrained(source, **options)
     return NeuralForecaster.from_pretrained(source, **options)
 
 
-def _load_saved(spec: ModelSpec) -> Forecaster:
+def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     # It is used as it is: without a step of training, `fit` only takes the history.
     loaded = open_saved(spec.model, **spec.options)
     if isinstance(loaded, NeuralForecaster):
         loaded.training["max_steps"] = 0
+    if isinstance(loaded, ZeroShotForecaster):
+        loaded.freq, loaded.season = loaded.freq or task.freq, loaded.season or task.season
     if isinstance(loaded, TextForecaster):
         # Of an adapter only its own tensors were trained.
         partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
@@ -340,6 +347,11 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     }
     if spec.model in OPPONENTS:
         return _build_opponent(spec, task, options)
+    if spec.model == FLAIR:
+        from tsllm.forecasting.flair import FlairForecaster
+
+        given = {"season": task.season, "alias": spec.name, "freq": task.freq}
+        return FlairForecaster(**given | spec.options)
     try:
         options["season"] = find_seasons(spec.model, task.season, task.freq)
         return StatisticalForecaster(spec.model, **options | spec.options)
