@@ -457,7 +457,7 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
         run_with(config, counted)
     told = str(caught.value)
     for fault in (
-        "L: loss 'nonsense' does not fit head 'point'",
+        "L: unknown loss 'nonsense'",
         "N: num_layers must be a positive integer, got 0",
         "C: C is to read covariates, but none are named for",
         "AutoETZ: unknown model 'AutoETZ'",
