@@ -17,6 +17,7 @@ from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.adapters import find_adapter, merge_adapter
 from tsllm.backbones.fingerprint import check_tokenizer
 from tsllm.backbones.pretrained import find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
@@ -301,7 +302,7 @@ def load_backbone(
     """Loads a decoder by name.
 
     Args:
-        name: A packaged name, a folder or a Hub id.
+        name: A packaged name, a folder or a Hub id, of a model or of a PEFT adapter on one.
         revision: Hub revision; empty = main.
         num_layers: Layers kept from the first on; 0 = all.
         weights: "pretrained"; "random" for freshly drawn ones; "spectrum" for random ones that keep the singular
@@ -319,6 +320,11 @@ def load_backbone(
         RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
     where = find_pretrained(name)
+    adapter = find_adapter(where, revision)
+    if adapter is not None:
+        if quantization:
+            raise ValueError(f"backbone {name!r} is an adapter, which cannot be merged into 4-bit weights")
+        where, revision = find_pretrained(adapter.base), adapter.base_revision
     # On the CPU like all that a model is built from; the trainer moves the whole.
     packed = {"quantization_config": build_quantization(dtype), "device_map": {"": "cpu"}} if quantization else {}
     try:
@@ -333,6 +339,8 @@ def load_backbone(
                 llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype, trust_remote_code=False)
         else:
             llm = _load_weights(where, config, dtype, options | packed)
+            if adapter is not None:
+                merge_adapter(llm, adapter)
             if weights == "spectrum":
                 rotate_weights(llm, seed)
         tokenizer = load_tokenizer(where, **options) if with_tokenizer else None
@@ -344,7 +352,7 @@ def load_backbone(
         ) from error
     if tokenizer is not None:
         check_tokenizer(tokenizer, name, llm.get_input_embeddings().weight.shape[0])
-    return Backbone(llm, tokenizer, commit)
+    return Backbone(llm, tokenizer, commit if adapter is None else adapter.commit)
 
 
 def _load_weights(
