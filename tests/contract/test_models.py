@@ -31,6 +31,7 @@ SIZES = {
         "num_prototypes": 10,
         "num_backbone_layers": 1,
     },
+    "patchcast": {**NARROW, "patch_length": 4},
 }
 BAD = {  # a configuration that each model must refuse, and what its error must name
     "dlinear": ({"moving_average": 4}, "4"),
@@ -43,6 +44,7 @@ BAD = {  # a configuration that each model must refuse, and what its error must 
     "unet_tsf": ({"num_stages": 9}, "9"),
     "recurrent": ({"cell": "rnn"}, "rnn"),
     "timellm": ({"patch_length": 64}, "64"),
+    "patchcast": ({"num_heads": 3}, "3"),
 }
 # Parameters that no gradient can reach, whatever the code: in softmax attention a key bias adds the same number to all
 # scores of a query.

@@ -23,6 +23,7 @@ from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
+from tsllm.evaluation.significance import COLUMNS
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
@@ -194,6 +195,14 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     assert "DLinear is number" in html
     assert "No critical-difference diagram" in html
     assert (path.parent / "fev_summary.csv").is_file()
+    assert "Unit of the test: the cutoff" not in html  # four cutoffs are not tested
+    assert html.count("Nothing in this table was tested.") == 2
+    assert "4 cutoffs are too few to tell (10 needed)" in report.finding[0]
+    assert "Diebold, F. X." in html
+    (budgets,) = [t for n, t in tables.items() if n.startswith("budgets")]
+    assert budgets[["model", "seed", "steps"]].to_numpy().tolist() == [["DLinear", 0, 4], ["DLinear", 1, 4]]
+    assert budgets["converged"].tolist() == ["no, best at the last step"] * 2
+    assert "Not converged: the best validation of DLinear (seeds 0, 1) was the last one" in html
     summary = tables["fev_summary"]
     assert summary.set_index("model_name")["trained_on_this_dataset"].to_dict() == {
         "SeasonalNaive": False,
@@ -205,7 +214,7 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
 def test_a_model_alone_and_a_reference_that_failed_still_give_a_report(data, tmp_path):
     alone = make_config(data, tmp_path, ["SeasonalNaive"])
     report, _, tests = read_tables(alone, run_compare(alone))
-    assert report.finding[0].startswith("SeasonalNaive was run alone (scaled MAE")
+    assert report.finding[0].startswith("SeasonalNaive was run alone (relative MAE 1)")
     assert tests.empty
     gone = {"model": f"{__name__}.Broken", "alias": "Gone"}
     config = make_config(data, tmp_path, ["SeasonalNaive", gone], reference="Gone", focus="Gone")
@@ -287,9 +296,10 @@ def test_a_model_without_prototypes_cannot_have_them_shuffled(data):
 
 
 def make_pairs(verdicts):
-    rows = [(m, "TimeLLM", s, s - 0.1, s + 0.1, 0.01, 0.02, v, 20, "cutoff") for m, (s, v) in verdicts.items()]
-    names = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
-    return pd.DataFrame(rows, columns=names)
+    rows = [
+        (m, "TimeLLM", s, s - 0.1, s + 0.1, 0.01, 0.02, v, 20, "cutoff", 3, 1, 5, "") for m, (s, v) in verdicts.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 VARIANT_NAMES = [*VARIANT_CHANGES, *PERTURBATIONS]
@@ -297,10 +307,15 @@ VARIANTS = build_ablations(ModelSpec("timellm", "TimeLLM"))
 
 
 def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
-    helped = describe_verdict(
-        "TimeLLM", make_pairs({"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (-0.3, "worse")}), VARIANTS
-    )
-    assert helped[0].startswith("Yes, on these windows")
+    without = ["noLLM", "attention", "block", "random", "spectrum"]
+    pairs = make_pairs({f"TimeLLM-{name}": (-0.2, "worse") for name in without})
+    helped = describe_verdict("TimeLLM", pairs, VARIANTS)
+    assert helped[0].startswith("Yes, on these windows: TimeLLM is significantly better than every variant")
+    fewer = describe_verdict("TimeLLM", pairs[pairs["model"] != "TimeLLM-block"], VARIANTS)
+    assert fewer[0].startswith("Yes, as far as was tried")
+    assert fewer[0].endswith("TimeLLM-block was not run.")
+    late = describe_verdict("TimeLLM", pairs, VARIANTS, ["TimeLLM", "DLinear"])
+    assert late[0].endswith("Not converged: TimeLLM has the best validation at the last step.")
     pairs = make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
     tied = describe_verdict("TimeLLM", pairs, VARIANTS)
     assert tied[0].startswith("No help shown")
@@ -309,7 +324,13 @@ def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
     assert hurt[0].startswith("No: TimeLLM-block")
     # A variant that keeps the pretrained model says nothing about it.
     assert "open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noPrompt": (0.2, "better")}), VARIANTS)[0]
-    assert "Too few" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}), VARIANTS)[0]
+    untested = describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}), VARIANTS)
+    assert untested[0].startswith("Open: no variant without a pretrained language model was tested: TimeLLM-noLLM (")
+    # One that was not tested forbids the yes, whatever the others say.
+    some = {"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (np.nan, "not tested")}
+    assert describe_verdict("TimeLLM", make_pairs(some), VARIANTS)[0].startswith(
+        "Open: TimeLLM is significantly better than TimeLLM-noLLM, but not tested against TimeLLM-random"
+    )
 
 
 def test_a_variant_is_what_its_entry_says_whatever_its_name():

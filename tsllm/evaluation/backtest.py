@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import validate_frame
+from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
@@ -156,7 +156,7 @@ def run_backtest(
         check_count(name, value)
     aliases = [model.alias for model in models]
     check_aliases(aliases, sorted(level or ()))
-    df = validate_frame(df, freq=freq)
+    df = validate_frame(df, freq=freq, covariates=usable_covariates(df))
     windows = Windows.of(df, h, n_windows, step)
     if guard:
         _warn_of_leakage(models, windows)

@@ -79,8 +79,7 @@ class CellStore:
             frame = pd.read_parquet(file)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OSError(
-                f"{file} is damaged ({error}); remove its folder {folder}, or compute all cells anew with "
-                "--overwrite_output_dir"
+                f"{file} is damaged ({error}); remove its folder {folder} and start again, then it is computed anew"
             ) from error
         return CellResult(frame, cost, [], facts, log)
 

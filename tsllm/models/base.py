@@ -160,6 +160,7 @@ class Inputs:
     series_loc: Tensor | None = None  # [B, 1, C]
     series_scale: Tensor | None = None  # [B, 1, C]
     prompt: Any = None
+    season: Tensor | None = None  # [B] integers
 
 
 @dataclass
@@ -167,7 +168,7 @@ class RawForecast:
     """What a model computes: head parameters in its normalised space and how to leave that space."""
 
     parameters: Tensor  # [B, H, C, num_parameters]
-    loc: Tensor | None = None  # [B, 1, C]
+    loc: Tensor | None = None  # [B, 1, C], or [B, H, C] if it differs from step to step
     scale: Tensor | None = None  # [B, 1, C]
     extras: dict[str, Any] = field(default_factory=dict)
 
@@ -185,7 +186,10 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    # Training options that this model wants unless somebody says otherwise.
+    default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
+    uses_season: ClassVar[bool] = False
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -280,6 +284,7 @@ class ForecastModel(PreTrainedModel):
         series_loc: Tensor | None = None,
         series_scale: Tensor | None = None,
         prompt: Any = None,
+        season: Tensor | None = None,
     ) -> ForecastOutput:
         """Forecasts, and computes the configured loss if the future is given.
 
@@ -295,6 +300,7 @@ class ForecastModel(PreTrainedModel):
                 original units (Time-LLM's prompt) read it.
             series_scale: [B, 1, C], above 0.
             prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
+            season: [B] integers, steps in a season (1 = none); only models with `uses_season` read it.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -309,6 +315,7 @@ class ForecastModel(PreTrainedModel):
             series_loc,
             series_scale,
             prompt,
+            season,
         )
         check_shapes(config, inputs, future_values)
         if self.uses_time_features and config.num_time_features and past_time_features is None:
@@ -480,6 +487,7 @@ def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor |
         "future_covariates": (inputs.future_covariates, [batch, horizon, config.num_known_covariates]),
         "series_loc": (inputs.series_loc, [batch, 1, config.num_channels]),
         "series_scale": (inputs.series_scale, [batch, 1, config.num_channels]),
+        "season": (inputs.season, [batch]),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and list(tensor.shape) != shape:

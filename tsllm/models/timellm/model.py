@@ -43,6 +43,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
