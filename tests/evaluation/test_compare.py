@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretr
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.significance import COLUMNS
+from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
@@ -454,7 +457,7 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
         run_with(config, counted)
     told = str(caught.value)
     for fault in (
-        "L: loss 'nonsense' does not fit head 'point'",
+        "L: unknown loss 'nonsense'",
         "N: num_layers must be a positive integer, got 0",
         "C: C is to read covariates, but none are named for",
         "AutoETZ: unknown model 'AutoETZ'",
@@ -553,3 +556,20 @@ def test_python_compares_frames_and_asks_whether_the_language_model_helps(data, 
     assert any("Does the pretrained language model of TimeLLM help?" in line for line in asked.finding)
     with pytest.raises(ValueError, match="are for one frame or one name"):
         tsllm.compare(["etth1", "etth2"], ["SeasonalNaive"], h=6)
+
+
+def test_what_a_killed_run_left_is_cleaned_and_a_second_run_in_the_folder_is_refused(data, tmp_path):
+    config = make_config(data, tmp_path, ["SeasonalNaive", "Naive"])
+    left = tmp_path / "out" / "cells" / ".cell-abc"
+    left.mkdir(parents=True)
+    (left / "forecasts.parquet").write_bytes(b"half")
+    run_compare(config)
+    assert not left.exists()
+    code = "import sys; from tsllm.files import lock_folder\nwith lock_folder(sys.argv[1]):\n    input(print('held'))"
+    holder = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, config.output_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline().strip() == "held"
+    with pytest.raises(BusyFolderError, match="another process is writing"):
+        run_compare(config)
+    holder.communicate("\n")

@@ -69,6 +69,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     check_models(config, tasks)
     with lock_folder(config.output_dir):
         store = CellStore(Path(config.output_dir) / "cells")
+        store.clean()
         results = []
         for prepared in tasks:
             per_model = {
