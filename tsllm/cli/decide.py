@@ -11,7 +11,9 @@ from tsllm.cli.console import parse_settings, print_table
 def decide(
     source: Annotated[Path, typer.Argument(help="YAML file, such as recipes/configs/decide/peak_shaving_vic.yaml.")],
     output_dir: Annotated[Path | None, typer.Option(help="Folder for results; the file's own by default.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Key of the file: seeds=[0], n_samples=50.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Key of the file: seeds=[0], n_samples=50.")
+    ] = None,
 ) -> None:
     """Compare policies on a decision: regret against hindsight, paired tests, time to decide; resumable."""
     import pandas as pd

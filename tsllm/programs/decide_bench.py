@@ -20,7 +20,7 @@ from tsllm.decisions.inventory import base_stock, fit_base_stock
 from tsllm.decisions.learned import Training, Windows, decide, train_policy
 from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
 from tsllm.evaluation.significance import diebold_mariano
-from tsllm.forecasting.paths import draw_paths
+from tsllm.forecasting.paths import draw_paths, weigh_similar
 from tsllm.forecasting.regression import StepRegression
 from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -85,13 +85,16 @@ class SeriesBench(Bench):
         """Returns joint paths of a part's windows [N, S, H]; drawn once a seed."""
         if (which, seed) not in self._drawn:
             known = ("train",) if which != "test" else ("train", "validation")
-            errors = np.concatenate([(self.truth[w] - self.forecast[w]).numpy() for w in known])
+            earlier = np.concatenate([self.forecast[w].numpy() for w in known])
+            errors = np.concatenate([self.truth[w].numpy() for w in known]) - earlier
             owner = np.concatenate([np.concatenate(self.series[w]) for w in known])
             rng = np.random.default_rng([seed, {"train": 0, "validation": 1, "test": 2}[which]])
-            drawn = []
+            method, width, drawn = self.config.method, self.config.similar, []
             for point, number in zip(self.forecast[which].numpy(), np.concatenate(self.series[which]), strict=True):
+                own = owner == number
+                weights = None if width is None else weigh_similar(point, earlier[own], errors[own], width)
                 drawn.append(
-                    draw_paths(point, errors[owner == number], self.config.n_samples, rng, method=self.config.method)  # type: ignore[arg-type]
+                    draw_paths(point, errors[own], self.config.n_samples, rng, method=method, weights=weights)
                 )
             self._drawn[which, seed] = torch.as_tensor(np.stack(drawn))
         return self._drawn[which, seed]
@@ -102,10 +105,10 @@ class SeriesBench(Bench):
         act, notes = self._prepare(spec, seed)
         training = time.perf_counter() - started
         paths = self.paths("test", seed) if spec.kind in ("quantile", "independent", "saa") else None
-        started, actions = time.perf_counter(), []
+        started, actions = time.process_time(), []
         for i, forecast in enumerate(self.forecast["test"]):
             actions.append(act(forecast, forecast[None] if paths is None else paths[i]))
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         cost = self.problem.cost(torch.stack(actions), self.truth["test"])
         if not torch.isfinite(cost).all():
             raise RuntimeError(f"{spec.label} decided beyond the limits of {self.problem.name} in some windows")
@@ -210,9 +213,9 @@ class DemandBench(Bench):
         started = time.perf_counter()
         act, notes = self._prepare(spec, seed)
         training = time.perf_counter() - started
-        started = time.perf_counter()
+        started = time.process_time()
         orders = act()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         return Outcome(self.problem.cost(orders, self.path).numpy(), seconds, training, notes)
 
     def _prepare(self, spec: PolicySpec, seed: int) -> tuple[Callable[[], Tensor], dict[str, Any]]:
@@ -292,7 +295,7 @@ def _roll(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, say: 
         after = (total - first - count) * step
         past = frame.groupby(ID, sort=False).head(-before).reset_index(drop=True)
         block = frame.groupby(ID, sort=False).head(-after).reset_index(drop=True) if after else frame
-        forecaster = _build_forecaster(config, data, frame)
+        forecaster = _build_forecaster(config, data)
         forecaster.fit(past, h)
         rolled = forecaster.predict_rolling(block, h, count, step)
         parts.append(rolled.rename(columns={forecaster.alias: "forecast"})[[ID, CUTOFF, TIME, "forecast"]])
@@ -303,7 +306,7 @@ def _roll(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, say: 
     return merged.sort_values(["order", CUTOFF, TIME], kind="stable", ignore_index=True).drop(columns="order")
 
 
-def _build_forecaster(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame) -> Any:
+def _build_forecaster(config: DecideConfig, data: dict[str, Any]) -> Any:
     options = {k: v for k, v in config.forecaster.items() if k not in ("refit", "model")}
     name = config.forecaster.get("model", "StepRegression")
     if name != "StepRegression":
