@@ -309,7 +309,7 @@ def solve_dynamic(problem: Inventory, chain: DemandChain, stages: int) -> Dynami
             options = options + expected.reshape(*expected.shape, *[1] * lead) + paid
         value, choice = options.min(-1)
         orders.append(choice)
-    at_start = value[(slice(None), problem.start, *[0] * max(lead - 1, 0))]
+    at_start = value[:, problem.start].flatten(1)[:, 0]  # [Z], nothing on the way
     return DynamicOptimum(float((chain.start * at_start).sum()), orders[::-1])
 
 

@@ -97,6 +97,10 @@ class PathPolicy(nn.Module):
         generator: Of the first weights.
     """
 
+    centre: Tensor
+    scale: Tensor
+    spread: Tensor
+
     def __init__(self, windows: Windows, hidden: int, noise: float, generator: torch.Generator) -> None:
         super().__init__()
         horizon = windows.forecast.shape[1]
@@ -152,7 +156,9 @@ def train_policy(
     policy = PathPolicy(train, settings.hidden, settings.noise, generator)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     unit = problem.regret(problem.plan(train.forecast), train.paths[:, 0]).mean().clamp(min=1e-12)
-    best, lowest, log, flat = copy.deepcopy(policy.state_dict()), torch.inf, [], []
+    best, lowest = copy.deepcopy(policy.state_dict()), torch.inf
+    log: list[dict[str, float]] = []
+    flat: list[float] = []
     for step in range(settings.steps + 1):
         if step % settings.eval_every == 0:
             cost = float(problem.cost(decide(policy, problem, validation.forecast), validation.paths[:, 0]).mean())
@@ -209,7 +215,7 @@ def _compute_loss(
     used = spread > 1e-12 if objective.dynamic_sampling else torch.ones_like(spread, dtype=torch.bool)
     flat = float((spread <= 1e-12).double().mean())
     if not used.any():
-        return 0.0 * sum(p.sum() for p in policy.parameters()), flat
+        return 0.0 * mean.sum(), flat
     advantages = objective.compute_advantages(rewards[used]).reshape(-1)
     log_probs = policy.log_prob(mean, correction)[used].flatten(0, 1)  # [B G, H]
     reference = None
