@@ -1,8 +1,9 @@
 """The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
 
 import json
-import time
-from dataclasses import dataclass, field, replace
+import logging
+import shutil
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,24 @@ from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
-from tsllm.data.prepared import PreparedData, describe_data, prepare_data
-from tsllm.models import MODELS
+from tsllm.data.prepared import PreparedData
+from tsllm.files import write_json
+from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
-from tsllm.programs.artefacts import (
-    TrainingRun,
-    count_parameters,
-    describe_environment,
-    prepare_output_dir,
-    write_artefacts,
-)
+from tsllm.programs.artefacts import TrainingRun, write_run
+from tsllm.programs.series import finish_series, hold_output_dir, prepare_series, read_start
+from tsllm.programs.stages import Stage, describe_model, describe_training
+from tsllm.rl.dry_run import DryRun, dry_run
 from tsllm.rl.rewards import Reward, build_reward
+from tsllm.rl.windows import ScaledWindows
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
+from tsllm.training.build import build_for_data
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.scores import score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer
-from tsllm.training.scores import score_seasonal_naive
-from tsllm.training.supervised import build_model
-from tsllm.training.trainer import ForecastTrainer, find_input_keys
+from tsllm.training.trainer import ForecastTrainer, find_checkpoint
+
+logger = logging.getLogger(__name__)
 
 POLICY, START, SUPERVISED, DIRECT = "policy", "start", "supervised", "direct"
 SCORES_FILE = "scores.npz"
@@ -101,26 +102,69 @@ class _Program:
         controls: ControlArguments,
     ) -> None:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
-        model_class = MODELS.get(model_args.model)
-        self.data: PreparedData = prepare_data(data_args, reads_covariates=model_class.uses_covariates)
+        self.earlier = read_start(model_args.pretrained)
+        self.data: PreparedData = prepare_series(find_model_class(model_args.model), data_args, self.earlier)
         self.folder = Path(args.output_dir or ".")
-        set_seed(args.seed)
-        self.model: ForecastModel = build_model(model_args, self.data)
-        self.spec = describe_data(data_args, self.data, alias=type(self.model).__name__)
         self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
+        self.trial = self.try_rewards()
+        set_seed(args.seed)
+        self.model: ForecastModel = build_for_data(
+            model_args.model, model_args.model_config, self.data, pretrained=model_args.pretrained
+        )
         self.seconds: dict[str, float] = {}
+        # Everything that a start and its controls depend on besides their own training arguments.
+        parts = (self.data.train, self.data.validation)
+        self.basis = {
+            "model": describe_model(self.model),
+            "data": [None if part is None else part.digest() for part in parts],
+            "scaler": repr(self.data.scaler),
+        }
+
+    def try_rewards(self) -> DryRun:
+        """Tries every reward on training windows, before anything is built or trained.
+
+        Raises:
+            RewardError: If one raises, or nothing can be learned from the one that is trained on.
+        """
+        windows = ScaledWindows(self.data.train, self.data.scaler)
+        found = {}
+        for name, reward in self.rewards.items():
+            scaled = name == "reward" and self.policy.scale_rewards
+            found[name] = dry_run(
+                reward, windows, season=self.data.task.season, scale_rewards=scaled, seed=self.args.seed
+            )
+        trial = found["reward"].check()
+        logger.warning(trial.summary())
+        for warning in trial.warnings:
+            logger.warning(warning)
+        return trial
+
+    def stage(self, arm: str, **settings: Any) -> Stage:
+        """Returns the stage of an arm, known by all that its results depend on."""
+        return Stage(self.folder / arm, self.basis | settings, writes=self.args.should_save)
 
     def make_start(self) -> None:
-        """Trains the supervised start, unless `pretrained` named one or an interrupted run left it."""
-        path = self.folder / START / SAFE_WEIGHTS_NAME
-        if path.is_file():
-            self.model.load_trained_state(load_file(path), origin=str(path))
-        elif self.model_args.pretrained is None:
+        """Trains the supervised start, goes on with one that was interrupted, or takes up a finished one.
+
+        Raises:
+            ArgumentsError: If the output folder holds a start that was trained with other settings.
+        """
+        if self.model_args.pretrained is None:
             trainer = self.make_supervised(START, self.controls.start_steps, self.controls.start_learning_rate)
-            trainer.train()
-            self.seconds[START] = trainer.stopwatch.seconds
-            trainer.save_model(str(self.folder / START))
+            stage = self.stage(START, training=describe_training(trainer.args))
+            path = self.folder / START / SAFE_WEIGHTS_NAME
+            if stage.is_finished and path.is_file():
+                logger.warning("the supervised start is taken from %s", path)
+                self.model.load_trained_state(load_file(path), origin=str(path))
+            else:
+                checkpoint = stage.find_checkpoint(self.args.world_size)
+                stage.begin()
+                trainer.train(checkpoint)
+                self.seconds[START] = trainer.stopwatch.seconds
+                trainer.save_model(str(self.folder / START))
+                stage.finish()
         self.start = {k: v.detach().cpu().clone() for k, v in self.model.trained_state().items()}
+        self.basis["start"] = describe_model(self.model)["weights"]
 
     def make_supervised(self, arm: str, steps: int, learning_rate: float) -> ForecastTrainer:
         """Builds the trainer of a supervised arm."""
@@ -148,7 +192,7 @@ class _Program:
         args = replace(self.args, output_dir=str(folder))
         data = self.data
         return PolicyTrainer(
-            self.model, args, policy, data.train, data.validation, data.scaler, season=self.spec.season
+            self.model, args, policy, data.train, data.validation, data.scaler, season=self.data.task.season
         )
 
     def score(self, arm: str) -> Scores:
@@ -158,8 +202,8 @@ class _Program:
             self.model,
             ScaledWindows(self.data.test, self.data.scaler),
             self.rewards,
-            self.spec.season,
-            keys=frozenset(find_input_keys(self.model)),
+            self.data.task.season,
+            keys=frozenset(self.model.input_keys()),
             num_samples=self.policy.eval_samples,
             batch_size=self.args.per_device_eval_batch_size,
             seed=self.args.seed,
@@ -167,16 +211,21 @@ class _Program:
         )
         if self.args.should_save:
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **scores)  # type: ignore[arg-type]
+            made = path.with_name(f".{path.name}")
+            np.savez(made, **scores)  # type: ignore[arg-type]
+            made.replace(path)
         return scores
 
-    def finished(self, arm: str) -> Scores | None:
-        """Returns the scores of an arm that an interrupted run had finished."""
-        path = self.folder / arm / SCORES_FILE
-        if not (self.args.resume_from_checkpoint and path.is_file()):
-            return None
-        with np.load(path) as loaded:
-            return dict(loaded)
+    def control_stage(self, arm: str, trainer: ForecastTrainer) -> Stage:
+        """Returns the stage of a control: how it is trained and how it is scored."""
+        scoring = {
+            "decisions": self.controls.decisions,
+            "quantiles": self.controls.decision_quantiles,
+            "samples": self.policy.eval_samples,
+            "test": None if self.data.test is None else self.data.test.digest(),
+        }
+        policy = asdict(trainer.policy) if isinstance(trainer, PolicyTrainer) else {"reward": self.policy.reward}
+        return self.stage(arm, training=describe_training(trainer.args), policy=policy, scoring=scoring)
 
 
 def run_policy(
@@ -185,6 +234,7 @@ def run_policy(
     args: PolicyTrainingArguments,
     policy: PolicyArguments,
     controls: ControlArguments,
+    recipe: str = "",
 ) -> PolicyRun:
     """Optimises a reward from a supervised start, trains the controls and scores all of them once on the test part.
 
@@ -194,100 +244,95 @@ def run_policy(
     """
     library_logging.enable_progress_bar()
     resume = bool(args.resume_from_checkpoint)
-    with args.main_process_first(desc="preparing the output folder"):
-        folder = prepare_output_dir(
-            args.output_dir or ".", resume=resume or not args.should_save, overwrite=args.overwrite_output_dir
-        )
-    if not resume and (folder / START).exists() and args.overwrite_output_dir and args.should_save:
-        (folder / START / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
-    program = _Program(model_args, data_args, args, policy, controls)
-    program.make_start()
-    arms = {START: program.finished(START) or program.score(START)}
-    if controls.controls:
-        arms |= _train_controls(program)
-    program.restart()
-    set_seed(args.seed)
-    trainer = program.make_policy(policy.objective, folder)
-    trainer.train(args.resume_from_checkpoint)
-    arms[POLICY] = program.score(POLICY)
-    program.seconds[POLICY] = trainer.stopwatch.seconds
-    run = _finish(program, trainer, arms)
-    horizon = program.data.test.prediction_length
+    with hold_output_dir(args) as folder:
+        if not resume and args.overwrite_output_dir and args.should_save:
+            for arm in (START, SUPERVISED, DIRECT, POLICY):
+                shutil.rmtree(folder / arm, ignore_errors=True)
+        program = _Program(model_args, data_args, args, policy, controls)
+        program.make_start()
+        arms = {START: program.score(START)}
+        if controls.controls:
+            arms |= _train_controls(program)
+        program.restart()
+        set_seed(args.seed)
+        trainer = program.make_policy(policy.objective, folder)
+        train_policy(program, trainer)
+        arms[POLICY] = program.score(POLICY)
+        program.seconds[POLICY] = trainer.stopwatch.seconds
+        run = _finish(program, trainer, arms, recipe)
+        horizon = program.data.task.h
     return PolicyRun(run, arms, overlap=-(-horizon // data_args.test_stride))
+
+
+def train_policy(program: _Program, trainer: PolicyTrainer) -> None:
+    """Trains the policy, or goes on with it; a run that was stopped before its first checkpoint begins anew.
+
+    Raises:
+        ArgumentsError: If the checkpoints in the output folder were made with other settings.
+    """
+    args = program.args
+    lengths = ("max_steps", "num_train_epochs", "eval_steps", "save_steps")  # a run may be made longer
+    training = describe_training(trainer.args, lengths)
+    stage = program.stage(POLICY, training=training, policy=asdict(program.policy))
+    checkpoint: Any = args.resume_from_checkpoint or None
+    if checkpoint is not None:
+        stage.check()
+    if checkpoint is True:
+        try:
+            checkpoint = str(find_checkpoint(program.folder, args.world_size))
+        except FileNotFoundError:
+            logger.warning("%s holds no checkpoint of the policy yet; its training begins", program.folder)
+            checkpoint = None
+    stage.begin()
+    trainer.train(checkpoint)
+    stage.finish()
 
 
 def _train_controls(program: _Program) -> dict[str, Scores]:
     args, controls = program.args, program.controls
     arms: dict[str, Scores] = {}
-    steps = args.max_steps
     wanted = [SUPERVISED]
     direct = program.rewards["reward"].differentiable and program.model.config.head != "bins"
     if direct and not program.policy.is_direct:
         wanted.append(DIRECT)
     for arm in wanted:
-        done = program.finished(arm)
-        if done is not None:
-            arms[arm] = done
-            continue
         program.restart()
         set_seed(args.seed)
+        trainer: ForecastTrainer
         if arm == SUPERVISED:
             rate = controls.control_learning_rate or args.learning_rate
-            trainer = program.make_supervised(arm, steps, rate)
+            trainer = program.make_supervised(arm, args.max_steps, rate)
         else:
             trainer = program.make_policy(DIRECT, program.folder / DIRECT)
-        trainer.train()
+        stage = program.control_stage(arm, trainer)
+        scores = program.folder / arm / SCORES_FILE
+        if stage.is_finished and scores.is_file():
+            logger.warning("the control %s is taken from %s", arm, scores)
+            with np.load(scores) as loaded:
+                arms[arm] = dict(loaded)
+            continue
+        checkpoint = stage.find_checkpoint(args.world_size)
+        stage.begin()
+        trainer.train(checkpoint)
         program.seconds[arm] = trainer.stopwatch.seconds
         arms[arm] = program.score(arm)
+        stage.finish()
     return arms
 
 
-def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores]) -> TrainingRun:
-    began = time.monotonic()
-    data, args, model = program.data, program.args, program.model
-    found = trainer.evaluate(data.test, metric_key_prefix="test")  # type: ignore[arg-type]
-    skipped = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    test = {k.removeprefix("test_"): v for k, v in found.items() if k.startswith("test_")}
+def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores], recipe: str) -> TrainingRun:
     objective = trainer.objective
-    metrics = {
-        "test": {k: v for k, v in test.items() if k not in skipped},
-        "seasonal_naive": score_seasonal_naive(data.test, program.spec.season, data.scaler),
+    more = {
         "arms": {arm: summarise(scores) for arm, scores in arms.items()},
-        "scaled": True,
-        "windows": len(data.test),
-        "seconds": round(trainer.stopwatch.seconds, 3),
         "arm_seconds": {arm: round(value, 3) for arm, value in program.seconds.items()},
-        "test_seconds": round(time.monotonic() - began, 3),
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
-        "epochs": trainer.state.epoch,
-        "seed": args.seed,
-        "model": program.model_args.model,
-        "dataset": data.loaded.name,
         "objective": program.policy.objective if objective is None else objective.name,
         "paper": None if objective is None else objective.paper,
         "reward": program.policy.reward,
+        "dry_run": asdict(program.trial),
         "num_samples": program.policy.num_samples,
-        "context_length": model.config.context_length,
-        "prediction_length": model.config.prediction_length,
-        "parameters": count_parameters(model),
-        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "learning_rate": args.learning_rate,
-        "processes": args.world_size,
-        "environment": describe_environment(),
     }
-    trainer.save_model(str(program.folder))
-    run = TrainingRun(
-        model=model,
-        spec=program.spec,
-        data=data,
-        metrics=metrics,
-        history=trainer.state.log_history,
-        output_dir=program.folder,
-        is_main=trainer.is_world_process_zero(),
-    )
-    if run.is_main:
-        write_artefacts(run)
+    run = finish_series(trainer, program.data, program.model_args.model, program.folder, program.earlier, more)
+    write_run(run, trainer, recipe)
     return run
 
 
@@ -303,4 +348,4 @@ def write_comparison(folder: Path, comparison: list[dict[str, Any]]) -> None:
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics["comparison"] = comparison
-    path.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, metrics)
