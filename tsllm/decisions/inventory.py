@@ -309,7 +309,7 @@ def solve_dynamic(problem: Inventory, chain: DemandChain, stages: int) -> Dynami
             options = options + expected.reshape(*expected.shape, *[1] * lead) + paid
         value, choice = options.min(-1)
         orders.append(choice)
-    at_start = value[:, problem.start].flatten(1)[:, 0]  # [Z], nothing on the way
+    at_start = value[:, problem.start].reshape(len(value), -1)[:, 0]  # [Z], nothing on the way
     return DynamicOptimum(float((chain.start * at_start).sum()), orders[::-1])
 
 

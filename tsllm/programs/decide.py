@@ -15,6 +15,7 @@ import yaml
 
 from tsllm.evaluation.significance import compare_to
 from tsllm.forecasting.paths import Method
+from tsllm.types import CUTOFF, ID
 
 Say = Callable[[str], None]
 KINDS = ("mean", "quantile", "independent", "saa", "learned", "idle", "dynamic", "base_stock", "orders")
@@ -209,16 +210,13 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
 
 def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, Outcome]]) -> list[dict[str, Any]]:
     """Returns one row a policy: regret, intervals, the test against the reference, times."""
-    tests: dict[str, list[dict[str, Any]]] = {}
+    frames = []
     for seed in config.seeds:
         losses = bench.windows.copy()
         for label, by in outcomes.items():
             losses[label] = by[seed].cost - bench.hindsight
-        if losses[config.reference].mean() == 0:
-            continue  # a reference without any regret: there is no skill against it
-        rng = np.random.default_rng(seed)
-        for found in compare_to(losses, config.reference, rng, alpha=config.alpha).to_dict("records"):
-            tests.setdefault(str(found["model"]), []).append({str(k): v for k, v in found.items()})
+        frames.append(losses)
+    tested = _test(frames, config)
     table = []
     for label, by in outcomes.items():
         costs = np.stack([o.cost for o in by.values()])  # [seeds, N]
@@ -235,15 +233,23 @@ def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, 
             "ms_per_decision": float(np.mean([o.seconds for o in by.values()]) / len(bench.hindsight) * 1000),
             "training_seconds": float(np.mean([o.training for o in by.values()])),
         }
-        tested = tests.get(label, [])
-        if tested:
-            worst = max(tested, key=lambda r: -1.0 if np.isnan(r["p_holm"]) else r["p_holm"])
-            row |= {"p_holm": worst["p_holm"], "skill": float(np.mean([r["skill"] for r in tested]))}
-            row |= {"low": min(r["low"] for r in tested), "high": max(r["high"] for r in tested)}
-            verdicts = {r["verdict"] for r in tested}
-            row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "differs between seeds"
-        table.append(row)
+        table.append(row | tested.get(label, {}))
     return sorted(table, key=lambda r: r["regret"])
+
+
+def _test(frames: list[pd.DataFrame], config: DecideConfig) -> dict[str, dict[str, Any]]:
+    """Tests every policy against the reference: over all seeds, and each seed alone (`p_holm_by_seed`)."""
+    mean = frames[0].copy()
+    columns = [c for c in mean.columns if c not in (ID, CUTOFF)]
+    mean[columns] = np.mean([frame[columns].to_numpy() for frame in frames], axis=0)
+    if not mean[config.reference].any():
+        return {}  # a reference without any regret: there is no skill against it
+    seeds = frames if len(frames) > 1 else ()
+    tested = compare_to(mean, config.reference, alpha=config.alpha, seeds=seeds).set_index("model")
+    alone = [compare_to(frame, config.reference, alpha=config.alpha).set_index("model")["p_holm"] for frame in frames]
+    kept = ["p_holm", "skill", "low", "high", "verdict", "note"]
+    rows = {str(label): row[kept].to_dict() for label, row in tested.iterrows()}
+    return {label: row | {"p_holm_by_seed": [float(p[label]) for p in alone]} for label, row in rows.items()}
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -253,8 +259,8 @@ def render(report: Mapping[str, Any]) -> str:
         "",
         f"{report['windows']} test windows, seeds {', '.join(map(str, report['seeds']))}. Mean cost in hindsight "
         f"{report['hindsight']:.4g} {report['unit']}, of doing nothing {report['idle']:.4g}. Regret as a share of the "
-        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm, the "
-        "largest of the seeds) against the reference: below 0 is worse than it. Milliseconds of one core.",
+        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm) "
+        "over all seeds against the reference: below 0 is worse than it. Milliseconds of one core.",
         "",
         "| policy | cost | regret of saving | of optimum | skill [interval] | p | verdict | ms each | training s |",
         "|---|---:|---:|---:|---:|---:|---|---:|---:|",
