@@ -91,7 +91,7 @@ class BacktestResult:
     def count_failed(self, model: str) -> int:
         """Returns how many windows of `model` have no forecast."""
         values = self.frame[model].to_numpy(dtype=float).reshape(-1, self.h)  # [windows, H]
-        return int(np.isnan(values).any(axis=1).sum())
+        return int((~np.isfinite(values)).any(axis=1).sum())
 
 
 def backtest(
@@ -172,6 +172,7 @@ def run_backtest(
         result.costs[model.alias], result.fitted[model.alias] = cost, fitted
         for column in columns:
             frame[column] = forecast[column].to_numpy()
+        _count_missing(result, model.alias)
     lost = [a for a in aliases if frame[a].isna().all()]
     if lost == aliases:
         raise RuntimeError("every model failed: " + "; ".join(f"{f.model}: {f.error}" for f in result.failures[:5]))
@@ -185,6 +186,15 @@ def run_backtest(
                 stacklevel=2,
             )
     return result
+
+
+def _count_missing(result: BacktestResult, alias: str) -> None:
+    """Counts windows without a finite forecast that nobody raised for as failures, as if the model had."""
+    told = sum(failure.windows for failure in result.failures if failure.model == alias)
+    missing = result.count_failed(alias) - told
+    if missing > 0:
+        error = f"ValueError: the forecast is missing or not finite in {missing} windows"
+        result.failures.append(Failure(alias, "predict", None, error, missing))
 
 
 def _warn_of_leakage(models: Sequence[Forecaster], windows: Windows) -> None:

@@ -53,6 +53,11 @@ class CellStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def clean(self) -> None:
+        """Takes away what killed runs left while they were writing; nobody else may be writing."""
+        for left in self.folder.glob(".cell-*"):
+            shutil.rmtree(left)
+
     def path(self, key: dict[str, Any]) -> Path:
         """Returns the folder of a cell."""
         text = json.dumps(key, sort_keys=True, default=str)
