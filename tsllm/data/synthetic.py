@@ -136,9 +136,7 @@ def draw_windows(config: SyntheticConfig, batch_size: int, shard: int, index: in
     }
 
 
-def draw_series(
-    rng: np.random.Generator, config: SyntheticConfig, count: int, length: int, season: int
-) -> np.ndarray:
+def draw_series(rng: np.random.Generator, config: SyntheticConfig, count: int, length: int, season: int) -> np.ndarray:
     """Draws `count` series [count, length] of one season, finite everywhere."""
     series = _draw_families(rng, config, count, length, season)
     mixed = np.flatnonzero(rng.random(count) < config.mixed)
@@ -196,9 +194,7 @@ def _draw_families(
     shares = np.array(list(config.families.values()), dtype=float)
     counts = rng.multinomial(count, shares / shares.sum())
     parts = [
-        FAMILIES.get(name)(rng, int(n), length, season)
-        for name, n in zip(config.families, counts, strict=True)
-        if n
+        FAMILIES.get(name)(rng, int(n), length, season) for name, n in zip(config.families, counts, strict=True) if n
     ]
     return rng.permutation(np.concatenate(parts))
 

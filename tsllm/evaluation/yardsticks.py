@@ -167,9 +167,7 @@ def load_set(name: str) -> tuple[Windows, ForecastTask]:
     return Windows.of(loaded.df, task.h, 1, task.h), task
 
 
-def _score_cell(
-    spec: ModelSpec, name: str, windows: Windows, task: ForecastTask, cells: Path, tell: Tell
-) -> SetScore:
+def _score_cell(spec: ModelSpec, name: str, windows: Windows, task: ForecastTask, cells: Path, tell: Tell) -> SetScore:
     """Reads a cell, or computes and writes it; failures are not kept, so that the next run tries again."""
     key = {"format": 2, "spec": asdict(spec), "files": fingerprint(spec), "data": name}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:20]
@@ -275,7 +273,13 @@ def _summarise_published(sets: Sequence[str]) -> list[dict[str, Any]]:
     naive = PUBLISHED_ZERO_SHOT[BASELINE]
     rows = []
     for model, known in PUBLISHED_ZERO_SHOT.items():
-        row: dict[str, Any] = {"model": model, "failed": 0, "trained_on": 0, "seconds": math.nan, "source": "published"}
+        row: dict[str, Any] = {
+            "model": model,
+            "failed": 0,
+            "trained_on": 0,
+            "seconds": math.nan,
+            "source": "published",
+        }
         for k, metric in enumerate(METRICS):
             row[f"rel_{metric}"] = _geometric_mean([known[s][k] / naive[s][k] for s in sets])
         rows.append(row)

@@ -248,7 +248,9 @@ def compute_step_features(values: Tensor, mask: Tensor, season: Tensor, view: Se
     known = nn.functional.pad(mask, (0, horizon), value=False)  # [N, L + H]
     level = torch.where(mask, squash(values - view.loc), 0.0)
     level = nn.functional.pad(level, (0, horizon))
-    lags = torch.where(view.lags_observed, torch.asinh((view.lags - view.loc[..., None]) / (2 * view.scale[..., None])), 0)
+    lags = torch.where(
+        view.lags_observed, torch.asinh((view.lags - view.loc[..., None]) / (2 * view.scale[..., None])), 0
+    )
     newest = torch.cat([values, view.lags[:, length:, 0]], 1)
     older = torch.cat([view.lags[:, :length, 0], view.lags[:, length:, 1]], 1)
     both = torch.cat(
@@ -292,4 +294,3 @@ def compute_window_features(values: Tensor, mask: Tensor, season: Tensor, view: 
         (count / season[:, None]).to(values.dtype).log() / 3,
     ]
     return torch.cat(features, 1)
-
