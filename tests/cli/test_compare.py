@@ -26,8 +26,12 @@ def csv(tmp_path):
     return path
 
 
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
 def run(*arguments):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     return result
 
@@ -63,12 +67,17 @@ def test_the_first_model_is_the_reference_where_there_is_no_seasonal_naive(csv, 
     monkeypatch.setitem(sys.modules, "neuralforecast", None)
     out = tmp_path / "out dir"
     options = ("--h", 6, "--n-windows", 4, "--level", "80", "--output-dir", out)
-    run("compare", csv, "--models", f"neuralforecast:NHITS,Naive,{tmp_path}/nothing", *options)
+    # A folder that is not there is told before anything runs; a package that is missing is a counted failure.
+    told = invoke("compare", csv, "--models", f"Naive,{tmp_path}/nothing", *options)
+    assert told.exit_code == 2
+    assert f"no folder {tmp_path}/nothing" in told.output
+    assert not out.exists()
+    assert invoke("compare", csv, "--models", "neuralforecast:NHITS,Naive,AutoETS", *options).exit_code == 1
     pairs = pd.read_csv(out / "tests-load.csv")
     assert set(pairs["reference"]) == {"NHITS"}
     table = pd.read_csv(out / "scores-load.csv").set_index("model")
-    assert table.loc["nothing", "failed"] == 8
-    command = f"tsllm compare {csv} --models neuralforecast:NHITS,Naive,{tmp_path}/nothing --h 6 --n-windows 4"
+    assert table["failed"].to_dict() == {"NHITS": 8, "Naive": 0, "AutoETS": 0}
+    command = f"tsllm compare {csv} --models neuralforecast:NHITS,Naive,AutoETS --h 6 --n-windows 4"
     assert command in (out / "report.md").read_text()
     assert f"--output-dir '{out}'" in (out / "report.md").read_text()
 

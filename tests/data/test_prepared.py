@@ -72,7 +72,7 @@ def test_other_forms_of_a_split_are_errors(split):
 
 
 def test_a_file_needs_its_horizon_and_has_the_default_split(series_csv):
-    with pytest.raises(TaskError, match="the horizon must be given: h \\(prediction_length in a recipe\\)"):
+    with pytest.raises(TaskError, match="give the steps ahead: --h 24"):
         prepare_data(DataArguments(dataset=str(series_csv)))
     assert prepare_data(arguments(series_csv)).task.split == ByFractions()
 

@@ -139,7 +139,7 @@ def test_a_series_that_the_scaler_never_saw_is_an_error_or_scaled_by_its_own_his
     df = make_frame()
     predictor = make_predictor(df, "univariate")
     new = make_frame(series=("c",))
-    with pytest.raises(ValueError, match="Tiny was not trained on series c .* pass new_series='history'"):
+    with pytest.raises(ValueError, match=r"Tiny was not trained on series c .* pass new_series='history'"):
         predictor.predict(new)
     predictor.new_series = "history"
     stats = StandardScaler().fit(new).stats["y"]["c"]

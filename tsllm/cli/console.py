@@ -6,25 +6,59 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import click
 import typer
+import yaml
+
+from tsllm.escape import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Errors whose text was written for the user; any other is told with its kind.
+_EXPECTED = (ValueError, LookupError, OSError, ImportError, RuntimeError, ArithmeticError)
+
+
 def explain_errors(command: F) -> F:
-    """Turns an expected error into one line and exit code 2; TSLLM_DEBUG=1 shows the traceback."""
+    """Turns any error into one line and exit code 2; TSLLM_DEBUG=1 shows the traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ValueError, KeyError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
+        except (typer.Exit, typer.Abort, click.ClickException):
+            raise
+        except Exception as error:
             if os.environ.get("TSLLM_DEBUG"):
                 raise
-            typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+            typer.secho(f"error: {describe_error(error)}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
 
     return run  # type: ignore[return-value]
+
+
+def run_main(main: Callable[[], Any]) -> None:
+    """Runs the main function of a recipe; any error becomes one line and exit code 2, as in a command."""
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get("TSLLM_DEBUG"):
+            raise
+        typer.secho(f"error: {describe_error(error)}", fg=typer.colors.RED, err=True)
+        raise SystemExit(2) from None
+
+
+def describe_error(error: Exception) -> str:
+    """Writes an error for somebody who did not write the program."""
+    text = str(error).strip()
+    if isinstance(error, yaml.YAMLError):
+        return f"cannot read the YAML: {text}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({text or 'no details'}); take fewer series, a shorter context or a smaller model"
+    bare = isinstance(error, LookupError) and type(error) in (KeyError, IndexError)
+    if text and isinstance(error, _EXPECTED) and not bare:
+        return text
+    return f"{type(error).__name__}: {text or 'no details'} (not foreseen; TSLLM_DEBUG=1 shows where)"
 
 
 def quiet_libraries() -> None:
@@ -71,14 +105,17 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     Raises:
         ValueError: If one has no `=`.
     """
-    import yaml
-
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs or []:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
             raise ValueError(f"cannot read {pair!r}; write key=value, such as num_backbone_layers=4")
-        parsed = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read the value of {pair!r}: {error}") from error
+        if key.strip() in settings:
+            raise ValueError(f"{key.strip()!r} is set twice; set it once")
         if isinstance(parsed, str):
             with contextlib.suppress(ValueError):
                 parsed = float(parsed)
@@ -90,16 +127,18 @@ def print_table(table: Any, title: str = "", formats: dict[str, str] | None = No
     """Prints a pandas table with rich; numbers to three significant digits unless `formats` says otherwise."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title or None, header_style="bold", title_justify="left")
+    # Texts, because a name such as [kW] or [/bold] is markup to the console otherwise.
+    grid = Table(title=Text(one_line(title)) if title else None, header_style="bold", title_justify="left")
     for column in table.columns:
         numeric = table[column].dtype.kind in "if"
-        grid.add_column(str(column).replace("_", " "), justify="right" if numeric else "left")
+        grid.add_column(Text(one_line(column).replace("_", " ")), justify="right" if numeric else "left")
     for row in table.itertuples(index=False):
         cells = [
             format_cell(value, (formats or {}).get(column)) for column, value in zip(table.columns, row, strict=True)
         ]
-        grid.add_row(*cells)
+        grid.add_row(*[Text(one_line(cell)) for cell in cells])
     console = Console()
     # Files and pipes have no width of their own.
     (console if console.is_terminal else Console(width=140)).print(grid)

@@ -19,8 +19,8 @@ def fit(
     freq: Annotated[str | None, typer.Option(help="Frequency such as h, 15min, D, MS; inferred by default.")] = None,
     season: Annotated[int | None, typer.Option(help="Steps in the main season; by frequency if left out.")] = None,
     layout: Annotated[str | None, typer.Option(help="auto, multivariate or univariate.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Most training steps; 0 trains nothing.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Training epochs, instead of steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Most training steps; 0 trains nothing.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0, help="Training epochs, instead of steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
@@ -30,6 +30,9 @@ def fit(
     new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    options_of_training: Annotated[
+        list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Field of the model: backbone=smollm2-135m, head=quantile.")
     ] = None,
@@ -42,6 +45,7 @@ def fit(
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
     training = {k: v for k, v in training.items() if v is not None} | {"seed": seed}
+    training |= parse_settings(options_of_training)
     asked = Asked(
         h=h,
         context_length=context_length,

@@ -1,9 +1,11 @@
-"""The columns of a table, read once and in one way: names of series, times, numbers.
+"""The columns of a table, read once and in one way: names of series and numbers (times are in `tsllm.data.dates`).
 
 Every frame that comes from outside passes here, the first one (`tsllm.data.frame.validate_frame`) and all later ones
 (`tsllm.data.frame.validate_future`), so that a fault is told in the same words wherever it stands.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +13,12 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as ptypes
 
+from tsllm.data.origin import Origin, name_of
 from tsllm.types import ID, TARGET, TIME, FrameError
 
+logger = logging.getLogger(__name__)
+
 WIDE_TIME_NAMES = (TIME, "date")
-# An hour, and behind it Z, +01, +0100 or +01:00; a date alone may end in "-01" too.
-_ZONE = r"(?:[T ]\d{1,2}.*[+-]\d\d(?::?\d\d)?|Z|UTC|GMT)$"
 
 
 def as_pandas(df: Any) -> pd.DataFrame:
@@ -26,6 +29,8 @@ def as_pandas(df: Any) -> pd.DataFrame:
     """
     if not isinstance(df, pd.DataFrame):
         df = _to_pandas(df)
+    if any(isinstance(name, tuple) for name in df.columns):
+        raise FrameError(f"the columns have several levels ({df.columns[0]}, ...); give each one name")
     keys = [name for name in df.index.names if name in (ID, *WIDE_TIME_NAMES) and name not in df.columns]
     return df.reset_index(level=keys) if keys else df
 
@@ -50,111 +55,116 @@ def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str) -> None
         raise FrameError(f"column {doubled[0]!r} appears twice; rename or drop one")
 
 
-def read_ids(ids: pd.Series, rows: np.ndarray) -> pd.Series:
-    """Returns the names of the series without categories.
+def drop_saved_index(df: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
+    """Leaves out, with a warning, a nameless column that counts the rows; pandas writes it without `index=False`.
 
     Args:
-        ids: The column.
-        rows: Where each row stands in the table of the user [rows].
+        df: The table.
+        asked: Columns that were asked for by name, which are never left out.
+
+    Raises:
+        FrameError: If a column has no name and does not count the rows.
+    """
+    nameless = [c for c in df.columns if re.fullmatch(r"|Unnamed: \d+", str(c)) and c not in asked]
+    for column in nameless:
+        values = df[column]
+        is_count = ptypes.is_numeric_dtype(values.dtype) and values.to_numpy().tolist() == list(range(len(df)))
+        if not is_count:
+            raise FrameError(
+                f"column {column!r} has no name in its header, and it does not count the rows either; name it, or "
+                f"drop it with df = df.drop(columns={column!r})"
+            )
+        logger.warning("Column %r counts the rows, a saved index; it is left out (save with index=False)", column)
+    return df.drop(columns=nameless) if nameless else df
+
+
+def read_ids(ids: pd.Series, origin: Origin) -> pd.Series:
+    """Returns the names of the series without categories.
 
     Raises:
         FrameError: If one is missing, or names are of several types.
     """
     missing = ids.isna().to_numpy()
     if missing.any():
-        raise FrameError(f"row {rows[missing.argmax()]}: {ID!r} is missing; give every row the name of its series")
+        raise FrameError(
+            f"row {origin.rows[missing.argmax()]}: {ID!r} is missing; give every row the name of its series"
+        )
     if isinstance(ids.dtype, pd.CategoricalDtype):
         ids = ids.astype(ids.cat.categories.dtype)
-    if ids.dtype == object and len({type(i) for i in ids.unique()}) > 1:
-        raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
+    if ids.dtype == object:
+        kinds = {type(i) for i in ids.unique()}
+        if len(kinds) > 1:
+            raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
+        if not kinds <= {str, int}:
+            raise FrameError(
+                f"{ID!r} holds {kinds.pop().__name__}; names are text or integers: convert it with df[{ID!r}] = "
+                f"df[{ID!r}].astype(str)"
+            )
+    elif not ptypes.is_string_dtype(ids.dtype) and not ptypes.is_integer_dtype(ids.dtype):
+        raise FrameError(
+            f"{ID!r} has dtype {ids.dtype}; names are text or integers: convert it with df[{ID!r}] = "
+            f"df[{ID!r}].astype(str)"
+        )
     return ids
 
 
-def parse_time(times: pd.Series, ids: pd.Series, rows: np.ndarray) -> pd.Series:
-    """Returns times as int64 steps or as dates without a zone.
-
-    Args:
-        times: The column: integers, dates, periods, or dates as text.
-        ids: The series of each row, for the text of an error.
-        rows: Where each row stands in the table of the user [rows].
-
-    Raises:
-        FrameError: For missing, unreadable, fractional or zoned times.
-    """
-    if isinstance(times.dtype, pd.PeriodDtype):
-        times = times.dt.to_timestamp()
-    if ptypes.is_float_dtype(times.dtype) and times.notna().all() and (times % 1 == 0).all():
-        times = times.astype("int64")
-    if times.isna().any():
-        at = int(times.isna().to_numpy().argmax())
-        raise FrameError(f"series {ids.iloc[at]!r}, row {rows[at]}: {TIME!r} is missing; every row needs its time")
-    if ptypes.is_integer_dtype(times.dtype):
-        return times.astype("int64")
-    if ptypes.is_numeric_dtype(times.dtype):
-        raise FrameError(f"{TIME!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
-    if not ptypes.is_datetime64_any_dtype(times.dtype):
-        times = _read_dates(times, ids, rows)
-    if times.dt.tz is not None:
-        raise FrameError(
-            f"{TIME!r} carries the time zone {times.dt.tz}; drop it with "
-            f"df[{TIME!r}] = pd.to_datetime(df[{TIME!r}], utc=True).dt.tz_localize(None): in UTC, clock changes leave"
-            " neither gap nor duplicate"
-        )
-    return times
-
-
-def _read_dates(times: pd.Series, ids: pd.Series, rows: np.ndarray) -> pd.Series:
-    # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.
-    parsed = pd.to_datetime(times, format="ISO8601", errors="coerce", utc=True)
-    if parsed.isna().any():
-        parsed = pd.to_datetime(times, errors="coerce", utc=True)
-    if parsed.isna().any():
-        at = int(parsed.isna().to_numpy().argmax())
-        raise FrameError(
-            f"series {ids.iloc[at]!r}, row {rows[at]}: {TIME} {times.iloc[at]!r} is neither an integer nor a date"
-            f" in the format of the first row ({times.iloc[0]!r})"
-        )
-    if times.astype(str).str.contains(_ZONE).any():
-        return parsed  # aware, refused by the caller with the way out
-    return parsed.dt.tz_localize(None)
-
-
-def read_numbers(values: pd.Series, ids: pd.Series, rows: np.ndarray) -> pd.Series:
+def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series:
     """Returns a column as float64; NaN is allowed in the target alone.
 
     Args:
-        values: The column, under its name.
-        ids: The series of each row, for the text of an error.
-        rows: Where each row stands in the table of the user [rows].
+        values: The column, under its name in the long frame.
+        ids: The series of each row.
+        origin: Where the rows come from.
 
     Raises:
         FrameError: Naming series, row and column, for text, complex numbers, infinities and missing covariates.
     """
-    column = values.name
-
-    def place(bad: np.ndarray) -> tuple[int, str]:
-        at = int(bad.argmax())
-        return at, f"series {ids.iloc[at]!r}, row {rows[at]}"
-
-    is_real = ptypes.is_numeric_dtype(values.dtype) and not ptypes.is_complex_dtype(values.dtype)
-    if not is_real and not values.isna().all():
-        bad = (pd.to_numeric(values, errors="coerce").isna() | ptypes.is_complex_dtype(values.dtype)) & values.notna()
-        at, where = place(bad.to_numpy())
+    is_target = values.name == TARGET
+    if not is_real(values) and not values.isna().all():
+        numbers = pd.to_numeric(values, errors="coerce")
+        complex_ = ptypes.is_complex_dtype(values.dtype)
+        bad = (values.notna() & (numbers.isna() | complex_)).to_numpy()
+        at, column = _fault(bad, values, ids, origin)
+        found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
+        if complex_:
+            way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
+        elif is_target:
+            way = (
+                f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
+                " no number as missing"
+            )
+        else:
+            way = "convert it with pd.to_numeric"
+        leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
         raise FrameError(
-            f"{where}: column {column!r} is not numeric (found {values.iloc[at]!r}, dtype {values.dtype}); convert it"
-            " with pd.to_numeric, or leave it out (covariates=[...] names the columns to keep)"
+            f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "
+            f"{way}{leave}"
         )
     values = values.astype("float64")
     infinite = np.isinf(values.to_numpy())
     if infinite.any():
-        at, where = place(infinite)
+        at, column = _fault(infinite, values, ids, origin)
         raise FrameError(
-            f"{where}: column {column!r} is infinite ({values.iloc[at]}); mend it, or mark a missing target with NaN"
+            f"{origin.place(ids, at)}: column {column!r} is infinite ({values.iloc[at]}); mend it, or mark a missing "
+            f"target with NaN: df[{column!r}] = df[{column!r}].replace([np.inf, -np.inf], np.nan)"
         )
-    if column != TARGET and values.isna().any():
-        _, where = place(values.isna().to_numpy())
+    if not is_target and values.isna().any():
+        at, column = _fault(values.isna().to_numpy(), values, ids, origin)
+        group = "" if origin.wide else f".groupby({ID!r})"
         raise FrameError(
-            f"{where}: covariate {column!r} is missing; only {TARGET!r} may be NaN: fill the covariate (for example "
-            "df.groupby('unique_id')[...].ffill()) or leave it out"
+            f"{origin.place(ids, at)}: covariate {column!r} is missing; only {TARGET!r} may be NaN: fill the covariate"
+            f" (for example df[{column!r}] = df{group}[{column!r}].ffill(), and .bfill() for the first rows) or leave "
+            "it out"
         )
     return values
+
+
+def is_real(values: pd.Series) -> bool:
+    """Tells whether a column holds numbers of the real line (or truth values), whatever their storage."""
+    return bool(ptypes.is_numeric_dtype(values.dtype)) and not ptypes.is_complex_dtype(values.dtype)
+
+
+def _fault(bad: np.ndarray, values: pd.Series, ids: pd.Series, origin: Origin) -> tuple[int, Any]:
+    """Returns the first bad row, and what its column is called in the user's table."""
+    at = int(bad.argmax()) if bad.any() else 0
+    return at, origin.column(values.name, name_of(ids, at))

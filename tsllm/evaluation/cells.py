@@ -53,6 +53,11 @@ class CellStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def clean(self) -> None:
+        """Takes away what killed runs left while they were writing; nobody else may be writing."""
+        for left in self.folder.glob(".cell-*"):
+            shutil.rmtree(left)
+
     def path(self, key: dict[str, Any]) -> Path:
         """Returns the folder of a cell."""
         text = json.dumps(key, sort_keys=True, default=str)
@@ -63,13 +68,25 @@ class CellStore:
         return self.path(key) / "model"
 
     def load(self, key: dict[str, Any]) -> CellResult | None:
-        """Returns a cell, or None if it is not there."""
+        """Returns a cell, or None if it is not there.
+
+        Raises:
+            OSError: If one of its files is damaged; the text names it.
+        """
         folder = self.path(key)
         if not (folder / "cell.json").is_file():
             return None
-        state = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        frame = pd.read_parquet(folder / "forecasts.parquet")
-        return CellResult(frame, Cost(**state["cost"]), [], state["facts"], state["log"])
+        file = folder / "cell.json"
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            cost, facts, log = Cost(**state["cost"]), state["facts"], state["log"]
+            file = folder / "forecasts.parquet"
+            frame = pd.read_parquet(file)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise OSError(
+                f"{file} is damaged ({error}); remove its folder {folder} and start again, then it is computed anew"
+            ) from error
+        return CellResult(frame, cost, [], facts, log)
 
     def save(self, key: dict[str, Any], cell: CellResult, fitted: Any) -> None:
         """Writes a cell and its trained model, and moves it into place when it is complete."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tsllm.evaluation.findings import name_metric
+from tsllm.escape import escape_label
+from tsllm.evaluation.findings import name_metric, write_interval
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.forecasting.base import format_level, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -97,7 +98,7 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
         at = max(y, placed[-1] + gap) if placed else y
         placed.append(at)
         ax.annotate(
-            label,
+            escape_label(label),
             (x, y),
             xytext=(x + (ax.get_xlim()[1] - ax.get_xlim()[0]) * 0.02, at),
             color=colour,
@@ -149,14 +150,14 @@ def plot_forecasts(
         ax.plot(joined[TIME], joined[TARGET], color="black", linewidth=1.3, label="observed")
         if level is not None:
             low, high = name_interval_columns(models[0], [level])
-            label = f"{models[0]}, {format_level(level)} % interval"
+            label = f"{escape_label(models[0])}, {format_level(level)} % interval"
             band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0, "label": label}
             ax.fill_between(window[TIME], window[low], window[high], **band)
         for k, model in enumerate(models):
             style = style_of(k) | {"markersize": 3, "markevery": 4}
-            ax.plot(window[TIME], window[model], linewidth=1.2, label=model, **style)
+            ax.plot(window[TIME], window[model], linewidth=1.2, label=escape_label(model), **style)
         ax.axvline(cutoff, color="#888888", linewidth=0.8)
-        ax.set_title(f"{name}, forecast from {cutoff}", fontsize=9, loc="left")
+        ax.set_title(f"{escape_label(name)}, forecast from {cutoff}", fontsize=9, loc="left")
         ax.tick_params(labelsize=8)
         if past[TIME].dtype.kind == "M":
             ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
@@ -206,7 +207,7 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
     label_ends(ax, ends)
     ax.set_xticks([tick for tick in ax.get_xticks() if 1 <= tick <= len(steps)])  # none below the labels
     ax.set_xlabel("step ahead", fontsize=9)
-    ax.set_ylabel(f"% less MAE than {baseline}", fontsize=9)
+    ax.set_ylabel(f"% less MAE than {escape_label(baseline)}", fontsize=9)
     ax.tick_params(labelsize=8)
     first, last = steps.iloc[0], steps.iloc[-1]
     words = "; ".join(
@@ -220,28 +221,40 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
 
 
 def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
-    """Draws skill against the reference with its confidence interval, a row a model, from `compare_to`."""
+    """Draws skill against the reference with its adjusted interval, a row a model, from `compare_to`.
+
+    An interval without a bound is drawn to the end of the axis; a model that was not tested has none.
+    """
     ordered = pairs.sort_values("skill").reset_index(drop=True)
     reference = ordered["reference"].iloc[0]
     figure, ax = new_figure(height=0.34 * len(ordered) + 0.9)
     ax.grid(axis="y", visible=False)
     ax.axvline(0, color="black", linewidth=1)
     filled = {"better": "full", "worse": "full", "no difference shown": "none", "not tested": "none"}
+    known = 100 * ordered[["low", "skill", "high"]].to_numpy(dtype=float)
+    known = known[np.isfinite(known)]
+    margin = 0.05 * max(1.0, float(np.ptp(known)))
+    ends = (min(0.0, float(known.min())) - margin, max(0.0, float(known.max())) + margin)
     for k, row in ordered.iterrows():
-        ax.plot([100 * row["low"], 100 * row["high"]], [k, k], color=COLOURS[0], linewidth=1.6)
+        low, high = np.clip([100 * row["low"], 100 * row["high"]], *ends)
+        ax.plot([low, high], [k, k], color=COLOURS[0], linewidth=1.6)
         ax.plot(100 * row["skill"], k, marker="o", color=COLOURS[0], fillstyle=filled[row["verdict"]], markersize=7)
+    ax.set_xlim(*ends)
     ax.set_yticks(range(len(ordered)), ordered["model"], fontsize=9)
-    ax.set_xlabel(f"% less error than {reference} (point and 95 % interval)", fontsize=9)
+    ax.set_xlabel(f"% less error than {escape_label(reference)} (point and adjusted 95 % interval)", fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.margins(y=0.15)
     words = "; ".join(
-        f"{r['model']} {100 * r['skill']:.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], {r['verdict']}"
+        f"{r['model']} {100 * r['skill']:.1f} %"
+        + (f" [{write_interval(r['low'], r['high'])}]" if r["low"] == r["low"] else "")
+        + f", {r['verdict']}"
         for r in ordered.iloc[::-1].to_dict("records")
     )
     return Picture(
         to_svg(figure),
-        f"Error saved against {reference} with 95 % intervals: {words}.",
-        "Filled: the difference stays significant at 5 % after Holm's correction. Open: no difference shown.",
+        f"Error saved against {reference} with 95 % intervals, adjusted by Holm: {words}.",
+        "Filled: the difference is significant at 5 % after Holm's correction, at whose level the intervals are. "
+        "Open: no difference shown, or not tested.",
     )
 
 
@@ -255,9 +268,17 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
     for k, row in enumerate(shown.itertuples()):
         style = style_of(k)
         x, y = max(float(row.seconds), 1e-3), float(getattr(row, metric))  # type: ignore[arg-type]
-        ax.plot(x, y, marker=style["marker"], color=style["color"], markersize=8, linestyle="none", label=row.model)
+        ax.plot(
+            x,
+            y,
+            marker=style["marker"],
+            color=style["color"],
+            markersize=8,
+            linestyle="none",
+            label=escape_label(row.model),
+        )
         if len(shown) <= MAX_LABELS:
-            ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+            ax.annotate(escape_label(row.model), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     if len(shown) > MAX_LABELS:
         figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     ax.margins(x=0.25, y=0.15)
@@ -280,12 +301,21 @@ def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
         points = [(e["step"], e["eval_loss"]) for e in log if "eval_loss" in e]
         if points:
             x, y = zip(*points, strict=True)
-            ax.plot(x, y, markersize=4, linewidth=1.2, label=f"{model}, validation", **(style | {"linestyle": "-"}))
+            ax.plot(
+                x,
+                y,
+                markersize=4,
+                linewidth=1.2,
+                label=f"{escape_label(model)}, validation",
+                **(style | {"linestyle": "-"}),
+            )
             words.append(f"{model} validation {y[0]:.3g} to a best of {min(y):.3g} at step {x[int(np.argmin(y))]}")
         points = [(e["step"], e["loss"]) for e in log if "loss" in e]
         if points and len(logs) <= 3:
             x, y = zip(*points, strict=True)
-            ax.plot(x, y, linestyle="--", color=style["color"], linewidth=1.2, label=f"{model}, training")
+            ax.plot(
+                x, y, linestyle="--", color=style["color"], linewidth=1.2, label=f"{escape_label(model)}, training"
+            )
     ax.set_xlabel("training step", fontsize=9)
     ax.set_ylabel("loss (scaled units)", fontsize=9)
     ax.tick_params(labelsize=8)
@@ -327,7 +357,7 @@ def plot_rewards(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
         for k, (ax, (name, points)) in enumerate(zip(row, found.items(), strict=False)):
             x, y = zip(*points, strict=True)
             ax.plot(x, y, linewidth=1.2, markersize=4, markevery=max(1, len(x) // 20), **style_of(k))
-            ax.set_title(f"{model}: {name}" if model else name, fontsize=9, loc="left")
+            ax.set_title(escape_label(f"{model}: {name}" if model else name), fontsize=9, loc="left")
             ax.set_xlabel("training step", fontsize=9)
             ax.set_ylabel("reward", fontsize=9)
             ax.tick_params(labelsize=8)

@@ -143,9 +143,9 @@ def _write_token(tokenizer: Any, token: int) -> str:
 
 
 def _load_tokenizer(backbone: str, revision: str) -> Any:
-    from transformers import AutoTokenizer
+    from tsllm.backbones.trust import load_tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(find_pretrained(backbone), revision=revision or "main")
+        return load_tokenizer(find_pretrained(backbone), revision=revision or "main")
     except (OSError, ValueError):
         return None  # a backbone without a tokenizer has no words to name prototypes with

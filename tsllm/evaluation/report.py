@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.escape import escape_cell, escape_fenced, escape_markdown
 from tsllm.evaluation.figures import Picture
 
 PACKAGES = (
@@ -37,6 +38,7 @@ class TableBlock:
         best: Columns -> whether lower is better; the best cell of each is marked (bold and a star).
         formats: Column -> format of its numbers; default three significant digits.
         notes: Column -> what it means, for the legend below.
+        below: Sentences below the legend: how it was tested, what is left out.
     """
 
     frame: pd.DataFrame
@@ -44,6 +46,7 @@ class TableBlock:
     best: Mapping[str, bool] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    below: Sequence[str] = ()
 
     def rows(self) -> list[list[tuple[str, bool]]]:
         """Returns the cells as (text, whether it is the best of its column)."""
@@ -112,15 +115,16 @@ class Report:
 
     def to_markdown(self) -> str:
         """Renders the same without pictures; their alternative text stands instead."""
-        lines = [f"# {self.title}", "", *_spread(self.finding)]
+        lines = [f"# {escape_markdown(self.title)}", "", *_spread(self.finding)]
         for section in self.sections:
-            lines += [f"## {section.title}", "", *_spread(section.paragraphs)]
+            lines += [f"## {escape_markdown(section.title)}", "", *_spread(section.paragraphs)]
             for table in section.tables:
-                lines += [f"**{table.caption}**", "", *_write_markdown_table(table), ""]
+                lines += [f"**{escape_markdown(table.caption)}**", "", *_write_markdown_table(table), ""]
             lines += _spread([f"*Figure.* {p.alt} {p.caption}" for p in section.pictures])
             if section.code:
-                lines += ["```", section.code, "```", ""]
-        lines += ["## Versions and seeds", "", *[f"- {k}: {v}" for k, v in self.facts.items()], ""]
+                lines += ["```", escape_fenced(section.code), "```", ""]
+        facts = [f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in self.facts.items()]
+        lines += ["## Versions and seeds", "", *facts, ""]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
@@ -136,6 +140,8 @@ def write_cell(value: Any, style: str | None = None) -> str:
     """Writes a cell; a missing number as a dash."""
     if value is None or (isinstance(value, float) and value != value):
         return "–"
+    if isinstance(value, float) and abs(value) == float("inf"):
+        return "unbounded"
     if style is not None and not isinstance(value, str):
         return format(value, style)
     if isinstance(value, float):
@@ -167,14 +173,16 @@ def _count_cores() -> int:
 
 
 def _spread(paragraphs: Sequence[str]) -> list[str]:
-    return [line for paragraph in paragraphs for line in (paragraph, "")]
+    return [line for paragraph in paragraphs for line in (escape_markdown(paragraph), "")]
 
 
 def _write_markdown_table(table: TableBlock) -> list[str]:
     columns = list(table.frame.columns)
-    lines = ["| " + " | ".join(str(c).replace("_", " ") for c in columns) + " |"]
+    lines = ["| " + " | ".join(escape_cell(c).replace("_", " ") for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if table.is_numeric(c) else "---" for c in columns) + "|")
     for row in table.rows():
-        lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in row) + " |")
-    lines += [""] + [f"- {k.replace('_', ' ')}: {v}" for k, v in table.notes.items()]
-    return lines
+        lines.append(
+            "| " + " | ".join(f"**{escape_cell(text)}**" if best else escape_cell(text) for text, best in row) + " |"
+        )
+    lines += [""] + [f"- {k.replace('_', ' ')}: {escape_markdown(v)}" for k, v in table.notes.items()]
+    return lines + [line for sentence in table.below for line in ("", escape_markdown(sentence))]

@@ -149,7 +149,9 @@ def _load_pipeline(model: str, revision: str | None, device: str) -> Any:
         ) from error
     options = {} if revision is None else {"revision": revision}
     try:
-        return BaseChronosPipeline.from_pretrained(model, device_map=device, dtype=torch.float32, **options)
+        return BaseChronosPipeline.from_pretrained(
+            model, device_map=device, dtype=torch.float32, trust_remote_code=False, **options
+        )
     except (OSError, ValueError) as error:
         raise OSError(
             f"cannot load the Chronos model {model!r} ({error}); give a folder, or a Hub id that can be reached"

@@ -8,10 +8,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.templates import render_card
 
 CARD_FILE = "README.md"
 PLOT_FILE = "forecast.png"
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 _SHOWN = {
     "mse": "MSE scaled",
     "mae": "MAE scaled",
@@ -78,9 +78,9 @@ def build_card(folder: Path, *, recipe: str = "", plot: str | None = None, repo_
     shown = [key for key in _SHOWN if test.get(key) is not None]
     base_model = config.get("backbone")
     intervals = config["head"] != "point" or (folder / "calibration.safetensors").is_file()
-    return ModelCard.from_template(
+    return render_card(
+        "card.md.j2",
         build_card_data(config, metrics, spec, name, base_model),
-        template_path=str(TEMPLATE),
         title=name,
         summary=_summarise(config, spec),
         load_name=repo_id or ".",
@@ -226,6 +226,8 @@ def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
 def describe_environment(environment: dict[str, Any]) -> Any:
     """Yields name and value of the versions and the commit of a run."""
     yield "versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
+    if environment.get("products"):
+        yield "matrix products", environment["products"]
     if environment.get("commit"):
         yield "commit", environment["commit"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tsllm.escape import escape_label
 from tsllm.types import ID, TARGET, TIME
 
 _SHOWN_SERIES = 3
@@ -39,11 +40,11 @@ def draw_forecast(
         past = history[history[ID] == name].tail(3 * len(own))
         observed = pd.concat([past[[TIME, TARGET]], own[[TIME, TARGET]]])
         axis.plot(observed[TIME], observed[TARGET], color="0.35", linewidth=1, label="observed")
-        axis.plot(own[TIME], own[column], color="tab:blue", linewidth=1.4, label=label or column)
+        axis.plot(own[TIME], own[column], color="tab:blue", linewidth=1.4, label=escape_label(label or column))
         if band:
             low, high = band
             axis.fill_between(own[TIME], own[low], own[high], color="tab:blue", alpha=0.2, linewidth=0, label="80 %")
-        axis.set_title(str(name), fontsize=9, loc="left")
+        axis.set_title(escape_label(name), fontsize=9, loc="left")
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False, loc="upper left")

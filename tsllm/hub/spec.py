@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
 from tsllm.data.facts import TrainingFacts, from_names
-from tsllm.data.frequency import Freq
+from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.scaling import StandardScaler, load_scaler
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
@@ -76,10 +76,19 @@ class ForecasterSpec:
             raise ValueError(f"{SPEC_FILE} has format {self.format}, this version reads {FORMAT}; update tsllm")
         if self.layout not in ("multivariate", "univariate"):
             raise ValueError(f"layout {self.layout!r} is unknown; choose 'multivariate' or 'univariate'")
-        if self.season < 1:
-            raise ValueError(f"season is {self.season}; it must be at least 1 step")
+        if not isinstance(self.season, int) or isinstance(self.season, bool) or self.season < 1:
+            raise ValueError(f"season is {self.season!r}; it must be a whole number of at least 1 step")
+        for name in ("channels", "covariates", "past_covariates"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected a list of columns")
         if self.new_series not in ("raise", "history"):
             raise ValueError(f"new_series is {self.new_series!r}; choose 'raise' or 'history'")
+        if self.h is not None:
+            check_horizon(self.h)
+        for name in ("share_covariates", "pad_short"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected true or false")
+        normalize_freq(self.freq)
 
     def load_scaler(self) -> StandardScaler:
         """Returns the fitted scaler."""
@@ -126,8 +135,10 @@ class ForecasterSpec:
             )
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); save the forecaster again") from error
+        if not isinstance(state, dict):
+            raise ValueError(f"{path} holds {type(state).__name__} instead of an object; save the forecaster again")
         if state.get("format") == 1:
             state = _upgrade(state)
         known = {f.name for f in fields(cls)}
@@ -224,19 +235,29 @@ class Calibration:
     def load(
         cls, source: str | Path, revision: str | None = None, token: str | bool | None = None
     ) -> "Calibration | None":
-        """Reads the file of a folder or a Hub repository; None if there is none."""
+        """Reads the file of a folder or a Hub repository; None if there is none.
+
+        Raises:
+            OSError: If it is damaged; the text names the file.
+        """
         path = find_file(source, CALIBRATION_FILE, revision, token)
         if path is None:
             return None
-        from safetensors import safe_open
-
         try:
-            state = load_file(path)
             with safe_open(path, framework="pt") as file:
-                windows = int(file.metadata()["windows"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise OSError(f"{path} is damaged ({error}); save or download the forecaster again") from error
-        return cls(state["half_widths"], tuple(float(x) for x in state["levels"]), windows)
+                windows = int((file.metadata() or {})["windows"])
+                widths, levels = file.get_tensor("half_widths"), file.get_tensor("levels")
+            fits = widths.dim() == 3 and levels.shape == widths.shape[:1] and levels.numel() > 0 and windows > 0
+            if not (fits and widths.is_floating_point() and (widths >= 0).all() and (levels.diff() > 0).all()):
+                raise ValueError(
+                    f"half_widths {list(widths.shape)} at levels {levels.tolist()[:5]} of {windows} windows"
+                )
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise OSError(
+                f"{path} is damaged ({error}); calibrate and save the forecaster again, or remove the file to forecast"
+                " without intervals"
+            ) from error
+        return cls(widths, tuple(float(x) for x in levels), windows)
 
 
 def is_hub_id(source: str) -> bool:

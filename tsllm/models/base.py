@@ -1,9 +1,10 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -11,13 +12,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import logging as library_logging
 
-from tsllm.data.prepared import PreparedData
+from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
+from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
+from tsllm.nn.older_state import convert_state
 from tsllm.types import ForecastOutput
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 _LIBRARY_KEYS = {
     "_attn_implementation_internal",
@@ -111,8 +118,8 @@ class ForecastConfig(PreTrainedConfig):
         head = build_output(self.head, self.quantile_levels, self.head_kwargs)
         own = list(self.own_losses) if "mse" in head.losses else []
         if self.loss and self.loss not in (*head.losses, *own):
-            if self.loss not in self.own_losses:
-                LOSSES.get(self.loss)  # raises with the nearest names
+            if not any(self.loss in config.own_losses for config in ForecastConfig.__subclasses__()):
+                LOSSES.get(self.loss)  # raises with the nearest names, unless it is a loss that does not fit
             raise ValueError(
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
                 f"this head trains with {', '.join([*head.losses, *own])}"
@@ -181,6 +188,9 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    # Training options that this model wants unless somebody says otherwise.
+    default_training: ClassVar[Mapping[str, Any]] = {}
+    can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
     uses_season: ClassVar[bool] = False
 
     def __init__(self, config: ForecastConfig) -> None:
@@ -203,7 +213,7 @@ class ForecastModel(PreTrainedModel):
         """Returns None, as `get_input_embeddings`."""
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Returns the configuration fields that the data decide: sizes, for every model.
 
         A model that must know more of its data adds to them.
@@ -219,10 +229,10 @@ class ForecastModel(PreTrainedModel):
             "num_known_covariates": windows.num_known_covariates,
         }
 
-    def describe_data(self, data: PreparedData) -> None:
+    def describe_data(self, data: "PreparedData") -> None:
         """Tells the model what it must know of the training data before it is trained; most need nothing."""
 
-    def adopt(self, data: PreparedData) -> None:
+    def adopt(self, data: "PreparedData") -> None:
         """Takes over what other data decide, in a model that goes on training with them.
 
         Raises:
@@ -334,6 +344,15 @@ class ForecastModel(PreTrainedModel):
             HeadOutput(output.predictions, output.quantiles, output.distribution), levels
         )
 
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, a batch of one window gives bits that depend on that window alone, not on what was computed before.
+
+        Args:
+            alone: False = nothing changes.
+        """
+        yield
+
     def trained_state(self) -> dict[str, Tensor]:
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
         return self.state_dict()
@@ -342,7 +361,8 @@ class ForecastModel(PreTrainedModel):
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        with quiet_saving():
+            super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -367,7 +387,7 @@ class ForecastModel(PreTrainedModel):
 
         Raises:
             OSError: If the folder, the repository or one of its files is not there or is damaged.
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape or not finite; the text lists them.
         """
         source = str(pretrained_model_name_or_path)
         allowed = {"token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies"}
@@ -375,6 +395,8 @@ class ForecastModel(PreTrainedModel):
         if config is None or not isinstance(config, cls.config_class):
             config = cls.config_class.from_pretrained(source, revision=revision or "main", **hub)
         weights = _find_weights(source, revision, hub)
+        header = read_header(weights)
+        check_sizes(cls, config, header, source)
         try:
             state = load_file(weights)
         except (SafetensorError, ValueError) as error:
@@ -389,24 +411,32 @@ class ForecastModel(PreTrainedModel):
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
-        """Loads exactly the tensors of `trained_state`.
+        """Loads exactly the tensors of `trained_state`; what older states hold beyond them is turned into them.
 
         Raises:
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
+                lists them.
         """
-        wanted = self.trained_state()
-        problems = [f"missing {name}" for name in wanted if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in wanted]
-        problems += [
-            f"{name} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in state and state[name].shape != tensor.shape
-        ]
+        state = convert_state(self, state)
+        found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
+        problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
             raise ValueError(
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
             )
         self.load_state_dict(state, strict=False)
+
+
+@contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keeps the library from showing a bar for a file that is written in a blink."""
+    shown = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library_logging.enable_progress_bar()
 
 
 def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:

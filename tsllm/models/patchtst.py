@@ -276,7 +276,7 @@ class PatchTST(_PatchModel):
         """
         hub = {k: v for k, v in options.items() if k not in ("config", "device_map", "dtype")}
         hub["revision"] = hub.get("revision") or "main"
-        stored = AutoConfig.from_pretrained(str(pretrained_model_name_or_path), **hub)
+        stored = AutoConfig.from_pretrained(str(pretrained_model_name_or_path), trust_remote_code=False, **hub)
         if not isinstance(stored, PatchTSTPretrainingConfig):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         given = options.pop("config", None)

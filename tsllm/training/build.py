@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, PrinterCallback
 
 from tsllm.data.prepared import PreparedData
-from tsllm.models import find_model_class
+from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit
@@ -53,7 +53,9 @@ def build_for_data(
 def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
     config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
     if not isinstance(config, model_class.config_class):
-        raise ArgumentsError(f"{pretrained} holds a {config.model_type} model, but model is {model_class.__name__}")
+        raise ArgumentsError(
+            f"{pretrained} holds a {config.model_type} model, but model is {name_model_class(model_class)}"
+        )
     if config.model_type != model_class.config_class.model_type:
         # A pre-training's configuration knows nothing of forecasting losses and heads.
         own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}
@@ -149,4 +151,19 @@ def train_model(
             trainer.add_callback(ProgressLine(progress))
         trainer.train()
     model.eval()
-    return list(trainer.state.log_history)
+    return [*trainer.state.log_history, describe_end(trainer)]
+
+
+def describe_end(trainer: ForecastTrainer) -> dict[str, Any]:
+    """Returns the last entry of a training log: `step`, `windows_seen` (repeats counted) and `stopped_by`.
+
+    `stopped_by` is "time", "steps" (the limit of steps or epochs) or "patience".
+    """
+    steps = trainer.state.global_step
+    windows, batches = len(trainer.padded_train()), len(trainer.batches)
+    epochs, rest = divmod(steps * trainer.args.gradient_accumulation_steps, batches)
+    seen = epochs * windows + min(rest * trainer.batches.batch_size * trainer.args.world_size, windows)
+    callbacks = trainer.callback_handler.callbacks
+    late = any(isinstance(c, TimeLimit) and c.is_over for c in callbacks)
+    stopped_by = "time" if late else "steps" if steps >= trainer.planned_steps() else "patience"
+    return {"step": steps, "windows_seen": seen, "stopped_by": stopped_by}

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.adapters import find_adapter, merge_adapter
+from tsllm.backbones.fingerprint import check_tokenizer
 from tsllm.backbones.pretrained import find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
+from tsllm.backbones.trust import check_folder, load_config, load_tokenizer, refuse_code
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.matmul import fast_matmul
@@ -41,7 +44,10 @@ class Backbone(nn.Module):
         self.causal = is_causal(llm.config)
         # Uncached computation of the same function, for tests and benchmarks.
         self.inline = False
+        # Runs every tail by itself: its keys and values depend on no other text of the batch, nor on what is stored.
+        self.alone = False
         self.tails = TailStore()
+        self._tails_alone = False
         self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
         self._tails_behind: tuple[int, ...] = ()
         self._precision: torch.dtype | None = None
@@ -166,9 +172,9 @@ class Backbone(nn.Module):
         """Returns keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
         if not self.tails.capacity or self._is_trained():
             return self._run_tails(prompt.tails, before, differentiate)
-        if self._tails_behind != prompt.prefix:
+        if (self._tails_behind, self._tails_alone) != (prompt.prefix, self.alone):
             self.tails.clear()
-            self._tails_behind = prompt.prefix
+            self._tails_behind, self._tails_alone = prompt.prefix, self.alone
         known = [tail for tail in prompt.tails if tail in self.tails]
         fresh = [tail for tail in prompt.tails if tail not in self.tails]
         parts = [self.tails.get(known)] if known else []
@@ -182,7 +188,9 @@ class Backbone(nn.Module):
         return stacked.select(torch.tensor([position[tail] for tail in prompt.tails], device=self.words.device))
 
     def _run_tails(self, tails: Sequence[tuple[int, ...]], before: list[KeyValues], differentiate: bool) -> KeyValues:
-        """Computes keys and values of tails, padded on the right."""
+        """Computes keys and values of tails, padded on the right: [U, heads, T, width] a layer."""
+        if self.alone and len(tails) > 1:
+            return stack_rows([self._run_tails([tail], before, differentiate) for tail in tails])
         ids = pad_ids(tails, self.words.device)  # [U, T]
         offset = sum(part.num_tokens for part in before)
         length = ids.shape[1]
@@ -262,8 +270,8 @@ def find_precision(values: Tensor) -> torch.dtype:
 
 
 def pad_ids(sequences: Any, device: torch.device) -> Tensor:
-    """Pads lists of token ids with 0 on the right: [N, T] integers."""
-    width = max(map(len, sequences))
+    """Pads lists of token ids with 0 on the right: [N, T] integers, T at least 1."""
+    width = max(1, *map(len, sequences))
     return torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], dtype=torch.long, device=device)
 
 
@@ -294,7 +302,7 @@ def load_backbone(
     """Loads a decoder by name.
 
     Args:
-        name: A packaged name, a folder or a Hub id.
+        name: A packaged name, a folder or a Hub id, of a model or of a PEFT adapter on one.
         revision: Hub revision; empty = main.
         num_layers: Layers kept from the first on; 0 = all.
         weights: "pretrained"; "random" for freshly drawn ones; "spectrum" for random ones that keep the singular
@@ -306,34 +314,45 @@ def load_backbone(
 
     Raises:
         OSError: If it cannot be loaded, with the way out.
-        ValueError: If weights are missing, or more layers are asked for than there are.
+        ValueError: If weights are missing or not finite, sizes do not fit, the folder asks for code of its own or has
+            no usable tokenizer, or more layers are asked for than there are.
         ImportError: If 4-bit weights are asked for without bitsandbytes.
         RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
     where = find_pretrained(name)
+    adapter = find_adapter(where, revision)
+    if adapter is not None:
+        if quantization:
+            raise ValueError(f"backbone {name!r} is an adapter, which cannot be merged into 4-bit weights")
+        where, revision = find_pretrained(adapter.base), adapter.base_revision
     # On the CPU like all that a model is built from; the trainer moves the whole.
     packed = {"quantization_config": build_quantization(dtype), "device_map": {"": "cpu"}} if quantization else {}
     try:
         commit = resolve_commit(where, revision)
         options: dict[str, Any] = {"revision": commit} if commit else {}
-        config = AutoConfig.from_pretrained(where, **options)
+        config = load_config(where, **options)
+        check_folder(where, config)
         keep_layers(config, num_layers, name)
         if weights == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype)
+                llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype, trust_remote_code=False)
         else:
             llm = _load_weights(where, config, dtype, options | packed)
+            if adapter is not None:
+                merge_adapter(llm, adapter)
             if weights == "spectrum":
                 rotate_weights(llm, seed)
-        tokenizer = AutoTokenizer.from_pretrained(where, **options) if with_tokenizer else None
+        tokenizer = load_tokenizer(where, **options) if with_tokenizer else None
     except OSError as error:
         at = f" at revision {revision!r}" if revision else ""
         raise OSError(
             f"backbone {name!r}{at} cannot be loaded: {error}\nGive the path of a local folder, check the name and "
             "your access to the Hub, or use `backbone: smollm2-135m`, which needs no Hub"
         ) from error
-    return Backbone(llm, tokenizer, commit)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, name, llm.get_input_embeddings().weight.shape[0])
+    return Backbone(llm, tokenizer, commit if adapter is None else adapter.commit)
 
 
 def _load_weights(
@@ -343,15 +362,17 @@ def _load_weights(
     library_logging.set_verbosity_error()  # the layers left out and the output head are unused on purpose
     library_logging.disable_progress_bar()
     try:
-        llm, info = AutoModel.from_pretrained(
-            where,
-            config=config,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
+        with refuse_code(where):
+            llm, info = AutoModel.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
+            )
     finally:
         library_logging.set_verbosity(verbosity)
         if bars:
@@ -362,6 +383,9 @@ def _load_weights(
             f"the weights of backbone {where!r} do not fit its configuration; missing or of another shape: "
             f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} ({len(missing)} tensors)"
         )
+    damaged = [n for n, p in llm.named_parameters() if p.is_floating_point() and not torch.isfinite(p).all()]
+    if damaged:
+        raise ValueError(f"the weights of backbone {where!r} hold NaN or infinities in {', '.join(damaged[:5])}")
     return llm
 
 
