@@ -16,9 +16,8 @@ from tsllm.data.facts import DataRead, TrainingFacts
 from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, build_stream
 from tsllm.files import replace_folder, staging_folder
 from tsllm.forecasting.base import count_torch_parameters
-from tsllm.forecasting.zero_shot import ANY_FREQ
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.nn.seasonal import view_seasons
