@@ -350,7 +350,7 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.model == FLAIR:
         from tsllm.forecasting.flair import FlairForecaster
 
-        given = {"season": task.season, "alias": spec.name, "freq": task.freq}
+        given: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
         return FlairForecaster(**given | spec.options)
     try:
         options["season"] = find_seasons(spec.model, task.season, task.freq)
