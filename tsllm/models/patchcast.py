@@ -5,19 +5,21 @@ Patches of the context and empty patches of the horizon are the tokens of one se
 window's own seasonal change. So the season is an input, and a series that repeats itself costs the network nothing.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tsllm.backbones.pretrained import compute_fingerprint
-from tsllm.data.prepared import PreparedData
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.models.timellm.backbone import Backbone, load_backbone
 from tsllm.models.timellm.config import BACKBONE_WEIGHTS
 from tsllm.nn.encoder import FeedForward, TokenLayerNorm, build_encoder
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 from tsllm.nn.seasonal import SeasonalView, view_seasons
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 NUM_LAGS = 3
 STEP_FEATURES = 5 + 2 * NUM_LAGS  # value, observed, change over a season, the lags and which are known, the phase
@@ -139,7 +141,7 @@ class PatchCast(ForecastModel):
             self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Returns the sizes that the data decide, and their season."""
         return super().config_for(data) | {"season": data.task.season}
 
