@@ -1,0 +1,128 @@
+"""Reads what texts give as data rather than prose: tables, histories of a companion, states, yearly statistics.
+
+No language model is needed for these forms, so they are read the same way whoever reads the sentences.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.holiday import USFederalHolidayCalendar
+
+from tsllm.context.effects import MONTHS, Effect
+
+_NUMBER = r"[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_DATE = r"\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::\d{2})?)?"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
+_MOMENT = rf"(?:{_DATE}|{_CLOCK})"
+_PAIR = re.compile(rf"^[(\[*\-• ]*({_DATE}|\d{{4}}-\d{{2}})[,:;=| \t]+\s*({_NUMBER})\s*[)\]]?,?$", re.MULTILINE)
+_PIECE = re.compile(
+    rf"({_NUMBER})(?: (?:from|between) ({_MOMENT}))? (?:until|to|till|and) ({_MOMENT})", re.IGNORECASE
+)  # fmt: skip
+_STATE = re.compile(
+    rf"^(?:At|From|On|Since) ({_DATE}),? .*?\b(?:became|become|turned|turn|is|was|switched to|be)\b ([a-z][a-z -]*?)\.?$",
+    re.MULTILINE,
+)  # fmt: skip
+_FIRST_STATE = re.compile(r"At the (?:beginning|start)[^.\n]*?\b(?:was|is)\b ([a-z][a-z -]*?)\.", re.IGNORECASE)
+_YEARLY = (
+    re.compile(rf"yearly average[^.]*?\b(?:was|is|of) ({_NUMBER})", re.IGNORECASE),
+    re.compile(rf"average(?: of)?[^.]*?({_NUMBER})[^.\d]*?(?:per|a|each|every) year", re.IGNORECASE),
+    re.compile(rf"({_NUMBER})[^.\d]*?(?:per|a|each) year on average", re.IGNORECASE),
+)
+_PEAK = re.compile(
+    rf"month with (?:the )?(?:most|highest|largest)[^.]*?({'|'.join(MONTHS)})|"
+    rf"(?:peaks?|most (?:often|frequent)[^.]*?|highest)[^.]*? in ({'|'.join(MONTHS)})", re.IGNORECASE,
+)  # fmt: skip
+_SUN = re.compile(r"sunlight|solar|irradiance|photovoltaic|\bPV\b", re.IGNORECASE)
+_LESS_ON_HOLIDAYS = re.compile(r"(?:reduc|drop|fall|lower|less|decreas)\w*[^.]*\bholidays?\b", re.IGNORECASE)
+_US = re.compile(r"\bU\.?S\.?A?\b|United States|America|California|San Francisco|New York|Texas|Florida", re.IGNORECASE)
+
+
+def read_structure(text: str, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
+    """Reads tables and statistics.
+
+    Args:
+        text: The text.
+        times: The times of the horizon.
+        past_times: The times of the history.
+
+    Returns:
+        Their effects, and the text without the lines and pieces that were read, for a reader of prose.
+    """
+    effects: list[Effect] = []
+    whole = past_times.append(times)
+    for reader in (_read_pairs, _read_states, _read_pieces):
+        found, text = reader(text, whole)
+        effects += found
+    effects += _read_yearly(text)
+    if _SUN.search(text) and not effects:
+        effects.append(Effect("daylight"))
+    if _LESS_ON_HOLIDAYS.search(text) and _US.search(text):
+        days = USFederalHolidayCalendar().holidays(times[0].normalize(), times[-1].normalize())
+        effects += [Effect("like", None, "Sunday", day, day + pd.Timedelta(days=1)) for day in days]
+    return effects, text
+
+
+def _read_pairs(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
+    """Reads lines `(time, value)`; several tables are averaged where they give the same times."""
+    pairs = [(pd.Timestamp(time), float(value)) for time, value in _PAIR.findall(text)]
+    if len(pairs) < 3:
+        return [], text
+    series = pd.Series([v for _, v in pairs], index=[t for t, _ in pairs]).groupby(level=0).mean()
+    if series.index.max() < times[-1] - (times[-1] - times[0]) / 2 or series.index.min() > times[-2]:
+        return [], text
+    return [Effect("follow", None, "table", points=tuple(series.items()))], _PAIR.sub("", text)
+
+
+def _read_pieces(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
+    """Reads lists `0.1 from A until B, 0.2 from B until C`."""
+    points: list[tuple[pd.Timestamp, float | str]] = []
+    found = list(_PIECE.finditer(text))
+    if len(found) < 2:
+        return [], text
+    for match in found:
+        start = times[0] if match[2] is None else _find_moment(match[2], times)
+        points.append((start, float(match[1].replace("−", "-"))))
+    if any(a >= b for (a, _), (b, _) in zip(points, points[1:], strict=False)):
+        points = sorted(dict(points).items())
+    if points[-1][0] < times[0]:
+        return [], text
+    extra = _read_anchor(text, points)
+    return [Effect("follow", None, "covariate", points=tuple(points)), *extra], _PIECE.sub("", text)
+
+
+def _read_anchor(text: str, points: list[tuple[pd.Timestamp, float | str]]) -> list[Effect]:
+    """Reads the largest value, reached where the companion is at its own largest: `at full load (=1) ... 3000`."""
+    match = re.search(rf"\bat (?:full|maximum|max)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?maximum[^.]*?({_NUMBER})", text, re.IGNORECASE)
+    return [] if match is None else [Effect("cap", float(match[2]))]
+
+
+def _find_moment(text: str, times: pd.DatetimeIndex) -> pd.Timestamp:
+    if re.fullmatch(_CLOCK, text):
+        moment = times[0].normalize() + pd.Timedelta(text if text.count(":") == 2 else f"{text}:00")
+        return moment if moment >= times[0] else moment + pd.Timedelta(days=1)
+    return pd.Timestamp(text)
+
+
+def _read_states(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
+    """Reads lines `At TIME, the weather became WORD`."""
+    points: list[tuple[pd.Timestamp, float | str]] = [(pd.Timestamp(t), w.strip()) for t, w in _STATE.findall(text)]
+    if len(points) < 2:
+        return [], text
+    first = _FIRST_STATE.search(text)
+    if first is not None:
+        points.insert(0, (times[0], first[1].strip()))
+    points = sorted(dict(points).items())
+    return [Effect("states", None, "state", points=tuple(points))], _STATE.sub("", text)
+
+
+def _read_yearly(text: str) -> list[Effect]:
+    matches = [pattern.search(text) for pattern in _YEARLY]
+    found = next((m for m in matches if m is not None), None)
+    if found is None or not np.isfinite(float(found[1])):
+        return []
+    peak = _PEAK.search(text)
+    effects = [Effect("total", float(found[1]))]
+    if peak is not None:
+        effects.append(Effect("peak", None, str(peak[1] or peak[2]).capitalize()))
+    return effects
