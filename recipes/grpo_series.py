@@ -6,8 +6,6 @@ accelerate launch recipes/grpo_series.py --config recipes/configs/grpo_series/ep
 from collections.abc import Sequence
 
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.hub.card import write_card
 from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy, write_comparison
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
@@ -22,7 +20,7 @@ def main(
     model_args, data_args, args, policy, controls = parse_arguments(classes, argv)
     if policy.objective not in objectives:
         raise ArgumentsError(f"objective is {policy.objective!r}; this recipe runs {', '.join(objectives)}")
-    found = run_policy(model_args, data_args, args, policy, controls)
+    found = run_policy(model_args, data_args, args, policy, controls, recipe)
     run = found.run
     if not run.is_main:
         return
@@ -32,8 +30,6 @@ def main(
     table = format_arms(arms, rows, POLICY)
     (run.output_dir / "arms.md").write_text(table + "\n", encoding="utf-8")
     plot_reward_curve(run.history, run.output_dir / "reward_curve.png")
-    predictor = NeuralPredictor.from_pretrained(run.output_dir)
-    write_card(run.output_dir, recipe=recipe, predictor=predictor, frame=run.tested_frame())
     print(run.summary())
     print(table)
 

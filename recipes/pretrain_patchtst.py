@@ -5,18 +5,15 @@ accelerate launch recipes/pretrain_patchtst.py --config recipes/configs/pretrain
 
 from collections.abc import Sequence
 
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.hub.card import write_card
+from tsllm.programs.series import run_pretraining
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
-from tsllm.training.pretraining import PretrainingArguments, run_pretraining
+from tsllm.training.pretraining import PretrainingArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     classes = (PretrainingArguments, ModelArguments, DataArguments, ForecastTrainingArguments)
-    run = run_pretraining(*parse_arguments(classes, argv))
+    run = run_pretraining(*parse_arguments(classes, argv), recipe="pretrain_patchtst")
     if run.is_main:
-        predictor = NeuralPredictor.from_pretrained(run.output_dir)
-        write_card(run.output_dir, recipe="pretrain_patchtst", predictor=predictor, frame=run.tested_frame())
         print(run.summary())
 
 

@@ -5,16 +5,14 @@ accelerate launch recipes/sft_series.py --config recipes/configs/sft_series/etth
 
 from collections.abc import Sequence
 
-from tsllm.hub.card import write_card
+from tsllm.programs.series import run_supervised
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
-from tsllm.training.supervised import run_supervised
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
-    run = run_supervised(model_args, data_args, args)
+    run = run_supervised(model_args, data_args, args, recipe="sft_series")
     if run.is_main:
-        write_card(run.output_dir, recipe="sft_series", predictor=run.predictor, frame=run.tested_frame())
         print(run.summary())
 
 

@@ -5,16 +5,14 @@ accelerate launch recipes/train_native.py --config recipes/configs/train_native/
 
 from collections.abc import Sequence
 
-from tsllm.hub.card import write_card
+from tsllm.programs.series import run_supervised
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
-from tsllm.training.supervised import run_supervised
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
-    run = run_supervised(model_args, data_args, args)
+    run = run_supervised(model_args, data_args, args, recipe="train_native")
     if run.is_main:
-        write_card(run.output_dir, recipe="train_native", predictor=run.predictor, frame=run.tested_frame())
         print(run.summary())
 
 

@@ -11,12 +11,13 @@ import time
 
 import torch
 from transformers import TrainerCallback
+from tsllm.training.supervised import build_model
 
-from tsllm.data.prepared import prepare_data
+from tsllm.models import MODELS
+from tsllm.programs.series import prepare_series
 from tsllm.training.args import DataArguments, ModelArguments
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 from tsllm.training.policy.trainer import PolicyTrainer
-from tsllm.training.supervised import build_model
 from tsllm.training.trainer import ForecastTrainer
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rewards", nargs="+", default=["energy", "newsvendor", "battery_profit"])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = prepare_data(DataArguments(dataset="epf-fr-be"))
+    data = prepare_series(MODELS.get("timellm"), DataArguments(dataset="epf-fr-be", context_length=168))
     config = json.loads(options.model_config) | {"head": "student_t"}
     model = build_model(ModelArguments(model=options.model, model_config=config), data)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from timellm_variants import backbone_folder
 
-from tsllm.data.prepared import prepare_data
+from tsllm.models import MODELS
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
+from tsllm.programs.series import prepare_series
 from tsllm.training.aids.prompt_store import FILE, PromptStore, write_prompts
 from tsllm.training.args import DataArguments
 from tsllm.training.batches import GlobalBatches
@@ -36,7 +37,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16], help="windows of seven series in a step")
     parser.add_argument("--backbone", default="smollm2-135m", help="as in scripts/bench_timellm.py")
     args = parser.parse_args()
-    data = prepare_data(DataArguments(dataset="etth1", data_path=args.data, context_length=512, prediction_length=96))
+    data = prepare_series(
+        MODELS.get("timellm"),
+        DataArguments(dataset="etth1", data_path=args.data, context_length=512, prediction_length=96),
+    )
     loc, scale = data.scaler.loc_scale(data.train.segments[0].series)
     with tempfile.TemporaryDirectory() as folder, backbone_folder(args.backbone, 1) as backbone:
         model = TimeLLM(

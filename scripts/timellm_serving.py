@@ -1,4 +1,4 @@
-"""Latency, throughput and memory of `NeuralPredictor.predict`; run by `bench_timellm.py --predict N`."""
+"""Latency, throughput and memory of `NeuralForecaster.predict`; run by `bench_timellm.py --predict N`."""
 
 import argparse
 import statistics
@@ -8,8 +8,8 @@ import torch
 from timellm_variants import Variant, backbone_folder, clock, draw_windows, read_status, reset_peak
 
 from tsllm.data.scaling import StandardScaler
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.hub.spec import ForecasterSpec
 from tsllm.types import ID, TARGET, TIME
 
 
@@ -36,7 +36,7 @@ def serve_one(model: torch.nn.Module, arguments: argparse.Namespace) -> dict:
         channels=[],
         scaler=StandardScaler().fit(frame).to_dict(),
     )
-    predictor = NeuralPredictor(model, spec, batch_size=arguments.batch)
+    predictor = NeuralForecaster.of_model(model, spec, batch_size=arguments.batch)
     one = [frame.iloc[k * arguments.context : (k + 1) * arguments.context] for k in range(arguments.repeats + 1)]
     alone = [clock(lambda df=df: predictor.predict(df), arguments.device) for df in one][1:]
     few = max(1, arguments.predict // 10)

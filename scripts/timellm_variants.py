@@ -56,7 +56,7 @@ def backbone_folder(name: str, layers: int) -> Iterator[str]:
         yield name
         return
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = AutoTokenizer.from_pretrained(find_pretrained(SMOLLM2))
+        tokenizer = AutoTokenizer.from_pretrained(find_pretrained(SMOLLM2), trust_remote_code=False)
         torch.manual_seed(0)
         GPT2Model(GPT2Config(n_layer=layers, bos_token_id=None, eos_token_id=None)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsllm.data.prepared import prepare_data
 from tsllm.data.windows import WindowDataset, collate_windows
+from tsllm.models import MODELS
+from tsllm.programs.series import prepare_series
 from tsllm.training.args import DataArguments
 from tsllm.training.schedules import type1
 
@@ -111,7 +112,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     given = {name: _read(value) for name, _, value in (pair.partition("=") for pair in args.set)}
     options = DEFAULTS | {"seq_len": args.context_length, "pred_len": args.prediction_length} | given
-    data = prepare_data(
+    data = prepare_series(
+        MODELS.get("dlinear"),
         DataArguments(
             dataset="etth1", data_path=args.data, context_length=args.context_length,
             prediction_length=args.prediction_length,

@@ -70,7 +70,7 @@ def test_layers_with_optional_parts_import_without_them():
 import sys
 for name in ("trl", "datasets", "statsforecast"):
     sys.modules[name] = None
-import tsllm.models, tsllm.training.supervised, tsllm.training.fit, tsllm.data.sources, tsllm.rl.rewards
+import tsllm.models, tsllm.training.build, tsllm.forecasting.neural, tsllm.data.sources, tsllm.rl.rewards
 import tsllm.training.policy.trainer
 print("fine")
 """

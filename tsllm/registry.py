@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -65,3 +66,24 @@ class Registry(Generic[T]):
     def items(self) -> list[tuple[str, T]]:
         """Returns the pairs (name, thing) in table order."""
         return list(self._entries.items())
+
+
+def refuse_unknown(given: Any, cls: type[Any], what: str, *needed: str) -> None:
+    """Refuses a mapping that does not fit a dataclass.
+
+    Args:
+        given: What should be a mapping of its fields.
+        cls: The dataclass.
+        what: What the mapping is, for the message.
+        *needed: Fields that must be there.
+
+    Raises:
+        ValueError: For unknown and missing keys, and for what is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} is {given!r}; it must be a mapping of {', '.join(f.name for f in fields(cls))}")
+    known = [f.name for f in fields(cls)]
+    unknown = sorted(str(key) for key in given if key not in known)
+    missing = [n for n in needed if n not in given]
+    if unknown or missing:
+        raise ValueError(f"{what} has unknown keys {unknown} and lacks {missing}; known keys: {', '.join(known)}")

@@ -11,8 +11,10 @@ from tsllm.cli.console import format_cell, parse_levels, parse_settings
 from tsllm.cli.doctor import format_duration
 from tsllm.cli.main import app
 from tsllm.data.sources import load_frame
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.roster import ModelSpec, TaskFacts, build_forecaster
+from tsllm.data.task import ForecastTask
+from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.forecasting.text import TextForecaster
 
 
@@ -60,7 +62,7 @@ def test_fit_then_predict_in_another_process_gives_what_this_one_would(csv, tmp_
     )
     assert done.returncode == 0, done.stderr
     made = pd.read_parquet(out)
-    here = NeuralPredictor.from_pretrained(folder).predict(pd.read_csv(csv), level=[80])
+    here = NeuralForecaster.from_pretrained(folder).predict(pd.read_csv(csv), level=[80])
     pd.testing.assert_frame_equal(made, here, check_exact=True)
     assert made["ds"].min() == pd.Timestamp("2024-01-11")
 
@@ -142,8 +144,8 @@ def test_settings_and_levels_are_read_as_what_they_are():
     assert [format_duration(s) for s in (12, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
 
 
-class Own:
-    alias = "Own"
+class Own(Forecaster):
+    _alias = "Own"
 
     def fit(self, df, h=None):
         return self
@@ -153,7 +155,7 @@ class Own:
 
 
 def test_roster_builds_every_kind_and_refuses_unknown_keys():
-    task = TaskFacts(h=6, freq="h", season=24, context_length=24)
+    task = ForecastTask(h=6, freq="h", season=24, context_length=24)
     assert build_forecaster(ModelSpec("SeasonalNaive"), task).season == 24
     assert build_forecaster(ModelSpec("AutoETS", options={"input_size": 100}), task).input_size == 100
     neural = build_forecaster(ModelSpec("dlinear", alias="D", training={"max_steps": 7}), task, seed=3)

@@ -63,12 +63,17 @@ def test_the_first_model_is_the_reference_where_there_is_no_seasonal_naive(csv, 
     monkeypatch.setitem(sys.modules, "neuralforecast", None)
     out = tmp_path / "out dir"
     options = ("--h", 6, "--n-windows", 4, "--level", "80", "--output-dir", out)
-    run("compare", csv, "--models", f"neuralforecast:NHITS,Naive,{tmp_path}/nothing", *options)
+    # A folder that is not there is told before anything runs; a package that is missing is a counted failure.
+    told = run("compare", csv, "--models", f"Naive,{tmp_path}/nothing", *options)
+    assert told.exit_code == 2
+    assert f"no folder {tmp_path}/nothing" in told.output
+    assert not out.exists()
+    assert run("compare", csv, "--models", "neuralforecast:NHITS,Naive,AutoETS", *options).exit_code == 1
     pairs = pd.read_csv(out / "tests-load.csv")
     assert set(pairs["reference"]) == {"NHITS"}
     table = pd.read_csv(out / "scores-load.csv").set_index("model")
-    assert table.loc["nothing", "failed"] == 8
-    command = f"tsllm compare {csv} --models neuralforecast:NHITS,Naive,{tmp_path}/nothing --h 6 --n-windows 4"
+    assert table["failed"].to_dict() == {"NHITS": 8, "Naive": 0, "AutoETS": 0}
+    command = f"tsllm compare {csv} --models neuralforecast:NHITS,Naive,AutoETS --h 6 --n-windows 4"
     assert command in (out / "report.md").read_text()
     assert f"--output-dir '{out}'" in (out / "report.md").read_text()
 
@@ -87,7 +92,7 @@ def test_ablate_answers_the_question(csv, tmp_path):
     settings = [f"--set={k}={v}" for k, v in fields.items()]
     size = ("--layers", 1, "--h", 6, "--n-windows", 6, "--steps", 3, "--seeds", "0", "--level", "80")
     result = run("ablate", csv, "--backbone", tmp_path / "gpt", *size, *settings, "--output-dir", tmp_path / "out")
-    assert "Does the pretrained language model help?" in result.stdout
+    assert "Does the pretrained language model of TimeLLM help?" in result.stdout
     assert "Does the language model help?" in (tmp_path / "out" / "report.html").read_text()
     assert "--layers 1 --h 6 --n-windows 6 --steps 3" in (tmp_path / "out" / "report.md").read_text()
     pairs = pd.read_csv(tmp_path / "out" / "ablation-load.csv")

@@ -5,13 +5,23 @@ import pandas as pd
 import pytest
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.data.prepared import build_split, describe_data, prepare_data
 from tsllm.data.sources import DATASETS, load_frame
 from tsllm.data.splits import ByCounts, ByDates, ByFractions
+from tsllm.data.task import TaskError, build_split
 from tsllm.models import MODELS
 from tsllm.models.timellm.config import TimeLLMConfig
-from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
-from tsllm.training.supervised import build_model, find_sizes, read_model_config
+from tsllm.programs.artefacts import describe_spec
+from tsllm.programs.series import prepare_series
+from tsllm.training.args import ArgumentsError, DataArguments
+from tsllm.training.build import build_for_data, read_model_config
+
+
+def prepare_data(args, reads_covariates=False):
+    return prepare_series(MODELS.get("timexer" if reads_covariates else "dlinear"), args)
+
+
+def describe_data(data, alias):
+    return describe_spec(data, alias, pad_short=False)
 
 
 def arguments(csv, **options):
@@ -46,25 +56,25 @@ def test_etth1_has_the_windows_of_the_literature(data_folder):
 @pytest.mark.parametrize(
     ("split", "rule"),
     [
-        (None, ByFractions()),
         ([0.5, 0.25, 0.25], ByFractions(0.5, 0.25, 0.25)),
         ({"train": 100, "validation": 40, "test": 50}, ByCounts(100, 40, 50)),
         ({"validation": "2024-01-07", "test": "2024-01-09"}, ByDates("2024-01-07", "2024-01-09")),
     ],
 )
-def test_every_form_of_a_split_is_read(series_csv, split, rule):
-    assert build_split(split, load_frame(series_csv)) == rule
+def test_every_form_of_a_split_is_read(split, rule):
+    assert build_split(split) == rule
 
 
 @pytest.mark.parametrize("split", [[0.5, 0.5], {"train": 100}, {"validation": 1, "test": 2, "begin": 3}])
-def test_other_forms_of_a_split_are_errors(series_csv, split):
-    with pytest.raises(ArgumentsError, match=r"split is .*give three fractions"):
-        build_split(split, load_frame(series_csv))
+def test_other_forms_of_a_split_are_errors(split):
+    with pytest.raises(TaskError, match=r"split is .*give three fractions"):
+        build_split(split)
 
 
-def test_a_file_needs_its_lengths(series_csv):
-    with pytest.raises(ArgumentsError, match="context_length and prediction_length must be given"):
+def test_a_file_needs_its_horizon_and_has_the_default_split(series_csv):
+    with pytest.raises(TaskError, match="give the steps ahead: --h 24"):
         prepare_data(DataArguments(dataset=str(series_csv)))
+    assert prepare_data(arguments(series_csv)).task.split == ByFractions()
 
 
 def test_series_of_different_spans_become_samples_of_one_channel(tmp_path):
@@ -77,8 +87,8 @@ def test_series_of_different_spans_become_samples_of_one_channel(tmp_path):
     pd.concat(frames).to_csv(tmp_path / "long.csv", index=False)
     data = prepare_data(arguments(tmp_path / "long.csv"))
     assert (data.train.layout, data.train.num_channels) == ("univariate", 1)
-    spec = describe_data(arguments(tmp_path / "long.csv"), data, "X")
-    assert (spec.layout, spec.channels, spec.data["num_series"]) == ("univariate", [], 2)
+    spec = describe_data(data, "X")
+    assert (spec.layout, spec.channels, list(spec.data.newest.series)) == ("univariate", [], ["a", "b"])
     with pytest.raises(ValueError, match="do not share their times"):
         prepare_data(arguments(tmp_path / "long.csv", layout="multivariate"))
 
@@ -86,10 +96,10 @@ def test_series_of_different_spans_become_samples_of_one_channel(tmp_path):
 def test_the_description_gives_the_cutoffs_and_the_scaler(series_csv):
     args = arguments(series_csv)
     data = prepare_data(args)
-    spec = describe_data(args, data, "DLinear")
+    spec = describe_data(data, "DLinear")
     assert (spec.alias, spec.freq, spec.season, spec.channels) == ("DLinear", "h", 24, ["s0", "s1"])
-    assert spec.data["cutoffs"]["train_end"] == "2024-01-07 23:00:00"
-    assert spec.data["cutoffs"]["test_end"] == "2024-01-10 23:00:00"
+    assert spec.data.newest.cutoffs["train_end"] == "2024-01-07 23:00:00"
+    assert spec.data.newest.cutoffs["test_end"] == "2024-01-10 23:00:00"
     loc, scale = spec.load_scaler().loc_scale(["s0", "s1"])
     expected = data.scaler.loc_scale(["s0", "s1"])
     assert np.array_equal(loc, expected[0])
@@ -104,21 +114,20 @@ def test_covariates_are_kept_for_models_that_read_them_and_refused_by_others(tmp
     args = arguments(tmp_path / "c.csv", covariates=["load"])
     data = prepare_data(args, reads_covariates=True)
     assert (data.train.covariate_names, data.train.num_known_covariates) == (("a:load",), 1)
-    assert describe_data(args, data, "TimeXer").covariates == ["load"]
-    # What a file holds besides, nobody promised for the future.
-    silent = prepare_data(arguments(tmp_path / "c.csv"), reads_covariates=True)
-    assert (silent.train.covariate_names, silent.train.num_known_covariates) == (("a:load",), 0)
+    assert describe_data(data, "TimeXer").covariates == ["load"]
+    # What a file holds besides, nobody asked for.
+    assert prepare_data(arguments(tmp_path / "c.csv"), reads_covariates=True).train.covariate_names == ()
     assert prepare_data(arguments(tmp_path / "c.csv")).train.covariate_names == ()
-    with pytest.raises(ArgumentsError, match="reads no covariates"):
+    with pytest.raises(TaskError, match="reads no covariates"):
         prepare_data(args)
 
 
 def test_the_calendar_is_read_unless_turned_off(series_csv):
     data = prepare_data(arguments(series_csv))
-    model_class = MODELS.get("timexer")
-    assert find_sizes(model_class, data.train)["num_time_features"] == 4
-    assert find_sizes(model_class, data.train, time_features=False)["num_time_features"] == 0
-    assert find_sizes(MODELS.get("dlinear"), data.train)["num_time_features"] == 0
+    assert MODELS.get("timexer").config_for(data)["num_time_features"] == 4
+    assert MODELS.get("dlinear").config_for(data)["num_time_features"] == 0
+    without = prepare_data(arguments(series_csv, time_features=False))
+    assert MODELS.get("timexer").config_for(without)["num_time_features"] == 0
 
 
 def test_a_reprogrammed_model_hears_of_domain_and_units(data_folder, tmp_path):
@@ -130,7 +139,7 @@ def test_a_reprogrammed_model_hears_of_domain_and_units(data_folder, tmp_path):
             dataset="etth1", data_path=str(data_folder / "ETTh1.csv"), context_length=48, prediction_length=24
         )
     )
-    model = build_model(ModelArguments(model="timellm", model_config=config), data)
+    model = build_for_data("timellm", config, data)
     loc, scale = data.scaler.loc_scale(data.train.segments[0].series)
     assert model.config.series_loc == loc.tolist()
     assert model.config.series_scale == scale.tolist()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsllm.data.scaling import IdentityScaler, StandardScaler, build_scaler, load_scaler
+from tsllm.data.scaling import Affine, IdentityScaler, StandardScaler, build_scaler, load_scaler
 
 FRAME = pd.DataFrame(
     {
@@ -106,3 +106,64 @@ def test_inverse_undoes_transform(values):
     scaler = StandardScaler().fit(df)
     back = scaler.inverse_transform(scaler.transform(df))
     assert np.allclose(back["y"], df["y"], rtol=1e-9, atol=1e-6)
+
+
+PANEL = pd.DataFrame(
+    {
+        "unique_id": ["a"] * 3 + ["b"] * 3,
+        "ds": [1, 2, 3] * 2,
+        "y": [0.0, 0.0, 0.0, 1.0, 2.0, 3.0],
+        "size": [10.0] * 3 + [30.0] * 3,
+        "flag": 5.0,
+    }
+)
+
+
+def test_a_static_covariate_tells_the_series_apart():
+    # Mean 20 and deviation 10 over the column; per series it would be zero everywhere.
+    scaler = StandardScaler().fit(PANEL, ["y", "size", "flag"])
+    scaled = scaler.transform(PANEL)
+    assert scaled["size"].tolist() == [-1.0] * 3 + [1.0] * 3
+    assert scaled["flag"].tolist() == [0.0] * 6  # one constant everywhere tells nothing
+    assert load_scaler(json.loads(json.dumps(scaler.to_dict()))) == scaler
+
+
+def test_a_series_of_zeros_has_scale_one_and_is_named():
+    scaler = StandardScaler().fit(PANEL, ["y", "size"])
+    assert scaler.stats["y"]["a"] == Affine(0.0, 1.0)
+    assert scaler.constant_series() == ["a"]
+    moved = PANEL.assign(y=[5.0, 0, 0, 1, 2, 3])
+    assert scaler.transform(moved)["y"].tolist()[:3] == [5.0, 0.0, 0.0]  # original units
+    assert load_scaler(json.loads(json.dumps(scaler.to_dict()))).constant_series() == ["a"]
+
+
+def test_series_that_training_never_saw_are_added_by_their_history():
+    scaler = StandardScaler().fit(PANEL, ["y", "size"])
+    before = dict(scaler.stats["y"])
+    new = PANEL.assign(unique_id=["a"] * 3 + ["c"] * 3, y=[9.0, 9, 9, 2, 4, 6], size=[10.0] * 3 + [40.0] * 3)
+    scaler.extend(new)
+    assert {s: scaler.stats["y"][s] for s in "ab"} == before
+    assert scaler.stats["y"]["c"] == Affine(4.0, pytest.approx(np.sqrt(8 / 3)))
+    assert scaler.stats["size"]["c"] == Affine(20.0, 10.0)  # (40 - 20) / 10: the panel's, not its own zero
+    assert scaler.constant_series("size") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [["a", 0.0, -1.0], ["a", 0.0, 0.0], ["a", 0.0, float("nan")], ["a", float("inf"), 1.0], ["a", 0.0, "1"],
+     ["a", True, 1.0], ["a", 0.0], ["a", 0.0, None], "abc", [["a"], 0.0, 1.0]],
+)  # fmt: skip
+def test_a_damaged_scaler_is_refused(row):
+    with pytest.raises(ValueError, match="stored scaler"):
+        load_scaler({"name": "standard", "stats": {"y": [row]}})
+
+
+@pytest.mark.parametrize("state", [[], {"name": ["standard"]}, {"name": "standard"}, {"name": "standard", "stats": 3}])
+def test_what_is_no_scaler_is_refused(state):
+    with pytest.raises(ValueError, match="scaler"):
+        load_scaler(state)
+
+
+def test_values_too_large_to_scale_are_told():
+    with pytest.raises(ValueError, match="series 'a': 'y' is too large"):
+        StandardScaler().fit(PANEL.assign(y=PANEL["y"] + [1e200, 0, 0, 0, 0, 0]))

@@ -9,6 +9,7 @@ from tsllm.data.benchmarks import season_of
 from tsllm.data.frame import infer_freq
 from tsllm.data.sources import DATASETS, load_frame, read_table
 from tsllm.data.splits import compute_borders, split_frame
+from tsllm.data.task import build_task
 from tsllm.data.windows import WindowDataset
 from tsllm.metrics import smape
 from tsllm.registry import UnknownNameError
@@ -34,7 +35,7 @@ def test_every_packaged_data_set_loads_splits_and_gives_windows(name):
     assert data.freq == source.freq == infer_freq(data.df)
     for series, borders in compute_borders(data.df, source.split).items():
         assert 0 < borders.train < borders.validation < borders.test, series
-    context = source.context_length
+    context = build_task(data).context_length
     parts = split_frame(data.df, source.split, context)
     assert parts.unused == 0
     windows = WindowDataset(

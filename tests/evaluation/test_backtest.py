@@ -6,8 +6,9 @@ import pytest
 
 from tsllm.data.frame import future_frame
 from tsllm.evaluation.backtest import backtest, run_backtest
+from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.training.fit import NeuralForecaster
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.types import FrameError
 
 
@@ -22,7 +23,7 @@ def make_frame(n=120, series=("a", "b"), shorter=0):
     return pd.concat(parts, ignore_index=True)
 
 
-class LastValue:
+class LastValue(Forecaster):
     """A plug-in forecaster without rolling forecasts, which remembers what it saw."""
 
     def __init__(self, alias="Last", fail_at=None):

@@ -6,19 +6,30 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
-from tsllm.evaluation.ablation import InputShuffler, build_ablations, describe_verdict, perturb_predictor
-from tsllm.evaluation.compare import prepare_task, run_compare
+from tsllm.data.facts import DataRead, TrainingFacts, read_series
+from tsllm.data.task import ForecastTask
+from tsllm.evaluation.ablation import (
+    PERTURBATIONS,
+    InputShuffler,
+    build_ablations,
+    describe_verdict,
+    perturb_forecaster,
+)
+from tsllm.evaluation.ablation import VARIANTS as VARIANT_CHANGES
+from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
-from tsllm.evaluation.config import CompareConfig, DataTask, ModelSpec, TaskFacts
+from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
+from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
+from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.roster import build_forecaster
-from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
 from tsllm.training.args import ForecastTrainingArguments
-from tsllm.training.supervised import read_model_config
+from tsllm.training.build import read_model_config
 
 TINY = {"context_length": 12, "moving_average": 3}
 QUICK = {"max_steps": 4, "eval_steps": 4, "per_device_train_batch_size": 4}
@@ -50,6 +61,13 @@ def read_tables(config, results):
     return report, scores.drop(columns=timed), tests
 
 
+class Broken(Forecaster):
+    _alias = "Broken"
+
+    def fit(self, df, h=None):
+        raise RuntimeError("it cannot")
+
+
 class Interrupting:
     """Builds forecasters, and stops the program at the n-th one, as a kill between two cells would."""
 
@@ -63,15 +81,21 @@ class Interrupting:
         return build_forecaster(spec, task, seed)
 
 
+def run_with(config, build):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsllm.evaluation.compare.build_forecaster", build)
+        return run_compare(config)
+
+
 def test_a_stopped_comparison_goes_on_and_gives_the_same_table(data, tmp_path):
     whole = make_config(data, tmp_path / "whole")
-    _, expected, expected_tests = read_tables(whole, run_compare(whole, build_forecaster))
+    _, expected, expected_tests = read_tables(whole, run_compare(whole))
     config = make_config(data, tmp_path)
     first = Interrupting(after=9)
     with pytest.raises(KeyboardInterrupt):
-        run_compare(config, first)
+        run_with(config, first)
     second = Interrupting(after=99)
-    results = run_compare(config, second)
+    results = run_with(config, second)
     # 4 windows of two local models, 2 seeds of one trained model; nothing is done twice.
     assert len(first.built) + len(second.built) == 4 + 4 + 2
     assert second.built == [("DLinear", 1)]
@@ -82,12 +106,12 @@ def test_a_stopped_comparison_goes_on_and_gives_the_same_table(data, tmp_path):
 
 def test_one_more_model_costs_only_itself_and_other_options_are_another_cell(data, tmp_path):
     config = make_config(data, tmp_path)
-    run_compare(config, build_forecaster)
+    run_compare(config)
     more = make_config(
         data, tmp_path, [*config.models, {"model": "SeasonalNaive", "alias": "Half", "options": {"season": 12}}]
     )
     counted = Interrupting(after=99)
-    run_compare(more, counted)
+    run_with(more, counted)
     assert counted.built == [("Half", 0)] * 4
     changed = make_config(
         data,
@@ -95,24 +119,24 @@ def test_one_more_model_costs_only_itself_and_other_options_are_another_cell(dat
         ["SeasonalNaive", "Naive", {"model": "dlinear", "options": TINY, "training": QUICK | {"learning_rate": 0.1}}],
     )
     counted = Interrupting(after=99)
-    run_compare(changed, counted)
+    run_with(changed, counted)
     assert counted.built == [("DLinear", 0), ("DLinear", 1)]
 
 
 def test_other_data_are_another_cell(data, tmp_path):
     config = make_config(data, tmp_path, ["SeasonalNaive"], seeds=[0])
-    run_compare(config, build_forecaster)
+    run_compare(config)
     frame = pd.read_parquet(data)
     frame.loc[0, "y"] += 1
     frame.to_parquet(data, index=False)
     counted = Interrupting(after=99)
-    run_compare(config, counted)
+    run_with(config, counted)
     assert len(counted.built) == 4
 
 
 def test_scores_are_those_of_the_back_test_and_seeds_are_averaged(data, tmp_path):
     config = make_config(data, tmp_path)
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     summary = summarise(result, "SeasonalNaive")
     frame = pd.read_parquet(data)
     naive = SeasonalNaive(24).predict_rolling(frame, 6, 4, 6).merge(frame, on=["unique_id", "ds"])
@@ -130,13 +154,13 @@ def test_scores_are_those_of_the_back_test_and_seeds_are_averaged(data, tmp_path
 def test_failures_are_counted_shown_and_tried_again_next_time(data, tmp_path):
     broken = {"model": "dlinear", "alias": "Broken", "options": TINY | {"context_length": 500}, "training": QUICK}
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", broken], seeds=[0])
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     report, table, _ = read_tables(config, results)
     assert table.set_index("model")["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "Broken": 8}
     assert "Broken gave no forecast in 8 windows" in " ".join(report.finding)
     assert "Broken failed in 8 windows" in report.to_html()
     counted = Interrupting(after=99)
-    run_compare(config, counted)
+    run_with(config, counted)
     assert counted.built == [("Broken", 0)]
 
 
@@ -144,7 +168,7 @@ def test_look_back_is_chosen_without_any_test_value(data, tmp_path):
     options = {"look_backs": [6, 24], "seeds": [0]}
     model = {"model": "dlinear", "options": {"moving_average": 3}, "training": QUICK}
     config = make_config(data, tmp_path, ["SeasonalNaive", model], **options)
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     chosen = result.facts["DLinear"][0]
     losses = chosen["look_back_losses"]
     assert chosen["look_back"] == int(min(losses, key=losses.get))
@@ -154,14 +178,14 @@ def test_look_back_is_chosen_without_any_test_value(data, tmp_path):
     frame.loc[last, "y"] += 1e3
     frame.to_parquet(data, index=False)
     (other,) = run_compare(
-        make_config(data, tmp_path / "other", ["SeasonalNaive", model], **options), build_forecaster
+        make_config(data, tmp_path / "other", ["SeasonalNaive", model], **options),
     )
     assert other.facts["DLinear"][0]["look_back_losses"] == losses
 
 
 def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     config = make_config(data, tmp_path, focus="DLinear")
-    report, tables = build_compare_report(config, run_compare(config, build_forecaster), "tsllm compare x.yaml")
+    report, tables = build_compare_report(config, run_compare(config), "tsllm compare x.yaml")
     path = save_compare(report, tables, config.output_dir)
     html = path.read_text()
     assert html.index("Finding") < html.index("Accuracy") < html.index("tsllm compare x.yaml")
@@ -178,27 +202,27 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
 
 def test_a_model_alone_and_a_reference_that_failed_still_give_a_report(data, tmp_path):
     alone = make_config(data, tmp_path, ["SeasonalNaive"])
-    report, _, tests = read_tables(alone, run_compare(alone, build_forecaster))
+    report, _, tests = read_tables(alone, run_compare(alone))
     assert report.finding[0].startswith("SeasonalNaive was run alone (scaled MAE")
     assert tests.empty
-    gone = {"model": "nobody/nothing", "alias": "Gone"}
+    gone = {"model": f"{__name__}.Broken", "alias": "Gone"}
     config = make_config(data, tmp_path, ["SeasonalNaive", gone], reference="Gone", focus="Gone")
-    report, table, _ = read_tables(config, run_compare(config, build_forecaster))
+    report, table, _ = read_tables(config, run_compare(config))
     assert table["failed"].tolist() == [0, 8]
     assert "Gone gave no forecast in 8 windows" in report.to_html()
     focused = make_config(data, tmp_path, ["SeasonalNaive", gone], focus="Gone")
-    report, _, _ = read_tables(focused, run_compare(focused, build_forecaster))
+    report, _, _ = read_tables(focused, run_compare(focused))
     assert report.finding[-1] == "Gone gave no forecast that could be compared with SeasonalNaive."
 
 
 def test_configurations_refuse_unknown_keys_and_names():
     with pytest.raises(ValueError, match="unknown keys \\['windows'\\]"):
-        DataTask.parse({"name": "x", "windows": 3})
+        DataEntry.parse({"name": "x", "windows": 3})
     with pytest.raises(ValueError, match="'AutoETS' is none of the models"):
         CompareConfig(["x"], ["Naive"], reference="AutoETS")
     with pytest.raises(ValueError, match="two models are called 'Naive'"):
         CompareConfig(["x"], ["Naive", "Naive"])
-    with pytest.raises(ValueError, match="perturb and of belong together"):
+    with pytest.raises(ValueError, match="perturb needs variant_of"):
         ModelSpec("timellm", perturb="input")
 
 
@@ -227,7 +251,7 @@ def test_ablation_of_a_small_model_runs_every_variant_at_equal_budget(data, tmp_
     variants = build_ablations(whole)
     assert all(v.training == QUICK for v in variants)
     config = make_config(data, tmp_path, ["SeasonalNaive", whole, *variants], seeds=[0], focus="TimeLLM")
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     report, _, _ = read_tables(config, results)
     table = summarise(results[0], "SeasonalNaive").table.set_index("model")
     assert (table["failed"] == 0).all()
@@ -235,7 +259,7 @@ def test_ablation_of_a_small_model_runs_every_variant_at_equal_budget(data, tmp_
     assert maes.nunique() == len(maes)  # each one is another model
     assert (maes != table.loc["TimeLLM", "mae"]).all()
     assert table.loc["TimeLLM-noPrompt", "mae"] == table.loc["TimeLLM", "mae"]  # it had no prompt to begin with
-    assert any(f.startswith("Does the pretrained language model help?") for f in report.finding)
+    assert any(f.startswith("Does the pretrained language model of TimeLLM help?") for f in report.finding)
     assert "Does the language model help?" in report.to_html()
     (section,) = [s for s in report.sections if s.title == "Prototypes"]
     (picture,) = section.pictures  # of the whole model alone
@@ -255,9 +279,9 @@ def test_input_shuffler_permutes_steps_with_their_mask_and_keeps_the_values():
 def test_a_model_without_prototypes_cannot_have_them_shuffled(data):
     from tsllm.models import build_model
 
-    predictor = NeuralPredictor(build_model("dlinear", context_length=12), ForecasterSpec("D", "h"))
+    predictor = NeuralForecaster.of_model(build_model("dlinear", context_length=12), ForecasterSpec("D", "h"))
     with pytest.raises(ValueError, match="no prototypes"):
-        perturb_predictor(predictor, "prototypes", 0)
+        perturb_forecaster(predictor, "prototypes", 0)
 
 
 def make_pairs(verdicts):
@@ -266,32 +290,83 @@ def make_pairs(verdicts):
     return pd.DataFrame(rows, columns=names)
 
 
+VARIANT_NAMES = [*VARIANT_CHANGES, *PERTURBATIONS]
+VARIANTS = build_ablations(ModelSpec("timellm", "TimeLLM"))
+
+
 def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
     helped = describe_verdict(
-        "TimeLLM", make_pairs({"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (-0.3, "worse")})
+        "TimeLLM", make_pairs({"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (-0.3, "worse")}), VARIANTS
     )
     assert helped[0].startswith("Yes, on these windows")
-    tied = describe_verdict(
-        "TimeLLM", make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
-    )
+    pairs = make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
+    tied = describe_verdict("TimeLLM", pairs, VARIANTS)
     assert tied[0].startswith("No help shown")
     assert "no proof of equality" in tied[0]
-    hurt = describe_verdict("TimeLLM", make_pairs({"TimeLLM-block": (0.2, "better")}))
+    hurt = describe_verdict("TimeLLM", make_pairs({"TimeLLM-block": (0.2, "better")}), VARIANTS)
     assert hurt[0].startswith("No: TimeLLM-block")
     # A variant that keeps the pretrained model says nothing about it.
-    assert "open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noPrompt": (0.2, "better")}))[0]
-    assert "Too few" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}))[0]
+    assert "open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noPrompt": (0.2, "better")}), VARIANTS)[0]
+    assert "Too few" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}), VARIANTS)[0]
+
+
+def test_a_variant_is_what_its_entry_says_whatever_its_name():
+    own = ModelSpec("timellm", "Mine", {"reader": "none", "prompt": False}, variant="my idea", variant_of="TimeLLM")
+    lines = describe_verdict("TimeLLM", make_pairs({"Mine": (0.2, "better")}), [own])
+    assert lines[0].startswith("No: Mine")
+    assert "Mine (my idea): 20.0 % less error" in lines[1]
+    keeps = ModelSpec("timellm", "TimeLLM-noLLM", variant="looks like one", variant_of="TimeLLM")
+    assert "stays open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "better")}), [keeps])[0]
+    with pytest.raises(ValueError, match="variant and variant_of belong together"):
+        ModelSpec("timellm", variant="x")
+    with pytest.raises(ValueError, match="'TimeLLM' is none of the models"):
+        CompareConfig(["x"], ["SeasonalNaive", own])
+
+
+def test_ablate_adds_the_standard_variants_and_keeps_those_that_stand_there():
+    whole = {"model": "timellm", "alias": "Mine", "training": QUICK}
+    own = {"model": "dlinear", "alias": "Mine-noLLM", "variant": "linear", "variant_of": "Mine"}
+    config = CompareConfig(["x"], ["SeasonalNaive", whole, own], ablate="Mine")
+    assert [m.name for m in config.models][:3] == ["SeasonalNaive", "Mine", "Mine-noLLM"]
+    added = config.models[3:]
+    assert {m.variant_of for m in config.models[2:]} == {"Mine"}
+    assert all(m.training == QUICK for m in added)
+    assert [m.variant for m in added] == [v for v in [*VARIANT_NAMES] if v != "noLLM"]
+    with pytest.raises(ValueError, match="ablate names 'Other'"):
+        CompareConfig(["x"], ["SeasonalNaive"], ablate=["Other"])
+
+
+def facts_of(frame, last, name=""):
+    kept = frame[frame["ds"] <= last].reset_index(drop=True)
+    return TrainingFacts([DataRead(name=name, series=read_series(kept))])
 
 
 def test_a_saved_model_that_was_trained_on_test_windows_is_refused(data):
-    windows = prepare_task(DataTask(str(data), h=6, n_windows=4)).windows
+    prepared = prepare_task(DataEntry(str(data), h=6, n_windows=4))
+    windows, frame = prepared.windows, prepared.loaded.df
     first = windows.keys["cutoff"].min()
-    fine = ForecasterSpec("Saved", "h", data={"last": str(first)})
-    assert check_saved_model(fine, windows.keys) == ""
-    late = ForecasterSpec("Saved", "h", data={"last": str(first + pd.Timedelta("1h"))})
-    with pytest.raises(LeakageError, match="Saved was trained or chosen on data up to"):
-        check_saved_model(late, windows.keys)
-    assert "does not say" in check_saved_model(ForecasterSpec("Saved", "h"), windows.keys)
+    later = first + pd.Timedelta("1h")
+    assert check_saved_model("Saved", facts_of(frame, first), windows) == ""
+    with pytest.raises(LeakageError, match=f"Saved was trained or chosen on data of series 'a' up to {later}"):
+        check_saved_model("Saved", facts_of(frame, later), windows)
+    # Under other names the values tell.
+    renamed = frame.assign(unique_id="x" + frame["unique_id"])
+    with pytest.raises(LeakageError, match="Saved was trained or chosen on data of series 'a'"):
+        check_saved_model("Saved", facts_of(renamed, later), windows)
+    # Other values at the same times are another series, whatever it is called.
+    other = frame.assign(y=frame["y"] + 1)
+    assert "trained on other series" in check_saved_model("Saved", facts_of(other, later), windows)
+    assert check_saved_model("Saved", facts_of(other, first), windows) == ""
+    assert "does not say" in check_saved_model("Saved", TrainingFacts(), windows)
+
+
+def test_everything_that_was_ever_trained_on_counts(data):
+    prepared = prepare_task(DataEntry(str(data), h=6, n_windows=4))
+    windows, frame = prepared.windows, prepared.loaded.df
+    first = windows.keys["cutoff"].min()
+    early, late = facts_of(frame, first), facts_of(frame, first + pd.Timedelta("1h"))
+    with pytest.raises(LeakageError):
+        check_saved_model("Saved", late.extend(early.newest), windows)
 
 
 def test_pretraining_that_may_contain_the_series_is_flagged():
@@ -321,16 +396,15 @@ CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*
 def test_every_configuration_of_the_project_parses_strictly_and_its_models_can_be_built(path):
     assert path.read_text().startswith(f"# python recipes/compare.py recipes/configs/compare/{path.name}\n")
     config = CompareConfig.load(path)
-    task = TaskFacts(h=24, freq="h", season=24, context_length=168)
+    task = ForecastTask(h=24, freq="h", season=24, context_length=168, covariates=("load",))
     for spec in config.models:
         if spec.perturb:
             continue
         forecaster = build_forecaster(spec, task)
         if spec.is_trainable:
             model_class = MODELS.get(spec.model)
-            given = {k: v for k, v in forecaster.config.items() if k != "context_length"}
-            values = read_model_config(model_class.config_class, given)
-            model_class.config_class(context_length=forecaster.config["context_length"], **values)
+            values = read_model_config(model_class.config_class, forecaster.config)
+            model_class.config_class(context_length=forecaster.context_length, **values)
             ForecastTrainingArguments(output_dir="unused", **forecaster.training)
 
 

@@ -10,18 +10,18 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.evaluation.test_compare import QUICK, TINY, Interrupting, data, make_config, read_tables  # noqa: F401
+from tests.evaluation.test_compare import QUICK, TINY, Interrupting, data, make_config, read_tables, run_with  # noqa: F401
 from tests.forecasting.test_chronos import save_bolt
 from tests.text.conftest import tokenizer  # noqa: F401
-from tsllm.evaluation.compare import prepare_task, run_compare
-from tsllm.evaluation.config import CompareConfig, DataTask, ModelSpec
+from tsllm.data.facts import ANY, DataRead, SeriesRead, TrainingFacts
+from tsllm.evaluation.compare import run_compare
+from tsllm.evaluation.config import CompareConfig, DataEntry, ModelSpec
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, find_flags, flag_pretraining
+from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.saved import find_pretrained_base, read_history
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.roster import build_forecaster
-from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.evaluation.windows import Windows
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.text import TextForecaster
-from tsllm.training.fit import NeuralForecaster
 
 FIRST_CUTOFF = pd.Timestamp("2024-01-05 19:00")  # 140 hours less four windows of six
 TEXT = {"context_length": 12, "num_samples": 3, "digits": 1}
@@ -52,8 +52,9 @@ def save_adapter(tmp_path, llm, tokenizer):  # noqa: F811
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter)
         model.save_pretrained(tmp_path / "adapter")
-        facts = {"name": "series", "first": "2024-01-01", "last": last}
-        TextForecaster(model.eval(), tokenizer, h=h, freq="h", data=facts, **TEXT).save(tmp_path / "adapter")
+        read = dict.fromkeys("ab", SeriesRead("2024-01-01 00:00:00", last, 0))
+        facts = TrainingFacts([DataRead("series", read)])
+        TextForecaster(model.eval(), tokenizer, h=h, freq="h", facts=facts, **TEXT).save(tmp_path / "adapter")
         return tmp_path / "adapter"
 
     return save
@@ -87,22 +88,25 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
         {"model": "text", "options": {"language_model": str(llm), **TEXT}},
         str(adapter),
         {"model": str(saved), "alias": "Kept"},
-        {"model": str(tmp_path / "nothing" / "here"), "alias": "Gone"},
+        {"model": "tests.evaluation.test_compare.Broken", "alias": "Gone"},
     ]
     config = make_config(data, tmp_path, models, focus="Kept")
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     report, table, _ = read_tables(config, results)
     table = table.set_index("model")
     assert table["failed"].to_dict() == {
         "SeasonalNaive": 0, "AutoETS": 0, "DLinear": 0, "tiny-llm-text": 0, "adapter": 0, "Kept": 0, "Gone": 8,
     }  # fmt: skip
-    assert "Gone failed in 8 windows (run): FileNotFoundError: no folder" in report.to_html()
+    assert (
+        "Gone failed in 8 windows (run): RuntimeError: every model failed: Gone: RuntimeError: it cannot"
+        in report.to_html()
+    )
     assert "Gone gave no forecast in 8 windows; it is shown but not ranked." in report.finding
     # Their columns are those of the models themselves, from each cutoff's own history.
     frame, run = pd.read_parquet(data), result.runs[0].frame
     last = run[run["cutoff"] == run["cutoff"].max()]
     history = frame[frame["ds"] <= last["cutoff"].iloc[0]]
-    alone = NeuralPredictor.from_pretrained(saved).predict(history, level=[80])
+    alone = NeuralForecaster.from_pretrained(saved).predict(history, level=[80])
     np.testing.assert_allclose(last[["Kept", "Kept-lo-80"]], alone[["DLinear", "DLinear-lo-80"]])
     text = TextForecaster.from_pretrained(adapter)
     assert text.h == 8  # longer than the comparison's six
@@ -115,13 +119,13 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     files = ("config.json", "model.safetensors", "forecaster.json", "calibration.safetensors")
     assert table.loc["Kept", "artefact_mb"] == pytest.approx(sum((saved / f).stat().st_size for f in files) / 1e6)
     counted = Interrupting(after=99)
-    run_compare(config, counted)
+    run_with(config, counted)
     assert counted.built == [("Gone", 0)]
 
 
 def test_a_text_adapter_of_a_shorter_horizon_is_refused_in_words(data, tmp_path, save_adapter):  # noqa: F811
     config = make_config(data, tmp_path, ["SeasonalNaive", str(save_adapter(h=4))])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     failures = [f for f in result.runs[0].failures if f.model == "adapter"]
     assert sum(f.windows for f in failures) == 8
     assert "h (6) must lie in 1..4, the horizon that adapter was built for" in failures[0].error
@@ -131,7 +135,7 @@ def test_large_models_that_nothing_trains_are_built_once(data, tmp_path, llm):  
     text = {"model": "text", "alias": "Text", "options": {"language_model": str(llm), **TEXT}}
     config = make_config(data, tmp_path, ["SeasonalNaive", text])
     first = Interrupting(after=99)
-    run_compare(config, first)
+    run_with(config, first)
     assert first.built.count(("Text", 0)) == 1
     assert first.built.count(("SeasonalNaive", 0)) == 4
 
@@ -148,50 +152,55 @@ def test_a_model_that_was_trained_on_test_windows_is_refused_and_counted(
     folder = save_series(late) if kind == "saved" else save_adapter(8, str(late))
     if kind == "text":
         settings = json.loads((folder / "text_forecaster.json").read_text())
-        settings["data"]["name"] = str(data)  # the very data that it is tested on
+        settings["data"]["reads"][0]["name"] = str(data)  # the very data that it is tested on
         (folder / "text_forecaster.json").write_text(json.dumps(settings))
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", {"model": str(folder), "alias": "Late"}])
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     report, table, _ = read_tables(config, results)
     assert table.set_index("model")["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "Late": 8}
     assert result.runs[0].frame["Late"].isna().all()
-    assert "LeakageError: Late was trained or chosen on data up to 2024-01-05 20:00:00" in report.to_html()
+    html = report.to_html()
+    assert "LeakageError: Late was trained or chosen on data of series" in html
+    assert "up to 2024-01-05 20:00:00" in html
 
 
 def test_training_on_other_series_is_no_leak_but_is_told(data):  # noqa: F811
-    keys = prepare_task(DataTask(str(data), h=6, n_windows=4)).windows.keys
-    late = {"last": "2024-06-01", "name": "elsewhere", "series": ["x", "y"]}
-    said = check_saved_model(ForecasterSpec("M", "h", data=late), keys, "here")
+    windows = prepare_task(DataEntry(str(data), h=6, n_windows=4)).windows
+    known = SeriesRead("2024-01-01 00:00:00", "2024-06-01 00:00:00", 0)
+    elsewhere = TrainingFacts([DataRead("elsewhere", {"x": known, "y": known})])
+    said = check_saved_model("M", elsewhere, windows, "here")
     assert said.startswith("M was trained on other series (elsewhere) up to 2024-06-01")
-    for same in ({"name": "here"}, {"series": ["x", "a"]}, {"series": []}):
+    # Of these nothing is known but names; a series without a name may be any.
+    for names in (["x", "a"], ["b"], [ANY]):
+        facts = TrainingFacts([DataRead("elsewhere", dict.fromkeys(names, known))])
         with pytest.raises(LeakageError):
-            check_saved_model(ForecasterSpec("M", "h", data=late | same), keys, "here")
-    scaled = ForecasterSpec("M", "h", data=late, scaler={"stats": {"y": [["b", 0, 1]]}})
-    with pytest.raises(LeakageError):
-        check_saved_model(scaled, keys, "here")
+            check_saved_model("M", facts, windows, "here")
 
 
-def test_the_end_of_a_named_series_is_compared_with_that_series_own_cutoff():
-    keys = pd.DataFrame({"unique_id": ["a", "b"], "cutoff": [42, 82], "ds": [43, 83]})
-    ends = {"cutoffs": {"validation_end": "82", "of_series": "b"}, "series": ["a", "b"]}
-    assert check_saved_model(ForecasterSpec("M", 1, data=ends), keys) == ""
-    assert check_saved_model(ForecasterSpec("M", 1, data={"last": "82"}), keys) == ""
-    with pytest.raises(LeakageError, match="up to 83"):
-        check_saved_model(ForecasterSpec("M", 1, data={"last": "83"}), keys)
-    dated = ForecasterSpec("M", 1, data={"last": "2024-01-01"})
-    assert "cannot be placed" in check_saved_model(dated, keys)
+def test_the_end_of_a_series_is_compared_with_that_series_own_cutoff():
+    frame = pd.DataFrame({"unique_id": ["a"] * 44 + ["b"] * 84, "ds": [*range(44), *range(84)], "y": 1.0})
+    windows = Windows.of(frame, 1, 1, 1)  # cutoffs 42 and 82
+
+    def facts(**ends):
+        return TrainingFacts([DataRead(series={n: SeriesRead("0", end, 0) for n, end in ends.items()})])
+
+    assert check_saved_model("M", facts(a="42", b="82"), windows) == ""
+    for ends in ({"a": "43"}, {"b": "83"}, {"a": "1", "b": "83"}):
+        with pytest.raises(LeakageError, match=f"up to {max(ends.values(), key=int)}"):
+            check_saved_model("M", facts(**ends), windows)
+    assert "cannot be placed" in check_saved_model("M", facts(a="2024-01-01"), windows)
 
 
 def test_a_folder_that_was_trained_again_is_another_cell(data, tmp_path, save_series):  # noqa: F811
     folder = save_series(seed=0)
     config = make_config(data, tmp_path, ["SeasonalNaive", str(folder)])
-    before = run_compare(config, build_forecaster)[0].runs[0].frame["saved"]
+    before = run_compare(config)[0].runs[0].frame["saved"]
     (folder / "metrics.json").write_text("{}")  # no part of the model
     counted = Interrupting(after=99)
-    run_compare(config, counted)
+    run_with(config, counted)
     assert counted.built == []
     save_series(seed=1)
-    after = run_compare(config, counted)[0].runs[0].frame["saved"]
+    after = run_with(config, counted)[0].runs[0].frame["saved"]
     assert counted.built == [("saved", 0)]
     assert not np.allclose(before, after)
 
@@ -199,13 +208,13 @@ def test_a_folder_that_was_trained_again_is_another_cell(data, tmp_path, save_se
 def test_look_backs_that_fail_are_left_out_and_named_and_none_left_is_a_failure(data, tmp_path):  # noqa: F811
     model = {"model": "dlinear", "options": {"moving_average": 3}, "training": QUICK}
     config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], look_backs=[12, 4000])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     facts = result.facts["DLinear"][0]
     assert facts["look_back"] == 12
     assert list(facts["look_back_losses"]) == ["12"]
     assert "4000" in facts["look_back_failures"]
     config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], look_backs=[4000])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     (failure,) = result.runs[0].failures
     assert failure.windows == 8
     assert "no look-back of [4000] could be validated" in failure.error
@@ -216,7 +225,7 @@ def test_packages_that_are_not_installed_are_failures_with_a_way_out(data, tmp_p
     monkeypatch.setitem(sys.modules, "neuralforecast", None)
     models = ["SeasonalNaive", "Naive", "chronos:amazon/chronos-bolt-small", "neuralforecast:NHITS"]
     config = make_config(data, tmp_path, models, seeds=[0])
-    (result,) = run_compare(config, build_forecaster)
+    (result,) = run_compare(config)
     errors = {f.model: f.error for f in result.runs[0].failures}
     assert errors["chronos-bolt-small"].endswith("pip install chronos-forecasting")
     assert errors["NHITS"].endswith("pip install neuralforecast")
@@ -226,7 +235,7 @@ def test_neuralforecast_models_are_trained_by_seed_and_share_look_back_search_an
     pytest.importorskip("neuralforecast", reason="neuralforecast is optional")
     model = {"model": "neuralforecast:MLP", "options": {"max_steps": 4, "hidden_size": 8}}
     config = make_config(data, tmp_path, ["SeasonalNaive", model], look_backs=[8, 12], max_seconds=30)
-    (result,) = results = run_compare(config, build_forecaster)
+    (result,) = results = run_compare(config)
     table = read_tables(config, results)[1].set_index("model")
     assert table.loc["MLP", "failed"] == 0
     assert table.loc["MLP", "trained_parameters"] > 0
@@ -239,7 +248,7 @@ def test_neuralforecast_models_are_trained_by_seed_and_share_look_back_search_an
     assert facts["look_back"] == int(min(losses, key=losses.get))
     assert facts["steps"] == 4
     counted = Interrupting(after=99)
-    run_compare(config, counted)
+    run_with(config, counted)
     assert counted.built == []
 
 
@@ -247,7 +256,7 @@ def test_chronos_models_forecast_in_a_comparison(data, tmp_path):  # noqa: F811
     pytest.importorskip("chronos", reason="chronos-forecasting is optional")
     save_bolt(tmp_path / "tiny-bolt")
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", f"chronos:{tmp_path}/tiny-bolt"], seeds=[0])
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     table = read_tables(config, results)[1].set_index("model")
     assert table.loc["tiny-bolt", "failed"] == 0
     assert table.loc["tiny-bolt", "trained_parameters"] == 0 < table.loc["tiny-bolt", "total_parameters"]
@@ -295,14 +304,15 @@ def test_pretrained_models_are_flagged_by_what_they_have_read(tmp_path, data, sa
     assert "up to 2025-10" in flag_pretraining("C", "amazon/chronos-2", newer, "chronos")
     text = {"model": "text", "alias": "T", "options": {"language_model": str(llm), **TEXT}}
     config = make_config(data, tmp_path, ["SeasonalNaive", text, str(adapter)])
-    flags = find_flags(run_compare(config, build_forecaster), config.models)
+    flags = find_flags(run_compare(config), config.models)
     assert [flag.split(":")[0] for flag in flags] == ["T", "adapter"]
 
 
 def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_series):  # noqa: F811
     folder = save_series()
+    (folder / "history.json").unlink()
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", str(folder)])
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     title = "How the saved models were trained"
     assert title not in [s.title for s in read_tables(config, results)[0].sections]
     log = [{"step": 1, "reward": 0.5}, {"step": 2, "eval_reward": 0.75, "eval_loss": 1.5}]

@@ -12,9 +12,10 @@ import pytest
 
 from tsllm.data.benchmarks import Task
 from tsllm.evaluation.backtest import BacktestResult, Cost
-from tsllm.evaluation.compare import TaskResult, prepare_task
-from tsllm.evaluation.config import DataTask
+from tsllm.evaluation.compare import TaskResult
+from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.fev_summary import FEV_VERSION, METRICS, write_fev_summary
+from tsllm.evaluation.prepare import prepare_task
 
 # evaluation_summary of fev 0.10: the model, the fields of the task, the results, the metrics.
 COLUMNS = [
@@ -62,7 +63,7 @@ def result(tmp_path):
     ]
     path = tmp_path / "series.parquet"
     pd.concat(parts).to_parquet(path, index=False)
-    prepared = prepare_task(DataTask(str(path), h=H, season=SEASON, n_windows=WINDOWS, step_size=STEP))
+    prepared = prepare_task(DataEntry(str(path), h=H, season=SEASON, n_windows=WINDOWS, step_size=STEP))
     runs = []
     for seed in (0, 1):
         frame = prepared.windows.keys.copy()

@@ -10,11 +10,11 @@ import yaml
 from tests.data.test_benchmarks import save_gift, stamps
 from tsllm.data.benchmarks import load_fev_tasks
 from tsllm.data.sources import load_task
-from tsllm.evaluation.compare import prepare_task, run_compare
+from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report
-from tsllm.evaluation.config import CompareConfig, DataTask
+from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.fev_summary import compute_seasonal_errors
-from tsllm.forecasting.roster import build_forecaster
+from tsllm.evaluation.prepare import prepare_task
 from tsllm.types import FrameError
 
 
@@ -50,11 +50,11 @@ CUTS = [{}, {"initial_cutoff": -12}, {"initial_cutoff": 20}, {"initial_cutoff": 
 @pytest.mark.parametrize("fields", CUTS, ids=["end", "before-the-end", "position", "date"])
 def test_windows_are_those_of_the_task(write_tasks, fields):
     file = write_tasks(known_dynamic_columns=["promo"], **fields)
-    prepared = prepare_task(DataTask(str(file), task="shop/hourly"))
+    prepared = prepare_task(DataEntry(str(file), task="shop/hourly"))
     (task,) = load_fev_tasks(file)
     data = load_task(task)
     assert prepared.name == "shop/hourly"
-    assert (prepared.facts.h, prepared.facts.season, prepared.facts.covariates) == (4, 6, ("promo",))
+    assert (prepared.task.h, prepared.task.season, prepared.task.covariates) == (4, 6, ("promo",))
     for k, window in enumerate(task.windows(data.df, data.freq)):
         past = window.past[window.past["unique_id"] != "short"].reset_index(drop=True)
         pd.testing.assert_frame_equal(prepared.windows.history(k), past, check_like=True)
@@ -71,7 +71,7 @@ def test_a_task_is_compared_and_written_as_fev_names_it(write_tasks, tmp_path):
     file = write_tasks(eval_metric="WQL", extra_metrics=["MASE"], quantile_levels=[0.1, 0.5, 0.9])
     data = [{"name": str(file), "task": "shop/hourly"}]
     config = CompareConfig(data, ["SeasonalNaive", "Naive"], level=[80], output_dir=str(tmp_path / "out"))
-    results = run_compare(config, build_forecaster)
+    results = run_compare(config)
     report, tables = build_compare_report(config, results, "command")
     summary = tables["fev_summary"].set_index("model_name")
     row = summary.loc["SeasonalNaive"]
@@ -84,8 +84,8 @@ def test_a_task_is_compared_and_written_as_fev_names_it(write_tasks, tmp_path):
 
 
 def test_scaled_errors_look_back_as_far_as_the_task_allows(write_tasks):
-    whole = compute_seasonal_errors(prepare_task(DataTask(str(write_tasks()), task="shop/hourly")))[0]
-    prepared = prepare_task(DataTask(str(write_tasks(max_context_length=9)), task="shop/hourly"))
+    whole = compute_seasonal_errors(prepare_task(DataEntry(str(write_tasks()), task="shop/hourly")))[0]
+    prepared = prepare_task(DataEntry(str(write_tasks(max_context_length=9)), task="shop/hourly"))
     bounded = compute_seasonal_errors(prepared)[0]
     y = prepared.windows.history(1)
     past = y[y["unique_id"] == "b"]["y"].to_numpy()[-9:]
@@ -97,9 +97,9 @@ def test_scaled_errors_look_back_as_far_as_the_task_allows(write_tasks):
 
 def test_gift_eval_folders_bring_horizon_windows_and_season(tmp_path):
     folder = save_gift(tmp_path / "solar", "H", [[float(t % 24) for t in range(n)] for n in (1000, 1500)])
-    prepared = prepare_task(DataTask(str(folder), task="short"))
+    prepared = prepare_task(DataEntry(str(folder), task="short"))
     assert prepared.name == "solar/short"
-    assert (prepared.facts.h, prepared.facts.season) == (48, 24)
+    assert (prepared.task.h, prepared.task.season) == (48, 24)
     assert (prepared.windows.n_windows, prepared.windows.step) == (3, 48)  # ceil(0.1 * 1000 / 48)
     assert prepared.windows.history(0).groupby("unique_id").size().to_dict() == {"s0": 856, "s1": 1356}
     assert prepared.notes == ()
@@ -108,23 +108,23 @@ def test_gift_eval_folders_bring_horizon_windows_and_season(tmp_path):
 def test_what_does_not_fit_is_told(write_tasks, tmp_path):
     file = str(write_tasks())
     with pytest.raises(ValueError, match="has no task 'x'; it has shop/hourly"):
-        prepare_task(DataTask(file, task="x"))
+        prepare_task(DataEntry(file, task="x"))
     with pytest.raises(FileNotFoundError, match="needs a fev file or a GIFT-Eval folder"):
-        prepare_task(DataTask(str(tmp_path / "gone.yaml"), task="x"))
+        prepare_task(DataEntry(str(tmp_path / "gone.yaml"), task="x"))
     with pytest.raises(ValueError, match="task 'x' brings its own h, n_windows; leave that out"):
-        DataTask(file, task="x", h=3, n_windows=2)
+        DataEntry(file, task="x", h=3, n_windows=2)
     with pytest.raises(ValueError, match="no series has 40 steps before its first"):
-        prepare_task(DataTask(str(write_tasks(min_context_length=40)), task="shop/hourly"))
+        prepare_task(DataEntry(str(write_tasks(min_context_length=40)), task="shop/hourly"))
     months = write_tasks(initial_cutoff="2024-01-01 10:00", window_step_size="D", num_windows=2, horizon=1)
-    assert prepare_task(DataTask(str(months), task="shop/hourly")).windows.step == 24
+    assert prepare_task(DataEntry(str(months), task="shop/hourly")).windows.step == 24
 
 
 def test_a_season_longer_than_the_training_part_is_refused_before_anything_runs(tmp_path):
     path = tmp_path / "a.parquet"
     pd.DataFrame({"unique_id": "a", "ds": stamps(30), "y": range(30)}).to_parquet(path)
     with pytest.raises(FrameError, match=r"has 22 steps before its first cutoff, not more than a season \(24\)"):
-        prepare_task(DataTask(str(path), h=4, n_windows=2))
-    assert prepare_task(DataTask(str(path), h=4, n_windows=2, season=6)).facts.season == 6
+        prepare_task(DataEntry(str(path), h=4, n_windows=2))
+    assert prepare_task(DataEntry(str(path), h=4, n_windows=2, season=6)).task.season == 6
 
 
 def test_two_data_sets_of_one_name_keep_two_tables(tmp_path):
@@ -135,6 +135,6 @@ def test_two_data_sets_of_one_name_keep_two_tables(tmp_path):
         frame.to_parquet(tmp_path / folder / "load.parquet")
     data = [{"name": str(tmp_path / folder / "load.parquet"), "h": 4, "n_windows": 3} for folder in ("x", "y")]
     config = CompareConfig(data, ["SeasonalNaive", "Naive"], level=[80], output_dir=str(tmp_path / "out"))
-    _, tables = build_compare_report(config, run_compare(config, build_forecaster), "command")
+    _, tables = build_compare_report(config, run_compare(config), "command")
     assert {"scores-load", "scores-load-2"} <= set(tables)
     assert tables["scores-load"]["mae"].tolist() != tables["scores-load-2"]["mae"].tolist()

@@ -7,8 +7,7 @@ from transformers import GPT2Config, GPT2Model
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.evaluation import figures
 from tsllm.evaluation.prototypes import PrototypeAttention, compute_prototype_attention, find_nearest_words
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.training.fit import NeuralForecaster
+from tsllm.forecasting.neural import NeuralForecaster
 
 CONTEXT, PATCH, STRIDE, HEADS = 24, 8, 4, 2
 
@@ -52,7 +51,7 @@ def train(tmp_path, df, tokenizer):  # noqa: F811
 def test_weights_are_the_mean_over_windows_and_heads(train, df):
     folder = train()
     found = compute_prototype_attention(folder, df, 6, n_windows=3, step_size=6)
-    predictor = NeuralPredictor.from_pretrained(folder)
+    predictor = NeuralForecaster.from_pretrained(folder)
     model, scaler = predictor.model.eval(), predictor.spec.load_scaler()
     scaled = scaler.transform(df)
     rows = []

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from tsllm.data.frame import future_frame
+from tsllm.data.frequency import default_season
 from tsllm.data.scaling import StandardScaler
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.spec import Calibration, ForecasterSpec, default_season
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.hub.spec import Calibration, ForecasterSpec
 from tsllm.models import build_model
 from tsllm.types import FrameError
 
@@ -47,7 +48,7 @@ def make_predictor(df, layout="multivariate", context=12, horizon=4, head="point
         channels=channels if layout == "multivariate" else [],
         scaler=StandardScaler().fit(df).to_dict(),
     )
-    return NeuralPredictor(model, spec, **options)
+    return NeuralForecaster.of_model(model, spec, **options)
 
 
 def predict_by_hand(predictor, df, end):
@@ -66,7 +67,7 @@ def predict_by_hand(predictor, df, end):
 def test_predict_equals_scaling_forwarding_and_unscaling_by_hand():
     df = make_frame()
     predictor = make_predictor(df)
-    out = predictor.fit(df).predict()
+    out = predictor.update(df).predict()
     assert out.columns.tolist() == ["unique_id", "ds", "Tiny"]
     for name, expected in predict_by_hand(predictor, df, 60).items():
         np.testing.assert_allclose(out.loc[out["unique_id"] == name, "Tiny"], expected, rtol=1e-5)
@@ -138,7 +139,7 @@ def test_a_series_that_the_scaler_never_saw_is_an_error_or_scaled_by_its_own_his
     df = make_frame()
     predictor = make_predictor(df, "univariate")
     new = make_frame(series=("c",))
-    with pytest.raises(ValueError, match="'c' is unknown to the scaler"):
+    with pytest.raises(ValueError, match=r"Tiny was not trained on series c .* pass new_series='history'"):
         predictor.predict(new)
     predictor.new_series = "history"
     stats = StandardScaler().fit(new).stats["y"]["c"]
@@ -202,8 +203,11 @@ def test_saved_and_loaded_forecaster_gives_identical_forecasts_and_intervals(tmp
         "model.safetensors",
         "forecaster.json",
         "calibration.safetensors",
+        "metrics.json",
+        "history.json",
+        "README.md",
     }
-    again = NeuralPredictor.from_pretrained(tmp_path)
+    again = NeuralForecaster.from_pretrained(tmp_path)
     pd.testing.assert_frame_equal(again.predict(df, level=[80]), predictor.predict(df, level=[80]), check_exact=True)
 
 
@@ -214,13 +218,13 @@ def test_a_damaged_or_missing_description_is_an_error_that_says_which_file(tmp_p
     text = spec.read_text()
     spec.write_text(text[:50])
     with pytest.raises(ValueError, match=r"forecaster\.json is damaged"):
-        NeuralPredictor.from_pretrained(tmp_path)
+        NeuralForecaster.from_pretrained(tmp_path)
     spec.write_text(text.replace('"season"', '"saison"'))
     with pytest.raises(ValueError, match="unknown keys \\['saison'\\]"):
-        NeuralPredictor.from_pretrained(tmp_path)
+        NeuralForecaster.from_pretrained(tmp_path)
     spec.unlink()
     with pytest.raises(OSError, match=r"holds no forecaster\.json"):
-        NeuralPredictor.from_pretrained(tmp_path)
+        NeuralForecaster.from_pretrained(tmp_path)
 
 
 def test_horizon_beyond_the_model_and_missing_history_are_errors():
@@ -263,7 +267,7 @@ def test_a_thousand_series_stream_through_the_model_in_batches_of_one_size():
     predictor = make_predictor(df, "univariate", batch_size=64)
     expected = make_predictor(df, "univariate", batch_size=1000).predict(df)
     told = []
-    predictor.progress = lambda done, total: told.append((done, total))
+    predictor.told = lambda done, total: told.append((done, total))
     sizes = record_batches(predictor)
     out = predictor.predict(df)
     assert sizes == [64] * 15 + [40]

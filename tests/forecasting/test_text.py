@@ -83,7 +83,7 @@ def test_covariates_enter_the_prompt_and_must_be_known(language_model, tokenizer
     ahead = pd.DataFrame({"unique_id": "s0", "ds": pd.date_range("2024-01-02 06:00", periods=3, freq="h")})
     with pytest.raises(ValueError, match="give X_df"):
         forecaster.predict(df)
-    with pytest.raises(ValueError, match=r"lacks \['load'\] of series 's0'"):
+    with pytest.raises(ValueError, match="series 's0', row 1: covariate 'load' is missing"):
         forecaster.predict(df, X_df=ahead.assign(load=[1.0, np.nan, 2.0]))
     windows = forecaster._build_windows(forecaster._validate(df), ahead, ahead.assign(load=[18.0, 29.0, 40.0]))
     scale = forecaster.codec.fit(np.arange(18.0, 30.0))

@@ -30,7 +30,7 @@ def test_the_card_says_what_a_reader_must_know(folder):
     text = str(build_card(folder, recipe="train_native"))
     metrics = json.loads((folder / "metrics.json").read_text())
     for fact in (
-        'NeuralPredictor.from_pretrained(".")',
+        'NeuralForecaster.from_pretrained(".")',
         "43 rolling windows of the test part",
         f"{metrics['parameters']['trainable']:,} trained of",
         "training 2024-01-07 23:00:00, validation 2024-01-08 23:00:00, test 2024-01-10 23:00:00",

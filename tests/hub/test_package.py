@@ -27,6 +27,7 @@ def test_a_package_holds_the_artefacts_and_no_checkpoint(folder):
         "README.md",
         "calibration.safetensors",
         "config.json",
+        "forecast.png",
         "forecaster.json",
         "history.json",
         "metrics.json",

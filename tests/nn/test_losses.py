@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from tsllm.models import build_model
+from tsllm.models import MODELS, build_model
 from tsllm.models.losses import LOSSES
 from tsllm.nn import losses
 from tsllm.nn.losses import (
@@ -356,6 +356,7 @@ def test_attention_maps_cost_nothing_where_no_loss_reads_them():
 
 def test_every_named_loss_tells_its_options():
     assert LOSSES.get("huber").options == ["threshold"]
-    assert LOSSES.get("timesnet_spectral").options == ["alpha", "beta", "window", "eps"]
+    own = MODELS.get("timesnet").config_class.own_losses
+    assert own["timesnet_spectral"].options == ["alpha", "beta", "window", "eps"]
     assert LOSSES.get("mse").options == []
     assert losses.PROJECTIONS == ("query", "key", "value", "out")

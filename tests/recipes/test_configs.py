@@ -14,7 +14,7 @@ from tsllm.training.args import (
     ModelArguments,
     parse_arguments,
 )
-from tsllm.training.supervised import read_model_config
+from tsllm.training.build import read_model_config
 
 CONFIGS = sorted((RECIPES / "configs").glob("*/*.yaml"))
 SUPERVISED = [p for p in CONFIGS if p.parent.name in ("sft_series", "train_native")]

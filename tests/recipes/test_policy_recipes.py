@@ -12,8 +12,8 @@ from tests.training.policy.test_trainer import flat_where_low
 from tsllm.models import MODELS
 from tsllm.programs.series_policy import ControlArguments
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
+from tsllm.training.build import read_model_config
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.supervised import read_model_config
 
 SERIES = sorted((RECIPES / "configs").glob("*po_series/*.yaml"))
 TEXT = sorted((RECIPES / "configs").glob("*po_text/*.yaml"))

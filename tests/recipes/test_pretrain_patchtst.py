@@ -15,8 +15,8 @@ from tsllm.training.args import (
     ModelArguments,
     parse_arguments,
 )
+from tsllm.training.build import read_model_config
 from tsllm.training.pretraining import PretrainingArguments
-from tsllm.training.supervised import read_model_config
 
 CONFIGS = sorted((RECIPES / "configs" / "pretrain_patchtst").glob("*.yaml"))
 SMALL = ["model=patchtst", "model_config.patch_length=4", "model_config.patch_stride=4", "model_config.d_model=8"]

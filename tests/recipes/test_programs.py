@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.recipes.programs import ROOT, finish, launch, launch_sharded, load_recipe
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.hub.card import check_card
 from tsllm.hub.package import PackageError, check_package
 
@@ -75,12 +75,12 @@ def test_a_truncated_artefact_is_an_error_for_its_reader_and_its_packer(artefact
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(OSError, match=r"model\.safetensors is damaged"):
-        NeuralPredictor.from_pretrained(folder)
+        NeuralForecaster.from_pretrained(folder)
     with pytest.raises(PackageError, match=r"model\.safetensors is damaged"):
         check_package(folder)
     (folder / "forecaster.json").write_text((artefact / "forecaster.json").read_text()[:50])
     with pytest.raises(ValueError, match=r"forecaster\.json is damaged"):
-        NeuralPredictor.from_pretrained(folder)
+        NeuralForecaster.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,14 @@ def test_a_saved_adapter_forecasts_identically_in_another_process(resumed, tmp_p
     assert not [k for k in read(folder) if k.startswith("backbone.")]
     program = (
         "import sys, pandas as pd\n"
-        "from tsllm.forecasting.neural import NeuralPredictor\n"
+        "from tsllm.forecasting.neural import NeuralForecaster\n"
         "df = pd.read_csv(sys.argv[2], parse_dates=['date'])\n"
-        "NeuralPredictor.from_pretrained(sys.argv[1]).predict(df).to_parquet(sys.argv[3])\n"
+        "NeuralForecaster.from_pretrained(sys.argv[1]).predict(df).to_parquet(sys.argv[3])\n"
     )
     csv = next(a.removeprefix("dataset=") for a in tiny if a.startswith("dataset="))
     command = [sys.executable, "-c", program, str(folder), csv, str(tmp_path / "there.parquet")]
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    here = NeuralPredictor.from_pretrained(folder).predict(pd.read_csv(csv, parse_dates=["date"]))
+    here = NeuralForecaster.from_pretrained(folder).predict(pd.read_csv(csv, parse_dates=["date"]))
     there = pd.read_parquet(tmp_path / "there.parquet")
     assert len(here) == 12
     assert (here["TimeLLM"].to_numpy() == there["TimeLLM"].to_numpy()).all()

@@ -77,10 +77,10 @@ def test_the_folder_is_a_plain_peft_adapter_that_forecasts(run):
 def test_it_remembers_its_training_part_and_its_losses(run):
     metrics = json.loads((run / "out" / "metrics.json").read_text())
     series = pd.read_csv(run / "series.csv", parse_dates=["ds"])
-    data = TextForecaster.from_pretrained(run / "out").data
-    assert data["first"] == str(series["ds"].min())
+    data = TextForecaster.from_pretrained(run / "out").trained_on.newest
+    assert data.first == str(series["ds"].min())
     # Six test windows of three steps follow the training part.
-    assert pd.Timestamp(data["last"]) <= series["ds"].iloc[-6 * 3 - 1]
+    assert pd.Timestamp(data.last) <= series["ds"].iloc[-6 * 3 - 1]
     history = json.loads((run / "out" / "history.json").read_text())
     assert [entry["loss"] for entry in history if "loss" in entry] == metrics["loss"]
 

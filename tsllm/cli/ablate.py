@@ -23,14 +23,15 @@ def ablate(
 ) -> None:
     """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
     from tsllm.cli.compare import run_config, write_command
-    from tsllm.evaluation.ablation import build_ablations
-    from tsllm.evaluation.config import CompareConfig, ModelSpec
+    from tsllm.evaluation.config import CompareConfig
+    from tsllm.forecasting.roster import ModelSpec
 
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
     config = CompareConfig(
         data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size}],
-        models=["SeasonalNaive", whole, *build_ablations(whole)],
+        models=["SeasonalNaive", whole],
+        ablate=["TimeLLM"],
         seeds=[int(s) for s in parse_list(seeds)],
         level=parse_levels(level),
         focus="TimeLLM",

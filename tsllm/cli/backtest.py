@@ -1,11 +1,20 @@
 """`tsllm backtest`: forecast the past with several models and score them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tsllm.cli.console import parse_levels, parse_list, parse_settings, print_table, quiet_libraries
+from tsllm.cli.console import (
+    name_list,
+    parse_freq,
+    parse_levels,
+    parse_list,
+    parse_settings,
+    print_table,
+    quiet_libraries,
+)
 
 
 def backtest(
@@ -23,29 +32,41 @@ def backtest(
     input_size: Annotated[int | None, typer.Option(help="Last steps that statistical models see.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
+    covariates: Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")] = None,
+    past_covariates: Annotated[str | None, typer.Option(help="Columns known up to the cutoff only: a,b.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
     from tsllm.cli.predict import write_frame
-    from tsllm.cli.task import describe_task, load_data
+    from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, score, training_part
     from tsllm.forecasting.roster import ModelSpec, build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
-    from tsllm.models import MODELS
 
     quiet_libraries()
-    loaded = load_data(data, freq=freq, targets=parse_list(targets) or None)
-    task = describe_task(loaded, h=h, context_length=context_length, season=season)
+    asked = Asked(
+        h=h,
+        context_length=context_length,
+        freq=parse_freq(freq),
+        season=season,
+        covariates=name_list(covariates),
+        past_covariates=name_list(past_covariates),
+    )
+    loaded = load_data(data, asked, targets=parse_list(targets) or None)
+    task = build_task(loaded, asked)
     options = parse_settings(training)
     roster = []
     for name in parse_list(models):
-        made = build_forecaster(ModelSpec(name, training=options if name in MODELS else {}), task, seed)
+        spec = ModelSpec(name)
+        made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed)
         if isinstance(made, StatisticalForecaster):
             made.input_size = input_size
         roster.append(made)
+    if options and not any(spec.kind == "native" for spec in map(ModelSpec, parse_list(models))):
+        raise ValueError("--train is for models of tsllm, and none of --models is one; leave it out")
     levels = parse_levels(level)
     result = run_backtest(
         loaded.df, roster, task.h, n_windows, step_size, levels, refit, loaded.freq, progress=typer.echo

@@ -2,11 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsllm.cli.console import parse_levels, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
+
+if TYPE_CHECKING:
+    from tsllm.evaluation.compare import TaskResult
+    from tsllm.evaluation.config import CompareConfig
 
 
 def compare(
@@ -19,6 +23,9 @@ def compare(
     step_size: Annotated[int | None, typer.Option(help="For data: steps between cutoffs.")] = None,
     level: Annotated[str, typer.Option(help="For data: intervals in per cent.")] = "20,40,60,80",
     backbone: Annotated[str, typer.Option(help="For data: language model of timellm and text.")] = "smollm2-135m",
+    covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
+    past_covariates: Annotated[str | None, typer.Option(help="For data: columns known up to the cutoff.")] = None,
+    freq: Annotated[str | None, typer.Option(help="For data: frequency; inferred by default.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
@@ -32,7 +39,8 @@ def compare(
     if source.endswith((".yaml", ".yml")):
         run_file(source, given, write_command("tsllm compare", source, **common))
         return
-    from tsllm.evaluation.config import CompareConfig, ModelSpec
+    from tsllm.evaluation.config import CompareConfig, DataEntry
+    from tsllm.forecasting.roster import ModelSpec
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
@@ -43,14 +51,25 @@ def compare(
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
     config = CompareConfig(
-        data=[{"name": source, "h": h, "n_windows": n_windows, "step_size": step_size}],
+        data=[
+            DataEntry(
+                source,
+                h=h,
+                n_windows=n_windows,
+                step_size=step_size,
+                freq=parse_freq(freq),
+                covariates=name_list(covariates),
+                past_covariates=name_list(past_covariates),
+            )
+        ],
         models=specs,
         level=parse_levels(level),
         reference="SeasonalNaive" if "SeasonalNaive" in names else names[0],
         focus="TimeLLM" if "TimeLLM" in names else "",
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
-    shape = {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
+    columns = {"covariates": covariates, "past_covariates": past_covariates, "freq": freq}
+    shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
 
 
@@ -64,26 +83,27 @@ def write_command(program: str, *arguments: str, **options: Any) -> str:
     return " ".join(words)
 
 
-def run_file(path: str, overrides: dict[str, Any], command: str) -> Path:
-    """Runs the comparison of a YAML file and returns the report's path."""
+def run_file(path: str, overrides: dict[str, Any], command: str) -> "list[TaskResult]":
+    """Runs the comparison of a YAML file and returns its results."""
     from tsllm.evaluation.config import CompareConfig
 
     return run_config(CompareConfig.load(path, overrides), command)
 
 
-def run_config(config: Any, command: str) -> Path:
-    """Runs a comparison, prints the scores and the finding, and returns the report's path."""
+def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
+    """Runs a comparison, writes the report, prints the scores and the finding, and returns the results.
+
+    Raises:
+        typer.Exit: With status 1, after the report is written, if a model failed anywhere.
+    """
     import time
 
     from tsllm.evaluation.compare import run_compare
     from tsllm.evaluation.compare_report import build_compare_report, save_compare
-    from tsllm.forecasting.roster import build_forecaster
 
     quiet_libraries()
     started = time.perf_counter()
-    results = run_compare(
-        config, build_forecaster, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}")
-    )
+    results = run_compare(config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"))
     report, tables = build_compare_report(config, results, command)
     path = save_compare(report, tables, config.output_dir)
     for name, table in tables.items():
@@ -94,4 +114,9 @@ def run_config(config: Any, command: str) -> Path:
     for sentence in report.finding:
         typer.echo(sentence)
     typer.echo(f"report in {path}")
-    return path
+    failed = {failure.model: failure.error for result in results for run in result.runs for failure in run.failures}
+    for model, error in failed.items():
+        typer.secho(f"failed: {model}: {error}", fg=typer.colors.RED, err=True)
+    if failed:
+        raise typer.Exit(1)
+    return results

@@ -6,25 +6,48 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import click
 import typer
+import yaml
+
+from tsllm.escape import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Errors whose text was written for the user; any other is told with its kind.
+_EXPECTED = (ValueError, LookupError, OSError, ImportError, RuntimeError, ArithmeticError)
+
+
 def explain_errors(command: F) -> F:
-    """Turns an expected error into one line and exit code 2; TSLLM_DEBUG=1 shows the traceback."""
+    """Turns any error into one line and exit code 2; TSLLM_DEBUG=1 shows the traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ValueError, KeyError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
+        except (typer.Exit, typer.Abort, click.ClickException):
+            raise
+        except Exception as error:
             if os.environ.get("TSLLM_DEBUG"):
                 raise
-            typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+            typer.secho(f"error: {describe_error(error)}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
 
     return run  # type: ignore[return-value]
+
+
+def describe_error(error: Exception) -> str:
+    """Writes an error for somebody who did not write the program."""
+    text = str(error).strip()
+    if isinstance(error, yaml.YAMLError):
+        return f"cannot read the YAML: {text}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({text or 'no details'}); take fewer series, a shorter context or a smaller model"
+    bare = isinstance(error, LookupError) and type(error) in (KeyError, IndexError)
+    if text and isinstance(error, _EXPECTED) and not bare:
+        return text
+    return f"{type(error).__name__}: {text or 'no details'} (not foreseen; TSLLM_DEBUG=1 shows where)"
 
 
 def quiet_libraries() -> None:
@@ -41,6 +64,16 @@ def quiet_libraries() -> None:
 def parse_list(text: str | None) -> list[str]:
     """Splits "a,b, c" into its parts; None and "" give none."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def name_list(text: str | None) -> list[str] | None:
+    """Splits "a,b" into its parts; None stays None, which means that nobody said."""
+    return None if text is None else parse_list(text)
+
+
+def parse_freq(text: str | None) -> str | int | None:
+    """Reads a frequency: digits are an integer step."""
+    return int(text) if text is not None and text.isdigit() else text
 
 
 def parse_levels(text: str | None) -> list[float]:
@@ -61,14 +94,17 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     Raises:
         ValueError: If one has no `=`.
     """
-    import yaml
-
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs or []:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
             raise ValueError(f"cannot read {pair!r}; write key=value, such as num_backbone_layers=4")
-        parsed = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read the value of {pair!r}: {error}") from error
+        if key.strip() in settings:
+            raise ValueError(f"{key.strip()!r} is set twice; set it once")
         if isinstance(parsed, str):
             with contextlib.suppress(ValueError):
                 parsed = float(parsed)
@@ -80,16 +116,18 @@ def print_table(table: Any, title: str = "", formats: dict[str, str] | None = No
     """Prints a pandas table with rich; numbers to three significant digits unless `formats` says otherwise."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title or None, header_style="bold", title_justify="left")
+    # Texts, because a name such as [kW] or [/bold] is markup to the console otherwise.
+    grid = Table(title=Text(one_line(title)) if title else None, header_style="bold", title_justify="left")
     for column in table.columns:
         numeric = table[column].dtype.kind in "if"
-        grid.add_column(str(column).replace("_", " "), justify="right" if numeric else "left")
+        grid.add_column(Text(one_line(column).replace("_", " ")), justify="right" if numeric else "left")
     for row in table.itertuples(index=False):
         cells = [
             format_cell(value, (formats or {}).get(column)) for column, value in zip(table.columns, row, strict=True)
         ]
-        grid.add_row(*cells)
+        grid.add_row(*[Text(one_line(cell)) for cell in cells])
     console = Console()
     # Files and pipes have no width of their own.
     (console if console.is_terminal else Console(width=140)).print(grid)

@@ -1,55 +1,100 @@
-"""`tsllm fit`: train a model on a table of series."""
+"""`tsllm fit`: train a model on a table of series, or go on from a saved one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.console import parse_list, parse_settings, quiet_libraries
+from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, quiet_libraries
 
 
 def fit(
     data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
-    model: Annotated[str, typer.Option(help="timellm, dlinear ..., or a saved folder to go on from.")] = "timellm",
+    model: Annotated[
+        str, typer.Option(help="timellm, dlinear ..., a dotted path, or a saved folder or Hub id to go on from.")
+    ] = "timellm",
     h: Annotated[int | None, typer.Option("--h", help="Steps ahead; a named data set brings its own.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder for the artefact.")] = Path("runs/fit"),
-    context_length: Annotated[int | None, typer.Option(help="Look-back, steps.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Look-back, steps; by frequency if left out.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency such as h, 15min, D, MS; inferred by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Most training steps.")] = None,
+    season: Annotated[int | None, typer.Option(help="Steps in the main season; by frequency if left out.")] = None,
+    layout: Annotated[str | None, typer.Option(help="auto, multivariate or univariate.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Most training steps; 0 trains nothing.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Training epochs, instead of steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
     covariates: Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")] = None,
     past_covariates: Annotated[str | None, typer.Option(help="Columns known up to now only: a,b.")] = None,
     val_size: Annotated[int | None, typer.Option(help="Last steps of each series kept for validation.")] = None,
+    new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
+    pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    options_of_training: Annotated[
+        list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Field of the model: backbone=smollm2-135m, head=quantile.")
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
-    from tsllm.cli.task import describe_task, load_data
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster
-    from tsllm.training.fit import NeuralForecaster
+    from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved
 
     quiet_libraries()
-    known, past = parse_list(covariates), parse_list(past_covariates)
-    loaded = load_data(data, freq=freq, targets=parse_list(targets) or None, covariates=known + past)
-    task = describe_task(loaded, h=h, context_length=context_length, val_size=val_size, covariates=(known, past))
-    training = {"max_steps": steps, "learning_rate": learning_rate}
-    spec = ModelSpec(
-        model,
-        options=parse_settings(settings),
-        training={k: v for k, v in training.items() if v is not None},
-        covariates=bool(known or past),
+    training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
+    training = {k: v for k, v in training.items() if v is not None} | {"seed": seed}
+    training |= parse_settings(options_of_training)
+    asked = Asked(
+        h=h,
+        context_length=context_length,
+        freq=parse_freq(freq),
+        season=season,
+        layout=layout,
+        covariates=name_list(covariates),
+        past_covariates=name_list(past_covariates),
+        val_size=val_size,
     )
-    forecaster = NeuralForecaster(model) if Path(model).is_dir() else build_forecaster(spec, task, seed)
-    if not isinstance(forecaster, NeuralForecaster):
-        raise ValueError(f"{model} needs no training: use `tsllm predict` or `tsllm backtest` with it directly")
+    options: dict[str, Any] = parse_settings(settings)
+    options |= {"new_series": "history"} if new_series else {}
+    options |= {"pad_short": True} if pad_short else {}
+    if is_saved(model):
+        forecaster = NeuralForecaster.from_pretrained(
+            model,
+            revision=revision,
+            training=training,
+            **_given(asked),
+            **options,
+        )
+        known, past = forecaster.covariates, forecaster.past_covariates
+        asked = Asked(h=forecaster.prediction_length, covariates=known, past_covariates=past)
+        loaded = load_data(data, asked, targets=parse_list(targets) or None)
+        horizon: int | None = None
+    else:
+        if revision is not None:
+            raise ValueError(
+                f"--revision is for a Hub id to go on from, but {model} is a model to train; leave it out"
+            )
+        loaded = load_data(data, asked, targets=parse_list(targets) or None)
+        task = build_task(loaded, asked)
+        named = bool(covariates or past_covariates)
+        built = build_forecaster(ModelSpec(model, options=options, training=training, covariates=named or None), task)
+        if not isinstance(built, NeuralForecaster):
+            raise ValueError(f"{model} needs no training: use `tsllm predict` or `tsllm backtest` with it directly")
+        forecaster, horizon = built, task.h
     forecaster.progress = lambda step, total, values: typer.echo(
         f"  step {step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items())
     )
-    typer.echo(f"{forecaster.alias}: {loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows, h={task.h}")
-    forecaster.fit(loaded.df, task.h)
+    rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
+    typer.echo(f"{forecaster.alias}: {rows}, h={horizon or forecaster.prediction_length}")
+    forecaster.fit(loaded.df, horizon)
     forecaster.save_pretrained(output_dir)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80")
+
+
+def _given(asked: Any) -> dict[str, Any]:
+    """Returns what was said on the command line, as options of the constructor."""
+    names = ("h", "context_length", "freq", "season", "layout", "covariates", "past_covariates", "val_size")
+    return {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.console import parse_levels, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 
 
 def predict(
@@ -19,28 +19,37 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")] = None,
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
+    pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
-    from tsllm.cli.task import describe_task, load_data
     from tsllm.data.sources import read_table
+    from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.base import Forecaster
-    from tsllm.forecasting.neural import NeuralPredictor
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, open_saved
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
     forecaster: Forecaster
-    columns = None
-    if Path(model).is_dir() or "/" in model:
-        forecaster = open_saved(model, "history" if new_series else "raise", revision=revision)
-        trained: Any = forecaster.spec if isinstance(forecaster, NeuralPredictor) else forecaster
-        columns = [*trained.covariates, *getattr(trained, "past_covariates", ())]
-        freq = freq or (None if trained.freq is None else str(trained.freq))
-    loaded = load_data(data, freq=freq, targets=parse_list(targets) or None, covariates=columns)
-    if columns is None:
-        forecaster = build_forecaster(ModelSpec(model), describe_task(loaded, h=h))
-        h = describe_task(loaded, h=h).h
+    if is_saved(model):
+        changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
+        changes |= {"pad_short": True} if pad_short else {}
+        forecaster = open_saved(model, revision=revision, **changes)
+        known, past = forecaster.covariates, forecaster.past_covariates
+        asked = Asked(freq=parse_freq(freq), covariates=known, past_covariates=past)
+        loaded = load_data(data, asked, targets=parse_list(targets) or None)
+    else:
+        unused = {"--revision": revision, "--new-series": new_series, "--pad-short": pad_short}
+        given = [name for name, value in unused.items() if value]
+        if given:
+            raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
+        asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=())
+        loaded = load_data(data, asked, targets=parse_list(targets) or None)
+        task = build_task(loaded, asked)
+        spec = ModelSpec(model)
+        if spec.is_trainable:
+            raise ValueError(f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder")
+        forecaster, h = build_forecaster(spec, task), task.h
     table = None if future is None else read_table(future)
-    out = forecaster.predict(loaded.df, h, parse_levels(level) or None, _dated(table))
+    out = forecaster.predict(loaded.df, h, parse_levels(level) or None, table)
     if output is None:
         print_table(out.head(24), f"{forecaster.alias}: {len(out)} rows" + (", the first 24" if len(out) > 24 else ""))
         typer.echo("write all of them with --output forecasts.csv")
@@ -49,25 +58,16 @@ def predict(
         typer.echo(f"{len(out)} rows in {output}")
 
 
-def _dated(table):  # type: ignore[no-untyped-def]
-    """Parses the dates of a future table if they are text."""
-    import pandas as pd
-
-    if table is not None and not pd.api.types.is_numeric_dtype(table["ds"]):
-        table["ds"] = pd.to_datetime(table["ds"])
-    return table
-
-
 def write_frame(frame, path: Path) -> None:  # type: ignore[no-untyped-def]
     """Writes a table as CSV or Parquet, by the ending.
 
     Raises:
         ValueError: For another ending.
     """
+    if path.suffix not in (".csv", ".parquet", ".pq"):
+        raise ValueError(f"cannot write {path}: give a name that ends in .csv or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
-    elif path.suffix in (".parquet", ".pq"):
-        frame.to_parquet(path, index=False)
     else:
-        raise ValueError(f"cannot write {path}: give a name that ends in .csv or .parquet")
+        frame.to_parquet(path, index=False)

@@ -13,27 +13,30 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as ptypes
 
-from tsllm.data.frequency import Freq, find_fixed_step, future_times, infer_alias, normalize_freq
+from tsllm.data.columns import (
+    WIDE_TIME_NAMES,
+    as_pandas,
+    drop_saved_index,
+    is_real,
+    read_ids,
+    read_numbers,
+    require_columns,
+)
+from tsllm.data.dates import parse_time
+from tsllm.data.frequency import Freq, future_times, infer_alias, normalize_freq
+from tsllm.data.grid import check_grid, check_length, check_order, is_integer_time, series_starts, steps_from_start
+from tsllm.data.origin import Origin
 from tsllm.types import ID, TARGET, TIME, FrameError
 
-WIDE_TIME_NAMES = (TIME, "date")
 
-
-def is_integer_time(df: pd.DataFrame) -> bool:
-    """Tells whether the time column counts steps instead of naming dates."""
-    return bool(ptypes.is_integer_dtype(df[TIME].dtype))
-
-
-def to_long(
-    df: pd.DataFrame, *, targets: Sequence[str] | None = None, covariates: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Brings a long or a wide table into long columns; nothing is checked yet beyond the columns.
+def to_long(df: Any, *, targets: Sequence[str] | None = None, covariates: Sequence[str] | None = None) -> pd.DataFrame:
+    """Brings a long or a wide table into long columns; nothing is checked yet beyond the columns that are read.
 
     A table with `unique_id` is long. Any other is wide: a time column (`ds` or `date`) and one column a series, whose
     name becomes the `unique_id`; the columns named as covariates are repeated for every series.
 
     Args:
-        df: The table.
+        df: The table (pandas, polars or Arrow); keys may stand in its index.
         targets: Columns of a wide table that are series; None takes all that are not covariates.
         covariates: Columns that go along with every series; in a long table None keeps all further columns.
 
@@ -43,48 +46,109 @@ def to_long(
     Raises:
         FrameError: If a column is missing, doubled or named twice.
     """
-    doubled = df.columns[df.columns.duplicated()].tolist()
-    if doubled:
-        raise FrameError(f"column {doubled[0]!r} appears twice; rename or drop one")
+    df = as_pandas(df)
+    _check_names(covariates, "covariate")
+    _check_names(targets, "target")
     if TIME not in df.columns and "date" in df.columns:
         df = df.rename(columns={"date": TIME})
     if ID in df.columns:
-        if targets is not None:
-            raise FrameError(f"targets {list(targets)} name the series of a wide frame, but this one has {ID!r}")
-        _require(df, [TIME, TARGET, *(covariates or ())], "a long frame")
-        kept = [c for c in df.columns if c not in (ID, TIME, TARGET)] if covariates is None else list(covariates)
-        return df[[ID, TIME, TARGET, *kept]].copy()
+        return _long_columns(df, targets, covariates)
     kept = list(covariates or ())
-    _require(df, [TIME, *kept, *(targets or ())], "a wide frame")
+    if TIME not in df.columns and isinstance(df.index, pd.DatetimeIndex):
+        raise FrameError(
+            f"the times stand in the index; make a column of them: df = df.rename_axis({TIME!r}).reset_index()"
+        )
+    require_columns(df, [TIME, *kept, *(targets or ())], "a wide frame")
     if targets is None:
+        df = drop_saved_index(df, kept)
         targets = [c for c in df.columns if c != TIME and c not in kept]
+        require_columns(df, targets, "a wide frame")
     both = [c for c in targets if c in kept or c == TIME]
     if both:
         raise FrameError(f"column {both[0]!r} is named as target and as time or covariate; name it once")
     if not targets:
         raise FrameError(f"a wide frame needs at least one series besides {TIME!r}; found columns {list(df.columns)}")
+    if len({str(name) for name in targets}) < len(targets):
+        raise FrameError(f"columns {[str(c) for c in targets]} do not tell the series apart as text; rename one")
     parts = [
         pd.DataFrame({ID: str(name), TIME: df[TIME], TARGET: df[name], **{c: df[c] for c in kept}}) for name in targets
     ]
     return pd.concat(parts, ignore_index=True)
 
 
+def _long_columns(df: pd.DataFrame, targets: Sequence[str] | None, covariates: Sequence[str] | None) -> pd.DataFrame:
+    if targets is not None:
+        raise FrameError(f"targets {list(targets)} name the series of a wide frame, but this one has {ID!r}")
+    if covariates is None:
+        df = drop_saved_index(df, ())
+        covariates = [c for c in df.columns if c not in (ID, TIME, TARGET)]
+    columns = [ID, TIME, TARGET, *covariates]
+    require_columns(df, columns, "a long frame")
+    return df[columns].copy()
+
+
+def _check_names(columns: Sequence[str] | None, what: str) -> None:
+    """Raises a FrameError unless `columns` is a list of names, each once and none of a key."""
+    if columns is None:
+        return
+    if isinstance(columns, str) or not isinstance(columns, Sequence):
+        raise FrameError(f"{what}s must be a list of columns, got {columns!r}")
+    reserved = [c for c in columns if c in (ID, TIME, TARGET)]
+    if what == "covariate" and reserved:
+        raise FrameError(f"column {reserved[0]!r} cannot be a covariate: it is a key or the target; rename the column")
+    doubled = [c for c in columns if list(columns).count(c) > 1]
+    if doubled:
+        raise FrameError(f"{what} {doubled[0]!r} is named twice; name it once")
+
+
+def find_covariates(df: Any) -> tuple[list[str], dict[str, str]]:
+    """Returns the further columns of a long table that can be covariates, and why each of the others cannot.
+
+    Args:
+        df: A long or a wide table; a wide one has no further columns.
+    """
+    df = as_pandas(df)
+    if ID not in df.columns:
+        return [], {}
+    df = drop_saved_index(df, ())
+    usable, others = [], {}
+    for column in dict.fromkeys(df.columns):
+        values = df[column]
+        if column in (ID, TARGET, *WIDE_TIME_NAMES):
+            continue
+        if isinstance(values, pd.DataFrame):
+            others[column] = "there are several of this name"
+        elif not is_real(values):
+            others[column] = f"not numeric ({values.dtype})"
+        elif not np.isfinite(values.astype("float64").to_numpy()).all():
+            others[column] = "missing or infinite in some rows"
+        else:
+            usable.append(column)
+    return usable, others
+
+
 def validate_frame(
-    df: pd.DataFrame,
+    df: Any,
     *,
     freq: Freq | None = None,
     covariates: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
     min_length: int | None = None,
+    day_first: bool | None = None,
 ) -> pd.DataFrame:
     """Checks a long or wide table and returns the one long frame that everything else reads.
 
+    Columns that are neither keys nor asked for are not looked at.
+
     Args:
-        df: Long (`unique_id, ds, y, ...`) or wide (`ds` or `date`, one column a series) table.
+        df: Long (`unique_id, ds, y, ...`) or wide (`ds` or `date`, one column a series) table: pandas, polars or
+            Arrow. The keys may stand in the index of a pandas frame.
         freq: pandas alias or integer step; None infers it.
         covariates: Covariate columns; None takes every further column of a long table and none of a wide one.
         targets: For a wide table: which columns are series; None takes all.
         min_length: Fewest steps that every series must have, usually context_length + prediction_length.
+        day_first: Whether a date written as 03/04/2024 is the third of April; None refuses a column of such dates
+            unless some row settles it.
 
     Returns:
         A new frame with columns `unique_id, ds, y, covariates...`, sorted by `unique_id, ds`, with a fresh index;
@@ -92,30 +156,32 @@ def validate_frame(
 
     Raises:
         FrameError: Naming series and row (position in `df`, from 0), for missing or non-numeric columns, an empty
-            frame, unreadable or missing times, duplicates, unsorted time, mixed frequency, gaps, infinities, missing
-            covariates, and series shorter than `min_length`.
+            frame, unreadable, ambiguous or missing times, duplicates, unsorted time, mixed frequency, gaps,
+            infinities, missing covariates, and series shorter than `min_length`.
     """
+    df = as_pandas(df)
     if len(df) == 0:
         raise FrameError("the frame is empty; it needs at least one row per series")
-    rows = np.arange(len(df))
-    is_wide = ID not in df.columns
     long = to_long(df, targets=targets, covariates=covariates)
-    if is_wide:
-        rows = np.tile(rows, len(long) // len(df))
+    rows = np.tile(np.arange(len(df)), len(long) // len(df))
+    origin = Origin(rows, TIME if TIME in df.columns else "date", ID not in df.columns)
     long = long.reset_index(drop=True)
-    _check_ids(long, rows)
-    long[TIME] = _parse_time(long, rows)
+    long[ID] = read_ids(long[ID], origin)
+    long[TIME] = parse_time(long[TIME], long[ID], origin, day_first=day_first, counted=_is_count(freq))
     for column in long.columns.drop([ID, TIME]):
-        # In a wide table the series' own name is the column that the user knows.
-        long[column] = _to_numbers(long, column, rows)
+        long[column] = read_numbers(long[column], long[ID], origin)
     order = long[ID].argsort(kind="stable").to_numpy()
-    long, rows = long.iloc[order].reset_index(drop=True), rows[order]
-    _check_order(long, rows)
+    long, origin = long.iloc[order].reset_index(drop=True), origin.take(order)
+    check_order(long, origin)
     used = normalize_freq(freq) if freq is not None else infer_freq(long)
-    _check_grid(long, rows, used, inferred=freq is None)
+    check_grid(long, origin, used, inferred=freq is None)
     if min_length is not None:
-        _check_length(long, min_length)
+        check_length(long, min_length)
     return long
+
+
+def _is_count(freq: Freq | None) -> bool:
+    return isinstance(freq, (int, np.integer)) and not isinstance(freq, bool)
 
 
 def infer_freq(df: pd.DataFrame) -> Freq:
@@ -130,7 +196,7 @@ def infer_freq(df: pd.DataFrame) -> Freq:
         FrameError: If no series shows a regular step.
     """
     integer = is_integer_time(df)
-    starts = _series_starts(df)
+    starts = series_starts(df)
     times = df[TIME].to_numpy()
     for first, last in zip(starts, [*starts[1:], len(df)], strict=True):
         if last - first < 2:
@@ -151,21 +217,44 @@ def infer_freq(df: pd.DataFrame) -> Freq:
     raise FrameError("the frequency cannot be inferred: no series has two rows; give freq=...")
 
 
-def fill_gaps(df: pd.DataFrame, freq: Freq | None = None) -> pd.DataFrame:
+def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = None) -> pd.DataFrame:
     """Inserts the missing rows of each series, from its own first to its own last time, with NaN.
 
     Args:
-        df: Long frame, times ascending within each series.
+        df: Long or wide table as `validate_frame` takes it, times ascending within each series.
         freq: As in `validate_frame`; None infers it.
+        day_first: As in `validate_frame`.
 
     Returns:
-        The frame with all rows; `y` and covariates of the new ones are NaN (`y` may stay so, covariates may not).
+        The table, long or wide as it was, with all rows; whatever is not a key is missing in the new ones (targets
+        may stay so, covariates may not).
+
+    Raises:
+        FrameError: If a time cannot be read or does not lie on the axis of `freq`.
     """
     from utilsforecast.preprocessing import fill_gaps as insert_rows
 
+    df = as_pandas(df).reset_index(drop=True)
+    wide = ID not in df.columns
+    if TIME not in df.columns and "date" in df.columns:
+        df = df.rename(columns={"date": TIME})
+    require_columns(df, [TIME], "a frame")
+    origin = Origin(np.arange(len(df)), wide=wide)
+    ids = pd.Series("all", index=df.index) if wide else read_ids(df[ID], origin)
+    times = parse_time(df[TIME], ids, origin, day_first=day_first, counted=_is_count(freq))
+    df = df.assign(**{ID: ids, TIME: times}).sort_values(ID, kind="stable", ignore_index=True)
+    check_order(df, origin)
     used = normalize_freq(freq) if freq is not None else infer_freq(df)
+    off = ~steps_from_start(df, used)[1] if _is_count(used) == is_integer_time(df) else np.ones(len(df), bool)
+    if off.any():
+        at = int(off.argmax())
+        raise FrameError(
+            f"series {df[ID].iloc[at]!r}: {TIME} {df[TIME].iloc[at]} is off the axis of freq {used!r}; resample the "
+            "series or give the right freq"
+        )
     filled = insert_rows(df, freq=used, start="per_serie", end="per_serie")
-    return filled.sort_values([ID, TIME], kind="stable", ignore_index=True)
+    filled = filled.sort_values([ID, TIME], kind="stable", ignore_index=True)
+    return filled.drop(columns=ID) if wide else filled
 
 
 def series_bounds(df: pd.DataFrame) -> list[tuple[Any, int, int]]:
@@ -176,7 +265,7 @@ def series_bounds(df: pd.DataFrame) -> list[tuple[Any, int, int]]:
     Raises:
         FrameError: If the rows of a series do not lie together.
     """
-    starts = _series_starts(df)
+    starts = series_starts(df)
     names = df[ID].iloc[starts].tolist()
     if len(set(names)) < len(names):
         raise FrameError(f"the rows of a series do not lie together; sort with df.sort_values(['{ID}', '{TIME}'])")
@@ -200,188 +289,90 @@ def future_frame(df: pd.DataFrame, h: int, freq: Freq | None = None) -> pd.DataF
     return pd.DataFrame({ID: lasts.index.repeat(h), TIME: times})
 
 
-def _require(df: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    missing = [c for c in dict.fromkeys(columns) if c not in df.columns]
-    if missing:
-        raise FrameError(f"{what} needs column {missing[0]!r}; found columns {[str(c) for c in df.columns]}")
+def validate_future(
+    X_df: Any, keys: pd.DataFrame, covariates: Sequence[str], *, day_first: bool | None = None
+) -> pd.DataFrame:
+    """Checks a later frame, such as the known covariates of the horizon, as strictly as the first one.
 
+    The time column may be called `ds` or `date`. A table without `unique_id` holds for every series alike, as the
+    covariates of a wide frame do. The order of rows does not matter, further columns are not read.
 
-def _check_ids(df: pd.DataFrame, rows: np.ndarray) -> None:
-    missing = df[ID].isna().to_numpy()
-    if missing.any():
-        raise FrameError(f"row {rows[missing.argmax()]}: {ID!r} is missing; give every row the name of its series")
-    if isinstance(df[ID].dtype, pd.CategoricalDtype):
-        df[ID] = df[ID].astype(df[ID].cat.categories.dtype)
-    if df[ID].dtype == object and len({type(i) for i in df[ID].unique()}) > 1:
-        raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
+    Args:
+        X_df: Table of the steps ahead: `unique_id, ds, covariates...`.
+        keys: The wanted pairs `unique_id, ds`, each once, such as those of `future_frame`.
+        covariates: The columns that are read.
+        day_first: As in `validate_frame`.
 
+    Returns:
+        Frame `unique_id, ds, covariates...` with the rows of `keys` in their order, covariates float64.
 
-def _parse_time(df: pd.DataFrame, rows: np.ndarray) -> pd.Series:
-    times = df[TIME]
-    if isinstance(times.dtype, pd.PeriodDtype):
-        times = times.dt.to_timestamp()
-    if ptypes.is_float_dtype(times.dtype) and times.notna().all() and (times % 1 == 0).all():
-        times = times.astype("int64")
-    if ptypes.is_integer_dtype(times.dtype):
-        return times.astype("int64") if not times.isna().any() else _raise_missing_time(df, times, rows)
-    if ptypes.is_numeric_dtype(times.dtype):
-        raise FrameError(f"{TIME!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
-    if not ptypes.is_datetime64_any_dtype(times.dtype):
-        times = _read_dates(df, times, rows)
-    if times.isna().any():
-        _raise_missing_time(df, times, rows)
-    if times.dt.tz is not None:
-        raise FrameError(
-            f"{TIME!r} carries the time zone {times.dt.tz}; drop it with "
-            f"df[{TIME!r}] = pd.to_datetime(df[{TIME!r}], utc=True).dt.tz_localize(None): in UTC, clock changes leave"
-            " neither gap nor duplicate"
-        )
-    return times
-
-
-def _read_dates(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
-    # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.
-    parsed = pd.to_datetime(times, format="ISO8601", errors="coerce", utc=True)
-    if (parsed.isna() & times.notna()).any():
-        parsed = pd.to_datetime(times, errors="coerce", utc=True)
-    bad = (parsed.isna() & times.notna()).to_numpy()
-    if bad.any():
-        at = int(bad.argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME} {times.iloc[at]!r} is neither an integer nor a date"
-            f" in the format of the first row ({times.iloc[0]!r})"
-        )
-    text = times.dropna().astype(str)
-    if text.str.contains(r":.*(?:Z|[+-]\d\d:?\d\d)$").any():
-        return parsed  # aware, refused below with the way out
-    return parsed.dt.tz_localize(None)
-
-
-def _raise_missing_time(df: pd.DataFrame, times: pd.Series, rows: np.ndarray) -> pd.Series:
-    at = int(times.isna().to_numpy().argmax())
-    raise FrameError(f"series {df[ID].iloc[at]!r}, row {rows[at]}: {TIME!r} is missing; every row needs its time")
-
-
-def _to_numbers(df: pd.DataFrame, column: str, rows: np.ndarray) -> pd.Series:
-    values = df[column]
-    if not ptypes.is_numeric_dtype(values.dtype) and not values.isna().all():
-        numbers = pd.to_numeric(values, errors="coerce")
-        bad = (numbers.isna() & values.notna()).to_numpy()
-        at = int(bad.argmax()) if bad.any() else 0
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is not numeric (found "
-            f"{values.iloc[at]!r}, dtype {values.dtype}); convert it with pd.to_numeric, or leave it out"
-            " (covariates=[...] names the columns to keep)"
-        )
-    values = values.astype("float64")
-    infinite = np.isinf(values.to_numpy())
-    if infinite.any():
-        at = int(infinite.argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: column {column!r} is infinite ({values.iloc[at]}); mend it,"
-            " or mark a missing target with NaN"
-        )
-    if column != TARGET and values.isna().any():
-        at = int(values.isna().to_numpy().argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: covariate {column!r} is missing; only {TARGET!r} may be NaN:"
-            " fill the covariate (for example df.groupby('unique_id')[...].ffill()) or leave it out"
-        )
-    return values
-
-
-def _series_starts(df: pd.DataFrame) -> np.ndarray:
-    ids = df[ID].to_numpy()
-    return np.flatnonzero(np.r_[len(ids) > 0, ids[1:] != ids[:-1]])
-
-
-def _check_order(df: pd.DataFrame, rows: np.ndarray) -> None:
-    times = df[TIME].to_numpy()
-    ids = df[ID].to_numpy()
-    same = ids[1:] == ids[:-1]
-    repeated = df.duplicated([ID, TIME]).to_numpy()
+    Raises:
+        FrameError: Naming series and row (position in `X_df`, from 0), for missing columns, unreadable or zoned times,
+            duplicates, pairs that are missing or not wanted, and values that are text, infinite or missing.
+    """
+    covariates = list(dict.fromkeys(covariates))
+    df = as_pandas(X_df)
+    time = TIME if TIME in df.columns else "date"
+    if TIME not in df.columns and "date" in df.columns:
+        df = df.rename(columns={"date": TIME})
+    names = [ID] if ID in df.columns else []
+    require_columns(df, [*names, TIME, *covariates], "the frame of the future")
+    if len(df) == 0:
+        raise FrameError(f"the frame of the future is empty; it needs the {len(keys)} rows of the steps ahead")
+    df = df[[*names, TIME, *covariates]].reset_index(drop=True)
+    origin = Origin(np.arange(len(df)), time)
+    ids = read_ids(df[ID], origin) if names else pd.Series("(all)", index=df.index)
+    times = parse_time(df[TIME], ids, origin, day_first=day_first, counted=is_integer_time(keys))
+    values = {c: read_numbers(df[c], ids, origin) for c in covariates}
+    if is_integer_time(keys) != ptypes.is_integer_dtype(times.dtype):
+        kinds = ("integers", "dates") if is_integer_time(keys) else ("dates", "integers")
+        raise FrameError(f"the frame of the future counts {TIME!r} in {kinds[1]}, the history in {kinds[0]}; use one")
+    given = _key_index(ids if names else None, times)
+    wanted = _key_index(keys[ID] if names else None, keys[TIME])
+    repeated = given.duplicated()
     if repeated.any():
         at = int(repeated.argmax())
         raise FrameError(
-            f"series {ids[at]!r}, row {rows[at]}: {TIME} {df[TIME].iloc[at]} appears twice ({int(repeated.sum())} "
-            f"duplicate rows in all); keep one, for example df.drop_duplicates(['{ID}', '{TIME}'])"
+            f"series {ids.iloc[at]!r}, row {at}: {TIME} {times.iloc[at]} appears twice in the frame of the future "
+            f"({int(repeated.sum())} duplicate rows in all); keep one"
         )
-    back = same & (times[1:] < times[:-1])
-    if back.any():
-        at = int(back.argmax()) + 1
-        raise FrameError(
-            f"series {ids[at]!r}, row {rows[at]}: time is not sorted, {df[TIME].iloc[at]} follows "
-            f"{df[TIME].iloc[at - 1]}; sort with df.sort_values(['{ID}', '{TIME}'])"
-        )
+    position = given.get_indexer(wanted)
+    _check_future_keys(position, ids, times, keys)
+    out = keys[[ID, TIME]].reset_index(drop=True)
+    return out.assign(**{c: v.to_numpy()[position] for c, v in values.items()})
 
 
-def _check_grid(df: pd.DataFrame, rows: np.ndarray, freq: Freq, *, inferred: bool) -> None:
-    """Raises for a time that is off the axis (mixed frequency) or that leaves rows out (gap)."""
-    if isinstance(freq, int) != is_integer_time(df):
-        kind = "integer" if is_integer_time(df) else "dated"
-        raise FrameError(f"freq {freq!r} does not fit the {kind} time in {TIME!r}; give a pandas alias for dates, an "
-                         "integer step for integer time")  # fmt: skip
-    steps, on_axis = _steps_from_start(df, freq)
-    how = f"freq {freq!r}" + (" (inferred)" if inferred else "")
-    if not on_axis.all():
-        at = int((~on_axis).argmax())
-        raise FrameError(
-            f"series {df[ID].iloc[at]!r}, row {rows[at]}: mixed frequency, {TIME} {df[TIME].iloc[at]} is off the axis"
-            f" of {how}; resample the series or give the right freq"
+def _key_index(ids: pd.Series | None, times: pd.Series) -> pd.Index:
+    """Returns (series, time) of each row, or the time alone, in a form that does not depend on storage types."""
+    moments = pd.Index(times if ptypes.is_integer_dtype(times.dtype) else times.astype("datetime64[ns]"))
+    return moments if ids is None else pd.MultiIndex.from_arrays([ids.astype(object), moments])
+
+
+def _check_future_keys(position: np.ndarray, ids: pd.Series, times: pd.Series, keys: pd.DataFrame) -> None:
+    """Raises for pairs of `keys` that were not found (position -1) and for rows that are no wanted pair."""
+    extra = np.ones(len(ids), dtype=bool)
+    extra[position[position >= 0]] = False
+    told = []
+    if (position < 0).any():
+        row = keys.iloc[int((position < 0).argmax())]
+        told.append(
+            f"it lacks {int((position < 0).sum())} of {len(keys)} rows, first series {row[ID]!r} at {row[TIME]}"
         )
-    ids = df[ID].to_numpy()
-    ahead = np.where(ids[1:] == ids[:-1], np.diff(steps), 1)
-    if (ahead == 1).all():
+    if extra.any():
+        at = int(extra.argmax())
+        told.append(
+            f"{int(extra.sum())} of its rows are no step to forecast, first row {at}: series {ids.iloc[at]!r} at "
+            f"{times.iloc[at]}"
+        )
+    if not told:
         return
-    at = int((ahead != 1).argmax()) + 1
-    # Several equal long steps in a row are another sampling rate, not missing rows.
-    run = ahead[at - 1 : at + 2]
-    whole = ahead[np.flatnonzero(ids == ids[at])[:-1]]
-    if (len(run) == 3 and (ids[at - 1 : at + 3] == ids[at]).all() and (run == run[0]).all()) or (
-        len(whole) > 1 and (whole == whole[0]).all()
-    ):
-        raise FrameError(
-            f"series {ids[at]!r}, row {rows[at]}: mixed frequency, it steps by {run[0]} times {how}; bring all series"
-            " to one frequency first"
-        )
+    hint = ""
+    own, theirs = (type(column.astype(object).iloc[0]).__name__ for column in (ids, keys[ID]))
+    if own != theirs and ids.iloc[0] != "(all)":
+        hint = f"; its {ID!r} are {own}, those of the history {theirs}: convert them"
+    first = keys[keys[ID] == keys[ID].iloc[0]][TIME]
     raise FrameError(
-        f"series {ids[at]!r}, row {rows[at]}: gap, {ahead[at - 1] - 1} step(s) of {how} are missing between "
-        f"{df[TIME].iloc[at - 1]} and {df[TIME].iloc[at]} ({int((ahead - 1).sum())} in the whole frame); insert them"
-        f" as NaN with tsllm.data.frame.fill_gaps(df, freq={freq!r}), which calls"
-        " utilsforecast.preprocessing.fill_gaps"
+        f"the frame of the future does not fit the horizon: {'; '.join(told)}; it must hold exactly the steps ahead "
+        f"of each series, for series {keys[ID].iloc[0]!r} the {len(first)} from {first.iloc[0]} to {first.iloc[-1]}"
+        + hint
     )
-
-
-def _check_length(df: pd.DataFrame, min_length: int) -> None:
-    lengths = df.groupby(ID, sort=False).size()
-    short = lengths[lengths < min_length]
-    if len(short):
-        raise FrameError(
-            f"series {short.index[0]!r} has {short.iloc[0]} steps, context_length + prediction_length is {min_length} "
-            f"({len(short)} of {len(lengths)} series are too short); lower one of the two or leave the series out"
-        )
-
-
-def _steps_from_start(df: pd.DataFrame, freq: Freq) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each row's position [rows] on its series' time axis, and whether it lies on that axis [rows]."""
-    starts = _series_starts(df)
-    lengths = np.diff(np.r_[starts, len(df)])
-    times = df[TIME].to_numpy()
-    first = np.repeat(times[starts], lengths)
-    if isinstance(freq, int):
-        return (times - first) // freq, (times - first) % freq == 0
-    offset = pd.tseries.frequencies.to_offset(freq)
-    assert offset is not None
-    step = find_fixed_step(offset)
-    if step is not None:
-        on_axis = (times - first) % step == np.timedelta64(0)
-        weekday = getattr(offset, "weekday", None)
-        if isinstance(weekday, int):  # an anchored week
-            on_axis &= df[TIME].dt.weekday.to_numpy() == weekday
-        return (times - first) // step, on_axis
-    # Calendar steps (months, quarters, business days) differ in length: look the times up on the axis itself.
-    axis = pd.date_range(times.min(), times.max(), freq=offset.base).to_numpy().astype(times.dtype)
-    position = np.searchsorted(axis, times)
-    found = axis[np.minimum(position, len(axis) - 1)] == times if len(axis) else np.zeros(len(times), bool)
-    position = position - np.repeat(position[starts], lengths)
-    return position // offset.n, found & (position % offset.n == 0)

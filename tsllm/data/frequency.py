@@ -21,6 +21,8 @@ _ALIASES = {
     "N": "ns",
     "M": "ME",
     "BM": "BME",
+    "CBM": "CBME",
+    "SM": "SME",
     "Q": "QE",
     "BQ": "BQE",
     "Y": "YE",
@@ -61,15 +63,40 @@ def normalize_freq(freq: Freq) -> Freq:
     return str(offset.freqstr)
 
 
-def future_times(last: Any, h: int, freq: Freq) -> np.ndarray:
-    """Returns the `h` times that follow `last` [h]; `last` itself must lie on the axis of `freq`."""
+def check_horizon(h: Any) -> int:
+    """Returns a horizon as an integer.
+
+    Raises:
+        ValueError: If it is no whole number of at least 1 step.
+    """
+    if isinstance(h, bool) or not isinstance(h, (int, np.integer)):
+        raise ValueError(f"h is {h!r}; a horizon is a whole number of steps, such as 24")
     if h < 1:
         raise ValueError(f"h is {h}; a horizon has at least 1 step")
+    return int(h)
+
+
+def future_times(last: Any, h: int, freq: Freq) -> np.ndarray:
+    """Returns the `h` times that follow `last` [h]; `last` itself must lie on the axis of `freq`.
+
+    Raises:
+        ValueError: If `h` is no whole number of at least 1.
+        FrameError: If `last` is off the axis, or the times leave the range of dates.
+    """
+    h = check_horizon(h)
     if isinstance(freq, int):
         return last + freq * np.arange(1, h + 1)
     offset = pd.tseries.frequencies.to_offset(freq)
     assert offset is not None
     last = pd.Timestamp(last)
+    try:
+        end = last + h * offset
+        end.as_unit("ns")
+    except (OverflowError, ValueError) as error:
+        raise FrameError(
+            f"{h} steps of freq {freq!r} after {last} leave the dates that can be computed with (up to "
+            f"{pd.Timestamp.max:%Y-%m-%d}); ask for fewer"
+        ) from error
     step = find_fixed_step(offset)
     if step is not None:
         return (np.datetime64(last.to_datetime64()) + step * np.arange(1, h + 1)).astype(last.to_datetime64().dtype)
@@ -99,6 +126,8 @@ def infer_alias(times: pd.DatetimeIndex) -> str | None:
         return calendar or str(normalize_freq(found))
     diffs = np.diff(times.to_numpy()).astype("timedelta64[ns]").astype("int64")
     smallest = int(diffs.min())
+    if smallest == pd.Timedelta(days=1).value and _skips_weekends(times):
+        return "B"
     if smallest >= pd.Timedelta(days=28).value:
         calendar = _infer_calendar(times)
         if calendar is not None:
@@ -112,6 +141,12 @@ def infer_alias(times: pd.DatetimeIndex) -> str | None:
             return str(normalize_freq(f"{days}D"))
         return str(pd.tseries.frequencies.to_offset(pd.Timedelta(smallest, unit="ns")).freqstr)
     return None
+
+
+def _skips_weekends(times: pd.DatetimeIndex) -> bool:
+    """Tells whether at least two weekends lie between the first and the last time, and none of the times on one."""
+    weekends = (times[-1] - times[0]) // pd.Timedelta(weeks=1)
+    return weekends >= 2 and bool((times.dayofweek < 5).all())
 
 
 def _infer_calendar(times: pd.DatetimeIndex) -> str | None:
@@ -131,3 +166,30 @@ def _infer_calendar(times: pd.DatetimeIndex) -> str | None:
         # January, April, July and October are one axis; pandas names it by its last month of the year.
         return f"Q{side}-{_MONTHS[9 + (times[0].month - 1) % 3]}"
     return f"M{side}"
+
+
+def default_season(freq: Freq) -> int:
+    """Returns the customary season of a frequency in steps: a day below days, a week, a year above; else 1.
+
+    Integer time has no calendar: its season is 1 unless the user gives one.
+    """
+    return customary_seasons(freq)[0]
+
+
+def customary_seasons(freq: Freq) -> list[int]:
+    """Returns the customary seasons of a frequency in steps, ascending: a day and a week below days, else one.
+
+    >>> customary_seasons("h"), customary_seasons("30min"), customary_seasons("D"), customary_seasons("MS")
+    ([24, 168], [48, 336], [7], [12])
+    """
+    if isinstance(freq, int):
+        return [1]
+    offset = pd.tseries.frequencies.to_offset(freq)
+    name = type(offset).__name__
+    if isinstance(offset, pd.tseries.offsets.Tick) and name != "Day":
+        steps = pd.Timedelta("1D") / pd.Timedelta(offset.nanos, unit="ns")
+        return [int(steps), 7 * int(steps)] if steps >= 1 and steps == int(steps) else [1]
+    for prefix, season in (("Day", 7), ("Business", 5), ("Week", 52), ("Month", 12), ("Quarter", 4), ("Q", 4)):
+        if name.startswith(prefix) and "Month" not in name[len(prefix) :]:
+            return [max(1, season // offset.n)]
+    return [12 if "Month" in name else 1]

@@ -5,7 +5,8 @@ frequency (`item_id, start, freq, target`). Both become long frames here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,43 @@ def has_series_rows(table: pa.Table) -> bool:
 
 
 def read_arrow(path: str | Path) -> pa.Table:
-    """Reads an Arrow file, IPC file or stream alike (`datasets` writes streams)."""
-    with pa.memory_map(str(path)) as mapped:
+    """Reads an Arrow file, IPC file or stream alike (`datasets` writes streams).
+
+    Raises:
+        FrameError: If it is damaged; the text names the file.
+    """
+    with _naming(path), pa.memory_map(str(path)) as mapped:
         try:
-            return pa.ipc.open_file(mapped).read_all()
+            table = pa.ipc.open_file(mapped).read_all()
         except pa.ArrowInvalid:
             mapped.seek(0)
-            return pa.ipc.open_stream(mapped).read_all()
+            table = pa.ipc.open_stream(mapped).read_all()
+        table.validate(full=True)  # offsets that point outside the file are read otherwise
+        return table
+
+
+def read_parquet(path: str | Path) -> pa.Table:
+    """Reads a Parquet file.
+
+    Raises:
+        FrameError: If it is damaged; the text names the file.
+    """
+    import pyarrow.parquet as pq
+
+    with _naming(path):
+        table = pq.ParquetFile(path, memory_map=False).read()
+        table.validate(full=True)
+        return table
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FrameError:
+        raise
+    except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+        raise FrameError(f"{path} is damaged or no file of its kind ({error}); copy or write it again") from error
 
 
 def read_folder(folder: str | Path) -> pa.Table:
@@ -42,16 +73,18 @@ def read_folder(folder: str | Path) -> pa.Table:
 
     Raises:
         FileNotFoundError: If there are no such files, or one that `state.json` names is missing.
+        FrameError: If `state.json` is damaged or names a file outside the folder, or a file is damaged.
     """
-    import pyarrow.parquet as pq
-
     folder = Path(folder)
     state = folder / "state.json"
     if state.is_file():
-        names = [entry["filename"] for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-        files = [folder / name for name in names]
+        files = [folder / name for name in _read_state(state)]
     else:
         files = sorted(folder.glob("*.arrow")) or sorted(folder.glob("*.parquet"))
+    for file in files:
+        # By name or through a link: what a stranger's folder points at is not the stranger's.
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise FrameError(f"{file} lies outside the folder {folder}; a data set holds its own files: copy it there")
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise FileNotFoundError(
@@ -59,8 +92,21 @@ def read_folder(folder: str | Path) -> pa.Table:
             if missing
             else f"{folder} holds no Arrow or Parquet files; expected a folder that `datasets` saved"
         )
-    tables = [read_arrow(file) if file.suffix == ".arrow" else pq.read_table(file) for file in files]
-    return pa.concat_tables(tables)
+    tables = [read_arrow(file) if file.suffix == ".arrow" else read_parquet(file) for file in files]
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        raise FrameError(f"the files of {folder} do not hold the same columns ({error})") from error
+
+
+def _read_state(state: Path) -> list[str]:
+    try:
+        names = [entry["filename"] for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a file name is no text")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FrameError(f"{state} is damaged ({error!r}); copy the folder again") from error
+    return names
 
 
 def rows_to_long(
@@ -89,6 +135,19 @@ def rows_to_long(
     Raises:
         FrameError: If a column is missing, or the lists of a row differ in length.
     """
+    try:
+        return _to_long(table, id_column, time_column, targets, covariates)
+    except (pa.ArrowException, pd.errors.OutOfBoundsDatetime) as error:
+        raise FrameError(f"the rows cannot be read as series of numbers and times ({error})") from error
+
+
+def _to_long(
+    table: pa.Table,
+    id_column: str | None,
+    time_column: str | None,
+    targets: Sequence[str] | None,
+    covariates: Sequence[str],
+) -> pd.DataFrame:
     id_column = id_column or _find(table, ID_NAMES, "names of the series")
     if time_column is None:
         time_column = next((name for name in TIME_NAMES if name in table.column_names), None)

@@ -1,6 +1,7 @@
 """Named data sets and the readers of everything else: CSV, Parquet, Arrow, Hub."""
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +13,18 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.benchmarks import Task
-from tsllm.data.frame import fill_gaps, infer_freq, validate_frame
+from tsllm.data.frame import fill_gaps, find_covariates, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, normalize_freq
-from tsllm.data.rows import has_series_rows, read_arrow, read_folder, rows_to_long
+from tsllm.data.rows import has_series_rows, read_arrow, read_folder, read_parquet, rows_to_long
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
+from tsllm.data.tables import read_csv
 from tsllm.registry import Registry
 from tsllm.types import ID, TARGET, TIME, FrameError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".parquet", ".pq", ".arrow", ".feather")
 
@@ -33,7 +37,7 @@ class Source:
         load: Reads it; takes `data_path` (a file to use instead of the usual place) or None, returns a raw frame.
         split: Its customary split.
         freq: pandas alias, or an integer step for integer time.
-        context_length: Customary look-back, steps.
+        context_length: Customary look-back, steps; None = by frequency (`tsllm.data.task`).
         prediction_length: Customary horizon, steps.
         season: Steps in the main season.
         licence: Licence of the data.
@@ -47,7 +51,7 @@ class Source:
     load: Callable[[str | None], pd.DataFrame]
     split: SplitRule
     freq: Freq
-    context_length: int
+    context_length: int | None
     prediction_length: int
     season: int
     licence: str
@@ -85,6 +89,7 @@ def load_frame(
     covariates: Sequence[str] | None = None,
     data_path: str | None = None,
     min_length: int | None = None,
+    day_first: bool | None = None,
 ) -> LoadedData:
     """Loads a named data set, a local file, or a data set of the Hub as a validated long frame.
 
@@ -93,9 +98,12 @@ def load_frame(
             or a Hub id "owner/name" or "owner/name:config". Rows may be single steps or whole series.
         freq: As in `validate_frame`; None takes the table's or infers it.
         targets: Columns of a wide table that are series.
-        covariates: Covariate columns; None takes the table's, or all further columns of a long table.
+        covariates: Covariate columns; None takes the named data set's, or of one's own long table all further columns
+            that hold a finite number in every row. A column that nobody asked for never matters: the others are left
+            out, and the log says which.
         data_path: For a named data set: a file to read it from.
         min_length: As in `validate_frame`.
+        day_first: As in `validate_frame`.
 
     Raises:
         FileNotFoundError: If a path does not exist or a named data set's file is nowhere.
@@ -104,12 +112,15 @@ def load_frame(
         FrameError: If the frame breaks the contract.
     """
     name = os.fspath(name_or_path)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"the data are named {name!r}; give a file, a Hub id or one of {', '.join(sorted(DATASETS))}")
+    checks: dict[str, Any] = {"targets": targets, "min_length": min_length, "day_first": day_first}
     if name in DATASETS:
         source = DATASETS.get(name)
         raw = source.load(data_path)
         kept = [*source.covariates, *source.past_covariates] if covariates is None else list(covariates)
         used = normalize_freq(source.freq if freq is None else freq)
-        df = validate_frame(raw, freq=used, covariates=kept, targets=targets, min_length=min_length)
+        df = validate_frame(raw, freq=used, covariates=kept, **checks)
         return LoadedData(name, df, used, source)
     if data_path is not None:
         raise ValueError(f"data_path is for named data sets, and {name!r} is none; pass the path alone")
@@ -122,8 +133,12 @@ def load_frame(
         DATASETS.get(name)  # raises with the nearest names
         raise AssertionError
     if not name.lower().endswith(".csv") and ID in raw.columns:
-        targets = None  # used up or refused on reading
-    df = validate_frame(raw, freq=freq, covariates=covariates, targets=targets, min_length=min_length)
+        checks["targets"] = None  # used up or refused on reading
+    if covariates is None and ID in raw.columns:
+        covariates, left_out = find_covariates(raw)
+        for column, why in left_out.items():
+            logger.warning("column %r of %s is left out: %s", column, name, why)
+    df = validate_frame(raw, freq=freq, covariates=covariates, **checks)
     return LoadedData(name, df, normalize_freq(freq) if freq is not None else infer_freq(df))
 
 
@@ -167,7 +182,7 @@ def read_table(
         return _as_frame(read_folder(file), targets, covariates)
     if file.suffix.lower() == ".csv":
         _check_file(file)
-        return pd.read_csv(file)
+        return read_csv(file)
     return _as_frame(_read_arrow_table(file), targets, covariates)
 
 
@@ -175,9 +190,7 @@ def _read_arrow_table(file: Path) -> "pa.Table":
     _check_file(file)
     suffix = file.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        import pyarrow.parquet as pq
-
-        return pq.read_table(file)
+        return read_parquet(file)
     if suffix in (".arrow", ".feather"):
         return read_arrow(file)
     raise ValueError(f"{file} has the ending {suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -209,7 +222,7 @@ def _fetch_hub(repo: str, config: str | None) -> "pa.Table":
         import datasets
     except ImportError as error:
         raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
-    return datasets.load_dataset(repo, config, split="train").data.table
+    return datasets.load_dataset(repo, config, split="train", trust_remote_code=False).data.table
 
 
 def _demo(module: str) -> Any:
@@ -342,7 +355,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_epf,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,
@@ -354,7 +367,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_vic_elec,
             split=ByDates("2013-12-31 13:00", "2014-06-30 14:00"),
             freq="30min",
-            context_length=336,
+            context_length=None,
             prediction_length=48,
             season=48,
             licence=_TSDATA,
@@ -367,7 +380,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_pedestrian,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,
@@ -379,7 +392,7 @@ DATASETS: Registry[Source] = Registry(
             load=_load_electricity_short,
             split=ByFractions(0.7, 0.1, 0.2),
             freq="h",
-            context_length=168,
+            context_length=None,
             prediction_length=24,
             season=24,
             licence=_TSDATA,

@@ -5,18 +5,19 @@ nothing, one attention layer or one transformer block. Here also: untrained weig
 spectrum only, no prompt, prototypes and history shuffled when forecasting.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import torch
 
-from tsllm.evaluation.config import ModelSpec
 from tsllm.evaluation.findings import join_words, read_rows, write_interval, write_p
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.roster import ModelSpec
 from tsllm.types import Batch
 
-# Suffix of the alias -> (what it changes in the configuration, what it is).
+# Variant -> (what it changes in the configuration, what it is).
 VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
     "noLLM": ({"reader": "none", "prompt": False}, "no language model: patches go straight to the head"),
     "attention": ({"reader": "attention", "prompt": False}, "one trained attention layer in its place"),
@@ -25,13 +26,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
     "spectrum": ({"backbone_weights": "spectrum"}, "random weights with the pretrained singular values"),
     "noPrompt": ({"prompt": False}, "the language model without a prompt"),
 }
-# Suffix -> (kind of perturbation, what it is); the trained model itself, disturbed when it forecasts.
+# Variant -> (kind of perturbation, what it is); the trained model itself, disturbed when it forecasts.
 PERTURBATIONS: dict[str, tuple[str, str]] = {
     "shuffledPrototypes": ("prototypes", "each prototype's key answers with another one's value"),
     "shuffledInput": ("input", "the history's steps in random order"),
 }
-# Variants that have no pretrained language model: the question is asked of these.
-WITHOUT_LLM = ("noLLM", "attention", "block", "random", "spectrum")
 
 
 def build_ablations(spec: ModelSpec) -> list[ModelSpec]:
@@ -43,22 +42,24 @@ def build_ablations(spec: ModelSpec) -> list[ModelSpec]:
     if spec.model != "timellm":
         raise ValueError(f"only timellm has a language model to take away, {spec.name} is {spec.model!r}")
     made = []
-    for suffix, (changes, _) in VARIANTS.items():
+    for variant, (changes, _) in VARIANTS.items():
         options = {k: v for k, v in spec.options.items() if changes.get("prompt", True) or not k.startswith("prompt")}
-        made.append(replace(spec, alias=f"{spec.name}-{suffix}", options=options | changes, role="ablation"))
-    for suffix, (kind, _) in PERTURBATIONS.items():
-        made.append(replace(spec, alias=f"{spec.name}-{suffix}", perturb=kind, of=spec.name, role="ablation"))
+        named: dict[str, Any] = {"alias": f"{spec.name}-{variant}", "variant": variant, "variant_of": spec.name}
+        made.append(replace(spec, options=options | changes, **named))
+    for variant, (kind, _) in PERTURBATIONS.items():
+        named = {"alias": f"{spec.name}-{variant}", "variant": variant, "variant_of": spec.name}
+        made.append(replace(spec, perturb=kind, **named))
     return made
 
 
-def perturb_predictor(predictor: NeuralPredictor, kind: str, seed: int) -> NeuralPredictor:
+def perturb_forecaster(forecaster: NeuralForecaster, kind: str, seed: int) -> NeuralForecaster:
     """Disturbs a trained forecaster in place: its history (`input`) or keys against values (`prototypes`)."""
     if kind == "input":
-        predictor.perturb = InputShuffler(seed)
-        return predictor
-    reprogramming: Any = getattr(predictor.model, "reprogramming", None)
+        forecaster.perturb = InputShuffler(seed)
+        return forecaster
+    reprogramming: Any = getattr(forecaster.model, "reprogramming", None)
     if reprogramming is None:
-        raise ValueError(f"{predictor.alias} has no prototypes to shuffle")
+        raise ValueError(f"{forecaster.alias} has no prototypes to shuffle")
     project, generator = reprogramming.project, torch.Generator().manual_seed(seed)
 
     def project_shuffled(prototypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +68,7 @@ def perturb_predictor(predictor: NeuralPredictor, kind: str, seed: int) -> Neura
         return keys, values.index_select(-2, order)
 
     reprogramming.project = project_shuffled
-    return predictor
+    return forecaster
 
 
 class InputShuffler:
@@ -91,20 +92,29 @@ class InputShuffler:
         return Batch(**changed)  # type: ignore[typeddict-item]
 
 
-def explain_variant(alias: str) -> str:
-    """Returns what the variant behind an alias is."""
-    suffix = alias.rpartition("-")[2]
-    return (VARIANTS | PERTURBATIONS).get(suffix, ({}, ""))[1]
+def explain_variant(spec: ModelSpec) -> str:
+    """Returns what a variant is; one of a user's own is explained by the name of its variant alone."""
+    return (VARIANTS | PERTURBATIONS).get(spec.variant, ({}, spec.variant))[1]
 
 
-def describe_verdict(model: str, pairs: pd.DataFrame) -> list[str]:
+def is_without_llm(spec: ModelSpec) -> bool:
+    """Tells whether a model has no pretrained language model: the question is asked of these variants."""
+    if spec.perturb:
+        return False
+    reads = spec.options.get("reader", "llm") == "llm"
+    return spec.model != "timellm" or not reads or spec.options.get("backbone_weights", "pretrained") != "pretrained"
+
+
+def describe_verdict(model: str, pairs: pd.DataFrame, variants: Sequence[ModelSpec]) -> list[str]:
     """Answers whether the pretrained language model helps, as far as the paired tests go.
 
     Args:
         model: Alias of the whole model.
         pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
+        variants: The models that are variants of it.
     """
-    rows = [r for r in read_rows(pairs) if r["model"].rpartition("-")[2] in WITHOUT_LLM]
+    specs = {spec.name: spec for spec in variants}
+    rows = [r for r in read_rows(pairs) if r["model"] in specs and is_without_llm(specs[r["model"]])]
     if not rows:
         return ["No variant without a pretrained language model was run, so the question stays open."]
     tested = [r for r in rows if r["verdict"] != "not tested"]
@@ -127,8 +137,8 @@ def describe_verdict(model: str, pairs: pd.DataFrame) -> list[str]:
     for row in tested:
         gain = "less" if row["skill"] >= 0 else "more"
         lines.append(
-            f"{row['model']} ({explain_variant(row['model'])}): {abs(100 * row['skill']):.1f} % {gain} error than "
-            f"{model} (95 % interval {write_interval(row['low'], row['high'])}, {write_p(row['p_holm'])}): "
+            f"{row['model']} ({explain_variant(specs[row['model']])}): {abs(100 * row['skill']):.1f} % {gain} "
+            f"error than {model} (95 % interval {write_interval(row['low'], row['high'])}, {write_p(row['p_holm'])}): "
             f"{row['verdict']}."
         )
     return lines

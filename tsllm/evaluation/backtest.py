@@ -13,8 +13,11 @@ import pandas as pd
 
 from tsllm.data.frame import validate_frame
 from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import Forecaster, name_interval_columns
-from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
+from tsllm.evaluation.leakage import check_saved_model
+from tsllm.evaluation.windows import Windows
+from tsllm.forecasting.base import Forecaster, check_count, name_interval_columns
+from tsllm.hub.spec import check_alias
+from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +123,7 @@ def backtest(
 
     Raises:
         FrameError: If the frame breaks the contract or a series is too short for the windows.
+        LeakageError: If a saved model was trained on test windows.
         RuntimeError: If every model failed everywhere.
     """
     result = run_backtest(df, models, h, n_windows, step_size, level, refit, freq)
@@ -139,22 +143,23 @@ def run_backtest(
     freq: Freq | None = None,
     progress: Callable[[str], None] | None = None,
     copies: bool = True,
+    guard: bool = True,
 ) -> BacktestResult:
     """As `backtest`, with failures, costs and the fitted models.
 
     `progress` is told what happens; without `copies` the given forecasters themselves are fitted, which spares the
-    memory of a second large model.
+    memory of a second large model. Without `guard` nobody looks what saved models were trained on, because the caller
+    did.
     """
     step = h if step_size is None else step_size
     for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_count(name, value)
     aliases = [model.alias for model in models]
-    doubled = sorted({a for a in aliases if aliases.count(a) > 1})
-    if doubled:
-        raise ValueError(f"two models have the alias {doubled[0]!r}; give each its own: Model(..., alias='...')")
+    check_aliases(aliases, sorted(level or ()))
     df = validate_frame(df, freq=freq)
     windows = Windows.of(df, h, n_windows, step)
+    if guard:
+        _warn_of_leakage(models, windows)
     levels = sorted(level or ())
     frame = windows.keys.copy()
     result = BacktestResult(frame, aliases, h, levels)
@@ -162,8 +167,7 @@ def run_backtest(
         tell = progress or (lambda _: None)
         columns = [model.alias, *name_interval_columns(model.alias, levels)]
         own: Any = copy.deepcopy(model) if copies else model
-        if getattr(own, "level", None) == []:
-            own.level = levels  # what it learns depends on what it will be asked for
+        own.expect_levels(levels)
         forecast, cost, fitted = _run_model(own, windows, levels, refit, result.failures, tell)
         result.costs[model.alias], result.fitted[model.alias] = cost, fitted
         for column in columns:
@@ -183,67 +187,36 @@ def run_backtest(
     return result
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The windows of a back-test.
+def _warn_of_leakage(models: Sequence[Forecaster], windows: Windows) -> None:
+    """Looks at what saved models were trained on.
 
-    Attributes:
-        df: Validated long frame.
-        h: Steps ahead.
-        n_windows: Cutoffs.
-        step: Steps between cutoffs.
-        keys: `unique_id, ds, cutoff, y` of every forecast that is due.
+    Raises:
+        LeakageError: If one was trained on test windows.
     """
+    for model in models:
+        if model.trained_on:
+            said = check_saved_model(model.alias, model.trained_on, windows)
+            if said:
+                warnings.warn(said, stacklevel=3)
 
-    df: pd.DataFrame
-    h: int
-    n_windows: int
-    step: int
-    keys: pd.DataFrame
 
-    @classmethod
-    def of(cls, df: pd.DataFrame, h: int, n_windows: int, step: int) -> "Windows":
-        """Finds the windows.
+def check_aliases(aliases: Sequence[str], level: Sequence[float]) -> None:
+    """Refuses forecasters whose columns could be taken for one another's, or for the keys and the truth.
 
-        Raises:
-            FrameError: If a series has no step before its first cutoff.
-        """
-        span = h + (n_windows - 1) * step
-        sizes = df.groupby(ID, sort=False).size()
-        if sizes.min() <= span:
-            raise FrameError(
-                f"series {sizes.idxmin()!r} has {sizes.min()} steps; {n_windows} windows of {h} steps, {step} apart, "
-                f"need more than {span}; ask for fewer windows or leave the series out"
-            )
-        rows, cutoffs = [], []
-        for end in np.cumsum(sizes.to_numpy()):
-            first = end - span + step * np.arange(n_windows)  # [windows]
-            rows.append((first[:, None] + np.arange(h)).reshape(-1))
-            cutoffs.append(np.repeat(first - 1, h))
-        at = np.concatenate(rows)
-        keys = df.iloc[at][[ID, TIME, TARGET]].reset_index(drop=True)
-        keys.insert(2, CUTOFF, df[TIME].to_numpy()[np.concatenate(cutoffs)])
-        return cls(df, h, n_windows, step, keys)
-
-    def history(self, k: int) -> pd.DataFrame:
-        """Returns all rows up to cutoff `k` (0 = the first)."""
-        ahead = self.h + (self.n_windows - 1 - k) * self.step
-        return self.df.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
-
-    def future(self, k: int) -> pd.DataFrame:
-        """Returns the covariates of the `h` steps after cutoff `k`, without the target."""
-        ahead = self.h + (self.n_windows - 1 - k) * self.step
-        groups = self.df.groupby(ID, sort=False).tail(ahead).groupby(ID, sort=False)
-        return groups.head(self.h).drop(columns=TARGET).reset_index(drop=True)
-
-    def cutoff_times(self, k: int) -> pd.Series:
-        """Returns the time of cutoff `k` of each series."""
-        return self.history(k).groupby(ID, sort=False)[TIME].last()
-
-    @property
-    def num_series(self) -> int:
-        """How many series there are."""
-        return len(self.keys) // (self.h * self.n_windows)
+    Raises:
+        ValueError: Naming the column.
+    """
+    columns: dict[str, str] = {}
+    for alias in aliases:
+        check_alias(alias)
+        for column in (alias, *name_interval_columns(alias, level)):
+            if column in columns:
+                raise ValueError(
+                    f"two models have the alias {alias!r}; give each its own: Model(..., alias='...')"
+                    if columns[column] == alias
+                    else f"{columns[column]!r} and {alias!r} both have a column {column!r}; give one another alias"
+                )
+            columns[column] = alias
 
 
 def _run_model(
@@ -276,7 +249,7 @@ def _run_model(
         started = time.perf_counter()
         parts += _forecast_block(model, windows, block, level, failures)
         cost.predict_seconds += time.perf_counter() - started
-    cost.trained_parameters, cost.total_parameters = count_parameters(model)
+    cost.trained_parameters, cost.total_parameters = model.count_parameters()
     keys = windows.keys[[ID, TIME, CUTOFF]]
     if not parts:
         return keys.assign(**dict.fromkeys(columns, np.nan)), cost, model
@@ -290,7 +263,7 @@ def _forecast_block(
     model: Any, windows: Windows, block: range, level: list[float], failures: list[Failure]
 ) -> list[pd.DataFrame]:
     """Forecasts the cutoffs of `block`: all at once if the model can, else (or if that raises) one after the other."""
-    if len(block) > 1 and hasattr(model, "predict_rolling"):
+    if len(block) > 1 and model.rolls_at_once:
         df = windows.df
         behind = (windows.n_windows - block.stop) * windows.step
         if behind:
@@ -313,16 +286,6 @@ def _forecast_block(
             continue
         parts.append(part.assign(**{CUTOFF: part[ID].map(windows.cutoff_times(k))}))
     return parts
-
-
-def count_parameters(forecaster: Any) -> tuple[int | None, int | None]:
-    """Returns trained and total parameters of a forecaster that has a torch model, else None twice."""
-    owner = getattr(forecaster, "predictor", None) or forecaster
-    model = getattr(owner, "model", None)
-    if model is None or not hasattr(model, "parameters"):
-        return None, None
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
 def _describe(error: BaseException) -> str:

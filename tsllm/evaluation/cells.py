@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.evaluation.backtest import Cost, Failure
+from tsllm.evaluation.saved import list_files
 
 
 @dataclass
@@ -62,13 +63,26 @@ class CellStore:
         return self.path(key) / "model"
 
     def load(self, key: dict[str, Any]) -> CellResult | None:
-        """Returns a cell, or None if it is not there."""
+        """Returns a cell, or None if it is not there.
+
+        Raises:
+            OSError: If one of its files is damaged; the text names it.
+        """
         folder = self.path(key)
         if not (folder / "cell.json").is_file():
             return None
-        state = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        frame = pd.read_parquet(folder / "forecasts.parquet")
-        return CellResult(frame, Cost(**state["cost"]), [], state["facts"], state["log"])
+        file = folder / "cell.json"
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            cost, facts, log = Cost(**state["cost"]), state["facts"], state["log"]
+            file = folder / "forecasts.parquet"
+            frame = pd.read_parquet(file)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise OSError(
+                f"{file} is damaged ({error}); remove its folder {folder}, or compute all cells anew with "
+                "--overwrite_output_dir"
+            ) from error
+        return CellResult(frame, cost, [], facts, log)
 
     def save(self, key: dict[str, Any], cell: CellResult, fitted: Any) -> None:
         """Writes a cell and its trained model, and moves it into place when it is complete."""
@@ -77,7 +91,7 @@ class CellStore:
         try:
             if fitted is not None:
                 fitted.save_pretrained(made / "model")
-                cell.facts["artefact_mb"] = measure_files((made / "model").rglob("*"))
+                cell.facts["artefact_mb"] = measure_files(list_files(made / "model"))
             cell.frame.to_parquet(made / "forecasts.parquet", index=False)
             state = {"key": key, "cost": asdict(cell.cost), "facts": cell.facts, "log": cell.log}
             (made / "cell.json").write_text(json.dumps(state, indent=1, default=float), encoding="utf-8")

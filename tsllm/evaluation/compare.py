@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.evaluation.ablation import perturb_predictor
+from tsllm.data.task import ForecastTask
+from tsllm.evaluation.ablation import perturb_forecaster
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
 from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
-from tsllm.evaluation.config import CompareConfig, ModelSpec, TaskFacts
+from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
-from tsllm.evaluation.prepare import PreparedTask, prepare_task
+from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
+from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
 
-Build = Callable[[ModelSpec, TaskFacts, int], Forecaster]
 Tell = Callable[[str], None]
-CELL_FORMAT = 1
+CELL_FORMAT = 2
 # Kinds whose weights stay as they are and are large: loaded once, used at every window.
 FROZEN = ("saved", "text", "chronos")
 
@@ -49,23 +51,49 @@ class TaskResult:
     folders: dict[str, Path] = field(default_factory=dict)
 
 
-def run_compare(config: CompareConfig, build: Build, tell: Tell = lambda _: None) -> list[TaskResult]:
+def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[TaskResult]:
     """Runs every cell that is not there yet and returns all of them.
+
+    Every data set is loaded and every model's entry is checked before the first step of training.
 
     Args:
         config: The comparison.
-        build: Makes a forecaster; injected because the command line knows more kinds than this layer.
         tell: Hears what happens.
+
+    Raises:
+        ValueError: If an entry of the configuration cannot be run; all faults are listed.
+        BusyFolderError: If another comparison writes into the same folder.
     """
-    store = CellStore(Path(config.output_dir) / "cells")
-    results = []
-    for task in config.data:
-        prepared = prepare_task(task)
-        per_model = {
-            spec.name: _ModelRun(config, prepared, spec, store, build, tell).run_seeds() for spec in config.models
-        }
-        results.append(_join(config, prepared, per_model))
+    tasks = prepare_tasks(config.data)
+    check_models(config, tasks)
+    with lock_folder(config.output_dir):
+        store = CellStore(Path(config.output_dir) / "cells")
+        results = []
+        for prepared in tasks:
+            per_model = {
+                spec.name: _ModelRun(config, prepared, spec, store, tell).run_seeds() for spec in config.models
+            }
+            results.append(_join(config, prepared, per_model))
     return results
+
+
+def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
+    """Checks every model on every data set, as far as that goes without training and without loading weights.
+
+    Raises:
+        ValueError: Listing all faults.
+    """
+    faults = []
+    for prepared in tasks:
+        for spec in config.models:
+            try:
+                check_forecaster(spec, prepared.task)
+            except ImportError:
+                continue  # counted as a failure when its turn comes; the others can run
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                faults.append(f"{prepared.name}: {spec.name}: {error}")
+    if faults:
+        raise ValueError("the comparison cannot be run: " + "; ".join(dict.fromkeys(faults)))
 
 
 class _ModelRun:
@@ -77,11 +105,11 @@ class _ModelRun:
         prepared: PreparedTask,
         spec: ModelSpec,
         store: CellStore,
-        build: Build,
         tell: Tell,
     ) -> None:
-        self.config, self.prepared, self.spec, self.store, self.build = config, prepared, spec, store, build
-        self.base = next((m for m in config.models if m.name == spec.of), spec)
+        self.config, self.prepared, self.spec, self.store = config, prepared, spec, store
+        # What is perturbed is the trained model of another entry.
+        self.base = next((m for m in config.models if spec.perturb and m.name == spec.variant_of), spec)
         self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
         self.files = fingerprint(spec)
         self._frozen: Any = None
@@ -94,23 +122,23 @@ class _ModelRun:
 
     def _run_seed(self, seed: int) -> CellResult:
         n_windows, spec = self.prepared.windows.n_windows, self.spec
-        facts = self.prepared.facts
+        task = self.prepared.task
         chosen: dict[str, Any] = {}
         if self.base.is_trainable and self.config.look_backs:
             try:
                 chosen = self._search_look_back()
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
-            facts = replace(facts, context_length=chosen["look_back"])
+            task = replace(task, context_length=chosen["look_back"], pads_short=False)
         anew = not (spec.is_trainable or spec.perturb) or self.config.refit is not False
         blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
         parts = []
         for block in blocks:
-            key = self._describe_cell(spec, facts, seed, block)
+            key = self._describe_cell(spec, task, seed, block)
             found = self.store.load(key)
             if found is None or found.facts.get("files", self.files) != self.files:
                 self.tell(f"window {block[0] + 1}/{n_windows}" if anew else f"seed {seed}")
-                found = self._run_cell(facts, seed, block, key)
+                found = self._run_cell(task, seed, block, key)
             parts.append(found)
         joined = join_cells(parts)
         joined.facts |= chosen
@@ -118,16 +146,16 @@ class _ModelRun:
         joined.folder = folder if folder.is_dir() else None
         return joined
 
-    def _describe_cell(self, spec: ModelSpec, facts: TaskFacts, seed: int, block: Sequence[int]) -> dict[str, Any]:
+    def _describe_cell(self, spec: ModelSpec, task: ForecastTask, seed: int, block: Sequence[int]) -> dict[str, Any]:
         """Returns everything that a cell's content depends on; its hash names the folder."""
         config, windows = self.config, self.prepared.windows
         trained = spec.is_trainable or bool(spec.perturb)
         return {
             "format": CELL_FORMAT,
             "data": self.prepared.fingerprint,
-            "spec": {k: v for k, v in asdict(spec).items() if k != "role"},
-            "base": {k: v for k, v in asdict(self.base).items() if k != "role"} if spec.perturb else None,
-            "facts": asdict(facts),
+            "spec": _describe_spec(spec),
+            "base": _describe_spec(self.base) if spec.perturb else None,
+            "task": {k: v for k, v in asdict(task).items() if k not in ("name", "split")},
             "seed": seed if trained else None,
             "windows": [windows.n_windows, windows.step, list(block)],
             "level": list(config.level),
@@ -135,54 +163,52 @@ class _ModelRun:
             "max_seconds": config.max_seconds if trained else None,
         }
 
-    def _run_cell(self, facts: TaskFacts, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:
+    def _run_cell(self, task: ForecastTask, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:
         config, windows, spec = self.config, self.prepared.windows, self.spec
         behind = (windows.n_windows - 1 - block[-1]) * windows.step
         df = windows.df.groupby(ID, sort=False).head(-behind).reset_index(drop=True) if behind else windows.df
         found: dict[str, Any] = {}
         with measure_memory() as memory:
             try:
-                model = self._make(facts, seed, block)
+                model = self._make(task, seed, block)
                 found |= self._examine(model)
                 copies = spec.kind not in FROZEN
                 result = run_backtest(
                     df,
                     [model],
-                    facts.h,
+                    task.h,
                     len(block),
                     windows.step,
                     config.level,
                     config.refit,
-                    facts.freq,
-                    None,
-                    copies,
+                    task.freq,
+                    copies=copies,
+                    guard=False,  # `_examine` did
                 )
             except Exception as error:
                 # Failures are not kept: the next run tries again.
                 return self._fail(error, block)
         fitted = result.fitted[spec.name]
-        log = list(getattr(fitted, "log", []))
+        log = list(fitted.log)
         found["peak_memory_mb"] = memory.peak_mb
         if log:
-            predictor = getattr(fitted, "predictor", None)
-            length = facts.context_length if predictor is None else predictor.model.config.context_length
-            found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": length}
+            found |= {"steps": max(int(e.get("step", 0)) for e in log), "look_back": fitted.context_length}
         frame = result.frame[[ID, TIME, CUTOFF, *self._columns()]]
         cell = CellResult(frame, result.costs[spec.name], result.failures, found, log)
         if not result.failures:
             self.store.save(key, cell, fitted if spec.is_trainable else None)
         return cell
 
-    def _make(self, facts: TaskFacts, seed: int, block: Sequence[int]) -> Any:
+    def _make(self, task: ForecastTask, seed: int, block: Sequence[int]) -> Any:
         """Builds the forecaster of a cell; a large one that nothing trains is built once, and fails once."""
         if self.spec.perturb:
-            source = self.store.model_folder(self._describe_cell(self.base, facts, seed, block))
+            source = self.store.model_folder(self._describe_cell(self.base, task, seed, block))
             return load_perturbed(self.spec, source, seed)
         if self.spec.kind not in FROZEN:
-            return self._prepare(self.build(self.spec, facts, seed))
+            return self._prepare(build_forecaster(self.spec, task, seed))
         if self._frozen is None:
             try:
-                self._frozen = self._prepare(self.build(self.spec, facts, seed))
+                self._frozen = self._prepare(build_forecaster(self.spec, task, seed))
             except Exception as error:
                 self._frozen = error
         if isinstance(self._frozen, Exception):
@@ -192,7 +218,7 @@ class _ModelRun:
     def _prepare(self, model: Any) -> Any:
         """Gives a forecaster the name of its column and its budget."""
         model.alias = self.spec.name
-        if self.config.max_seconds is not None and hasattr(model, "max_seconds"):
+        if self.config.max_seconds is not None:
             model.max_seconds = self.config.max_seconds
         return model
 
@@ -204,14 +230,13 @@ class _ModelRun:
         """
         if self.spec.kind != "saved":
             return {}
-        frame, name = self.prepared.windows.keys, self.prepared.name
-        spec = model.spec if isinstance(model, NeuralPredictor) else model
+        windows, name, facts = self.prepared.windows, self.prepared.loaded.name, model.trained_on
         folder = Path(self.spec.source)
         found: dict[str, Any] = {"artefact_mb": measure_files(list_files(folder))} if folder.is_dir() else {}
         return found | {
             "files": self.files,
-            "leakage": check_saved_model(spec, frame, name),
-            "trained_on": bool(spec.data) and is_trained_on(spec, list(frame[ID].unique()), name),
+            "leakage": check_saved_model(model.alias, facts, windows, name),
+            "trained_on": is_trained_on(facts, windows, name),
         }
 
     def _fail(self, error: Exception, block: Sequence[int]) -> CellResult:
@@ -253,15 +278,15 @@ class _ModelRun:
 
     def _validate_look_back(self, length: int) -> float:
         spec, seed = self.base, self.config.seeds[0]
-        facts = replace(self.prepared.facts, context_length=length)
-        key = self._describe_cell(spec, facts, seed, []) | {"search": True}
+        task = replace(self.prepared.task, context_length=length, pads_short=False)
+        key = self._describe_cell(spec, task, seed, []) | {"search": True}
         found = self.store.load(key)
         if found is None:
             self.tell(f"look-back {length} on validation")
-            model = self._prepare(self.build(spec, facts, seed))
-            model.fit(self.prepared.training, facts.h)
+            model = self._prepare(build_forecaster(spec, task, seed))
+            model.fit(self.prepared.training, task.h)
             best = min((e["eval_loss"] for e in model.log if "eval_loss" in e), default=math.nan)
-            found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {"eval_loss": best}, model.log)
+            found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {"eval_loss": best}, list(model.log))
             self.store.save(key, found, None)
         loss = float(found.facts["eval_loss"])
         if math.isnan(loss):
@@ -270,16 +295,23 @@ class _ModelRun:
 
 
 def load_perturbed(spec: ModelSpec, source: Path, seed: int) -> Forecaster:
-    """Loads the trained model that `spec.of` names and perturbs what it reads.
+    """Loads the trained model that `spec.variant_of` names and perturbs what it reads.
 
     Raises:
         FileNotFoundError: If that model was not trained.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"{spec.name} perturbs {spec.of!r}, which has no trained model; name it before")
-    predictor = NeuralPredictor.from_pretrained(source)
-    predictor.alias = spec.name
-    return perturb_predictor(predictor, spec.perturb, seed)
+        raise FileNotFoundError(
+            f"{spec.name} perturbs {spec.variant_of!r}, which has no trained model; name it before"
+        )
+    # As it is: nothing is trained.
+    forecaster = NeuralForecaster.from_pretrained(source, alias=spec.name, training={"max_steps": 0})
+    return perturb_forecaster(forecaster, spec.perturb, seed)
+
+
+def _describe_spec(spec: ModelSpec) -> dict[str, Any]:
+    """Returns what a cell's content depends on; which model it is a variant of is not among it."""
+    return {k: v for k, v in asdict(spec).items() if k not in ("variant", "variant_of")}
 
 
 def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, list[CellResult]]) -> TaskResult:
@@ -288,7 +320,7 @@ def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, li
     level = sorted(config.level)
     runs = []
     for position in range(len(config.seeds)):
-        run = BacktestResult(keys, list(per_model), prepared.facts.h, level)
+        run = BacktestResult(keys, list(per_model), prepared.task.h, level)
         made = [keys]
         for name, cells in per_model.items():
             cell = cells[min(position, len(cells) - 1)]

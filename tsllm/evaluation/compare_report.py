@@ -81,7 +81,7 @@ class TaskSummary:
 def summarise(result: TaskResult, reference: str) -> TaskSummary:
     """Scores all seeds of a data set and averages them."""
     prepared = result.prepared
-    scales = SeriesScales.from_training(prepared.training, prepared.facts.season)
+    scales = SeriesScales.from_training(prepared.training, prepared.task.season)
     arrays = [WindowArrays.of(run.frame, run.models, run.h, run.level) for run in result.runs]
     losses = [compute_window_losses(_in_scaled_units(one, scales)) for one in arrays]
     tables = [score(run, scales, reference).merge(read_costs(run.costs), on="model") for run in result.runs]
@@ -100,7 +100,7 @@ def summarise(result: TaskResult, reference: str) -> TaskSummary:
     models = [c for c in losses[0].columns if c not in (ID, CUTOFF)]
     mean = np.mean([frame[models].to_numpy() for frame in losses], axis=0)
     joined = losses[0][[ID, CUTOFF]].join(pd.DataFrame(mean, columns=models))
-    overlap = -(-prepared.facts.h // prepared.windows.step)
+    overlap = -(-prepared.task.h // prepared.windows.step)
     return TaskSummary(result, table, joined, arrays[0], overlap)
 
 
@@ -139,8 +139,8 @@ def build_compare_report(
         The report, and the tables by file name.
     """
     summaries = [summarise(result, config.reference) for result in results]
-    ablated = [m.name for m in config.models if m.role == "ablation"]
-    main = [m.name for m in config.models if m.role != "ablation"]
+    main = [m.name for m in config.models if not m.variant]
+    wholes = list(dict.fromkeys(m.variant_of for m in config.models if m.variant))
     finding: list[str] = []
     sections: list[Section] = []
     tables: dict[str, pd.DataFrame] = {}
@@ -150,11 +150,11 @@ def build_compare_report(
         sections += part.build_sections()
         tables[f"scores-{slug}"] = summary.table
         tables[f"tests-{slug}"] = part.pairs
-        if ablated:
-            section, verdict, ablation_pairs = _describe_ablation(config, summary, ablated)
+        for whole in wholes:
+            section, verdict, ablation_pairs = _describe_ablation(config, summary, whole)
             finding.append(verdict)
             sections.append(section)
-            tables[f"ablation-{slug}"] = ablation_pairs
+            tables[f"ablation-{slug}" + (f"-{whole}" if len(wholes) > 1 else "")] = ablation_pairs
     sections.append(_describe_ranks(summaries, main))
     sections += _describe_saved(config)
     flags = find_flags(results, config.models)
@@ -240,7 +240,7 @@ class _TaskPart:
         usable = [m for m in first if frame[m].notna().all()]
         pictures = []
         if usable:
-            context = 4 * self.prepared.facts.season
+            context = 4 * self.prepared.task.season
             pictures.append(figures.draw_forecasts(self.prepared.loaded.df, frame, usable, context, self.level))
         steps = compute_step_skill(self.summary.arrays, config.reference)
         drawn = list(dict.fromkeys([*first, *self.models]))[:MAX_LINES]
@@ -311,21 +311,21 @@ def _read_published(summary: TaskSummary) -> pd.DataFrame:
         border = customary.borders(windows.df[TIME].to_numpy()[: int(windows.df.groupby(ID).size().iloc[0])])
         every = windows.step == 1 and windows.n_windows == border.test - border.validation - windows.h + 1
     is_m3 = summary.name.startswith("m3") and windows.n_windows == 1
-    setting = {"h": prepared.facts.h, "context_length": looked, "all_windows": every, "split": every or is_m3}
+    setting = {"h": prepared.task.h, "context_length": looked, "all_windows": every, "split": every or is_m3}
     return compare_with_published(summary.table, summary.name, setting)
 
 
-def _describe_ablation(
-    config: CompareConfig, summary: TaskSummary, ablated: Sequence[str]
-) -> tuple[Section, str, pd.DataFrame]:
-    whole = ablated[0].rpartition("-")[0]
+def _describe_ablation(config: CompareConfig, summary: TaskSummary, whole: str) -> tuple[Section, str, pd.DataFrame]:
+    variants = [m for m in config.models if m.variant_of == whole]
+    ablated = [m.name for m in variants]
     losses = summary.losses[[ID, CUTOFF, whole, *ablated]]
     pairs = compare_to(losses, whole, np.random.default_rng(config.seeds[0]), summary.overlap)
-    verdict = describe_verdict(whole, pairs)
+    verdict = describe_verdict(whole, pairs, variants)
     table = summary.table[summary.table["model"].isin([whole, *ablated])].sort_values("scaled_mae")
     columns = ["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]
     shown = table[[c for c in columns if c in table]]
-    shown = shown.assign(variant=[explain_variant(m) or "the whole model" for m in shown["model"]])
+    said = {m.name: explain_variant(m) for m in variants}
+    shown = shown.assign(variant=[said.get(m, "the whole model") for m in shown["model"]])
     return (
         Section(
             "Does the language model help?",
@@ -333,7 +333,7 @@ def _describe_ablation(
             [TableBlock(shown, f"Variants of {whole}, equal budgets", {"scaled_mae": True})],
             _draw_pairs(pairs),
         ),
-        f"Does the pretrained language model help? {verdict[0]}",
+        f"Does the pretrained language model of {whole} help? {verdict[0]}",
         pairs,
     )
 
@@ -352,7 +352,7 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
         p = result.prepared
         cutoffs = p.windows.keys[CUTOFF]
         lines.append(
-            f"{p.name}: {p.windows.num_series} series, {p.windows.n_windows} windows of {p.facts.h} steps, "
+            f"{p.name}: {p.windows.num_series} series, {p.windows.n_windows} windows of {p.task.h} steps, "
             f"{p.windows.step} apart, cutoffs from {cutoffs.min()} to {cutoffs.max()}. Everything that is learned, "
             "scaled or chosen uses the steps before the first cutoff."
         )

@@ -1,159 +1,46 @@
-"""What a comparison is asked for: data sets, models, budgets; and what each forecaster is told about its task."""
+"""What a comparison is asked for: data sets, models, budgets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tsllm.data.frequency import Freq
-from tsllm.models import MODELS
+from tsllm.data.task import Asked
+from tsllm.evaluation.ablation import build_ablations
+from tsllm.forecasting.roster import ModelSpec
+from tsllm.hub.spec import check_alias
+from tsllm.training.args import load_yaml, read_dataclass
 
-NAIVE = ("SeasonalNaive", "Naive")
 _OF_TASKS = ("data_path", "h", "season", "n_windows", "step_size", "freq")  # what a task of others fixes
-PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 
 
 @dataclass(frozen=True)
-class TaskFacts:
-    """What every forecaster of a task is told.
-
-    Attributes:
-        h: Steps ahead.
-        freq: Frequency of the data.
-        season: Steps in a season.
-        context_length: Look-back of trainable models, steps.
-        domain: What the data are, for prompts; empty = not said.
-        val_size: Steps held for validation; None = the default.
-        covariates: Columns known over the horizon.
-        past_covariates: Columns known up to the cutoff only.
-    """
-
-    h: int
-    freq: Freq
-    season: int
-    context_length: int
-    domain: str = ""
-    val_size: int | None = None
-    covariates: tuple[str, ...] = ()
-    past_covariates: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model of a comparison.
-
-    Attributes:
-        model: What it is; see `kind`.
-        alias: Name of its column; empty = the model's own.
-        options: Constructor options: the model configuration's fields for native models, those of `TextForecaster`
-            with `language_model` for text, those of the class in neuralforecast or statsforecast.
-        training: Training options of native models.
-        covariates: Whether it is given the task's covariates.
-        perturb: "input" or "prototypes": the model called `of` with its history or its prototypes shuffled when it
-            forecasts; nothing is trained.
-        of: Alias of the model that is perturbed.
-        role: "ablation" puts it into the ablation table; empty otherwise.
-    """
-
-    model: str
-    alias: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    covariates: bool = False
-    perturb: str = ""
-    of: str = ""
-    role: str = ""
-
-    def __post_init__(self) -> None:
-        if self.perturb not in ("", "input", "prototypes"):
-            raise ValueError(f"perturb is {self.perturb!r}; choose input or prototypes")
-        if bool(self.perturb) != bool(self.of):
-            raise ValueError(f"{self.alias or self.model}: perturb and of belong together; give both or none")
-        if self.kind == "text" and not self.options.get("language_model"):
-            raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
-        if self.training and self.kind != "native":
-            raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
-
-    @property
-    def kind(self) -> str:
-        """What `model` stands for.
-
-        - native: a name of `tsllm.models.MODELS` ("timellm"), trained here.
-        - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
-        - naive: "SeasonalNaive", "Naive".
-        - text: a causal language model that reads and writes numbers, as it is.
-        - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
-        - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
-        - own: a dotted path to a class of one's own ("my_module.MyForecaster").
-        - statistical: a class of statsforecast.models ("AutoETS").
-        """
-        package, _, rest = self.model.partition(":")
-        if rest and package in PACKAGED:
-            return package
-        if self.model in MODELS:
-            return "native"
-        if self.model in NAIVE:
-            return "naive"
-        if self.model == "text":
-            return "text"
-        if "/" in self.model or Path(self.model).is_dir():
-            return "saved"
-        return "own" if "." in self.model else "statistical"
-
-    @property
-    def is_trainable(self) -> bool:
-        """Whether it is trained here, so that seed, look-back search and budget concern it."""
-        return self.kind in ("native", "neuralforecast") and not self.perturb
-
-    @property
-    def source(self) -> str:
-        """What `model` names within its kind: a class of neuralforecast, a Hub id or folder of Chronos, itself."""
-        return self.model.partition(":")[2] if self.kind in PACKAGED else self.model
-
-    @property
-    def name(self) -> str:
-        """The column's name: the alias, or what the model is called."""
-        if self.alias:
-            return self.alias
-        if self.kind == "native":
-            return MODELS.get(self.model).__name__
-        if self.kind == "text":
-            return f"{Path(self.options['language_model']).name}-text"
-        return self.source.rpartition(".")[2] if self.kind == "own" else Path(self.source).name
-
-    @classmethod
-    def parse(cls, given: "str | Mapping[str, Any] | ModelSpec") -> "ModelSpec":
-        """Reads a name or a mapping.
-
-        Raises:
-            ValueError: If a mapping has unknown keys or no model.
-        """
-        if isinstance(given, ModelSpec):
-            return given
-        if isinstance(given, str):
-            return cls(given)
-        _refuse_unknown(given, cls, f"model entry {dict(given)!r}", "model")
-        return cls(**given)
-
-
-@dataclass(frozen=True)
-class DataTask:
+class DataEntry:
     """A data set of a comparison.
 
     Attributes:
         name: A name of `DATASETS`, a file, or a Hub id.
         data_path: File of a named data set.
         h: Steps ahead; None = the data set's custom.
-        context_length: Look-back; None = the data set's custom.
+        context_length: Look-back; None = the data set's custom, or by frequency.
         season: Steps in a season; None = the data set's, or by frequency.
         n_windows: Cutoffs, the last ones of each series.
         step_size: Steps between cutoffs; None = h.
         val_size: Steps before the first cutoff that are held for early stopping and look-back search.
         freq: Frequency; None = the data set's, or inferred.
+        layout: "auto", "multivariate" or "univariate"; None = auto.
+        covariates: Columns known over the horizon; None = the data set's own.
+        past_covariates: Columns known up to the cutoff only; None = the data set's own.
+        share_covariates: As in `WindowDataset`.
+        targets: Columns of a wide table that are series; None = all.
         max_series: Only the first so many series; None = all.
         task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
             the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
             "long"). Empty = no such task.
+        frame: The series themselves, in Python only; `name` is then what tables call them.
     """
 
     name: str
@@ -164,28 +51,56 @@ class DataTask:
     n_windows: int = 1
     step_size: int | None = None
     val_size: int | None = None
-    freq: str | int | None = None
+    freq: Freq | None = None
+    layout: str | None = None
+    covariates: list[str] | None = None
+    past_covariates: list[str] | None = None
+    share_covariates: bool = False
+    targets: list[str] | None = None
     max_series: int | None = None
     task: str = ""
+    frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a data entry has an empty name; give a name of a data set, a file or a Hub id")
+        for name in ("n_windows", "step_size", "max_series"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{self.name}: {name} is {value}; it must be at least 1")
+        self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:
             raise ValueError(f"{self.name}: task {self.task!r} brings its own {', '.join(given)}; leave that out")
 
+    def asked(self) -> Asked:
+        """Returns what is asked of the data.
+
+        Raises:
+            TaskError: For an impossible value.
+        """
+        return Asked(
+            h=self.h,
+            context_length=self.context_length,
+            freq=self.freq,
+            season=self.season,
+            layout=self.layout,
+            covariates=self.covariates,
+            past_covariates=self.past_covariates,
+            share_covariates=self.share_covariates,
+            val_size=self.val_size,
+        )
+
     @classmethod
-    def parse(cls, given: "str | Mapping[str, Any] | DataTask") -> "DataTask":
+    def parse(cls, given: "str | Mapping[str, Any] | DataEntry") -> "DataEntry":
         """Reads a name or a mapping.
 
         Raises:
-            ValueError: If a mapping has unknown keys or no name.
+            ValueError: If it is neither, or a mapping has unknown keys, values of the wrong type, or no name.
         """
-        if isinstance(given, DataTask):
+        if isinstance(given, DataEntry):
             return given
-        if isinstance(given, str):
-            return cls(given)
-        _refuse_unknown(given, cls, f"data entry {dict(given)!r}", "name")
-        return cls(**given)
+        return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "data entry", "name")
 
 
 @dataclass
@@ -204,6 +119,7 @@ class CompareConfig:
         look_backs: Context lengths among which each trainable model chooses by its validation loss; empty = as given.
         max_seconds: Training seconds of each trainable model and seed; None = no limit.
         focus: Alias that the finding also speaks of, the language model's usually; empty = none.
+        ablate: Aliases of Time-LLM models whose standard variants are compared, too.
     """
 
     data: list[Any]
@@ -217,20 +133,30 @@ class CompareConfig:
     look_backs: list[int] = field(default_factory=list)
     max_seconds: float | None = None
     focus: str = ""
+    ablate: str | list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.data = [DataTask.parse(d) for d in self.data]
+        self.data = [DataEntry.parse(d) for d in self.data]
         self.models = [ModelSpec.parse(m) for m in self.models]
+        self.ablate = [self.ablate] if isinstance(self.ablate, str) else self.ablate
+        for name in self.ablate:
+            whole = next((m for m in self.models if m.name == name), None)
+            if whole is None:
+                raise ValueError(f"ablate names {name!r}, which is none of the models {[m.name for m in self.models]}")
+            known = {m.name for m in self.models}
+            self.models += [m for m in build_ablations(whole) if m.name not in known]
         names = [m.name for m in self.models]
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ValueError(f"two models are called {doubled[0]!r}; give each its own alias")
-        for wanted in filter(None, [self.reference, self.focus, *(m.of for m in self.models)]):
+        for wanted in filter(None, [self.reference, self.focus, *(m.variant_of for m in self.models)]):
             if wanted not in names:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
-        if not self.seeds or not self.data:
-            raise ValueError("a comparison needs at least one data set and one seed")
-        if self.look_backs and any(task.val_size == 0 for task in self.data):
+        if not self.seeds or not self.data or not self.models:
+            raise ValueError("a comparison needs at least one data set, one model and one seed")
+        for spec in self.models:
+            check_alias(spec.name)
+        if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
 
     @classmethod
@@ -241,20 +167,5 @@ class CompareConfig:
             FileNotFoundError: If there is no such file.
             ValueError: If it holds unknown keys or lacks data or models.
         """
-        import yaml
-
-        file = Path(path)
-        if not file.is_file():
-            raise FileNotFoundError(f"no configuration {file}; the project's stand under recipes/configs/compare")
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        given |= dict(overrides or {})
-        _refuse_unknown(given, cls, str(file), "data", "models")
-        return cls(**given)
-
-
-def _refuse_unknown(given: Mapping[str, Any], cls: type[Any], what: str, *needed: str) -> None:
-    known: Sequence[str] = [f.name for f in fields(cls)]
-    unknown = sorted(set(given) - set(known))
-    missing = [n for n in needed if n not in given]
-    if unknown or missing:
-        raise ValueError(f"{what} has unknown keys {unknown} and lacks {missing}; known keys: {', '.join(known)}")
+        given = load_yaml(path) | dict(overrides or {})
+        return read_dataclass(cls, given, str(path), "data", "models")

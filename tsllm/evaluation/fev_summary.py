@@ -97,20 +97,20 @@ def describe_task(prepared: PreparedTask, level_quantiles: Sequence[float]) -> T
     """Returns the data set as a fev task: its own, or one that says the same; MASE ranks."""
     if prepared.loaded.task is not None:
         return prepared.loaded.task
-    windows, facts = prepared.windows, prepared.facts
+    windows, task = prepared.windows, prepared.task
     return Task(
         dataset_path=prepared.name,
         horizon=windows.h,
         num_windows=windows.n_windows,
         window_step_size=windows.step,
-        seasonality=facts.season,
+        seasonality=task.season,
         extra_metrics=("WQL", "SQL") if level_quantiles else (),
         quantile_levels=tuple(level_quantiles),
         id_column=ID,
         timestamp_column=TIME,
         target=TARGET,
-        known_dynamic_columns=facts.covariates,
-        past_dynamic_columns=facts.past_covariates,
+        known_dynamic_columns=task.covariates,
+        past_dynamic_columns=task.past_covariates,
         task_name=prepared.name,
     )
 
@@ -152,7 +152,7 @@ def write_fev_summary(results: Sequence["TaskResult"]) -> pd.DataFrame:
 
 def compute_seasonal_errors(prepared: PreparedTask) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean absolute and mean squared seasonal errors of each window's past, both [series, windows]."""
-    windows, season, task = prepared.windows, prepared.facts.season, prepared.loaded.task
+    windows, season, task = prepared.windows, prepared.task.season, prepared.loaded.task
     longest = task.max_context_length if task is not None else None
     found = np.full((2, windows.num_series, windows.n_windows), np.nan)
     for i, (_, y) in enumerate(windows.df.groupby(ID, sort=False)[TARGET]):

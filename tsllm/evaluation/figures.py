@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tsllm.escape import escape_label
 from tsllm.evaluation.findings import name_metric
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.forecasting.base import format_level, name_interval_columns
@@ -97,7 +98,7 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
         at = max(y, placed[-1] + gap) if placed else y
         placed.append(at)
         ax.annotate(
-            label,
+            escape_label(label),
             (x, y),
             xytext=(x + (ax.get_xlim()[1] - ax.get_xlim()[0]) * 0.02, at),
             color=colour,
@@ -149,14 +150,14 @@ def plot_forecasts(
         ax.plot(joined[TIME], joined[TARGET], color="black", linewidth=1.3, label="observed")
         if level is not None:
             low, high = name_interval_columns(models[0], [level])
-            label = f"{models[0]}, {format_level(level)} % interval"
+            label = f"{escape_label(models[0])}, {format_level(level)} % interval"
             band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0, "label": label}
             ax.fill_between(window[TIME], window[low], window[high], **band)
         for k, model in enumerate(models):
             style = style_of(k) | {"markersize": 3, "markevery": 4}
-            ax.plot(window[TIME], window[model], linewidth=1.2, label=model, **style)
+            ax.plot(window[TIME], window[model], linewidth=1.2, label=escape_label(model), **style)
         ax.axvline(cutoff, color="#888888", linewidth=0.8)
-        ax.set_title(f"{name}, forecast from {cutoff}", fontsize=9, loc="left")
+        ax.set_title(f"{escape_label(name)}, forecast from {cutoff}", fontsize=9, loc="left")
         ax.tick_params(labelsize=8)
         if past[TIME].dtype.kind == "M":
             ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
@@ -206,7 +207,7 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
     label_ends(ax, ends)
     ax.set_xticks([tick for tick in ax.get_xticks() if 1 <= tick <= len(steps)])  # none below the labels
     ax.set_xlabel("step ahead", fontsize=9)
-    ax.set_ylabel(f"% less MAE than {baseline}", fontsize=9)
+    ax.set_ylabel(f"% less MAE than {escape_label(baseline)}", fontsize=9)
     ax.tick_params(labelsize=8)
     first, last = steps.iloc[0], steps.iloc[-1]
     words = "; ".join(
@@ -231,7 +232,7 @@ def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
         ax.plot([100 * row["low"], 100 * row["high"]], [k, k], color=COLOURS[0], linewidth=1.6)
         ax.plot(100 * row["skill"], k, marker="o", color=COLOURS[0], fillstyle=filled[row["verdict"]], markersize=7)
     ax.set_yticks(range(len(ordered)), ordered["model"], fontsize=9)
-    ax.set_xlabel(f"% less error than {reference} (point and 95 % interval)", fontsize=9)
+    ax.set_xlabel(f"% less error than {escape_label(reference)} (point and 95 % interval)", fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.margins(y=0.15)
     words = "; ".join(
@@ -255,9 +256,17 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
     for k, row in enumerate(shown.itertuples()):
         style = style_of(k)
         x, y = max(float(row.seconds), 1e-3), float(getattr(row, metric))  # type: ignore[arg-type]
-        ax.plot(x, y, marker=style["marker"], color=style["color"], markersize=8, linestyle="none", label=row.model)
+        ax.plot(
+            x,
+            y,
+            marker=style["marker"],
+            color=style["color"],
+            markersize=8,
+            linestyle="none",
+            label=escape_label(row.model),
+        )
         if len(shown) <= MAX_LABELS:
-            ax.annotate(row.model, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+            ax.annotate(escape_label(row.model), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     if len(shown) > MAX_LABELS:
         figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     ax.margins(x=0.25, y=0.15)
@@ -280,12 +289,21 @@ def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
         points = [(e["step"], e["eval_loss"]) for e in log if "eval_loss" in e]
         if points:
             x, y = zip(*points, strict=True)
-            ax.plot(x, y, markersize=4, linewidth=1.2, label=f"{model}, validation", **(style | {"linestyle": "-"}))
+            ax.plot(
+                x,
+                y,
+                markersize=4,
+                linewidth=1.2,
+                label=f"{escape_label(model)}, validation",
+                **(style | {"linestyle": "-"}),
+            )
             words.append(f"{model} validation {y[0]:.3g} to a best of {min(y):.3g} at step {x[int(np.argmin(y))]}")
         points = [(e["step"], e["loss"]) for e in log if "loss" in e]
         if points and len(logs) <= 3:
             x, y = zip(*points, strict=True)
-            ax.plot(x, y, linestyle="--", color=style["color"], linewidth=1.2, label=f"{model}, training")
+            ax.plot(
+                x, y, linestyle="--", color=style["color"], linewidth=1.2, label=f"{escape_label(model)}, training"
+            )
     ax.set_xlabel("training step", fontsize=9)
     ax.set_ylabel("loss (scaled units)", fontsize=9)
     ax.tick_params(labelsize=8)
@@ -327,7 +345,7 @@ def plot_rewards(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
         for k, (ax, (name, points)) in enumerate(zip(row, found.items(), strict=False)):
             x, y = zip(*points, strict=True)
             ax.plot(x, y, linewidth=1.2, markersize=4, markevery=max(1, len(x) // 20), **style_of(k))
-            ax.set_title(f"{model}: {name}" if model else name, fontsize=9, loc="left")
+            ax.set_title(escape_label(f"{model}: {name}" if model else name), fontsize=9, loc="left")
             ax.set_xlabel("training step", fontsize=9)
             ax.set_ylabel("reward", fontsize=9)
             ax.tick_params(labelsize=8)

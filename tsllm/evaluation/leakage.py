@@ -1,13 +1,16 @@
 """Guards against knowing the answers: saved models trained on test windows, pretrained models that read them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from tsllm.evaluation.config import ModelSpec
+from tsllm.data.facts import ANY, DataRead, SeriesRead, TrainingFacts, hash_stretch, parse_time
 from tsllm.evaluation.saved import find_pretrained_base
-from tsllm.types import CUTOFF, ID, TARGET, TIME
+from tsllm.evaluation.windows import Windows
+from tsllm.forecasting.roster import ModelSpec
+from tsllm.types import ID, TARGET, TIME
 
 # Start of a model's name -> when its pretraining data end. A series that ends before may be among them.
 PRETRAINING_ENDS = {
@@ -36,67 +39,89 @@ class LeakageError(ValueError):
     """A model or a choice that has seen test targets."""
 
 
-class Trained(Protocol):
-    """A forecaster, or its description, that says what it was trained on."""
-
-    alias: str
-    data: dict[str, Any]
-
-
-def check_saved_model(spec: Trained, frame: pd.DataFrame, name: str = "") -> str:
-    """Compares what a saved model was trained on with the first test window.
+def check_saved_model(alias: str, facts: TrainingFacts, windows: Windows, name: str = "") -> str:
+    """Compares everything that a saved model was trained on with the first test window.
 
     Args:
-        spec: Of the saved model.
-        frame: Back-test frame.
+        alias: Of the model.
+        facts: What it was trained or chosen on.
+        windows: The test windows.
         name: Name of the tested data.
 
     Returns:
         A sentence for the report; empty if the model is known to have seen nothing.
 
     Raises:
-        LeakageError: If its training or validation part reaches beyond the first cutoff of the same series.
+        LeakageError: If it has read steps beyond the first cutoff of the same series: of the same name, or of the
+            same values under another name.
     """
-    facts = spec.data
-    cutoffs = facts.get("cutoffs", {})
-    ends = cutoffs.get("validation_end") or facts.get("last")
-    firsts = frame.groupby(ID, sort=False)[CUTOFF].min()
-    # The last step of all series can be compared with the latest cutoff only.
-    first = firsts.get(cutoffs.get("of_series"), firsts.min() if "validation_end" in cutoffs else firsts.max())
-    if ends is None:
-        return f"{spec.alias} does not say what it was trained on, so it may have seen the test windows."
-    try:
-        known = int(ends) if frame[CUTOFF].dtype.kind == "i" else pd.Timestamp(ends)
-    except ValueError:
-        return f"{spec.alias} was trained on steps up to {ends}, which cannot be placed on the time of these series."
-    if known <= first:
-        return ""
-    if is_trained_on(spec, list(firsts.index), name):
-        raise LeakageError(
-            f"{spec.alias} was trained or chosen on data up to {known}, but the first test window starts after "
-            f"{first}; train it on the steps before, or test on later windows"
-        )
-    return (
-        f"{spec.alias} was trained on other series ({facts.get('name') or 'unnamed'}) up to {known}, beyond the first "
-        f"cutoff ({first}); it may have seen these values under other names, or what moves with them."
-    )
+    if not facts:
+        return f"{alias} does not say what it was trained on, so it may have seen the test windows."
+    firsts = windows.cutoff_times(0)
+    said = []
+    for read in facts.reads:
+        for series, known in _find_tested(read, windows, name):
+            end = _read_time(known.last, windows)
+            if end is None:
+                said.append(
+                    f"{alias} was trained on steps up to {known.last or 'an unknown time'}, which cannot be placed on "
+                    "the time of these series."
+                )
+            elif end > firsts[series]:
+                raise LeakageError(
+                    f"{alias} was trained or chosen on data of series {series!r} up to {known.last}, but the first "
+                    f"test window starts after {firsts[series]}; train it on the steps before, or test on later "
+                    "windows"
+                )
+        ends = [_read_time(known.last, windows) for known in read.series.values()]
+        later = [end for end in ends if end is not None and end > firsts.min()]
+        if later and not is_trained_on(TrainingFacts([read]), windows, name):
+            said.append(
+                f"{alias} was trained on other series ({read.name or 'unnamed'}) up to {max(later)}, beyond the first "
+                f"cutoff ({firsts.min()}); it may have seen these values under other names, or what moves with them."
+            )
+    return " ".join(dict.fromkeys(said))
 
 
-def is_trained_on(spec: Trained, series: Sequence[Any], name: str = "") -> bool:
-    """Tells whether a model was trained on these series, as far as it says; True where it does not say.
+def is_trained_on(facts: TrainingFacts, windows: Windows, name: str = "") -> bool:
+    """Tells whether a model was trained on the tested series, by name or by value; True where it does not say.
 
     Args:
-        spec: Of the saved model.
-        series: Names of the tested ones.
+        facts: What it was trained on.
+        windows: The test windows.
         name: Name of the tested data.
     """
-    own = spec.data.get("name")
-    if own is not None and own == name:
-        return True
-    named = spec.data.get("series", ())  # names, or how many there were
-    scaled = [row[0] for row in getattr(spec, "scaler", {}).get("stats", {}).get(TARGET, ())]
-    known = {str(s) for s in [*(named if isinstance(named, list) else ()), *getattr(spec, "channels", ()), *scaled]}
-    return not known or bool(known & {str(s) for s in series})
+    if not facts:
+        return False
+    return any(True for read in facts.reads for _ in _find_tested(read, windows, name))
+
+
+def _find_tested(read: DataRead, windows: Windows, name: str) -> Iterator[tuple[Any, SeriesRead]]:
+    """Yields the tested series that a training read, with what it read of them.
+
+    A series of the same name in data of another name, with other values at the same times, is another series.
+    """
+    spans: dict[tuple[str, str, int], dict[str, SeriesRead]] = {}
+    for known in read.series.values():
+        if known.digest:
+            spans.setdefault((known.first, known.last, known.steps), {})[known.digest] = known
+    for series, group in windows.df.groupby(ID, sort=False):
+        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
+        named = read.series.get(str(series), read.series.get(ANY))
+        if named is not None:
+            digest = hash_stretch(times, values, named) if named.digest else None
+            if digest is None or digest == named.digest or (name and read.name == name):
+                yield series, named
+                continue
+        for span, digests in spans.items():
+            found = digests.get(hash_stretch(times, values, SeriesRead(*span)) or "")
+            if found is not None:
+                yield series, found
+                break
+
+
+def _read_time(text: str, windows: Windows) -> Any:
+    return parse_time(text, windows.df[TIME].to_numpy()) if text else None
 
 
 def flag_pretraining(name: str, backbone: str, df: pd.DataFrame, kind: str = "native") -> str:
@@ -131,7 +156,7 @@ def find_flags(results: Sequence[Any], models: Sequence[ModelSpec]) -> list[str]
     flags = []
     for result in results:
         for spec in models:
-            if spec.role == "ablation":
+            if spec.variant:
                 continue
             base = find_pretrained_base(spec)
             if base:

@@ -1,6 +1,7 @@
 """From an entry of a comparison to series, windows and what forecasters are told; tasks of others included."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +10,10 @@ import pandas as pd
 
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
-from tsllm.data.sources import LoadedData, load_frame, load_task
-from tsllm.evaluation.backtest import Windows
-from tsllm.evaluation.config import DataTask, TaskFacts
-from tsllm.forecasting.spec import default_season
+from tsllm.data.sources import LoadedData, load_task
+from tsllm.data.task import ForecastTask, build_task, load_data, load_given
+from tsllm.evaluation.config import DataEntry
+from tsllm.evaluation.windows import Windows
 from tsllm.types import ID, TIME, FrameError
 
 
@@ -21,25 +22,22 @@ class PreparedTask:
     """A data set with its windows.
 
     Attributes:
-        task: As asked for.
+        entry: As asked for.
         loaded: Frame and source.
-        facts: What forecasters are told.
+        task: What forecasters are told.
         windows: The test windows.
         fingerprint: Hash of the frame.
+        name: Name in tables, unlike that of any other data set of the comparison.
         notes: Where the windows differ from those of a task of others, in sentences.
     """
 
-    task: DataTask
+    entry: DataEntry
     loaded: LoadedData
-    facts: TaskFacts
+    task: ForecastTask
     windows: Windows
     fingerprint: str
+    name: str
     notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name in tables: that of a task of others, or as asked for."""
-        return self.loaded.name if self.loaded.task else self.task.name
 
     @property
     def training(self) -> pd.DataFrame:
@@ -47,48 +45,84 @@ class PreparedTask:
         return self.windows.history(0)
 
 
-def prepare_task(task: DataTask) -> PreparedTask:
+def prepare_tasks(entries: Sequence[DataEntry]) -> list[PreparedTask]:
+    """Prepares all data sets of a comparison and gives those of the same name names of their own.
+
+    Raises:
+        ValueError: As `prepare_task`; also if two entries are the same.
+    """
+    prepared = [prepare_task(entry) for entry in entries]
+    names = [p.name for p in prepared]
+    for k, p in enumerate(prepared):
+        if names.count(p.name) > 1:
+            said = [f"h {p.task.h}", f"context {p.task.context_length}", f"{p.windows.n_windows} windows"]
+            for end in range(1, len(said) + 1):
+                name = f"{p.name} ({', '.join(said[:end])})"
+                others = [_say(o, end) for o in prepared if o is not p and o.name == p.name]
+                if name not in others:
+                    break
+            else:
+                raise ValueError(f"the data entry {p.name!r} appears twice with the same settings; leave one out")
+            names[k] = name
+    return [replace(p, name=name) for p, name in zip(prepared, names, strict=True)]
+
+
+def _say(p: PreparedTask, end: int) -> str:
+    said = [f"h {p.task.h}", f"context {p.task.context_length}", f"{p.windows.n_windows} windows"]
+    return f"{p.name} ({', '.join(said[:end])})"
+
+
+def prepare_task(entry: DataEntry) -> PreparedTask:
     """Loads a data set, or a task that others define, and finds its windows.
 
     Raises:
         ValueError: If the horizon is known from nowhere, or a task is unknown or has windows that cannot be cut.
         FrameError: If the data break the contract or are too short.
     """
-    loaded = (
-        load_task(find_task(task)) if task.task else load_frame(task.name, freq=task.freq, data_path=task.data_path)
-    )
-    if task.max_series is not None:
+    asked = entry.asked()
+    if entry.task:
+        loaded = load_task(find_task(entry))
+    elif entry.frame is not None:
+        loaded = load_given(entry.frame, asked, entry.name, entry.targets)
+    else:
+        loaded = load_data(entry.name, asked, data_path=entry.data_path, targets=entry.targets)
+    if entry.max_series is not None:
         df = loaded.df
-        loaded = replace(loaded, df=df[df[ID].isin(df[ID].unique()[: task.max_series])].reset_index(drop=True))
-    facts = _describe_known(loaded.task, loaded.freq, task) if loaded.task else _describe_own(loaded, task)
+        loaded = replace(loaded, df=df[df[ID].isin(df[ID].unique()[: entry.max_series])].reset_index(drop=True))
     notes: list[str] = []
     if loaded.task:
         df, step, notes = cut_to_task(loaded.df, loaded.task, loaded.freq)
         loaded = replace(loaded, df=df)
-        windows = Windows.of(df, facts.h, loaded.task.num_windows, step)  # type: ignore[union-attr]
+        assert loaded.task is not None
+        windows = Windows.of(df, loaded.task.horizon, loaded.task.num_windows, step)
     else:
-        windows = Windows.of(loaded.df, facts.h, task.n_windows, task.step_size or facts.h)
-    _check_season(windows, facts.season)
+        h = build_task(loaded, asked).h
+        windows = Windows.of(loaded.df, h, entry.n_windows, entry.step_size or h)
+    # What is chosen by the data is chosen by the steps before the first cutoff alone.
+    task = build_task(replace(loaded, df=windows.history(0)), asked)
+    _check_season(windows, task.season)
     digest = hashlib.sha256(pd.util.hash_pandas_object(loaded.df, index=False).to_numpy().tobytes()).hexdigest()
-    return PreparedTask(task, loaded, facts, windows, digest[:16], tuple(notes))
+    return PreparedTask(entry, loaded, task, windows, digest[:16], loaded.name, tuple(notes))
 
 
-def find_task(task: DataTask) -> Task:
+def find_task(entry: DataEntry) -> Task:
     """Returns the task that an entry names: one of a fev file, or a GIFT-Eval folder with a term.
 
     Raises:
         ValueError: If the file has no such task.
         FileNotFoundError: If there is neither file nor folder.
     """
-    path = Path(task.name)
+    path = Path(entry.name)
     if path.is_dir():
-        return gift_eval_task(path, task.task)
+        return gift_eval_task(path, entry.task)
     if not path.is_file():
-        raise FileNotFoundError(f"no file or folder {path}; task {task.task!r} needs a fev file or a GIFT-Eval folder")
+        raise FileNotFoundError(
+            f"no file or folder {path}; task {entry.task!r} needs a fev file or a GIFT-Eval folder"
+        )
     tasks = {known.name: known for known in load_fev_tasks(path)}
-    if task.task not in tasks:
-        raise ValueError(f"{path} has no task {task.task!r}; it has {', '.join(tasks)}")
-    return tasks[task.task]
+    if entry.task not in tasks:
+        raise ValueError(f"{path} has no task {entry.task!r}; it has {', '.join(tasks)}")
+    return tasks[entry.task]
 
 
 def cut_to_task(df: pd.DataFrame, task: Task, freq: Freq) -> tuple[pd.DataFrame, int, list[str]]:
@@ -137,36 +171,6 @@ def cut_to_task(df: pd.DataFrame, task: Task, freq: Freq) -> tuple[pd.DataFrame,
             "but models were given all steps."
         )
     return pd.concat(kept, ignore_index=True), steps.pop() if steps else task.horizon, notes
-
-
-def _describe_known(task: Task, freq: Freq, asked: DataTask) -> TaskFacts:
-    return TaskFacts(
-        h=task.horizon,
-        freq=freq,
-        season=task.seasonality,
-        context_length=asked.context_length or max(4 * task.seasonality, 2 * task.horizon, 16),
-        val_size=asked.val_size,
-        covariates=tuple(task.known_dynamic_columns),
-        past_covariates=tuple(task.past_dynamic_columns),
-    )
-
-
-def _describe_own(loaded: LoadedData, asked: DataTask) -> TaskFacts:
-    source = loaded.source
-    h = asked.h or (source.prediction_length if source else None)
-    if h is None:
-        raise ValueError(f"{asked.name} is no named data set, so its entry needs h, the steps ahead")
-    season = asked.season or (source.season if source else default_season(loaded.freq))
-    return TaskFacts(
-        h=h,
-        freq=loaded.freq,
-        season=season,
-        context_length=asked.context_length or (source.context_length if source else max(4 * season, 2 * h, 16)),
-        domain=source.domain if source else "",
-        val_size=asked.val_size,
-        covariates=source.covariates if source else (),
-        past_covariates=source.past_covariates if source else (),
-    )
 
 
 def _check_season(windows: Windows, season: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tsllm.backbones.pretrained import find_pretrained
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.models.timellm.model import TimeLLM
 from tsllm.types import ID
 
@@ -65,8 +65,8 @@ def compute_prototype_attention(
         TypeError: If the model is no Time-LLM.
         OSError: If it or its backbone cannot be loaded.
     """
-    predictor = NeuralPredictor.from_pretrained(source, pad_short=True)
-    model = predictor.model
+    forecaster = NeuralForecaster.from_pretrained(source, pad_short=True)
+    model = forecaster.model
     if not isinstance(model, TimeLLM):
         raise TypeError(f"{source} holds a {type(model).__name__}, which has no prototypes")
     total = torch.zeros(model.config.num_patches, model.config.num_prototypes, dtype=torch.float64)
@@ -79,10 +79,11 @@ def compute_prototype_attention(
         for part in patches.split(8):  # [8, P, D]; all at once would take [N, heads, P, S]
             total.add_(module.attend(part, keys).mean(1).sum(0).double().cpu())  # [P, S]
 
-    kept = df if predictor.spec.layout == "multivariate" else df[df[ID].isin(df[ID].unique()[:MAX_SERIES])]
+    assert forecaster.spec is not None
+    kept = df if forecaster.spec.layout == "multivariate" else df[df[ID].isin(df[ID].unique()[:MAX_SERIES])]
     handle = model.reprogramming.register_forward_pre_hook(listen)
     try:
-        predictor.predict_rolling(kept.reset_index(drop=True), h, min(n_windows, MAX_WINDOWS), step_size)
+        forecaster.predict_rolling(kept.reset_index(drop=True), h, min(n_windows, MAX_WINDOWS), step_size)
     finally:
         handle.remove()
     weights = (total / rows).numpy()
@@ -142,9 +143,9 @@ def _write_token(tokenizer: Any, token: int) -> str:
 
 
 def _load_tokenizer(backbone: str, revision: str) -> Any:
-    from transformers import AutoTokenizer
+    from tsllm.backbones.trust import load_tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(find_pretrained(backbone), revision=revision or "main")
+        return load_tokenizer(find_pretrained(backbone), revision=revision or "main")
     except (OSError, ValueError):
         return None  # a backbone without a tokenizer has no words to name prototypes with

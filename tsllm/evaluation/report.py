@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.escape import escape_cell, escape_fenced, escape_markdown
 from tsllm.evaluation.figures import Picture
 
 PACKAGES = (
@@ -112,15 +113,16 @@ class Report:
 
     def to_markdown(self) -> str:
         """Renders the same without pictures; their alternative text stands instead."""
-        lines = [f"# {self.title}", "", *_spread(self.finding)]
+        lines = [f"# {escape_markdown(self.title)}", "", *_spread(self.finding)]
         for section in self.sections:
-            lines += [f"## {section.title}", "", *_spread(section.paragraphs)]
+            lines += [f"## {escape_markdown(section.title)}", "", *_spread(section.paragraphs)]
             for table in section.tables:
-                lines += [f"**{table.caption}**", "", *_write_markdown_table(table), ""]
+                lines += [f"**{escape_markdown(table.caption)}**", "", *_write_markdown_table(table), ""]
             lines += _spread([f"*Figure.* {p.alt} {p.caption}" for p in section.pictures])
             if section.code:
-                lines += ["```", section.code, "```", ""]
-        lines += ["## Versions and seeds", "", *[f"- {k}: {v}" for k, v in self.facts.items()], ""]
+                lines += ["```", escape_fenced(section.code), "```", ""]
+        facts = [f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in self.facts.items()]
+        lines += ["## Versions and seeds", "", *facts, ""]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
@@ -167,14 +169,16 @@ def _count_cores() -> int:
 
 
 def _spread(paragraphs: Sequence[str]) -> list[str]:
-    return [line for paragraph in paragraphs for line in (paragraph, "")]
+    return [line for paragraph in paragraphs for line in (escape_markdown(paragraph), "")]
 
 
 def _write_markdown_table(table: TableBlock) -> list[str]:
     columns = list(table.frame.columns)
-    lines = ["| " + " | ".join(str(c).replace("_", " ") for c in columns) + " |"]
+    lines = ["| " + " | ".join(escape_cell(c).replace("_", " ") for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if table.is_numeric(c) else "---" for c in columns) + "|")
     for row in table.rows():
-        lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in row) + " |")
-    lines += [""] + [f"- {k.replace('_', ' ')}: {v}" for k, v in table.notes.items()]
+        lines.append(
+            "| " + " | ".join(f"**{escape_cell(text)}**" if best else escape_cell(text) for text, best in row) + " |"
+        )
+    lines += [""] + [f"- {k.replace('_', ' ')}: {escape_markdown(v)}" for k, v in table.notes.items()]
     return lines

@@ -6,17 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tsllm.evaluation.config import ModelSpec
-from tsllm.forecasting.spec import SPEC_FILE, find_file
+from tsllm.forecasting.roster import ModelSpec
 from tsllm.forecasting.text import SETTINGS
+from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 
 HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step
 BASE_KEY = "base_model_name_or_path"
-
-
-def is_hub_id(source: str) -> bool:
-    """Tells whether a name has the form "user/name" and is no path."""
-    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith("/")
 
 
 def read_history(spec: ModelSpec) -> list[dict[str, Any]]:

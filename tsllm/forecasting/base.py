@@ -1,24 +1,55 @@
-"""The Forecaster protocol: fit on a long frame, predict a long frame, whatever stands behind it."""
+"""What every forecaster is: fit on a long frame, predict a long frame, whatever stands behind it."""
 
-from collections.abc import Sequence
-from typing import Protocol, Self, runtime_checkable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 
-from tsllm.types import CUTOFF, ID, TIME
+from tsllm.data.facts import TrainingFacts
+from tsllm.hub.spec import check_alias
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
+
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what was logged
 
 
-@runtime_checkable
-class Forecaster(Protocol):
-    """What the back-test, the comparison and users call.
+class Forecaster:
+    """The base of all forecasters: what the back-test, the comparison and users call.
+
+    A forecaster of one's own is a subclass that sets `alias` and implements `fit` and `predict`; everything else has a
+    default that is right for a forecaster that estimates with `fit` and has no more to tell.
 
     Attributes:
         alias: The name of the forecast column.
+        covariates: Columns that it reads and that must be known over the horizon.
+        past_covariates: Columns that it reads up to the cutoff.
+        max_seconds: Training stops after so many seconds, where there is training; None = no limit.
+        progress: Is told each logged step of training; None = nobody.
+        log: What training logged (`step`, `loss`, `eval_loss` ...), in order.
+        seconds: What the last `fit` took; 0 where it is not measured.
+        rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
     """
 
-    alias: str
+    covariates: Sequence[str] = ()
+    past_covariates: Sequence[str] = ()
+    max_seconds: float | None = None
+    progress: Progress | None = None
+    log: Sequence[dict[str, Any]] = ()
+    seconds: float = 0.0
+    rolls_at_once: ClassVar[bool] = False
+    _alias: str = ""
 
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> "Forecaster":
+    @property
+    def alias(self) -> str:
+        """Name of the forecast column."""
+        return self._alias
+
+    @alias.setter
+    def alias(self, alias: str) -> None:
+        check_alias(alias)
+        self._alias = alias
+
+    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Learns from a long frame `unique_id, ds, y` (and covariates) and remembers it as the history.
 
         Args:
@@ -28,7 +59,7 @@ class Forecaster(Protocol):
         Returns:
             Itself.
         """
-        ...
+        raise NotImplementedError
 
     def predict(
         self,
@@ -48,22 +79,89 @@ class Forecaster(Protocol):
         Returns:
             Frame `unique_id, ds, <alias>` and, for each level, `<alias>-lo-80`, `<alias>-hi-80`; h rows a series.
         """
-        ...
+        raise NotImplementedError
+
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last `n_windows` cutoffs of each series without fitting; here, one after the other.
+
+        Known covariates of the horizon are read from `df` itself.
+
+        Args:
+            df: Whole series; the last cutoff lies `h` steps before the end.
+            h: Steps ahead.
+            n_windows: How many cutoffs.
+            step_size: Steps between cutoffs.
+            level: Coverage of central intervals in per cent.
+
+        Returns:
+            Frame `unique_id, ds, cutoff, <alias>, ...`, sorted by series, cutoff and time.
+
+        Raises:
+            FrameError: If a series is too short for the windows.
+        """
+        check_windows(df, h, n_windows, step_size)
+        parts = []
+        for k in range(n_windows):
+            ahead = h + (n_windows - 1 - k) * step_size
+            history = df.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
+            steps = df.groupby(ID, sort=False).tail(ahead).groupby(ID, sort=False).head(h)
+            part = self.predict(history, h, level, steps.drop(columns=TARGET) if self.covariates else None)
+            part.insert(2, CUTOFF, part[ID].map(history.groupby(ID)[TIME].last()))
+            parts.append(part)
+        return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
+
+    def update(self, df: pd.DataFrame) -> Self:
+        """Takes `df` as the new history; nothing is trained. Here that is `fit`, which only remembers.
+
+        A forecaster whose `fit` learns parameters overrides it.
+        """
+        return self.fit(df)
+
+    def expect_levels(self, level: Sequence[float]) -> None:
+        """Is told before `fit` which intervals `predict` will be asked for; most need not know."""
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns how many parameters training changes and how many there are; None where that says nothing."""
+        return None, None
+
+    @property
+    def context_length(self) -> int | None:
+        """Steps of history that it reads; None = all, or not known."""
+        return None
+
+    @property
+    def trained_on(self) -> TrainingFacts:
+        """What it was trained or chosen on before it came here, as far as it says."""
+        return TrainingFacts()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the forecaster into a folder.
+
+        Raises:
+            NotImplementedError: If it cannot be saved.
+        """
+        raise NotImplementedError(f"{self.alias} ({type(self).__name__}) keeps nothing that could be saved")
 
 
-class HistoryForecaster:
+class HistoryForecaster(Forecaster):
     """What forecasters share that are estimated with the forecast: they remember the history and the horizon of `fit`.
 
     A subclass sets `alias` and implements `_validate`.
     """
 
-    alias: str
     _history: pd.DataFrame | None = None
     _h: int | None = None
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history and the horizon; everything else happens with the forecast."""
         self._history, self._h = self._validate(df), h
+        return self
+
+    def update(self, df: pd.DataFrame) -> Self:
+        """Takes `df` as the new history; the horizon stays."""
+        self._history = self._validate(df)
         return self
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +179,42 @@ class HistoryForecaster:
         steps = h if h is not None else self._h
         if steps is None:
             raise ValueError(f"{self.alias} does not know how far to forecast: give h to fit or to predict")
+        check_count("h", steps)
         return history, steps
+
+
+def count_torch_parameters(model: Any) -> tuple[int, int]:
+    """Returns trained and total parameters of a torch module."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuses what is no whole number of steps.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1 step")
+
+
+def check_windows(df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> None:
+    """Refuses windows that a series has no room for, with at least one step before the first cutoff.
+
+    Raises:
+        FrameError: Naming the shortest series.
+        ValueError: If a number is no count.
+    """
+    for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step_size)):
+        check_count(name, value)
+    span = h + (n_windows - 1) * step_size
+    sizes = df.groupby(ID, sort=False).size()
+    if sizes.min() <= span:
+        raise FrameError(
+            f"series {sizes.idxmin()!r} has {sizes.min()} steps; {n_windows} windows of {h} steps, {step_size} apart, "
+            f"need at least {span + 1}; ask for fewer windows or leave the series out"
+        )
 
 
 def name_interval_columns(alias: str, level: Sequence[float] | None) -> list[str]:
@@ -98,14 +231,16 @@ def compute_quantile_levels(level: Sequence[float] | None) -> list[float]:
     """Returns the two quantile levels of each central interval, in the order of `name_interval_columns`.
 
     Raises:
-        ValueError: If a level lies outside (0, 100).
+        ValueError: If a level lies outside [1, 100) per cent.
     """
-    bad = [lv for lv in level or () if not 0 < lv < 100]
-    if bad:
-        raise ValueError(f"level must lie between 0 and 100 per cent, got {bad}")
+    for lv in level or ():
+        if not 0 < lv < 100:
+            raise ValueError(f"level must lie between 0 and 100 per cent, got {lv}")
+        if lv < 1:
+            raise ValueError(f"level is {lv} per cent; a level is given in per cent, so write {100 * lv:g} for {lv}")
     return [round(0.5 + sign * lv / 200, 6) for lv in level or () for sign in (-1, 1)]
 
 
 def forecast_columns(frame: pd.DataFrame) -> list[str]:
     """Returns the columns of a forecast frame that are forecasts (not keys, not `y`)."""
-    return [c for c in frame.columns if c not in {ID, TIME, CUTOFF, "y"}]
+    return [c for c in frame.columns if c not in {ID, TIME, CUTOFF, TARGET}]

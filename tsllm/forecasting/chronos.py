@@ -9,7 +9,12 @@ import torch
 
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
+from tsllm.forecasting.base import (
+    HistoryForecaster,
+    compute_quantile_levels,
+    count_torch_parameters,
+    name_interval_columns,
+)
 from tsllm.types import ID, TARGET, TIME
 
 
@@ -55,7 +60,7 @@ class ChronosForecaster(HistoryForecaster):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.alias = model.rstrip("/").rpartition("/")[2] if alias is None else alias
-        self.freq, self.context_length, self.num_samples = freq, context_length, num_samples
+        self.freq, self._context_length, self.num_samples = freq, context_length, num_samples
         self.batch_size, self.seed = batch_size, seed
         self.pipeline = _load_pipeline(model, revision, device)
         # Nothing is trained here, so no parameter counts as trained.
@@ -116,6 +121,15 @@ class ChronosForecaster(HistoryForecaster):
     def _cut(self, y: np.ndarray) -> np.ndarray:
         return (y if self.context_length is None else y[-self.context_length :]).astype(np.float32)
 
+    @property
+    def context_length(self) -> int | None:
+        """Steps of history that the model reads; None = as many as it can."""
+        return self._context_length
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns trained (none) and all parameters."""
+        return count_torch_parameters(self.model)
+
 
 def _interpolate(quantiles: np.ndarray, known: Sequence[float], levels: Sequence[float]) -> np.ndarray:
     """Returns `quantiles` [N, h, known] at `levels` [N, h, levels], linear between neighbours."""
@@ -135,7 +149,9 @@ def _load_pipeline(model: str, revision: str | None, device: str) -> Any:
         ) from error
     options = {} if revision is None else {"revision": revision}
     try:
-        return BaseChronosPipeline.from_pretrained(model, device_map=device, dtype=torch.float32, **options)
+        return BaseChronosPipeline.from_pretrained(
+            model, device_map=device, dtype=torch.float32, trust_remote_code=False, **options
+        )
     except (OSError, ValueError) as error:
         raise OSError(
             f"cannot load the Chronos model {model!r} ({error}); give a folder, or a Hub id that can be reached"

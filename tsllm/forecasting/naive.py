@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
+from tsllm.forecasting.base import HistoryForecaster, check_windows, compute_quantile_levels, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -25,6 +25,8 @@ class SeasonalNaive(HistoryForecaster):
         alias: Name of the forecast column.
         freq: Frequency of the data; None infers it.
     """
+
+    rolls_at_once = True
 
     def __init__(self, season: int, alias: str = "SeasonalNaive", *, freq: Freq | None = None) -> None:
         if season < 1:
@@ -72,17 +74,13 @@ class SeasonalNaive(HistoryForecaster):
             FrameError: If a series is too short for the windows.
         """
         df = self._validate(df)
+        check_windows(df, h, n_windows, step_size)
         span = h + (n_windows - 1) * step_size
         columns = [self.alias, *name_interval_columns(self.alias, level)]
         parts = []
         for name, group in df.groupby(ID, sort=False):
             times, y = group[TIME].to_numpy(), group[TARGET].to_numpy()
             first = len(y) - span
-            if first < 1:
-                raise FrameError(
-                    f"series {name!r} has {len(y)} steps; {n_windows} windows of {h} steps, {step_size} apart, need at"
-                    f" least {span + 1}"
-                )
             for end in range(first, len(y) - h + 1, step_size):
                 part = pd.DataFrame({ID: name, TIME: times[end : end + h], CUTOFF: times[end - 1]})
                 part[columns] = self._forecast(name, y[:end], h, level)

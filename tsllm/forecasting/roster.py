@@ -1,19 +1,127 @@
-"""From a name in a command line or a YAML file to a forecaster."""
+"""The roster: from a name in Python, a command line or a YAML file to a forecaster."""
 
-from dataclasses import fields
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tsllm.evaluation.config import ModelSpec, TaskFacts
+from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
+from tsllm.hub.spec import ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.models import find_model_class, is_model_name
+from tsllm.text.loading import SETTINGS
+from tsllm.training.args import check_training, read_dataclass
+from tsllm.training.build import check_model_config
 
-__all__ = ["ModelSpec", "TaskFacts", "build_forecaster"]
-
+NAIVE = ("SeasonalNaive", "Naive")
+PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
 
 
-def build_forecaster(spec: ModelSpec, task: TaskFacts, seed: int = 0) -> Forecaster:
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model of a comparison.
+
+    Attributes:
+        model: What it is; see `kind`.
+        alias: Name of its column; empty = the model's own.
+        options: Constructor options: the model configuration's fields for native models, those of `TextForecaster`
+            with `language_model` for text, those of the class in neuralforecast or statsforecast.
+        training: Training options of native models.
+        covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them.
+        variant: What it changes in another model, for the ablation table; empty = it stands for itself.
+        variant_of: Alias of the model that it is a variant of; goes with `variant`.
+        perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
+            when it forecasts; nothing is trained.
+    """
+
+    model: str
+    alias: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    covariates: bool | None = None
+    variant: str = ""
+    variant_of: str = ""
+    perturb: str = ""
+
+    def __post_init__(self) -> None:
+        if self.perturb not in ("", "input", "prototypes"):
+            raise ValueError(f"perturb is {self.perturb!r}; choose input or prototypes")
+        if bool(self.variant) != bool(self.variant_of):
+            raise ValueError(f"{self.alias or self.model}: variant and variant_of belong together; give both or none")
+        if self.perturb and not self.variant_of:
+            raise ValueError(f"{self.alias or self.model}: perturb needs variant_of, the model that is perturbed")
+        if self.kind == "text" and not self.options.get("language_model"):
+            raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
+        if self.alias:
+            check_alias(self.alias)
+        check_training(self.training)
+        if self.training and self.kind != "native":
+            raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
+
+    @property
+    def kind(self) -> str:
+        """What `model` stands for.
+
+        - native: a name of `tsllm.models.MODELS` ("timellm") or the dotted path of a model class of one's own,
+          trained here.
+        - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
+        - naive: "SeasonalNaive", "Naive".
+        - text: a causal language model that reads and writes numbers, as it is.
+        - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
+        - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
+        - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
+        - statistical: a class of statsforecast.models ("AutoETS").
+        """
+        package, _, rest = self.model.partition(":")
+        if rest and package in PACKAGED:
+            return package
+        if self.model in NAIVE:
+            return "naive"
+        if self.model == "text":
+            return "text"
+        if "/" in self.model or Path(self.model).is_dir():
+            return "saved"
+        if is_model_name(self.model):
+            return "native"
+        return "own" if "." in self.model else "statistical"
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether it is trained here, so that seed, look-back search and budget apply to it."""
+        return self.kind in ("native", "neuralforecast") and not self.perturb
+
+    @property
+    def source(self) -> str:
+        """What `model` names within its kind: a class of neuralforecast, a Hub id or folder of Chronos, itself."""
+        return self.model.partition(":")[2] if self.kind in PACKAGED else self.model
+
+    @property
+    def name(self) -> str:
+        """The column's name: the alias, or what the model is called."""
+        if self.alias:
+            return self.alias
+        if self.kind == "native":
+            return find_model_class(self.model).__name__
+        if self.kind == "text":
+            return f"{Path(self.options['language_model']).name}-text"
+        return self.source.rpartition(".")[2] if self.kind == "own" else Path(self.source).name
+
+    @classmethod
+    def parse(cls, given: "str | Mapping[str, Any] | ModelSpec") -> "ModelSpec":
+        """Reads a name or a mapping.
+
+        Raises:
+            ValueError: If it is neither, or a mapping has unknown keys, values of the wrong type, or no model.
+        """
+        if isinstance(given, ModelSpec):
+            return given
+        return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "model entry", "model")
+
+
+def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
     """Builds the forecaster of a specification for a task.
 
     Raises:
@@ -39,7 +147,37 @@ def build_forecaster(spec: ModelSpec, task: TaskFacts, seed: int = 0) -> Forecas
     return _build_statistical(spec, task)
 
 
-def _build_naive(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
+    """Checks an entry for a task, as far as that goes without loading weights or data.
+
+    Raises:
+        ValueError: If it could not be built, or its configuration does not fit the task.
+    """
+    if spec.kind == "saved":
+        check_saved(spec.source)
+        if find_file(spec.source, SETTINGS, spec.options.get("revision")) is None:
+            ForecasterSpec.load(spec.source, spec.options.get("revision"))
+        return
+    if spec.kind in ("text", "chronos", "own"):
+        return  # these load what they are made of
+    build_forecaster(spec, task)
+    if spec.kind == "native":
+        given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
+        context = given.pop("context_length", task.context_length)
+        check_model_config(spec.model, given, context, task.h)
+
+
+def check_saved(source: str) -> None:
+    """Refuses a name that is neither a folder nor could be a Hub id.
+
+    Raises:
+        FileNotFoundError: Naming it.
+    """
+    if not (Path(source).is_dir() or is_hub_id(source)):
+        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
+
+
+def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.naive import Naive, SeasonalNaive
 
     _refuse_covariates(spec)
@@ -49,30 +187,33 @@ def _build_naive(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     return SeasonalNaive(**options)
 
 
-def _build_native(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
-    from tsllm.models import MODELS
-    from tsllm.training.fit import NeuralForecaster
+def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    from tsllm.forecasting.neural import NeuralForecaster
 
-    config_fields = MODELS.get(spec.model).config_class.own_fields()
-    options: dict[str, Any] = {"context_length": task.context_length}
-    if "prompt_domain" in config_fields and task.domain:
+    model_class = find_model_class(spec.model)
+    options: dict[str, Any] = {"layout": task.layout}
+    if "prompt_domain" in model_class.config_class.own_fields() and task.domain:
         options["prompt_domain"] = task.domain
-    if spec.covariates:
+    reads = model_class.uses_covariates if spec.covariates is None else spec.covariates
+    if reads:
+        _require_covariates(spec, task)
         options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}
-    options |= spec.options
+        options["share_covariates"] = task.share_covariates
+    if task.pads_short:
+        options["pad_short"] = True
     return NeuralForecaster(
         spec.model,
         task.h,
-        alias=spec.alias,
+        alias=spec.alias or None,
         freq=task.freq,
         season=task.season,
         val_size=task.val_size,
         training={"seed": seed} | spec.training,
-        **options,
+        **({"context_length": task.context_length} | options | spec.options),
     )
 
 
-def _build_neuralforecast(spec: ModelSpec, task: TaskFacts, seed: int) -> Forecaster:
+def _build_neuralforecast(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     from tsllm.forecasting.statistical import NixtlaNeuralForecaster
 
     options: dict[str, Any] = NEURALFORECAST_DEFAULTS | {"random_seed": seed} | spec.options
@@ -92,7 +233,7 @@ def _build_neuralforecast(spec: ModelSpec, task: TaskFacts, seed: int) -> Foreca
     )
 
 
-def _build_text(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+def _build_text(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.text import TextForecaster
     from tsllm.text.generate import SamplingOptions
     from tsllm.text.loading import load_language_model
@@ -116,7 +257,7 @@ def _build_text(spec: ModelSpec, task: TaskFacts) -> Forecaster:
         raise ValueError(f"{spec.name}: {error}; options are language_model and those of TextForecaster") from error
 
 
-def _build_chronos(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+def _build_chronos(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.chronos import ChronosForecaster
 
     _refuse_covariates(spec)
@@ -124,33 +265,38 @@ def _build_chronos(spec: ModelSpec, task: TaskFacts) -> Forecaster:
     return ChronosForecaster(spec.source, spec.name, freq=task.freq, **spec.options)
 
 
-def open_saved(source: str, new_series: str | None = None, **options: Any) -> Any:
-    """Loads a saved forecaster, one of series (`NeuralPredictor`) or one that writes numbers (`TextForecaster`).
+def is_saved(source: str) -> bool:
+    """Tells whether a name is a saved forecaster: a folder or a Hub id, not a model of the roster."""
+    return Path(source).is_dir() or ("/" in source and ":" not in source)
+
+
+def open_saved(source: str, **options: Any) -> Any:
+    """Loads a saved forecaster, one of series (`NeuralForecaster`) or one that writes numbers (`TextForecaster`).
 
     Args:
         source: A folder or a Hub id.
-        new_series: Of `NeuralPredictor`; a text forecaster reads any series.
         **options: Of `from_pretrained`.
 
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
     """
-    from tsllm.evaluation.saved import is_hub_id
-    from tsllm.forecasting.neural import NeuralPredictor
-    from tsllm.forecasting.spec import find_file
-    from tsllm.forecasting.text import SETTINGS, TextForecaster
+    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.forecasting.text import TextForecaster
 
-    if not (Path(source).is_dir() or is_hub_id(source)):
-        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
+    check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:
         return TextForecaster.from_pretrained(source, **options)
-    return NeuralPredictor.from_pretrained(source, **({"new_series": new_series} if new_series else {}), **options)
+    return NeuralForecaster.from_pretrained(source, **options)
 
 
 def _load_saved(spec: ModelSpec) -> Forecaster:
+    from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
 
+    # It is used as it is: without a step of training, `fit` only takes the history.
     loaded = open_saved(spec.model, **spec.options)
+    if isinstance(loaded, NeuralForecaster):
+        loaded.training["max_steps"] = 0
     if isinstance(loaded, TextForecaster):
         # Of an adapter only its own tensors were trained.
         partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
@@ -162,24 +308,27 @@ def _load_saved(spec: ModelSpec) -> Forecaster:
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
-    import importlib
-
     module, _, name = spec.model.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(**spec.options)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
     if not isinstance(made, Forecaster):
-        raise ValueError(f"{spec.model} is no Forecaster: it needs alias, fit(df, h) and predict(df, h, level, X_df)")
+        raise ValueError(
+            f"{spec.model} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, "
+            "fit(df, h) and predict(df, h, level, X_df)"
+        )
     if spec.alias:
         made.alias = spec.alias
     return made
 
 
-def _build_statistical(spec: ModelSpec, task: TaskFacts) -> Forecaster:
+def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.statistical import StatisticalForecaster
     from tsllm.models import MODELS
 
+    if spec.covariates:
+        _require_covariates(spec, task, known=True)
     options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
     if spec.covariates:
         options["covariates"] = list(task.covariates)
@@ -193,6 +342,16 @@ def _build_statistical(spec: ModelSpec, task: TaskFacts) -> Forecaster:
             "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
+
+
+def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False) -> None:
+    """Refuses `covariates: true` where the data offer none."""
+    offered = task.covariates if known else (*task.covariates, *task.past_covariates)
+    if spec.covariates and not offered:
+        raise ValueError(
+            f"{spec.name} is to read covariates, but none are named for {task.name or 'the data'}; name columns "
+            "in the data entry (covariates: [...], past_covariates: [...]), or leave covariates out of the model's"
+        )
 
 
 def _refuse_covariates(spec: ModelSpec) -> None:

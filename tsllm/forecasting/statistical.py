@@ -11,9 +11,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import infer_freq, validate_frame
+from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, normalize_freq
-from tsllm.forecasting.base import HistoryForecaster, compute_quantile_levels, name_interval_columns
+from tsllm.forecasting.base import (
+    Forecaster,
+    HistoryForecaster,
+    check_windows,
+    compute_quantile_levels,
+    count_torch_parameters,
+    name_interval_columns,
+)
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
@@ -39,6 +46,8 @@ class StatisticalForecaster(HistoryForecaster):
         ImportError: If statsforecast is not installed.
         ValueError: If it has no such model.
     """
+
+    rolls_at_once = True
 
     def __init__(
         self,
@@ -79,11 +88,9 @@ class StatisticalForecaster(HistoryForecaster):
         """
         history, steps = self._recall(df, h)
         compute_quantile_levels(level)
-        if self.covariates and X_df is None:
-            raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
+        ahead = self._read_future(X_df, history, steps)
         if self.input_size is not None:
             history = history.groupby(ID, sort=False).tail(self.input_size)
-        ahead = None if not self.covariates or X_df is None else X_df[[ID, TIME, *self.covariates]]
         out = self._call("forecast", history, h=steps, level=_sorted(level) or None, X_df=ahead)
         return _arrange(out, self.alias, level, [ID, TIME])
 
@@ -107,16 +114,19 @@ class StatisticalForecaster(HistoryForecaster):
         """
         df = self._validate(df)
         compute_quantile_levels(level)
-        needed = h + (n_windows - 1) * step_size + 1
-        sizes = df.groupby(ID, sort=False).size()
-        if sizes.min() < needed:
-            raise FrameError(
-                f"series {sizes.idxmin()!r} has {sizes.min()} steps; {n_windows} windows of {h} steps, {step_size} "
-                f"apart, need at least {needed}"
-            )
+        check_windows(df, h, n_windows, step_size)
         windows = {"n_windows": n_windows, "step_size": step_size, "input_size": self.input_size}
         out = self._call("cross_validation", df, h=h, level=_sorted(level) or None, **windows)
         return _arrange(out, self.alias, level, [ID, TIME, CUTOFF])
+
+    def _read_future(self, X_df: pd.DataFrame | None, history: pd.DataFrame, h: int) -> pd.DataFrame | None:
+        """Returns the covariates of the horizon, held to exactly the steps ahead."""
+        if not self.covariates:
+            return None
+        if X_df is None:
+            raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
+        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+        return validate_future(X_df, future_frame(history, h, freq), self.covariates)
 
     def _build(self) -> Any:
         accepted = inspect.signature(self.model_class).parameters
@@ -146,7 +156,7 @@ class StatisticalForecaster(HistoryForecaster):
         return _validate_complete(df, self.freq, self.covariates, self.alias)
 
 
-class NixtlaNeuralForecaster:
+class NixtlaNeuralForecaster(Forecaster):
     """Any model of neuralforecast, by class name, trained on the data of `fit` (needs the package).
 
     Args:
@@ -204,6 +214,26 @@ class NixtlaNeuralForecaster:
         self.log: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._engine: Any = None
+        self._history: Any = None
+
+    def expect_levels(self, level: Sequence[float]) -> None:
+        """Takes the levels of the loss, which decides what the model learns, unless some were given."""
+        if not self.level:
+            self.level = _sorted(level)
+
+    def update(self, df: pd.DataFrame) -> Self:
+        """Takes `df` as the new history; nothing is trained."""
+        self._history = self._validate(df)
+        return self
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns trained and all parameters; None before `fit`."""
+        return (None, None) if self.model is None else count_torch_parameters(self.model)
+
+    @property
+    def context_length(self) -> int:
+        """Steps of history that it reads."""
+        return self.input_size
 
     @property
     def model(self) -> Any:
@@ -227,6 +257,7 @@ class NixtlaNeuralForecaster:
         self._engine = NeuralForecast(models=[self._build()], freq=freq)
         started = time.perf_counter()
         self._engine.fit(df, val_size=held)
+        self._history = df
         self.seconds = time.perf_counter() - started
         self.log = _read_trajectories(self.model)
         return self
@@ -263,10 +294,14 @@ class NixtlaNeuralForecaster:
         untrained = [lv for lv in level or () if lv not in self.level]
         if untrained:
             raise ValueError(f"{self.alias} was not trained for level {untrained[0]}; it knows {self.level}")
-        if self.covariates and X_df is None:
-            raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
-        ahead = None if not self.covariates or X_df is None else X_df[[ID, TIME, *self.covariates]]
-        out = self._engine.predict(df=None if df is None else self._validate(df), futr_df=ahead)
+        history = self._history if df is None else self._validate(df)
+        ahead = None
+        if self.covariates:
+            if X_df is None:
+                raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
+            freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+            ahead = validate_future(X_df, future_frame(history, self.h, freq), self.covariates)
+        out = self._engine.predict(df=history, futr_df=ahead)
         if self.level:
             out = out.rename(columns={f"{self.alias}-median": self.alias})
             pairs = name_interval_columns(self.alias, self.level)
@@ -311,7 +346,7 @@ def _read_trajectories(model: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: entry["step"])
 
 
-def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: list[str], alias: str) -> pd.DataFrame:
+def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: Sequence[str], alias: str) -> pd.DataFrame:
     """Validates a frame for a model that cannot read missing values."""
     df = validate_frame(df, freq=freq, covariates=covariates)
     missing = df[TARGET].isna().to_numpy()

@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.facts import TrainingFacts, from_names
+from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
+from tsllm.files import write_json
+from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
@@ -48,7 +50,7 @@ class _Window:
     scale: SeriesScale
 
 
-class TextForecaster:
+class TextForecaster(Forecaster):
     """Forecasts by sampling completions of a prompt that holds the history as text.
 
     Args:
@@ -66,7 +68,7 @@ class TextForecaster:
         options: Temperature, nucleus, constraint.
         batch_size: Series whose prompts are read together.
         seed: Seed of the draws; two calls of `predict` on the same data give the same forecast.
-        data: What it was trained on (`name`, `first`, `last` time); empty = not trained, or not known.
+        facts: What it was trained on; None = nothing.
 
     Attributes:
         report: The `ParseReport` of the last `predict`.
@@ -89,25 +91,39 @@ class TextForecaster:
         options: SamplingOptions | None = None,
         batch_size: int = 4,
         seed: int = 0,
-        data: Mapping[str, Any] | None = None,
+        facts: TrainingFacts | None = None,
     ) -> None:
         for name, value in (("h", h), ("context_length", context_length), ("num_samples", num_samples)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.model, self.tokenizer = model, tokenizer
-        self.h, self.context_length, self.alias, self.freq = h, context_length, alias, freq
+        self.h, self._context_length, self.alias, self.freq = h, context_length, alias, freq
         self.covariates, self.num_samples, self.batch_size, self.seed = (
             list(covariates),
             num_samples,
             batch_size,
             seed,
         )
-        self.data = dict(data or {})
+        self.facts = facts or TrainingFacts()
         self.options = options or SamplingOptions()
         self.codec = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
         self.prompt = TextPrompt(self.codec, domain, season)
         self.report = ParseReport()
         self._history: pd.DataFrame | None = None
+
+    @property
+    def context_length(self) -> int:
+        """Steps of history in the prompt."""
+        return self._context_length
+
+    @property
+    def trained_on(self) -> TrainingFacts:
+        """What the adapter was trained on."""
+        return self.facts
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns trained and all parameters of the language model."""
+        return count_torch_parameters(self.model)
 
     def save(self, folder: str | Path) -> None:
         """Writes `text_forecaster.json`: all settings but the weights, which stand beside it as a PEFT folder.
@@ -125,10 +141,10 @@ class TextForecaster:
             "covariates": self.covariates,
             "num_samples": self.num_samples,
             "options": asdict(self.options),
-            "data": self.data,
-            "base": asdict(describe_base(self.model)),
+            "data": self.facts.to_dict(),
+            "base": asdict(describe_base(self.model, self.tokenizer)),
         }
-        Path(folder, SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(Path(folder, SETTINGS), settings)
 
     @classmethod
     def from_pretrained(
@@ -159,6 +175,8 @@ class TextForecaster:
         model, tokenizer = load_language_model(source, device=device)
         settings = json.loads((source / SETTINGS).read_text()) | changes
         settings.pop("base", None)
+        data = settings.pop("data", {})
+        settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
         settings["options"] = SamplingOptions(**settings["options"])
         return cls(model, tokenizer, **settings)
 
@@ -237,14 +255,7 @@ class TextForecaster:
             return future
         if X_df is None:
             raise ValueError(f"{self.alias} reads the future of {self.covariates}; give X_df with these columns")
-        joined = future.merge(X_df[[ID, TIME, *self.covariates]], on=[ID, TIME], how="left")
-        missing = joined[joined[self.covariates].isna().any(axis=1)]
-        if len(missing):
-            row = missing.iloc[0]
-            raise ValueError(
-                f"X_df lacks {self.covariates} of series {row[ID]!r} at {row[TIME]} ({len(missing)} rows in all)"
-            )
-        return joined
+        return validate_future(X_df, future, self.covariates)
 
     def _sample(self, windows: list[_Window], names: list[Any]) -> np.ndarray:
         """Returns paths [N, G, h] in the order of `windows`; prompts of like length share a batch."""

@@ -5,16 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.spec import ForecasterSpec
-from tsllm.hub.plot import plot_forecast
+from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.templates import render_card
 
 CARD_FILE = "README.md"
 PLOT_FILE = "forecast.png"
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 _SHOWN = {
     "mse": "MSE scaled",
     "mae": "MAE scaled",
@@ -38,21 +35,12 @@ _CITATIONS = {
 }
 
 
-def write_card(
-    folder: str | Path,
-    *,
-    recipe: str,
-    predictor: NeuralPredictor | None = None,
-    frame: pd.DataFrame | None = None,
-    repo_id: str | None = None,
-) -> Path:
-    """Writes `README.md` into an artefact folder, and `forecast.png` if there is a predictor and a frame.
+def write_card(folder: str | Path, *, recipe: str = "", repo_id: str | None = None) -> Path:
+    """Writes `README.md` into an artefact folder, from the files that it holds.
 
     Args:
-        folder: Artefacts of a recipe: `config.json`, `forecaster.json`, `metrics.json`.
-        recipe: Name of the recipe.
-        predictor: Forecasts for the plot.
-        frame: Long frame that ends with the last test step; its last horizon is forecast from what lies before.
+        folder: An artefact: `config.json`, `forecaster.json`, `metrics.json`, perhaps `forecast.png`.
+        recipe: Name of the recipe; empty = trained in Python or by the command line.
         repo_id: Where the card will stand, for its load snippet; None = the folder's name.
 
     Returns:
@@ -62,24 +50,22 @@ def write_card(
         OSError: If a file is missing.
     """
     path = Path(folder)
-    plot = None
-    if predictor is not None and frame is not None:
-        plot_forecast(predictor, frame, path / PLOT_FILE)
-        plot = PLOT_FILE
-    elif (path / PLOT_FILE).is_file():
-        plot = PLOT_FILE
-    card = build_card(path, recipe=recipe, plot=plot, repo_id=repo_id)
-    card.save(path / CARD_FILE)
+    plot = PLOT_FILE if (path / PLOT_FILE).is_file() else None
+    build_card(path, recipe=recipe, plot=plot, repo_id=repo_id).save(path / CARD_FILE)
     return path / CARD_FILE
 
 
-def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: str | None = None) -> ModelCard:
+def build_card(folder: Path, *, recipe: str = "", plot: str | None = None, repo_id: str | None = None) -> ModelCard:
     """Builds the card; see `write_card`."""
     config, metrics = read_json(folder / "config.json"), read_json(folder / "metrics.json")
     spec = ForecasterSpec.load(folder)
-    data_name = shorten_source(spec.data["name"])
-    name = repo_id or f"{spec.alias}-{data_name}-{config['context_length']}-{config['prediction_length']}"
-    rows = [("this model, test", metrics["test"])]
+    data_name = shorten_source(spec.data.newest.name) or "own data"
+    name = (
+        repo_id
+        or f"{spec.alias}-{data_name.replace(' ', '-')}-{config['context_length']}-{config['prediction_length']}"
+    )
+    test = metrics["test"] or {}
+    rows = [("this model, test", test)] if test else []
     rows += [
         (label, metrics[key])
         for key, label in (
@@ -87,14 +73,14 @@ def build_card(folder: Path, *, recipe: str, plot: str | None = None, repo_id: s
             ("validation", "this model, validation"),
             ("seasonal_naive", "seasonal naive, test"),
         )
-        if metrics.get(key)
+        if test and metrics.get(key)
     ]
-    shown = [key for key in _SHOWN if metrics["test"].get(key) is not None]
+    shown = [key for key in _SHOWN if test.get(key) is not None]
     base_model = config.get("backbone")
     intervals = config["head"] != "point" or (folder / "calibration.safetensors").is_file()
-    return ModelCard.from_template(
+    return render_card(
+        "card.md.j2",
         build_card_data(config, metrics, spec, name, base_model),
-        template_path=str(TEMPLATE),
         title=name,
         summary=_summarise(config, spec),
         load_name=repo_id or ".",
@@ -121,8 +107,8 @@ def build_card_data(
         EvalResult(
             task_type="time-series-forecasting",
             task_name="Time series forecasting",
-            dataset_type=shorten_source(spec.data["name"]),
-            dataset_name=shorten_source(spec.data["name"]),
+            dataset_type=shorten_source(spec.data.newest.name) or "own data",
+            dataset_name=shorten_source(spec.data.newest.name) or "own data",
             dataset_split="test",
             dataset_args={
                 "context_length": config["context_length"],
@@ -134,7 +120,7 @@ def build_card_data(
             metric_value=round(metrics["test"][key], 6),
         )
         for key in _SHOWN
-        if metrics["test"].get(key) is not None
+        if (metrics["test"] or {}).get(key) is not None
     ]
     shown = None if base_model is None else find_hub_id(base_model)
     extra: dict[str, Any] = {} if shown is None else {"base_model": shown}
@@ -149,15 +135,16 @@ def build_card_data(
     )
 
 
-def check_card(path: str | Path) -> ModelCard:
-    """Loads a card and checks what the Hub reads from it.
+def check_card(path: str | Path, *, results: bool = True) -> ModelCard:
+    """Loads a card and checks what the Hub reads from it; `results` False allows a card without scores.
 
     Raises:
         ValueError: If the metadata is damaged or lacks the library or the results.
     """
     card = ModelCard.load(str(path), ignore_metadata_errors=False)
     data = card.data.to_dict()
-    absent = [key for key in ("library_name", "pipeline_tag", "model-index", "license") if not data.get(key)]
+    absent = [key for key in ("library_name", "pipeline_tag", "license") if not data.get(key)]
+    absent += ["model-index"] if results and not data.get("model-index") else []
     if absent:
         raise ValueError(f"{path} lacks {absent} in its metadata; write it again with tsllm.hub.card.write_card")
     return card
@@ -202,7 +189,7 @@ def shorten_source(name: str) -> str:
 
 
 def describe_source(data: dict[str, Any], freq: Any) -> Any:
-    """Yields name and value of what a card says of its data (see `tsllm.data.prepared.describe_frame`)."""
+    """Yields name and value of what a card says of its data (see `tsllm.data.facts.DataRead.summarise`)."""
     labels = {"name": "data set", "num_series": "series", "first": "from", "last": "to"}
     for key in ("name", "domain", "origin", "licence", "num_series", "first", "last"):
         if data.get(key) is not None:
@@ -217,7 +204,9 @@ def describe_source(data: dict[str, Any], freq: Any) -> Any:
 
 
 def _describe_data(spec: ForecasterSpec) -> Any:
-    yield from describe_source(spec.data, spec.freq)
+    yield from describe_source(spec.data.newest.summarise(), spec.freq)
+    for read in spec.data.reads[:-1]:
+        yield "trained before on", f"{shorten_source(read.name) or 'own data'}, {read.first} to {read.last}"
     yield "scaling", f"{spec.scaler['name']} per series, fitted on the training part only"
     if spec.covariates or spec.past_covariates:
         yield "covariates", f"known ahead {spec.covariates}, known up to the cutoff {spec.past_covariates}"
@@ -225,10 +214,11 @@ def _describe_data(spec: ForecasterSpec) -> Any:
 
 def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
     environment = metrics["environment"]
-    yield "recipe", f"`{recipe}`"
+    yield "trained by", f"recipe `{recipe}`" if recipe else "`NeuralForecaster.fit`"
     yield "seed", metrics["seed"]
     yield "steps", f"{metrics['steps']} of {metrics['global_batch_size']} windows, rate {metrics['learning_rate']:g}"
-    yield "time", f"{metrics['seconds']:.0f} s training, {metrics['test_seconds']:.0f} s scoring"
+    scored = f", {metrics['test_seconds']:.0f} s scoring" if metrics.get("test_seconds") is not None else ""
+    yield "time", f"{metrics['seconds']:.0f} s training{scored}"
     yield "hardware", f"{environment['hardware']}, {metrics['processes']} process(es)"
     yield from describe_environment(environment)
 
@@ -242,8 +232,8 @@ def describe_environment(environment: dict[str, Any]) -> Any:
 
 def _cite(config: dict[str, Any], spec: ForecasterSpec) -> list[str]:
     entries = [_CITATIONS[config["model_type"]]] if config["model_type"] in _CITATIONS else []
-    if spec.data.get("origin"):
-        entries.append(f"data: {spec.data['origin']}")
+    if spec.data.newest.origin:
+        entries.append(f"data: {spec.data.newest.origin}")
     return entries or ["tsllm"]
 
 

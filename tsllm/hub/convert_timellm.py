@@ -95,7 +95,7 @@ def _build_backbone(
     """Builds the backbone around the checkpoint's own weights."""
     config = _BUILDERS[kind](state, given)
     config.num_hidden_layers = options["llm_layers"]
-    llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False)
     expected = llm.state_dict()
     # Old checkpoints carry buffers that later versions of the library compute on the fly.
     buffers = ("attn.bias", "attn.masked_bias", "rotary_emb.inv_freq", "embeddings.position_ids")
@@ -154,13 +154,15 @@ _BUILDERS = {"GPT2": _gpt2_config, "LLAMA": _llama_config, "BERT": _bert_config}
 class _LazyTokenizer:
     """Loads the published tokenizer on first use, so that converting alone needs no Hub."""
 
+    is_lazy = True
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._tokenizer: Any = None
 
     def _load(self) -> Any:
         if self._tokenizer is None:
-            self._tokenizer = AutoTokenizer.from_pretrained(self._name)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._name, trust_remote_code=False)
         return self._tokenizer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -5,31 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tsllm.forecasting.base import name_interval_columns
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.escape import escape_label
 from tsllm.types import ID, TARGET, TIME
 
 _SHOWN_SERIES = 3
-
-
-def plot_forecast(predictor: NeuralPredictor, frame: pd.DataFrame, path: str | Path) -> None:
-    """Draws the last horizon of up to three series: history, forecast with its 80 % band, what happened.
-
-    Args:
-        predictor: The forecaster.
-        frame: Long frame in original units; its last horizon is forecast from what lies before.
-        path: PNG to write.
-    """
-    h = predictor.prediction_length
-    groups = frame.groupby(ID, sort=False)
-    history, ahead = groups.head(-h), groups.tail(h)
-    level = [80] if predictor.is_probabilistic or predictor.calibration is not None else None
-    covariates = predictor.spec.covariates
-    known = ahead[[ID, TIME, *covariates]] if covariates else None
-    tail = history.groupby(ID, sort=False).tail(predictor.context_length).reset_index(drop=True)
-    forecast = predictor.predict(tail, level=level, X_df=known)
-    band = name_interval_columns(predictor.alias, level) if level else None
-    draw_forecast(tail, forecast.merge(ahead[[ID, TIME, TARGET]], on=[ID, TIME]), path, predictor.alias, band)
 
 
 def draw_forecast(
@@ -61,11 +40,11 @@ def draw_forecast(
         past = history[history[ID] == name].tail(3 * len(own))
         observed = pd.concat([past[[TIME, TARGET]], own[[TIME, TARGET]]])
         axis.plot(observed[TIME], observed[TARGET], color="0.35", linewidth=1, label="observed")
-        axis.plot(own[TIME], own[column], color="tab:blue", linewidth=1.4, label=label or column)
+        axis.plot(own[TIME], own[column], color="tab:blue", linewidth=1.4, label=escape_label(label or column))
         if band:
             low, high = band
             axis.fill_between(own[TIME], own[low], own[high], color="tab:blue", alpha=0.2, linewidth=0, label="80 %")
-        axis.set_title(str(name), fontsize=9, loc="left")
+        axis.set_title(escape_label(name), fontsize=9, loc="left")
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False, loc="upper left")

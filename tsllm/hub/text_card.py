@@ -18,10 +18,10 @@ from tsllm.hub.card import (
     shorten_source,
 )
 from tsllm.hub.plot import draw_forecast
+from tsllm.hub.templates import render_card
 from tsllm.types import TIME
 
 EXAMPLE_FILE = "forecast.csv"
-TEMPLATE = Path(__file__).parent / "templates" / "text_card.md.j2"
 _SHOWN = {"mae": "MAE", "mse": "MSE", "crps": "CRPS", "coverage_80": "coverage of 80 %"}
 _LICENCES = {"openai-community/gpt2": "mit", "HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0"}
 
@@ -67,9 +67,9 @@ def build_text_card(
         "start": "what it started from, test",
         "seasonal_naive": "seasonal naive, test",
     }
-    return ModelCard.from_template(
+    return render_card(
+        "text_card.md.j2",
         _build_data(settings, metrics, shown, name, hub_id, licence),
-        template_path=str(TEMPLATE),
         title=name,
         load_name=repo_id or ".",
         data_name=data_name,

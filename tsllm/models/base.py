@@ -1,8 +1,9 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -11,11 +12,16 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
-from tsllm.models.losses import LOSSES
+from tsllm.backbones.weights import read_header
+from tsllm.models.losses import LOSSES, Loss
+from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
 from tsllm.types import ForecastOutput
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 _LIBRARY_KEYS = {
     "_attn_implementation_internal",
@@ -52,6 +58,8 @@ class ForecastConfig(PreTrainedConfig):
     """
 
     model_type = "tsllm"
+    # Losses that need what only this model exposes, by name.
+    own_losses: ClassVar[Mapping[str, Loss]] = {}
 
     context_length: int = 96
     prediction_length: int = 24
@@ -77,7 +85,16 @@ class ForecastConfig(PreTrainedConfig):
     @classmethod
     def own_fields(cls) -> set[str]:
         """Returns the names of the fields that this project defines, without those of transformers."""
-        return set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+        return {f.name for f in fields(cls)} - {f.name for f in fields(PreTrainedConfig)}
+
+    @classmethod
+    def find_loss(cls, name: str) -> Loss:
+        """Returns the loss called `name`: one of the model's own, or a general one.
+
+        Raises:
+            UnknownNameError: If there is none.
+        """
+        return cls.own_losses[name] if name in cls.own_losses else LOSSES.get(name)
 
     def check(self) -> None:
         """Checks the values; a subclass calls this first and then checks its own.
@@ -96,13 +113,14 @@ class ForecastConfig(PreTrainedConfig):
                 f"num_known_covariates ({self.num_known_covariates}) exceeds num_covariates ({self.num_covariates})"
             )
         head = build_output(self.head, self.quantile_levels, self.head_kwargs)
-        if self.loss and not LOSSES.get(self.loss).fits(head, self.model_type):
+        own = list(self.own_losses) if "mse" in head.losses else []
+        if self.loss and self.loss not in (*head.losses, *own):
             raise ValueError(
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
-                f"this head trains with {', '.join(head.losses)}"
+                f"this head trains with {', '.join([*head.losses, *own])}"
             )
         name = self.loss or head.losses[0]
-        options = LOSSES.get(name).options
+        options = self.find_loss(name).options
         unknown = sorted(set(self.loss_kwargs) - set(options))
         if unknown:
             raise ValueError(f"loss_kwargs holds {unknown}, but loss {name!r} takes {options or 'no options'}")
@@ -164,6 +182,7 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -183,6 +202,64 @@ class ForecastModel(PreTrainedModel):
 
     def get_output_embeddings(self) -> None:  # type: ignore[override]
         """Returns None, as `get_input_embeddings`."""
+
+    @classmethod
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
+        """Returns the configuration fields that the data decide: sizes, for every model.
+
+        A model that must know more of its data adds to them.
+        """
+        windows = data.train
+        reads_time = cls.uses_time_features and data.time_features
+        return {
+            "context_length": windows.context_length,
+            "prediction_length": windows.prediction_length,
+            "num_channels": windows.num_channels,
+            "num_time_features": windows.num_time_features if reads_time else 0,
+            "num_covariates": len(windows.covariate_names),
+            "num_known_covariates": windows.num_known_covariates,
+        }
+
+    def describe_data(self, data: "PreparedData") -> None:
+        """Tells the model what it must know of the training data before it is trained; most need nothing."""
+
+    def adopt(self, data: "PreparedData") -> None:
+        """Takes over what other data decide, in a model that goes on training with them.
+
+        Raises:
+            ValueError: If they have other sizes than the model.
+        """
+        values = type(self).config_for(data)
+        for name, value in values.items():
+            saved = getattr(self.config, name)
+            if isinstance(value, int) and value != saved:
+                raise ValueError(f"{name} of the data is {value}, but the model was built for {saved}")
+            setattr(self.config, name, value)
+        self.describe_data(data)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Changes configuration fields of a loaded model, where that is possible; here, nowhere.
+
+        Raises:
+            ValueError: Naming the fields that are fixed.
+        """
+        fixed = [name for name, value in values.items() if getattr(self.config, name, None) != value]
+        if fixed:
+            raise ValueError(
+                f"{', '.join(sorted(fixed))} cannot be changed in a saved {type(self).__name__}; train a new "
+                "model, or leave that out"
+            )
+
+    def input_keys(self) -> list[str]:
+        """Returns the tensors of a batch that the model reads."""
+        keys = ["past_values", "past_observed_mask", "future_values"]
+        if self.config.num_time_features:
+            keys += ["past_time_features", "future_time_features"]
+        if self.config.num_covariates:
+            keys.append("past_covariates")
+        if self.config.num_known_covariates:
+            keys.append("future_covariates")
+        return keys
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Computes head parameters for checked inputs."""
@@ -242,7 +319,8 @@ class ForecastModel(PreTrainedModel):
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras
         )
         if future_values is not None:
-            output.loss = LOSSES.get(self.loss_name).compute(self, output, future_values, **config.loss_kwargs)
+            loss = config.find_loss(self.loss_name)
+            output.loss = loss.compute(self, output, future_values, **config.loss_kwargs)
         return output
 
     def compute_quantiles(self, output: ForecastOutput, levels: list[float]) -> Tensor:
@@ -285,7 +363,7 @@ class ForecastModel(PreTrainedModel):
 
         Raises:
             OSError: If the folder, the repository or one of its files is not there or is damaged.
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape or not finite; the text lists them.
         """
         source = str(pretrained_model_name_or_path)
         allowed = {"token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies"}
@@ -293,6 +371,8 @@ class ForecastModel(PreTrainedModel):
         if config is None or not isinstance(config, cls.config_class):
             config = cls.config_class.from_pretrained(source, revision=revision or "main", **hub)
         weights = _find_weights(source, revision, hub)
+        header = read_header(weights)
+        check_sizes(cls, config, header, source)
         try:
             state = load_file(weights)
         except (SafetensorError, ValueError) as error:
@@ -310,16 +390,11 @@ class ForecastModel(PreTrainedModel):
         """Loads exactly the tensors of `trained_state`.
 
         Raises:
-            ValueError: If tensors are missing, unexpected or of another shape; the text lists them.
+            ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
+                lists them.
         """
-        wanted = self.trained_state()
-        problems = [f"missing {name}" for name in wanted if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in wanted]
-        problems += [
-            f"{name} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in state and state[name].shape != tensor.shape
-        ]
+        found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
+        problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
             raise ValueError(
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast
+from tsllm.models.losses import Loss, compute_dlinear_trend
 from tsllm.nn.decomposition import SeriesDecomposition
 from tsllm.nn.linear import ChannelLinear
 
@@ -16,6 +17,7 @@ class DLinearConfig(ForecastConfig):
     """
 
     model_type = "tsllm_dlinear"
+    own_losses = {"dlinear_trend": Loss(compute_dlinear_trend)}
 
     moving_average: int = 25
     individual: bool = False

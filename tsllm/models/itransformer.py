@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.losses import Loss, compute_itransformer_orthogonal
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import build_encoder
 from tsllm.nn.normalization import InstanceNorm
@@ -26,6 +27,7 @@ class ITransformerConfig(ForecastConfig):
     """
 
     model_type = "tsllm_itransformer"
+    own_losses = {"itransformer_orthogonal": Loss(compute_itransformer_orthogonal)}
 
     d_model: int = 128
     num_layers: int = 2

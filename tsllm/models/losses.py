@@ -1,4 +1,4 @@
-"""The losses that a configuration can name (`loss:`), the general ones and those that belong to one model."""
+"""The losses that a configuration can name (`loss:`): a table of general ones, and those that one model declares."""
 
 import functools
 import inspect
@@ -19,17 +19,9 @@ class Loss:
 
     Attributes:
         compute: `(model, output, future_values, **loss_kwargs) -> scalar`.
-        model_type: The only model that has what the loss needs; None = any.
     """
 
     compute: Callable[..., Tensor]
-    model_type: str | None = None
-
-    def fits(self, head: Any, model_type: str) -> bool:
-        """Tells whether this loss can train a model of `model_type` with `head`."""
-        if self.model_type is not None:
-            return self.model_type == model_type and "mse" in head.losses
-        return any(LOSSES.get(name) is self for name in head.losses)
 
     @property
     def options(self) -> list[str]:
@@ -181,10 +173,5 @@ LOSSES: Registry[Loss] = Registry(
         "huber": Loss(_of_predictions(functions.compute_huber)),
         "quantile": Loss(compute_quantile_loss),
         "nll": Loss(compute_nll_loss),
-        "timexer_orthogonal": Loss(compute_timexer_orthogonal, "tsllm_timexer"),
-        "timesnet_spectral": Loss(compute_timesnet_spectral, "tsllm_timesnet"),
-        "patchtst_uniform": Loss(compute_patchtst_uniform, "tsllm_patchtst"),
-        "itransformer_orthogonal": Loss(compute_itransformer_orthogonal, "tsllm_itransformer"),
-        "dlinear_trend": Loss(compute_dlinear_trend, "tsllm_dlinear"),
     },
 )

@@ -21,6 +21,7 @@ from tsllm.models.base import (
     require_divides,
     require_positive,
 )
+from tsllm.models.losses import Loss, compute_patchtst_uniform
 from tsllm.nn.blocks import split_spec
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import compute_sinusoidal_positions
@@ -67,6 +68,7 @@ class PatchTSTConfig(ForecastConfig):
     """
 
     model_type = "tsllm_patchtst"
+    own_losses = {"patchtst_uniform": Loss(compute_patchtst_uniform)}
 
     patch_length: int = 16
     patch_stride: int = 8
@@ -274,7 +276,7 @@ class PatchTST(_PatchModel):
         """
         hub = {k: v for k, v in options.items() if k not in ("config", "device_map", "dtype")}
         hub["revision"] = hub.get("revision") or "main"
-        stored = AutoConfig.from_pretrained(str(pretrained_model_name_or_path), **hub)
+        stored = AutoConfig.from_pretrained(str(pretrained_model_name_or_path), trust_remote_code=False, **hub)
         if not isinstance(stored, PatchTSTPretrainingConfig):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         given = options.pop("config", None)

@@ -182,6 +182,7 @@ class Pyraformer(ForecastModel):
 
     config_class = PyraformerConfig
     config: PyraformerConfig
+    can_be_laid_out = False  # it computes tables of what attends to what
     uses_time_features = True
     allowed: Tensor | None
     newest: Tensor

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
+from tsllm.models.losses import Loss, compute_timesnet_spectral
 from tsllm.nn.blocks import build_map_block
 from tsllm.nn.conv.map_inception import MapInception, convolve_same
 from tsllm.nn.embedding import TIME_EMBEDDINGS, StepEmbedding
@@ -35,6 +36,7 @@ class TimesNetConfig(ForecastConfig):
     """
 
     model_type = "tsllm_timesnet"
+    own_losses = {"timesnet_spectral": Loss(compute_timesnet_spectral)}
 
     d_model: int = 16
     num_layers: int = 2

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.losses import Loss, compute_timexer_orthogonal
 from tsllm.nn.attention.full import CrossAttention, FullAttention
 from tsllm.nn.blocks import build_mixer
 from tsllm.nn.dropout import Dropout
@@ -44,6 +45,7 @@ class TimeXerConfig(ForecastConfig):
     """
 
     model_type = "tsllm_timexer"
+    own_losses = {"timexer_orthogonal": Loss(compute_timexer_orthogonal)}
 
     patch_length: int = 16
     d_model: int = 128

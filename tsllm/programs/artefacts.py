@@ -1,28 +1,26 @@
 """What a training run leaves in its output folder besides checkpoints."""
 
-import json
-import math
-import os
-import platform
+import contextlib
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from tsllm.data.facts import TrainingFacts
 from tsllm.data.prepared import PreparedData
-from tsllm.forecasting.neural import NeuralPredictor
-from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.files import replace_folder, staging_folder
+from tsllm.forecasting.base import count_torch_parameters, name_interval_columns
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.hub.artefacts import OWNED, describe_environment, write_description
+from tsllm.hub.card import PLOT_FILE
+from tsllm.hub.plot import draw_forecast
+from tsllm.hub.spec import ForecasterSpec
 from tsllm.models.base import ForecastModel
-from tsllm.types import ID
+from tsllm.types import ID, TARGET, TIME
 
-METRICS_FILE = "metrics.json"
-HISTORY_FILE = "history.json"
 _CALIBRATION_WINDOWS = 512
 
 
@@ -38,7 +36,6 @@ class TrainingRun:
         history: Logged losses, rates and validation scores, by step.
         output_dir: Folder of the artefacts.
         is_main: Whether this process writes.
-        predictor: The forecaster as loaded from the written artefact; None before, and where nothing is written.
     """
 
     model: ForecastModel
@@ -48,7 +45,6 @@ class TrainingRun:
     history: list[dict[str, Any]]
     output_dir: Path
     is_main: bool
-    predictor: NeuralPredictor | None = None
 
     def summary(self) -> str:
         """Returns the outcome in a line."""
@@ -66,23 +62,93 @@ class TrainingRun:
         return frame[frame.groupby(ID, sort=False).cumcount() < frame[ID].map(ends)].reset_index(drop=True)
 
 
-def write_artefacts(run: TrainingRun) -> None:
-    """Writes `forecaster.json`, `metrics.json`, `history.json` and, for a point head, the conformal calibration.
+def describe_run(trainer: Any, data: PreparedData, model_name: str) -> dict[str, Any]:
+    """Returns what `metrics.json` holds of every run on series besides its scores."""
+    args, config = trainer.args, trainer.accelerator.unwrap_model(trainer.model).config
+    trained, total = count_torch_parameters(trainer.model)
+    return {
+        "windows": 0 if data.test is None else len(data.test),
+        "seconds": round(trainer.stopwatch.seconds, 3),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "epochs": trainer.state.epoch,
+        "seed": args.seed,
+        "model": model_name,
+        "dataset": data.loaded.name,
+        "context_length": config.context_length,
+        "prediction_length": config.prediction_length,
+        "parameters": {"trainable": trained, "total": total},
+        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "learning_rate": args.learning_rate,
+        "processes": args.world_size,
+        "environment": describe_environment(),
+    }
 
-    The model itself is written by the trainer, which knows how to gather sharded weights. It is loaded from there
-    again, so that what the card shows comes from the artefact.
+
+def describe_spec(data: PreparedData, alias: str, *, pad_short: bool) -> ForecasterSpec:
+    """Returns what a saved forecaster needs to read frames and to give forecasts in original units."""
+    task = data.task
+    return ForecasterSpec(
+        alias=alias,
+        freq=task.freq,
+        layout=task.layout,
+        season=task.season,
+        channels=data.channels,
+        covariates=list(task.covariates),
+        past_covariates=list(task.past_covariates),
+        share_covariates=task.share_covariates,
+        scaler=data.scaler.to_dict(),
+        data=TrainingFacts([data.describe()]),
+        pad_short=pad_short,
+    )
+
+
+def write_run(run: TrainingRun, trainer: Any, recipe: str) -> None:
+    """Writes the artefact of a run, whole or not at all; every process takes part, the first one writes.
+
+    The trainer writes the model, because it knows how to gather sharded weights. It is loaded from there again, so
+    that calibration and picture come from the artefact.
     """
-    folder = run.output_dir
-    run.spec.save(folder)
-    write_json(folder / METRICS_FILE, run.metrics)
-    write_json(folder / HISTORY_FILE, run.history)
-    device = str(next(run.model.parameters()).device)
-    run.predictor = NeuralPredictor.from_pretrained(folder, device=device, batch_size=64)
-    validation = run.data.validation
-    if not run.predictor.is_probabilistic and validation is not None and len(validation) > 1:
-        run.predictor.calibrate(_Thinned(validation, _CALIBRATION_WINDOWS))  # type: ignore[arg-type]
-        assert run.predictor.calibration is not None
-        run.predictor.calibration.save(folder)
+    staging = staging_folder(run.output_dir)
+    with replace_folder(run.output_dir, OWNED) if run.is_main else contextlib.nullcontext():
+        trainer.save_model(str(staging))
+        if not run.is_main:
+            return
+        run.spec.save(staging)
+        device = str(next(run.model.parameters()).device)
+        forecaster = NeuralForecaster.from_pretrained(staging, device=device, batch_size=64)
+        validation = run.data.validation
+        if not forecaster.is_probabilistic and validation is not None and len(validation) > 1:
+            forecaster.calibrate(_Thinned(validation, _CALIBRATION_WINDOWS))
+        plot_forecast(forecaster, run.tested_frame(), staging / PLOT_FILE)
+        write_description(
+            staging,
+            spec=run.spec,
+            metrics=run.metrics,
+            history=run.history,
+            calibration=forecaster.calibration,
+            recipe=recipe,
+        )
+
+
+def plot_forecast(forecaster: NeuralForecaster, frame: pd.DataFrame, path: str | Path) -> None:
+    """Draws the last horizon of up to three series: history, forecast with its 80 % band, what happened.
+
+    Args:
+        forecaster: The forecaster.
+        frame: Long frame in original units; its last horizon is forecast from what lies before.
+        path: PNG to write.
+    """
+    h = forecaster.prediction_length
+    groups = frame.groupby(ID, sort=False)
+    history, ahead = groups.head(-h), groups.tail(h)
+    level = [80] if forecaster.is_probabilistic or forecaster.calibration is not None else None
+    covariates = list(forecaster.covariates)
+    known = ahead[[ID, TIME, *covariates]] if covariates else None
+    tail = history.groupby(ID, sort=False).tail(forecaster.context_length).reset_index(drop=True)
+    forecast = forecaster.predict(tail, h, level=level, X_df=known)
+    band = name_interval_columns(forecaster.alias, level) if level else None
+    draw_forecast(tail, forecast.merge(ahead[[ID, TIME, TARGET]], on=[ID, TIME]), path, forecaster.alias, band)
 
 
 class _Thinned:
@@ -117,62 +183,3 @@ def prepare_output_dir(folder: str | Path, *, resume: bool, overwrite: bool) -> 
         for checkpoint in checkpoints:
             shutil.rmtree(checkpoint)
     return path
-
-
-def count_parameters(model: torch.nn.Module) -> dict[str, int]:
-    """Returns how many parameters the model has and how many of them are trained."""
-    total = sum(p.numel() for p in model.parameters())
-    return {"trainable": sum(p.numel() for p in model.parameters() if p.requires_grad), "total": total}
-
-
-def describe_environment() -> dict[str, Any]:
-    """Returns versions, hardware, command and commit, for the model card."""
-    versions = {"python": platform.python_version()}
-    for name in ("tsllm", "torch", "transformers", "peft", "trl", "accelerate"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    hardware = f"{os.cpu_count()} CPU cores ({platform.machine()})"
-    if torch.cuda.is_available():
-        hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return {"versions": versions, "hardware": hardware, "command": describe_command(), "commit": find_commit()}
-
-
-def describe_command() -> str:
-    """Returns the command line of this program, with the program's path as seen from the project."""
-    program = Path(sys.argv[0])
-    shown = Path("recipes") / program.name if program.parent.name == "recipes" else Path(program.name)
-    return " ".join(["accelerate launch", str(shown), *sys.argv[1:]])
-
-
-def find_commit() -> str | None:
-    """Returns the commit of the checkout that the package runs from; None for an installed package."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON; NaN and infinities become null."""
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _finite(content: Any) -> Any:
-    """Returns `content` with NaN and infinities as null: JSON has no such numbers."""
-    if isinstance(content, dict):
-        return {str(k): _finite(v) for k, v in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(v) for v in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

@@ -1,7 +1,6 @@
 """The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,19 @@ from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
-from tsllm.data.prepared import PreparedData, describe_data, prepare_data
-from tsllm.models import MODELS
+from tsllm.data.prepared import PreparedData
+from tsllm.files import write_json
+from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
-from tsllm.programs.artefacts import (
-    TrainingRun,
-    count_parameters,
-    describe_environment,
-    prepare_output_dir,
-    write_artefacts,
-)
+from tsllm.programs.artefacts import TrainingRun, write_run
+from tsllm.programs.series import finish_series, hold_output_dir, prepare_series, read_start
 from tsllm.rl.rewards import Reward, build_reward
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
+from tsllm.training.build import build_for_data
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 from tsllm.training.policy.scores import ScaledWindows, score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer
-from tsllm.training.scores import score_seasonal_naive
-from tsllm.training.supervised import build_model
-from tsllm.training.trainer import ForecastTrainer, find_input_keys
+from tsllm.training.trainer import ForecastTrainer
 
 POLICY, START, SUPERVISED, DIRECT = "policy", "start", "supervised", "direct"
 SCORES_FILE = "scores.npz"
@@ -101,12 +95,13 @@ class _Program:
         controls: ControlArguments,
     ) -> None:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
-        model_class = MODELS.get(model_args.model)
-        self.data: PreparedData = prepare_data(data_args, reads_covariates=model_class.uses_covariates)
+        self.earlier = read_start(model_args.pretrained)
+        self.data: PreparedData = prepare_series(find_model_class(model_args.model), data_args, self.earlier)
         self.folder = Path(args.output_dir or ".")
         set_seed(args.seed)
-        self.model: ForecastModel = build_model(model_args, self.data)
-        self.spec = describe_data(data_args, self.data, alias=type(self.model).__name__)
+        self.model: ForecastModel = build_for_data(
+            model_args.model, model_args.model_config, self.data, pretrained=model_args.pretrained
+        )
         self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
         self.seconds: dict[str, float] = {}
 
@@ -148,7 +143,7 @@ class _Program:
         args = replace(self.args, output_dir=str(folder))
         data = self.data
         return PolicyTrainer(
-            self.model, args, policy, data.train, data.validation, data.scaler, season=self.spec.season
+            self.model, args, policy, data.train, data.validation, data.scaler, season=self.data.task.season
         )
 
     def score(self, arm: str) -> Scores:
@@ -158,8 +153,8 @@ class _Program:
             self.model,
             ScaledWindows(self.data.test, self.data.scaler),
             self.rewards,
-            self.spec.season,
-            keys=frozenset(find_input_keys(self.model)),
+            self.data.task.season,
+            keys=frozenset(self.model.input_keys()),
             num_samples=self.policy.eval_samples,
             batch_size=self.args.per_device_eval_batch_size,
             seed=self.args.seed,
@@ -185,6 +180,7 @@ def run_policy(
     args: PolicyTrainingArguments,
     policy: PolicyArguments,
     controls: ControlArguments,
+    recipe: str = "",
 ) -> PolicyRun:
     """Optimises a reward from a supervised start, trains the controls and scores all of them once on the test part.
 
@@ -194,25 +190,22 @@ def run_policy(
     """
     library_logging.enable_progress_bar()
     resume = bool(args.resume_from_checkpoint)
-    with args.main_process_first(desc="preparing the output folder"):
-        folder = prepare_output_dir(
-            args.output_dir or ".", resume=resume or not args.should_save, overwrite=args.overwrite_output_dir
-        )
-    if not resume and (folder / START).exists() and args.overwrite_output_dir and args.should_save:
-        (folder / START / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
-    program = _Program(model_args, data_args, args, policy, controls)
-    program.make_start()
-    arms = {START: program.finished(START) or program.score(START)}
-    if controls.controls:
-        arms |= _train_controls(program)
-    program.restart()
-    set_seed(args.seed)
-    trainer = program.make_policy(policy.objective, folder)
-    trainer.train(args.resume_from_checkpoint)
-    arms[POLICY] = program.score(POLICY)
-    program.seconds[POLICY] = trainer.stopwatch.seconds
-    run = _finish(program, trainer, arms)
-    horizon = program.data.test.prediction_length
+    with hold_output_dir(args) as folder:
+        if not resume and (folder / START).exists() and args.overwrite_output_dir and args.should_save:
+            (folder / START / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
+        program = _Program(model_args, data_args, args, policy, controls)
+        program.make_start()
+        arms = {START: program.finished(START) or program.score(START)}
+        if controls.controls:
+            arms |= _train_controls(program)
+        program.restart()
+        set_seed(args.seed)
+        trainer = program.make_policy(policy.objective, folder)
+        trainer.train(args.resume_from_checkpoint)
+        arms[POLICY] = program.score(POLICY)
+        program.seconds[POLICY] = trainer.stopwatch.seconds
+        run = _finish(program, trainer, arms, recipe)
+        horizon = program.data.task.h
     return PolicyRun(run, arms, overlap=-(-horizon // data_args.test_stride))
 
 
@@ -242,52 +235,18 @@ def _train_controls(program: _Program) -> dict[str, Scores]:
     return arms
 
 
-def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores]) -> TrainingRun:
-    began = time.monotonic()
-    data, args, model = program.data, program.args, program.model
-    found = trainer.evaluate(data.test, metric_key_prefix="test")  # type: ignore[arg-type]
-    skipped = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    test = {k.removeprefix("test_"): v for k, v in found.items() if k.startswith("test_")}
+def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores], recipe: str) -> TrainingRun:
     objective = trainer.objective
-    metrics = {
-        "test": {k: v for k, v in test.items() if k not in skipped},
-        "seasonal_naive": score_seasonal_naive(data.test, program.spec.season, data.scaler),
+    more = {
         "arms": {arm: summarise(scores) for arm, scores in arms.items()},
-        "scaled": True,
-        "windows": len(data.test),
-        "seconds": round(trainer.stopwatch.seconds, 3),
         "arm_seconds": {arm: round(value, 3) for arm, value in program.seconds.items()},
-        "test_seconds": round(time.monotonic() - began, 3),
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
-        "epochs": trainer.state.epoch,
-        "seed": args.seed,
-        "model": program.model_args.model,
-        "dataset": data.loaded.name,
         "objective": program.policy.objective if objective is None else objective.name,
         "paper": None if objective is None else objective.paper,
         "reward": program.policy.reward,
         "num_samples": program.policy.num_samples,
-        "context_length": model.config.context_length,
-        "prediction_length": model.config.prediction_length,
-        "parameters": count_parameters(model),
-        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "learning_rate": args.learning_rate,
-        "processes": args.world_size,
-        "environment": describe_environment(),
     }
-    trainer.save_model(str(program.folder))
-    run = TrainingRun(
-        model=model,
-        spec=program.spec,
-        data=data,
-        metrics=metrics,
-        history=trainer.state.log_history,
-        output_dir=program.folder,
-        is_main=trainer.is_world_process_zero(),
-    )
-    if run.is_main:
-        write_artefacts(run)
+    run = finish_series(trainer, program.data, program.model_args.model, program.folder, program.earlier, more)
+    write_run(run, trainer, recipe)
     return run
 
 
@@ -303,4 +262,4 @@ def write_comparison(folder: Path, comparison: list[dict[str, Any]]) -> None:
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics["comparison"] = comparison
-    path.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, metrics)

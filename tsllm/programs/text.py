@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from scipy import stats
 
 from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
-from tsllm.data.prepared import build_split, describe_frame, find_lengths
-from tsllm.data.sources import LoadedData, load_frame
+from tsllm.data.facts import DataRead, read_series
+from tsllm.data.frequency import default_season
+from tsllm.data.prepared import find_cutoffs
+from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
+from tsllm.data.task import build_task, load_data
+from tsllm.files import write_json
+from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.forecasting.spec import default_season
 from tsllm.forecasting.text import TextForecaster
-from tsllm.programs.artefacts import HISTORY_FILE, METRICS_FILE, count_parameters, describe_environment, write_json
+from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import DataArguments
@@ -101,19 +105,31 @@ class TextProgram:
             "comparison": compare_windows(self.results) if len(self.results) == 2 else None,
             "language_model": model_args.language_model,
             "dataset": self.loaded.name,
-            "data": describe_frame(self.loaded, self.splits.borders),
+            "data": self.describe_data().summarise(),
             "context_length": context,
             "prediction_length": h,
-            "parameters": count_parameters(trainer.model),
+            "parameters": dict(zip(("trainable", "total"), count_torch_parameters(trainer.model), strict=True)),
             "environment": describe_environment(),
         }
+
+    def describe_data(self) -> DataRead:
+        """Returns what training reads: the training part. The validation part of the split is not used."""
+        source, borders = self.loaded.source, self.splits.borders
+        return DataRead(
+            name=self.loaded.name,
+            series=read_series(self.loaded.df, {name: b.train for name, b in borders.items()}),
+            licence=source.licence if source else "",
+            origin=source.origin if source else "",
+            domain=source.domain if source else "",
+            cutoffs=find_cutoffs(self.loaded.df, borders),
+        )
 
     def write(self, trainer: Any, content: dict[str, Any]) -> None:
         """Writes all files but the adapter, in the first process."""
         if not trainer.is_world_process_zero():
             return
         folder = Path(str(trainer.args.output_dir))
-        self.forecaster.data = describe_training_part(self.loaded.name, self.splits.train)
+        self.forecaster.facts = self.forecaster.facts.extend(self.describe_data())
         self.forecaster.save(folder)
         write_results(folder, content, self.results)
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
@@ -121,16 +137,12 @@ class TextProgram:
 
 def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args: Any) -> TextProgram:
     """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it."""
-    covariates = list(data_args.covariates or ())
-    loaded = load_frame(
-        data_args.dataset,
-        freq=data_args.freq,
-        targets=data_args.targets,
-        covariates=covariates,
-        data_path=data_args.data_path,
-    )
-    context, horizon = find_lengths(data_args, loaded)
-    splits = split_frame(loaded.df, build_split(data_args.split, loaded), context)
+    asked = data_args.asked()
+    asked = replace(asked, covariates=asked.covariates or (), past_covariates=())
+    loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
+    task = build_task(loaded, asked)
+    covariates, context, horizon = list(task.covariates), task.context_length, task.h
+    splits = split_frame(loaded.df, task.split, context)
     if model_args.language_model is None:
         adapter = model_args.adapter
         model_args.language_model = read_base_model(fetch_folder(adapter)).name if adapter else SMOLLM2
@@ -181,11 +193,6 @@ def write_results(folder: Path, content: dict[str, Any], results: dict[str, Text
         result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     if "test" in results:
         results["test"].example.to_csv(folder / EXAMPLE_FILE, index=False)
-
-
-def describe_training_part(name: str, train: pd.DataFrame) -> dict[str, str]:
-    """Returns what a text forecaster remembers of its training data: name, first and last time."""
-    return {"name": name, "first": str(train[TIME].min()), "last": str(train[TIME].max())}
 
 
 def build_forecaster(

@@ -1,6 +1,5 @@
 """Loading a causal language model and its tokenizer: by name, from a folder or the Hub, with or without an adapter."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,18 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, compute_fingerprint, find_pretrained, resolve_commit
+from tsllm.backbones.fingerprint import check_tokenizer, compute_fingerprint, is_same_model
+from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
+from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
+from tsllm.backbones.weights import check_floating, read_header
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SETTINGS = "text_forecaster.json"
+# Settings of PEFT that import modules, read further files or build layers anew.
+_FOREIGN = ("megatron_config", "layer_replication", "corda_config", "lora_ga_config", "eva_config", "arrow_config")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
 
 
@@ -74,7 +77,7 @@ def load_language_model(
     packed = load_in_4bit or (base is not None and base.load_in_4bit)
     model, tokenizer = _load_base(source, revision or "", dtype, device, packed)
     if base is not None:
-        check_base(base, model, source)
+        check_base(base, model, source, tokenizer)
         model = _put_on(model, Path(str(adapter)))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -91,9 +94,16 @@ def _load_base(
     try:
         commit = resolve_commit(source, revision)
         options["revision"] = commit or "main"
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        config = load_config(source, revision=options["revision"])
+        check_folder(source, config)
+        with refuse_code(source):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+            )
         model.config._commit_hash = commit or None  # no longer kept by the library itself; never saved
-        return model, AutoTokenizer.from_pretrained(source, revision=options["revision"])
+        tokenizer = load_tokenizer(source, revision=options["revision"])
+        check_tokenizer(tokenizer, source, model.get_input_embeddings().weight.shape[0])
+        return model, tokenizer
     except (OSError, ValueError) as error:
         raise OSError(
             f"cannot load the language model {source!r} (revision {revision or 'main'}): {error}\n"
@@ -108,10 +118,60 @@ def _put_on(model: Any, adapter: Path) -> Any:
         pickles = sorted(p.name for p in adapter.glob("*.bin"))
         found = f"; it holds {pickles}, but pickles are refused" if pickles else ""
         raise OSError(f"{adapter} holds no {ADAPTER_WEIGHTS}{found}")
+    check_adapter(adapter)
     try:
-        return PeftModel.from_pretrained(model, str(adapter))
+        adapted = PeftModel.from_pretrained(model, str(adapter))
     except SafetensorError as error:
         raise OSError(f"{adapter / ADAPTER_WEIGHTS} is damaged ({error}); download or train it again") from error
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the adapter in {adapter} does not fit its base model: {error}") from error
+    check_adapter_keys(adapted, adapter)
+    return adapted
+
+
+def check_adapter(folder: Path) -> None:
+    """Checks the files of a LoRA adapter before anything is built from them.
+
+    Raises:
+        OSError: If a file is damaged.
+        ValueError: If it is no LoRA, asks for modules of others or layers that the base model lacks, has weights that
+            are not finite, or sizes that they do not have.
+    """
+    config = check_json(folder / ADAPTER_CONFIG) or {}
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{folder / ADAPTER_CONFIG} has peft_type {config.get('peft_type')!r}; only LORA is loaded")
+    asked = [key for key in _FOREIGN if config.get(key)]
+    if asked:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG} sets {asked[0]} to {config[asked[0]]!r}, which is not loaded here"
+        )
+    header = read_header(folder / ADAPTER_WEIGHTS)
+    check_floating(header, str(folder))
+    ranks = {shape[0] for name, shape in header.shapes.items() if ".lora_A." in name or "lora_embedding_A" in name}
+    wanted = [config.get("r", 0), *(config.get("rank_pattern") or {}).values()]
+    if not all(isinstance(r, int) and r <= max(ranks, default=0) for r in wanted):
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG} has ranks {wanted}, but its weights have {sorted(ranks) or 'none'}: they do "
+            "not belong together, or one is damaged"
+        )
+
+
+def check_adapter_keys(adapted: Any, folder: Path) -> None:
+    """Refuses an adapter whose file does not hold exactly the tensors that its configuration asks for.
+
+    Raises:
+        ValueError: Naming tensors that are missing, unexpected or not finite.
+    """
+    from peft import get_peft_model_state_dict
+
+    wanted = get_peft_model_state_dict(adapted)
+    found = read_header(folder / ADAPTER_WEIGHTS).shapes
+    faults = [f"missing {name}" for name in wanted if name not in found]
+    faults += [f"unexpected {name}" for name in found if name not in wanted]
+    faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor).all()]
+    if faults:
+        more = f" ... ({len(faults)} in all)" if len(faults) > 6 else ""
+        raise ValueError(f"{folder / ADAPTER_WEIGHTS} does not fit its configuration: {'; '.join(faults[:6])}{more}")
 
 
 def fetch_folder(name: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
@@ -131,13 +191,13 @@ def fetch_folder(name: str | Path, revision: str | None = None, token: str | boo
         ) from error
 
 
-def describe_base(model: Any) -> BaseModel:
-    """Returns what an adapter on `model` must remember of the weights under it."""
+def describe_base(model: Any, tokenizer: Any = None) -> BaseModel:
+    """Returns what an adapter on `model` must remember of the weights under it, and of its tokenizer."""
     name = str(model.config._name_or_path)
     if Path(name).name == SMOLLM2 and (Path(name) / MANIFEST).is_file():
         name = SMOLLM2  # the packaged model's folder depends on the machine; its name does not
     packed = bool(getattr(model, "is_loaded_in_4bit", False))
-    return BaseModel(name, read_commit(model) or "", compute_fingerprint(model), packed)
+    return BaseModel(name, read_commit(model) or "", compute_fingerprint(model, tokenizer), packed)
 
 
 def read_commit(model: Any) -> str | None:
@@ -153,9 +213,9 @@ def read_base_model(folder: Path) -> BaseModel:
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise OSError(f"{folder} holds no {ADAPTER_CONFIG}, so it is no PEFT adapter")
-    config = json.loads((folder / ADAPTER_CONFIG).read_text())
-    settings = json.loads((folder / SETTINGS).read_text()) if (folder / SETTINGS).is_file() else {}
-    recorded = settings.get("base", {})
+    config = check_json(folder / ADAPTER_CONFIG)
+    settings = check_json(folder / SETTINGS) or {}
+    recorded = settings.get("base") or {}
     name = config.get("base_model_name_or_path") or recorded.get("name")
     if not name:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; load the base and pass adapter={str(folder)!r}")
@@ -165,14 +225,16 @@ def read_base_model(folder: Path) -> BaseModel:
     return BaseModel(name, revision, recorded.get("fingerprint", ""), recorded.get("load_in_4bit", False))
 
 
-def check_base(base: BaseModel, model: Any, source: str) -> None:
-    """Compares the weights of `model` with those that an adapter was trained on.
+def check_base(base: BaseModel, model: Any, source: str, tokenizer: Any = None) -> None:
+    """Compares the weights, settings and tokenizer of `model` with those that an adapter was trained on.
 
     Raises:
         ValueError: If they are others.
     """
-    found = compute_fingerprint(model)
-    if base.fingerprint and base.fingerprint != found:
+    if not base.fingerprint:
+        return
+    found = compute_fingerprint(model, tokenizer)
+    if not is_same_model(base.fingerprint, model, found):
         raise ValueError(
             f"the adapter was trained on {base.name!r} (revision {base.revision or 'not recorded'}, fingerprint "
             f"{base.fingerprint}, load_in_4bit {base.load_in_4bit}), but {source!r} has fingerprint {found}: the "

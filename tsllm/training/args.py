@@ -19,6 +19,9 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from tsllm.data.task import Asked
+from tsllm.registry import refuse_unknown
+
 T = TypeVar("T")
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 _HELP = {"-h", "--help"}
@@ -61,10 +64,11 @@ class DataArguments:
         past_covariates: Columns known up to the cutoff only; None and [] as above.
         share_covariates: All series have the same covariates, so that a multivariate sample holds them once.
         time_features: Whether a model that can read calendar features does so.
-        context_length: L, steps; None = the data set's custom.
+        context_length: L, steps; None = the data set's custom, or by frequency.
+        season: Steps in the main season; None = the data set's, or by frequency.
         prediction_length: H, steps; None = the data set's custom.
         layout: `multivariate` (aligned series are the channels of a sample), `univariate` (one series a sample) or
-            None = multivariate where the series are aligned.
+            `auto` (None) = multivariate where the series are aligned.
         split: None = the data set's custom, else [.7, .1, .2]; a list of three fractions; a mapping with `validation`
             and `test` times (and `end`); or a mapping with `train`, `validation`, `test` counts of steps.
         scaler: `standard` (per series, fitted on the training part) or `none`.
@@ -83,7 +87,8 @@ class DataArguments:
     time_features: bool = field(default=True, metadata={"help": "calendar features for models that read them"})
     context_length: int | None = field(default=None, metadata={"help": "L, steps"})
     prediction_length: int | None = field(default=None, metadata={"help": "H, steps"})
-    layout: str | None = field(default=None, metadata={"help": "multivariate or univariate"})
+    season: int | None = field(default=None, metadata={"help": "steps in the main season"})
+    layout: str | None = field(default=None, metadata={"help": "auto, multivariate or univariate"})
     split: list[float] | dict[str, Any] | None = None
     scaler: str = "standard"
     train_stride: int = 1
@@ -93,14 +98,43 @@ class DataArguments:
     def __post_init__(self) -> None:
         if not self.dataset:
             raise ArgumentsError("dataset is missing; give a name of tsllm.data.sources.DATASETS, a file or a Hub id")
-        for name in ("train_stride", "validation_stride", "test_stride", "context_length", "prediction_length"):
+        for name in ("train_stride", "validation_stride", "test_stride"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} is {value}; it must be at least 1")
-        if self.layout not in (None, "multivariate", "univariate"):
-            raise ArgumentsError(f"layout is {self.layout!r}; choose multivariate or univariate")
+        self.asked()
+
+    def asked(self) -> Asked:
+        """Returns what is asked of the data.
+
+        Raises:
+            TaskError: For an impossible value.
+        """
+        return Asked(
+            h=self.prediction_length,
+            context_length=self.context_length,
+            freq=self.freq,
+            season=self.season,
+            layout=self.layout,
+            covariates=self.covariates,
+            past_covariates=self.past_covariates,
+            share_covariates=self.share_covariates,
+            split=self.split,
+        )
 
 
+# Fields whose smallest sensible value the library does not check; max_steps -1 is its word for "by epochs".
+_LEAST = {
+    "max_steps": -1,
+    "num_train_epochs": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "eval_steps": 1,
+    "logging_steps": 1,
+    "early_stopping_patience": 0,
+}
 SCHEDULES = ("type1", "type3", "epoch_cosine")
 
 
@@ -165,6 +199,59 @@ class ForecastTrainingArguments(TrainingArguments):
         super().__post_init__()
 
 
+def read_dataclass(cls: type[T], given: Any, what: str, *needed: str) -> T:
+    """Builds a dataclass from a mapping, each value held to its field's type.
+
+    Args:
+        cls: The dataclass.
+        given: A mapping of its fields.
+        what: What the mapping is, for messages.
+        *needed: Fields that must be there.
+
+    Raises:
+        ValueError: For what is no mapping, unknown and missing keys, and values of the wrong type.
+    """
+    refuse_unknown(given, cls, what, *needed)
+    hints = typing.get_type_hints(cls)
+    return cls(**{k: coerce(v, hints[k], f"{what}: {k}") for k, v in given.items()})
+
+
+def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns training options with each value held to its field's type.
+
+    Args:
+        options: Fields of `ForecastTrainingArguments`.
+
+    Raises:
+        ArgumentsError: For unknown fields, wrong types and impossible values; the text names them.
+    """
+    hints = typing.get_type_hints(ForecastTrainingArguments)
+    known = [f.name for f in fields(ForecastTrainingArguments) if f.init]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ArgumentsError("; ".join(_explain_unknown(key, known, "training option") for key in unknown))
+    read = {key: coerce(value, hints[key], f"training.{key}") for key, value in options.items()}
+    for key, least in _LEAST.items():
+        if read.get(key) is not None and read[key] < least:
+            raise ArgumentsError(f"training.{key} is {read[key]}; it must be at least {least}")
+    if read.get("lr_schedule") not in (None, *SCHEDULES):
+        raise ArgumentsError(f"lr_schedule is {read['lr_schedule']!r}; choose one of {', '.join(SCHEDULES)}")
+    return read
+
+
+def merge_training(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the defaults changed by what was given, where what was given is not overruled by a default of another name.
+
+    Epochs that were asked for take the default number of steps away, and a rhythm of evaluation the default steps.
+    """  # noqa: E501
+    kept = dict(defaults)
+    if "num_train_epochs" in given and "max_steps" not in given:
+        kept.pop("max_steps", None)
+    if str(given.get("eval_strategy", "steps")) != "steps" and "eval_steps" not in given:
+        kept.pop("eval_steps", None)
+    return kept | dict(given)
+
+
 def parse_arguments(classes: Sequence[type[Any]], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Builds one object of each dataclass from YAML and the command line.
 
@@ -218,7 +305,7 @@ def split_tokens(tokens: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML mapping; a key that stands twice is an error.
+    """Reads a YAML mapping; a key that appears twice is an error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -226,7 +313,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"no configuration {file}; the project's stand under recipes/configs")
+        raise FileNotFoundError(f"no configuration {file}; those of the project are under recipes/configs")
     try:
         loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
     except yaml.YAMLError as error:
@@ -237,13 +324,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which plain YAML keeps the last in silence."""
+    """Refuses a key that appears twice, of which plain YAML keeps the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        # `<<` merges another mapping, and may be overridden by what follows.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} appears twice", node.start_mark)
         return super().construct_mapping(node, deep=True)
 
 
@@ -362,10 +451,10 @@ def _plain(value: Any) -> Any:
     return number if isinstance(parsed, str) and number is not MISSING else parsed
 
 
-def _explain_unknown(key: str, known: Iterable[str]) -> str:
+def _explain_unknown(key: str, known: Iterable[str], what: str = "argument") -> str:
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
-    hint = f"; did you mean {', '.join(near)}?" if near else "; --help lists all"
-    return f"unknown argument {key!r}{hint} (fields of the model belong under model_config)"
+    hint = f"; did you mean {', '.join(near)}?" if near else "; --help of a recipe lists all"
+    return f"unknown {what} {key!r}{hint} (fields of the model belong under model_config)"
 
 
 def _type_name(hint: Any) -> str:

@@ -2,12 +2,15 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from tsllm.training.batches import GlobalBatches
+
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what was logged
 
 
 class EpochCallback(TrainerCallback):
@@ -106,3 +109,49 @@ def build_early_stopping(patience: int, threshold: float) -> list[TrainerCallbac
     if patience == 0:
         return []
     return [ValidationStopping(early_stopping_patience=patience, early_stopping_threshold=threshold)]
+
+
+class ProgressLine(TrainerCallback):
+    """Tells each log line to a function as `step, total, values`.
+
+    Args:
+        tell: What hears it.
+    """
+
+    def __init__(self, tell: Progress) -> None:
+        self.tell = tell
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Passes on loss and validation loss."""
+        values = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
+        if values:
+            self.tell(state.global_step, state.max_steps, values)
+
+
+class TimeLimit(TrainerCallback):
+    """Ends training after a number of seconds, with a last validation so that the newest weights can be the best.
+
+    Args:
+        seconds: The limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.started = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Starts the clock."""
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Looks at the clock."""
+        if time.perf_counter() - self.started >= self.seconds:
+            control.should_evaluate = control.should_save = str(args.eval_strategy) != "no"
+            control.should_training_stop = True

@@ -16,9 +16,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalPrediction, TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.data.frequency import default_season
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset
-from tsllm.forecasting.spec import default_season
 from tsllm.models.base import ForecastModel
 from tsllm.training.aids.group_sampler import GroupSampler, GroupSamplerCallback, number_series
 from tsllm.training.aids.layer_clip import LayerClip
@@ -60,7 +60,7 @@ class ForecastTrainer(Trainer):
         self.scaler = scaler
         self._evaluated: WindowDataset | None = None
         seed = args.seed if args.data_seed is None else args.data_seed
-        self.collator = BatchCollator(find_input_keys(model))
+        self.collator = BatchCollator(model.input_keys())
         by_length = args.train_sampling_strategy == "group_by_length"
         self.prompts = open_store(model, train, args) if args.prompt_store or by_length else None
         aids = build_aids(args, train, self.collator, seed)
@@ -183,7 +183,12 @@ class ForecastTrainer(Trainer):
         return reduce_scores(scores, scale) | {"windows": len(windows)}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains, or goes on from a checkpoint; one with which its run had ended only reloads the best weights."""
+        """Trains, or goes on from a checkpoint; one with which its run had ended only reloads the best weights.
+
+        `max_steps: 0` trains nothing, where the library would take one step.
+        """
+        if self.args.max_steps == 0:
+            return TrainOutput(0, float("nan"), {})
         checkpoint = resume_from_checkpoint or None
         if checkpoint is True:
             checkpoint = str(find_checkpoint(self.args.output_dir or ".", self.args.world_size))
@@ -292,18 +297,6 @@ def build_aids(
         sampler = GroupSampler(number_series(train)[0], seed=seed, **options)
         aids.append(GroupSamplerCallback(sampler, train, season, collator, probes))
     return aids
-
-
-def find_input_keys(model: ForecastModel) -> list[str]:
-    """Returns the tensors of a batch that `model` reads."""
-    keys = ["past_values", "past_observed_mask", "future_values", "prompt"]
-    if model.config.num_time_features:
-        keys += ["past_time_features", "future_time_features"]
-    if model.config.num_covariates:
-        keys.append("past_covariates")
-    if model.config.num_known_covariates:
-        keys.append("future_covariates")
-    return keys
 
 
 def count_targets(future_values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from tests.recipes.programs import RECIPES
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import Backbone
 from tsllm.training.args import ModelArguments, load_yaml
-from tsllm.training.supervised import read_model_config
+from tsllm.training.build import read_model_config
 
 CONFIG = RECIPES / "configs" / "sft_series" / "etth1_gpt2_lora.yaml"
 

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from tsllm.data.prepared import prepare_data
+from tsllm.models import MODELS
 from tsllm.models.dlinear import DLinear, DLinearConfig
+from tsllm.programs.series import prepare_series
 from tsllm.rl.objectives import build_objective
 from tsllm.rl.rewards import build_reward
 from tsllm.rl.rollout import RewardRunner, score_rollout, seeded
@@ -35,7 +36,7 @@ def data(series_csv):
     arguments = DataArguments(
         dataset=str(series_csv), freq="h", context_length=24, prediction_length=6, split=[0.6, 0.2, 0.2]
     )
-    return prepare_data(arguments)
+    return prepare_series(MODELS.get("dlinear"), arguments)
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.fingerprint import check_tokenizer
 from tsllm.backbones.pretrained import find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
+from tsllm.backbones.trust import check_folder, load_config, load_tokenizer, refuse_code
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.matmul import fast_matmul
@@ -306,7 +308,8 @@ def load_backbone(
 
     Raises:
         OSError: If it cannot be loaded, with the way out.
-        ValueError: If weights are missing, or more layers are asked for than there are.
+        ValueError: If weights are missing or not finite, sizes do not fit, the folder asks for code of its own or has
+            no usable tokenizer, or more layers are asked for than there are.
         ImportError: If 4-bit weights are asked for without bitsandbytes.
         RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
@@ -316,23 +319,26 @@ def load_backbone(
     try:
         commit = resolve_commit(where, revision)
         options: dict[str, Any] = {"revision": commit} if commit else {}
-        config = AutoConfig.from_pretrained(where, **options)
+        config = load_config(where, **options)
+        check_folder(where, config)
         keep_layers(config, num_layers, name)
         if weights == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype)
+                llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype, trust_remote_code=False)
         else:
             llm = _load_weights(where, config, dtype, options | packed)
             if weights == "spectrum":
                 rotate_weights(llm, seed)
-        tokenizer = AutoTokenizer.from_pretrained(where, **options) if with_tokenizer else None
+        tokenizer = load_tokenizer(where, **options) if with_tokenizer else None
     except OSError as error:
         at = f" at revision {revision!r}" if revision else ""
         raise OSError(
             f"backbone {name!r}{at} cannot be loaded: {error}\nGive the path of a local folder, check the name and "
             "your access to the Hub, or use `backbone: smollm2-135m`, which needs no Hub"
         ) from error
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, name, llm.get_input_embeddings().weight.shape[0])
     return Backbone(llm, tokenizer, commit)
 
 
@@ -343,15 +349,17 @@ def _load_weights(
     library_logging.set_verbosity_error()  # the layers left out and the output head are unused on purpose
     library_logging.disable_progress_bar()
     try:
-        llm, info = AutoModel.from_pretrained(
-            where,
-            config=config,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
+        with refuse_code(where):
+            llm, info = AutoModel.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
+            )
     finally:
         library_logging.set_verbosity(verbosity)
         if bars:
@@ -362,6 +370,9 @@ def _load_weights(
             f"the weights of backbone {where!r} do not fit its configuration; missing or of another shape: "
             f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} ({len(missing)} tensors)"
         )
+    damaged = [n for n, p in llm.named_parameters() if p.is_floating_point() and not torch.isfinite(p).all()]
+    if damaged:
+        raise ValueError(f"the weights of backbone {where!r} hold NaN or infinities in {', '.join(damaged[:5])}")
     return llm
 
 

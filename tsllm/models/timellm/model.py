@@ -1,12 +1,13 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tsllm.backbones.pretrained import compute_fingerprint
+from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
@@ -18,6 +19,9 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 
 class TimeLLM(ForecastModel):
@@ -32,6 +36,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    can_be_laid_out = False  # it reads a backbone
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -64,6 +69,59 @@ class TimeLLM(ForecastModel):
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
+
+    @classmethod
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
+        """Adds what the prompt speaks of: the domain, and the original units of each channel."""
+        values = super().config_for(data)
+        if data.task.domain:
+            values["prompt_domain"] = data.task.domain
+        if data.channels:
+            loc, scale = data.scaler.loc_scale(data.channels)
+            values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
+        return values
+
+    def describe_data(self, data: "PreparedData") -> None:
+        """Writes the text of each series where `prompt_statistics` is `series`.
+
+        Raises:
+            ValueError: If the series are no channels, so that there is no text a channel.
+        """
+        if self.config.prompt_statistics != "series":
+            return
+        if not data.channels:
+            raise ValueError("prompt_statistics 'series' needs layout 'multivariate'; use 'window' or 'none'")
+        values = torch.from_numpy(data.train_values())
+        self.describe_series(values.nan_to_num().float(), ~values.isnan())
+
+    def adopt(self, data: "PreparedData") -> None:
+        """Takes over domain, units and texts of other data; the prompts are written anew."""
+        super().adopt(data)
+        self.config.prompt_domain = data.task.domain
+        self._writer = None
+        self.backbone.forget()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Puts LoRA or trained norms on top of a frozen backbone, or changes the memory of its prompts.
+
+        Raises:
+            ValueError: Naming the fields that are fixed.
+        """
+        values = dict(values)
+        if "prompt_cache_mb" in values:
+            self.config.prompt_cache_mb = values.pop("prompt_cache_mb")
+            self.config.check()
+        mode = values.pop("backbone_mode", self.config.backbone_mode)
+        lora = values.pop("lora", None)
+        super().change(values)
+        if mode != self.config.backbone_mode:
+            self.unfreeze(mode, lora)
+        elif lora is not None:
+            super().change({"lora": lora})
+
+    def input_keys(self) -> list[str]:
+        """Adds the prompts, which may be tokenised beforehand."""
+        return [*super().input_keys(), "prompt"]
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
@@ -290,16 +348,19 @@ def pin_backbone(config: TimeLLMConfig, backbone: Backbone) -> None:
     Raises:
         ValueError: If the backbone is another one than the artefact was trained with, or too narrow for `d_ff`.
     """
-    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm)
+    # A converted checkpoint knows its tokenizer by name only, and converting needs no Hub.
+    tokenizer = None if getattr(backbone.tokenizer, "is_lazy", False) else backbone.tokenizer
+    width, fingerprint = backbone.hidden_size, compute_fingerprint(backbone.llm, tokenizer)
     if config.backbone_hidden_size and config.backbone_hidden_size != width:
         raise ValueError(
             f"backbone {config.backbone!r} has hidden size {width}, but the artefact was trained with "
             f"{config.backbone_hidden_size}; give the backbone that it was trained with"
         )
-    if config.backbone_fingerprint and config.backbone_fingerprint != fingerprint:
+    recorded = config.backbone_fingerprint
+    if recorded and not is_same_model(recorded, backbone.llm, fingerprint):
         raise ValueError(
             f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
-            f"{config.backbone_fingerprint}: the weights are others; load the revision that it was trained with "
+            f"{recorded}: its weights, settings or tokenizer are others; load the revision that it was trained with "
             f"({config.backbone_revision or 'not recorded'}) with its num_backbone_layers and backbone_quantization, "
             "or clear backbone_fingerprint to retrain"
         )

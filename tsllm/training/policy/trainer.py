@@ -28,7 +28,7 @@ from tsllm.training.args import ArgumentsError
 from tsllm.training.batches import GlobalBatches, build_loader
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 from tsllm.training.policy.scores import ScaledWindows, score_decisions, unfold_problem
-from tsllm.training.trainer import ForecastTrainer, find_input_keys
+from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import ForecastOutput
 
 UNITS = ("series_loc", "series_scale")
@@ -118,7 +118,7 @@ class PolicyTrainer(ForecastTrainer):
         self.units = ScaledWindows(train, scaler)
         super().__init__(model, args, self.units, validation, scaler)  # type: ignore[arg-type]
         self.policy, self.season = policy, season
-        self.keys = frozenset(find_input_keys(model))
+        self.keys = frozenset(model.input_keys())
         self.collator.keys = self.keys | {*UNITS, "past_observed_mask"}
         self.runner = RewardRunner(policy.build_reward(), policy.reward_workers)
         self.objective: Objective | None = None if policy.is_direct else policy.build_objective()

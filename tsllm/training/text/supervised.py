@@ -11,8 +11,8 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
-from tsllm.programs.artefacts import write_json
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,

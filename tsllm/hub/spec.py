@@ -5,25 +5,32 @@ An artefact folder holds `config.json` and `model.safetensors` (the model), `for
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
-from tsllm.data.frequency import Freq
+from tsllm.data.facts import TrainingFacts, from_names
+from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.scaling import StandardScaler, load_scaler
+from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
+from tsllm.files import write_json
+from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+NewSeries = Literal["raise", "history"]
 
 SPEC_FILE = "forecaster.json"
 CALIBRATION_FILE = "calibration.safetensors"
-FORMAT = 1
+FORMAT = 2
+# Names that a forecast column cannot have: those of the keys and of the truth.
+RESERVED = (ID, TIME, CUTOFF, TARGET, "sample")
 
 
 @dataclass
@@ -40,7 +47,11 @@ class ForecasterSpec:
         past_covariates: Columns known up to the cutoff only.
         share_covariates: As in `WindowDataset`.
         scaler: `StandardScaler.to_dict()`, fitted on the training part.
-        data: Facts for the model card: name, licence, series, first and last time, split cut-offs.
+        data: Everything that the model was trained or chosen on.
+        h: Steps that a forecast has unless it is asked for fewer; None = the model's horizon.
+        new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
+            the history that is given.
+        pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
         format: Version of this file.
     """
 
@@ -53,35 +64,65 @@ class ForecasterSpec:
     past_covariates: list[str] = field(default_factory=list)
     share_covariates: bool = False
     scaler: dict[str, Any] = field(default_factory=lambda: {"name": "none", "stats": {}})
-    data: dict[str, Any] = field(default_factory=dict)
+    data: TrainingFacts = field(default_factory=TrainingFacts)
+    h: int | None = None
+    new_series: NewSeries = "raise"
+    pad_short: bool = False
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        check_alias(self.alias)
         if self.format != FORMAT:
             raise ValueError(f"{SPEC_FILE} has format {self.format}, this version reads {FORMAT}; update tsllm")
         if self.layout not in ("multivariate", "univariate"):
             raise ValueError(f"layout {self.layout!r} is unknown; choose 'multivariate' or 'univariate'")
-        if self.season < 1:
-            raise ValueError(f"season is {self.season}; it must be at least 1 step")
+        if not isinstance(self.season, int) or isinstance(self.season, bool) or self.season < 1:
+            raise ValueError(f"season is {self.season!r}; it must be a whole number of at least 1 step")
+        for name in ("channels", "covariates", "past_covariates"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected a list of columns")
+        if self.new_series not in ("raise", "history"):
+            raise ValueError(f"new_series is {self.new_series!r}; choose 'raise' or 'history'")
+        normalize_freq(self.freq)
 
     def load_scaler(self) -> StandardScaler:
         """Returns the fitted scaler."""
         return load_scaler(self.scaler)
 
+    def check_task(self, task: ForecastTask) -> None:
+        """Refuses data on which a saved model cannot go on: of another frequency or season, or other covariates.
+
+        Raises:
+            TaskError: Naming what differs.
+        """
+        for name in ("freq", "season"):
+            saved, given = getattr(self, name), getattr(task, name)
+            if saved is not None and saved != given:
+                raise TaskError(
+                    f"the saved model was trained with {name} {saved!r}, the data have {given!r}; start from a model "
+                    "of the same, or train a new one"
+                )
+        for name in ("covariates", "past_covariates"):
+            saved, given = list(getattr(self, name)), list(getattr(task, name))
+            if saved != given:
+                raise TaskError(f"the saved model reads {name} {saved}, but {given} are given; name exactly these")
+
     def save(self, folder: str | Path) -> None:
         """Writes `forecaster.json` into `folder`."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
-        (Path(folder) / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
+        state = {f.name: getattr(self, f.name) for f in fields(self)} | {"data": self.data.to_dict()}
+        write_json(Path(folder) / SPEC_FILE, state)
 
     @classmethod
-    def load(cls, source: str | Path, revision: str | None = None) -> "ForecasterSpec":
+    def load(
+        cls, source: str | Path, revision: str | None = None, token: str | bool | None = None
+    ) -> "ForecasterSpec":
         """Reads `forecaster.json` of a folder or a Hub repository.
 
         Raises:
             OSError: If the file is not there.
             ValueError: If it is damaged, holds unknown keys or lacks some.
         """
-        path = find_file(source, SPEC_FILE, revision)
+        path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
             raise OSError(
                 f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
@@ -89,13 +130,35 @@ class ForecasterSpec:
             )
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); save the forecaster again") from error
+        if not isinstance(state, dict):
+            raise ValueError(f"{path} holds {type(state).__name__} instead of an object; save the forecaster again")
+        if state.get("format") == 1:
+            state = _upgrade(state)
         known = {f.name for f in fields(cls)}
         unknown, missing = sorted(set(state) - known), sorted({"alias", "freq"} - set(state))
         if unknown or missing:
             raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}; known: {sorted(known)}")
-        return cls(**state)
+        return cls(**(state | {"data": TrainingFacts.from_dict(state.get("data", {}))}))
+
+
+def check_alias(alias: str) -> None:
+    """Refuses a name that a forecast column cannot have.
+
+    Raises:
+        ValueError: If it is empty or belongs to another column.
+    """
+    if not isinstance(alias, str) or not alias or alias in RESERVED:
+        raise ValueError(
+            f"alias {alias!r} cannot name a forecast: {', '.join(RESERVED)} are columns of their own; choose another"
+        )
+
+
+def _upgrade(state: dict[str, Any]) -> dict[str, Any]:
+    """Reads the file of format 1, whose data were facts for the card alone."""
+    names = [row[0] for row in state.get("scaler", {}).get("stats", {}).get(TARGET, ())]
+    return state | {"data": from_names(state.get("data", {}), names).to_dict(), "format": FORMAT}
 
 
 @dataclass(frozen=True)
@@ -164,20 +227,42 @@ class Calibration:
         save_file(tensors, Path(folder) / CALIBRATION_FILE, metadata={"windows": str(self.windows)})
 
     @classmethod
-    def load(cls, source: str | Path, revision: str | None = None) -> "Calibration | None":
-        """Reads the file of a folder or a Hub repository; None if there is none."""
-        path = find_file(source, CALIBRATION_FILE, revision)
+    def load(
+        cls, source: str | Path, revision: str | None = None, token: str | bool | None = None
+    ) -> "Calibration | None":
+        """Reads the file of a folder or a Hub repository; None if there is none.
+
+        Raises:
+            OSError: If it is damaged; the text names the file.
+        """
+        path = find_file(source, CALIBRATION_FILE, revision, token)
         if path is None:
             return None
-        from safetensors import safe_open
+        try:
+            with safe_open(path, framework="pt") as file:
+                windows = int((file.metadata() or {})["windows"])
+                widths, levels = file.get_tensor("half_widths"), file.get_tensor("levels")
+            fits = widths.dim() == 3 and levels.shape == widths.shape[:1] and levels.numel() > 0 and windows > 0
+            if not (fits and widths.is_floating_point() and (widths >= 0).all() and (levels.diff() > 0).all()):
+                raise ValueError(
+                    f"half_widths {list(widths.shape)} at levels {levels.tolist()[:5]} of {windows} windows"
+                )
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise OSError(
+                f"{path} is damaged ({error}); calibrate and save the forecaster again, or remove the file to forecast"
+                " without intervals"
+            ) from error
+        return cls(widths, tuple(float(x) for x in levels), windows)
 
-        state = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            windows = int(file.metadata()["windows"])
-        return cls(state["half_widths"], tuple(float(x) for x in state["levels"]), windows)
+
+def is_hub_id(source: str) -> bool:
+    """Tells whether a name has the form "user/name" and is no path."""
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith("/")
 
 
-def find_file(source: str | Path, name: str, revision: str | None = None) -> Path | None:
+def find_file(
+    source: str | Path, name: str, revision: str | None = None, token: str | bool | None = None
+) -> Path | None:
     """Returns the path of a file of a folder or a Hub repository, or None."""
     if Path(source).is_dir():
         path = Path(source) / name
@@ -186,31 +271,9 @@ def find_file(source: str | Path, name: str, revision: str | None = None) -> Pat
         str(source),
         name,
         revision=revision,
+        token=token,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
     )
     return None if found is None else Path(found)
-
-
-def same_series(left: Sequence[Any], right: Sequence[Any]) -> bool:
-    """Tells whether both name the same series, in whatever order."""
-    return sorted(map(str, left)) == sorted(map(str, right))
-
-
-def default_season(freq: Freq) -> int:
-    """Returns the customary season of a frequency in steps: a day below days, a week, a year above; else 1.
-
-    Integer time has no calendar: its season is 1 unless the user gives one.
-    """
-    if isinstance(freq, int):
-        return 1
-    offset = pd.tseries.frequencies.to_offset(freq)
-    name = type(offset).__name__
-    if isinstance(offset, pd.tseries.offsets.Tick) and name != "Day":
-        steps = pd.Timedelta("1D") / pd.Timedelta(offset.nanos, unit="ns")
-        return int(steps) if steps >= 1 and steps == int(steps) else 1
-    for prefix, season in (("Day", 7), ("Business", 5), ("Week", 52), ("Month", 12), ("Quarter", 4), ("Q", 4)):
-        if name.startswith(prefix) and "Month" not in name[len(prefix) :]:
-            return max(1, season // offset.n)
-    return 12 if "Month" in name else 1

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tsllm.data.scaling import StandardScaler
+from tsllm.data.task import choose_layout
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.neural import NeuralPredictor
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.registry import UnknownNameError
-from tsllm.training.fit import NeuralForecaster, choose_layout
 from tsllm.types import FrameError
 
 QUICK = {"max_steps": 6, "eval_steps": 3, "per_device_train_batch_size": 8}
@@ -37,8 +37,8 @@ def test_fit_scales_on_the_training_part_only_and_remembers_everything():
     forecaster = make(val_size=20).fit(df)
     assert isinstance(forecaster, Forecaster)
     expected = StandardScaler().fit(df.groupby("unique_id").head(100)).stats["y"]
-    assert forecaster.predictor.spec.load_scaler().stats["y"] == expected
-    assert forecaster.predictor.spec.channels == ["a", "b"]
+    assert forecaster.spec.load_scaler().stats["y"] == expected
+    assert forecaster.spec.channels == ["a", "b"]
     out = forecaster.predict(level=[50])
     assert out["ds"].min() == df["ds"].max() + pd.Timedelta("1h")
     assert len(out) == 8
@@ -48,8 +48,8 @@ def test_changing_the_validation_part_does_not_change_the_scaler_nor_the_first_w
     df = make_frame()
     changed = df.copy()
     changed.loc[changed.groupby("unique_id").tail(20).index, "y"] += 100
-    one = make(val_size=20, training=QUICK | {"max_steps": 3}).fit(df).predictor
-    other = make(val_size=20, training=QUICK | {"max_steps": 3}).fit(changed).predictor
+    one = make(val_size=20, training=QUICK | {"max_steps": 3}).fit(df)
+    other = make(val_size=20, training=QUICK | {"max_steps": 3}).fit(changed)
     assert one.spec.scaler == other.spec.scaler
     for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -60,7 +60,7 @@ def test_the_best_validation_weights_are_kept():
     training = QUICK | {"max_steps": 6, "eval_steps": 2, "learning_rate": 0.3, "lr_scheduler_type": "constant"}
     forecaster = make(val_size=20, training=training | {"early_stopping_patience": 0}).fit(df)
     losses = [entry["eval_loss"] for entry in forecaster.log if "eval_loss" in entry]
-    predictor = forecaster.predictor
+    predictor = forecaster
     scaled = predictor.spec.load_scaler().transform(df)
     from tsllm.data.windows import WindowDataset
 
@@ -85,7 +85,7 @@ def test_layout_is_multivariate_for_aligned_series_and_univariate_for_a_panel():
     assert choose_layout(make_frame()) == "multivariate"
     assert choose_layout(make_frame(shorter=7)) == "univariate"
     forecaster = make(val_size=8).fit(make_frame(shorter=7))
-    assert forecaster.predictor.model.config.num_channels == 1
+    assert forecaster.model.config.num_channels == 1
     assert len(forecaster.predict()) == 8
 
 
@@ -93,7 +93,7 @@ def test_known_covariates_must_be_given_and_are_read():
     df = make_frame(n=160)
     options = {"d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1, "context_length": 16, "patch_length": 4}
     forecaster = make("timexer", covariates=["x"], **options).fit(df)
-    assert forecaster.predictor.model.config.num_known_covariates == 2
+    assert forecaster.model.config.num_known_covariates == 2
     with pytest.raises(FrameError, match="must be known over the horizon"):
         forecaster.predict()
     ahead = pd.concat(
@@ -120,8 +120,8 @@ def test_a_saved_folder_is_where_training_goes_on(tmp_path):
     pd.testing.assert_frame_equal(second.predict(df), first.predict(df))
     third = NeuralForecaster(str(tmp_path), training=QUICK | {"learning_rate": 0.1}).fit(df)
     assert not np.allclose(third.predict(df)["DLinear"], first.predict(df)["DLinear"])
-    pd.testing.assert_frame_equal(NeuralPredictor.from_pretrained(tmp_path).predict(df), first.predict(df))
-    with pytest.raises(ValueError, match="brings its own configuration"):
+    pd.testing.assert_frame_equal(NeuralForecaster.from_pretrained(tmp_path).predict(df), first.predict(df))
+    with pytest.raises(ValueError, match="moving_average cannot be changed in a saved DLinear"):
         NeuralForecaster(str(tmp_path), moving_average=5)
 
 

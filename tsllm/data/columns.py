@@ -1,0 +1,170 @@
+"""The columns of a table, read once and in one way: names of series and numbers (times are in `tsllm.data.dates`).
+
+Every frame that comes from outside passes here, the first one (`tsllm.data.frame.validate_frame`) and all later ones
+(`tsllm.data.frame.validate_future`), so that a fault is told in the same words wherever it stands.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types as ptypes
+
+from tsllm.data.origin import Origin, name_of
+from tsllm.types import ID, TARGET, TIME, FrameError
+
+logger = logging.getLogger(__name__)
+
+WIDE_TIME_NAMES = (TIME, "date")
+
+
+def as_pandas(df: Any) -> pd.DataFrame:
+    """Returns a table of any eager kind (pandas, polars, Arrow) as pandas; an index named as a key becomes a column.
+
+    Raises:
+        FrameError: If it is no table, or a lazy one.
+    """
+    if not isinstance(df, pd.DataFrame):
+        df = _to_pandas(df)
+    if any(isinstance(name, tuple) for name in df.columns):
+        raise FrameError(f"the columns have several levels ({df.columns[0]}, ...); give each one name")
+    keys = [name for name in df.index.names if name in (ID, *WIDE_TIME_NAMES) and name not in df.columns]
+    return df.reset_index(level=keys) if keys else df
+
+
+def _to_pandas(df: Any) -> pd.DataFrame:
+    import narwhals.stable.v1 as nw
+
+    try:
+        return nw.from_native(df, eager_only=True).to_pandas()
+    except TypeError:
+        lazy = "; collect it first, df.collect()" if hasattr(df, "collect") else ""
+        raise FrameError(f"expected a table (pandas, polars or Arrow), got {type(df).__name__}{lazy}") from None
+
+
+def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raises a FrameError for the first of `columns` that is missing, and for any that is there twice."""
+    missing = [c for c in dict.fromkeys(columns) if c not in df.columns]
+    if missing:
+        raise FrameError(f"{what} needs column {missing[0]!r}; found columns {[str(c) for c in df.columns]}")
+    doubled = [c for c in dict.fromkeys(columns) if isinstance(df[c], pd.DataFrame)]
+    if doubled:
+        raise FrameError(f"column {doubled[0]!r} appears twice; rename or drop one")
+
+
+def drop_saved_index(df: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
+    """Leaves out, with a warning, a nameless column that counts the rows; pandas writes it without `index=False`.
+
+    Args:
+        df: The table.
+        asked: Columns that were asked for by name, which are never left out.
+
+    Raises:
+        FrameError: If a column has no name and does not count the rows.
+    """
+    nameless = [c for c in df.columns if re.fullmatch(r"|Unnamed: \d+", str(c)) and c not in asked]
+    for column in nameless:
+        values = df[column]
+        is_count = ptypes.is_numeric_dtype(values.dtype) and values.to_numpy().tolist() == list(range(len(df)))
+        if not is_count:
+            raise FrameError(
+                f"column {column!r} has no name in its header, and it does not count the rows either; name it, or "
+                f"drop it with df = df.drop(columns={column!r})"
+            )
+        logger.warning("Column %r counts the rows, a saved index; it is left out (save with index=False)", column)
+    return df.drop(columns=nameless) if nameless else df
+
+
+def read_ids(ids: pd.Series, origin: Origin) -> pd.Series:
+    """Returns the names of the series without categories.
+
+    Raises:
+        FrameError: If one is missing, or names are of several types.
+    """
+    missing = ids.isna().to_numpy()
+    if missing.any():
+        raise FrameError(
+            f"row {origin.rows[missing.argmax()]}: {ID!r} is missing; give every row the name of its series"
+        )
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        ids = ids.astype(ids.cat.categories.dtype)
+    if ids.dtype == object:
+        kinds = {type(i) for i in ids.unique()}
+        if len(kinds) > 1:
+            raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
+        if not kinds <= {str, int}:
+            raise FrameError(
+                f"{ID!r} holds {kinds.pop().__name__}; names are text or integers: convert it with df[{ID!r}] = "
+                f"df[{ID!r}].astype(str)"
+            )
+    elif not ptypes.is_string_dtype(ids.dtype) and not ptypes.is_integer_dtype(ids.dtype):
+        raise FrameError(
+            f"{ID!r} has dtype {ids.dtype}; names are text or integers: convert it with df[{ID!r}] = "
+            f"df[{ID!r}].astype(str)"
+        )
+    return ids
+
+
+def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series:
+    """Returns a column as float64; NaN is allowed in the target alone.
+
+    Args:
+        values: The column, under its name in the long frame.
+        ids: The series of each row.
+        origin: Where the rows come from.
+
+    Raises:
+        FrameError: Naming series, row and column, for text, complex numbers, infinities and missing covariates.
+    """
+    is_target = values.name == TARGET
+    if not is_real(values) and not values.isna().all():
+        numbers = pd.to_numeric(values, errors="coerce")
+        complex_ = ptypes.is_complex_dtype(values.dtype)
+        bad = (values.notna() & (numbers.isna() | complex_)).to_numpy()
+        at, column = _fault(bad, values, ids, origin)
+        found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
+        if complex_:
+            way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
+        elif is_target:
+            way = (
+                f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
+                " no number as missing"
+            )
+        else:
+            way = "convert it with pd.to_numeric"
+        leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
+        raise FrameError(
+            f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "
+            f"{way}{leave}"
+        )
+    values = values.astype("float64")
+    infinite = np.isinf(values.to_numpy())
+    if infinite.any():
+        at, column = _fault(infinite, values, ids, origin)
+        raise FrameError(
+            f"{origin.place(ids, at)}: column {column!r} is infinite ({values.iloc[at]}); mend it, or mark a missing "
+            f"target with NaN: df[{column!r}] = df[{column!r}].replace([np.inf, -np.inf], np.nan)"
+        )
+    if not is_target and values.isna().any():
+        at, column = _fault(values.isna().to_numpy(), values, ids, origin)
+        group = "" if origin.wide else f".groupby({ID!r})"
+        raise FrameError(
+            f"{origin.place(ids, at)}: covariate {column!r} is missing; only {TARGET!r} may be NaN: fill the covariate"
+            f" (for example df[{column!r}] = df{group}[{column!r}].ffill(), and .bfill() for the first rows) or leave "
+            "it out"
+        )
+    return values
+
+
+def is_real(values: pd.Series) -> bool:
+    """Tells whether a column holds numbers of the real line (or truth values), whatever their storage."""
+    return bool(ptypes.is_numeric_dtype(values.dtype)) and not ptypes.is_complex_dtype(values.dtype)
+
+
+def _fault(bad: np.ndarray, values: pd.Series, ids: pd.Series, origin: Origin) -> tuple[int, Any]:
+    """Returns the first bad row, and what its column is called in the user's table."""
+    at = int(bad.argmax()) if bad.any() else 0
+    return at, origin.column(values.name, name_of(ids, at))

@@ -1,0 +1,158 @@
+"""Times as they stand in tables: integers, dates, dates as text. What can be read in two ways is refused."""
+
+import numpy as np
+import pandas as pd
+from pandas.api import types as ptypes
+
+from tsllm.data.origin import Origin
+from tsllm.types import FrameError
+
+# The span of nanoseconds since 1970 in 64 bits, in which numpy and the libraries behind compute.
+EARLIEST, LATEST = pd.Timestamp.min, pd.Timestamp.max
+_LARGEST_STEP = 2**53  # beyond it, neighbouring integers are equal in float64, and differences overflow int64
+# An hour with +01, +0100 or +01:00 behind it, or a letter; a date alone may end in "-01" too.
+_ZONE = r"(?i)(?:[T ]\d{1,2}.*[+-]\d\d(?::?\d\d)?|\d\s*(?:Z|UTC|GMT))$"
+# 03/04/2024, 3.4.2024, 03-04-24, with or without a time of day.
+_TWO_NUMBERS_AND_YEAR = r"^(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?:[T ,].*)?$"
+_YEAR_MONTH = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])"
+_COMPACT = {
+    "%Y%m": (_YEAR_MONTH, "a month such as 2023-01"),
+    "%Y%m%d": (_YEAR_MONTH + r"(?:0[1-9]|[12]\d|3[01])", "a day such as 2023-01-31"),
+}
+
+
+def parse_time(
+    times: pd.Series, ids: pd.Series, origin: Origin, *, day_first: bool | None = None, counted: bool = False
+) -> pd.Series:
+    """Returns times as int64 steps or as dates without a zone.
+
+    Args:
+        times: The column: integers, dates, periods, or dates as text.
+        ids: The series of each row, for the text of an error.
+        origin: Where the rows come from, for the text of an error.
+        day_first: Whether 03/04/2024 is the third of April; None refuses such dates unless another row settles it.
+        counted: Whether integers are known to count steps, even if they look like 202301.
+
+    Raises:
+        FrameError: For missing, unreadable, ambiguous, fractional or zoned times, and for dates beyond pandas' range.
+    """
+    if isinstance(times.dtype, pd.PeriodDtype):
+        times = times.dt.to_timestamp()
+    if times.isna().any():
+        at = int(times.isna().to_numpy().argmax())
+        raise FrameError(f"{origin.place(ids, at)}: {origin.time!r} is missing; every row needs its time")
+    if ptypes.is_bool_dtype(times.dtype):
+        raise FrameError(f"{origin.time!r} holds {times.iloc[0]}; give dates or integer steps")
+    if ptypes.is_complex_dtype(times.dtype):
+        raise FrameError(f"{origin.time!r} holds complex numbers ({times.iloc[0]}); give dates or integer steps")
+    if ptypes.is_numeric_dtype(times.dtype) and (times.astype("float64").abs() > _LARGEST_STEP).any():
+        raise FrameError(f"{origin.time!r} reaches {times.abs().max()}; count integer steps from a number near 0")
+    if ptypes.is_float_dtype(times.dtype) and (times % 1 == 0).all():
+        times = times.astype("int64")
+    if ptypes.is_integer_dtype(times.dtype):
+        if not counted:
+            _refuse_compact_dates(times, origin)
+        return times.astype("int64")
+    if ptypes.is_numeric_dtype(times.dtype):
+        raise FrameError(f"{origin.time!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
+    if not ptypes.is_datetime64_any_dtype(times.dtype):
+        times = _read_text(times.astype(str), ids, origin, day_first)
+    if times.dt.tz is not None:
+        name = origin.time
+        raise FrameError(
+            f"{name!r} carries the time zone {times.dt.tz}; drop it with df[{name!r}] = pd.to_datetime(df[{name!r}], "
+            "utc=True).dt.tz_localize(None): in UTC, clock changes leave neither gap nor duplicate"
+        )
+    beyond = ((times < EARLIEST) | (times > LATEST)).to_numpy()
+    if beyond.any():
+        _raise_beyond(times, ids, origin, beyond)
+    return times
+
+
+def _refuse_compact_dates(times: pd.Series, origin: Origin) -> None:
+    """Refuses integers that all look like 202301 or 20230131: counted as steps, December and January lie 89 apart."""
+    text = times.astype(str)
+    for style, (pattern, meaning) in _COMPACT.items():
+        if text.str.fullmatch(pattern).all():
+            name = origin.time
+            raise FrameError(
+                f"{name!r} holds integers such as {times.iloc[0]}, each of which may be {meaning}; write them as dates"
+                f" with df[{name!r}] = pd.to_datetime(df[{name!r}].astype(str), format={style!r}), or give an integer "
+                "freq if they count steps"
+            )
+
+
+def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool | None) -> pd.Series:
+    stripped = times.str.strip()
+    if stripped.str.contains(_ZONE).any():
+        return pd.to_datetime(stripped, format="mixed", errors="coerce", utc=True)  # refused by the caller
+    parts = stripped.str.extract(_TWO_NUMBERS_AND_YEAR)
+    alike = parts[0].notna()
+    if alike.all():
+        return _read_two_numbers(stripped, parts, ids, origin, day_first)
+    if alike.any():
+        at = int((alike != alike.iloc[0]).to_numpy().argmax())
+        raise FrameError(
+            f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is written in another way than that of the "
+            f"first row ({times.iloc[0]!r})"
+        )
+    if stripped.str.fullmatch(r"\d{6}|\d{8}").all():
+        _refuse_compact_dates(stripped.astype("int64"), origin)
+    # What names no year is completed from the clock by the parser ("10:00", "today"), so it is no date here.
+    dated = stripped.where(stripped.str.contains(r"^\w.*\d{4}|^\d{4}"))
+    # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.
+    parsed = pd.to_datetime(dated, format="ISO8601", errors="coerce")
+    if parsed.isna().any() and dated.notna().all():
+        parsed = pd.to_datetime(dated, format="mixed", errors="coerce")
+    unread = parsed.isna().to_numpy()
+    if not unread.any():
+        return parsed
+    years = stripped.str.extract(r"^(\d{4,})\D")[0].astype(float).to_numpy()
+    beyond = unread & ((years <= EARLIEST.year) | (years >= LATEST.year))
+    if beyond.any():
+        _raise_beyond(times, ids, origin, beyond)
+    at = int(unread.argmax())
+    raise FrameError(
+        f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is neither an integer nor a date"
+        f" in the format of the first row ({times.iloc[0]!r})"
+    )
+
+
+def _read_two_numbers(
+    times: pd.Series, parts: pd.DataFrame, ids: pd.Series, origin: Origin, day_first: bool | None
+) -> pd.Series:
+    """Reads dates such as 03/04/2024, of which the first number is the day or the month."""
+    name = origin.time
+    first, second = parts[0].astype(int), parts[2].astype(int)
+    short = parts[3].str.len() == 2
+    if short.any():
+        at = int(short.to_numpy().argmax())
+        raise FrameError(
+            f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} has a year of two digits; write it as 2024-03-04"
+        )
+    if day_first is None:
+        days_ahead, months_ahead = bool((first > 12).any()), bool((second > 12).any())
+        if days_ahead == months_ahead:
+            raise FrameError(
+                f"{name!r} is ambiguous: {times.iloc[0]!r} may put the day or the month first, and no row tells; say "
+                f"which with df[{name!r}] = pd.to_datetime(df[{name!r}], dayfirst=True) (or False), or write "
+                "2024-03-04"
+            )
+        day_first = days_ahead
+    day, month = (first, second) if day_first else (second, first)
+    rest = times.str.replace(r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}", "", regex=True)
+    written = parts[3] + "-" + month.map("{:02d}".format) + "-" + day.map("{:02d}".format) + rest
+    parsed = pd.to_datetime(written, format="mixed", errors="coerce")  # only the time of day is open here
+    if parsed.isna().any():
+        at = int(parsed.isna().to_numpy().argmax())
+        order = "day first" if day_first else "month first"
+        raise FrameError(f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} is no date with the {order}")
+    return parsed
+
+
+def _raise_beyond(times: pd.Series, ids: pd.Series, origin: Origin, beyond: np.ndarray) -> None:
+    at = int(beyond.argmax())
+    raise FrameError(
+        f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]} lies beyond the dates that can be computed with "
+        f"({EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}); mend it, or count the steps as integers"
+    )

@@ -1,0 +1,123 @@
+"""The comparison from Python: `tsllm.compare` and `tsllm.ablate`, on frames or on named data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tsllm.data.sources import LoadedData
+from tsllm.evaluation.compare import TaskResult, run_compare
+from tsllm.evaluation.compare_report import build_compare_report, save_compare
+from tsllm.evaluation.config import CompareConfig, DataEntry
+from tsllm.forecasting.roster import ModelSpec
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        finding: The verdict in sentences, the headline first.
+        tables: Tables by name, such as `scores-DATA`, `tests-DATA` and `ablation-DATA`.
+        report: Path of the HTML report; the Markdown report, tables and cells lie beside it.
+        results: What the tables were made of.
+    """
+
+    finding: list[str]
+    tables: dict[str, pd.DataFrame]
+    report: Path
+    results: list[TaskResult]
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The scores of all models, one data set after the other."""
+        parts = {name.removeprefix("scores-"): t for name, t in self.tables.items() if name.startswith("scores-")}
+        return pd.concat([t.assign(data=name) for name, t in parts.items()], ignore_index=True)
+
+    @property
+    def forecasts(self) -> dict[str, pd.DataFrame]:
+        """Data set -> forecasts of the first seed: `unique_id, ds, cutoff, y` and one column a model."""
+        return {result.prepared.name: result.runs[0].frame for result in self.results}
+
+
+def compare(
+    data: "pd.DataFrame | str | Mapping[str, Any] | Sequence[Any]",
+    models: Sequence[str | Mapping[str, Any] | ModelSpec],
+    *,
+    output_dir: str | Path = "runs/compare",
+    **options: Any,
+) -> Comparison:
+    """Compares models on the same windows, with costs, paired tests and a report; a stopped run goes on.
+
+    Args:
+        data: A frame, the name of a data set, a file, a mapping as in a YAML file, or a list of these.
+        models: Names, mappings as in a YAML file, or `ModelSpec`s.
+        output_dir: Folder for cells, tables and report.
+        **options: Fields of `CompareConfig` (`reference`, `seeds`, `level`, `ablate` ...), and for a frame or a single
+            name those of `DataEntry` (`h`, `n_windows`, `step_size`, `context_length`, `covariates` ...).
+
+    Raises:
+        ValueError: If an entry cannot be run; all faults are listed before anything is trained.
+
+    Example:
+        ```python
+        found = tsllm.compare(df, ["SeasonalNaive", "AutoETS", "dlinear"], h=24, n_windows=7, seeds=[0, 1, 2])
+        print(found.finding[0])
+        found.scores
+        ```
+    """
+    of_data = {k: options.pop(k) for k in list(options) if k in DataEntry.__dataclass_fields__}
+    entries = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    if of_data and (len(entries) > 1 or isinstance(entries[0], Mapping)):
+        raise ValueError(f"{sorted(of_data)} are for one frame or one name; write them into the data entries")
+    specs = [ModelSpec.parse(model) for model in models]
+    names = [spec.name for spec in specs]
+    defaults = {"reference": "SeasonalNaive" if "SeasonalNaive" in names else names[0] if names else ""}
+    config = CompareConfig(
+        data=[_read_entry(entry, of_data) for entry in entries],
+        models=specs,
+        output_dir=str(output_dir),
+        **(defaults | options),
+    )
+    results = run_compare(config)
+    report, tables = build_compare_report(config, results, "tsllm.compare(...)")
+    path = save_compare(report, tables, config.output_dir)
+    return Comparison(list(report.finding), tables, Path(path), results)
+
+
+def ablate(
+    data: "pd.DataFrame | str | Mapping[str, Any]",
+    *,
+    options: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    output_dir: str | Path = "runs/ablate",
+    **comparison: Any,
+) -> Comparison:
+    """Asks whether the pretrained language model helps: Time-LLM beside itself without one, in eight ways.
+
+    Args:
+        data: As in `compare`.
+        options: Fields of Time-LLM's configuration (`backbone`, `num_backbone_layers`, `head` ...).
+        training: Training options of every variant.
+        output_dir: As in `compare`.
+        **comparison: As in `compare`.
+
+    Example:
+        ```python
+        tsllm.ablate(df, h=24, n_windows=20, options={"backbone": "smollm2-135m"}).finding
+        ```
+    """
+    given: dict[str, Any] = {"backbone": "smollm2-135m", "num_backbone_layers": 4, "head": "quantile"}
+    whole = ModelSpec("timellm", "TimeLLM", given | dict(options or {}), dict(training or {}))
+    settings: dict[str, Any] = {"focus": "TimeLLM", "ablate": ["TimeLLM"], "seeds": [0, 1, 2]} | comparison
+    return compare(data, ["SeasonalNaive", whole], output_dir=output_dir, **settings)
+
+
+def _read_entry(entry: Any, of_data: Mapping[str, Any]) -> DataEntry:
+    if isinstance(entry, pd.DataFrame):
+        return DataEntry(frame=entry, **({"name": "frame"} | dict(of_data)))
+    if isinstance(entry, LoadedData):
+        return DataEntry(frame=entry.df, **({"name": entry.name or "frame"} | dict(of_data)))
+    return DataEntry.parse(entry) if not isinstance(entry, str) else DataEntry(entry, **of_data)

@@ -1,0 +1,185 @@
+"""Writing files so that they appear whole or not at all."""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+_HELD: set[Path] = set()  # folders that this process has locked
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2(2)
+
+
+class BusyFolderError(OSError):
+    """A folder that another process is writing; the text says what to do."""
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes JSON; NaN and infinities become null, which JSON has instead. A file is replaced whole."""
+    file = Path(path)
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    made = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        made.write_text(text + "\n", encoding="utf-8")
+        made.replace(file)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _finite(content: Any) -> Any:
+    """Returns `content` with NaN and infinities as null."""
+    if isinstance(content, dict):
+        return {str(k): _finite(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(v) for v in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Holds a folder, which need not exist yet, against every other process; the lock ends with the process.
+
+    A process that holds it already may hold it again.
+
+    Raises:
+        BusyFolderError: If another process holds it.
+    """
+    target = Path(folder).resolve()
+    if target in _HELD:
+        yield
+        return
+    locks = Path(tempfile.gettempdir()) / f"tsllm-locks-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
+    locks.mkdir(exist_ok=True)
+    name = hashlib.sha256(str(target).encode()).hexdigest()[:24]
+    lock = FileLock(locks / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyFolderError(
+            f"another process is writing {folder}; wait until it has ended, or choose another folder"
+        ) from error
+    _HELD.add(target)
+    try:
+        yield
+    finally:
+        _HELD.discard(target)
+        lock.release()
+
+
+def staging_folder(folder: str | Path) -> Path:
+    """Returns the folder beside `folder` in which its next content is put together."""
+    target = Path(folder).resolve()
+    return target.with_name(f".{target.name}.saving")
+
+
+@contextlib.contextmanager
+def replace_folder(folder: str | Path, owned: Sequence[str]) -> Iterator[Path]:
+    """Gives an empty folder to write into, and puts it in the place of `folder` when the block ends without an error.
+
+    Until then the old content stays whole, whatever happens. Of the old content, what matches `owned` goes; the rest
+    (checkpoints, a user's notes) is kept.
+
+    Args:
+        folder: The folder to replace; it need not exist.
+        owned: Patterns of file and folder names that the new content replaces, written or not.
+
+    Raises:
+        BusyFolderError: If another process writes the same folder.
+        FileExistsError: If `folder` is a file, or the working folder or one above it.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{folder} is a file; give the name of a folder")
+    if target == Path.cwd() or target in Path.cwd().parents:
+        raise FileExistsError(
+            f"{folder} is the working folder or lies above it; give a folder of its own to save into"
+        )
+    with lock_folder(target):
+        staging = staging_folder(target)
+        if staging.exists():  # a killed writer left it
+            shutil.rmtree(staging)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            if target.is_dir():
+                _keep(target, staging, owned)
+            _sync(staging)
+            _swap(staging, target)
+        finally:
+            if staging.exists():
+                shutil.rmtree(staging)
+
+
+def _keep(old: Path, new: Path, owned: Sequence[str]) -> None:
+    """Links what is not `owned` from the old folder into the new one."""
+    for entry in old.iterdir():
+        if any(fnmatch(entry.name, pattern) for pattern in owned) or (new / entry.name).exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, copy_function=_link, symlinks=True)
+        else:
+            _link(str(entry), str(new / entry.name))
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+    return target
+
+
+def _sync(folder: Path) -> None:
+    """Brings the files of a folder to the disk, so that a full one is told before the old content goes."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file, contextlib.suppress(OSError):
+                os.fsync(file.fileno())
+
+
+def _swap(made: Path, target: Path) -> None:
+    """Puts `made` at `target`; what was there goes to the place of `made`, at once where the system can."""
+    if not target.exists():
+        made.rename(target)
+        return
+    if _exchange(made, target):
+        return
+    aside = target.with_name(f".{target.name}.before")
+    if aside.exists():
+        shutil.rmtree(aside)
+    target.rename(aside)
+    try:
+        made.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Exchanges two folders in one step; False where the system has no such call."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "renameat2", None)
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM):
+        return False
+    raise OSError(code, os.strerror(code), str(right))

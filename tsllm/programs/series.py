@@ -1,0 +1,250 @@
+"""The programs of the supervised recipes: read, build, train, test, write; and PatchTST's pre-training before that."""
+
+import contextlib
+import copy
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import logging as library_logging
+
+from tsllm.data.prepared import PreparedData, Strides, prepare_data
+from tsllm.data.task import TaskError, build_task, load_data
+from tsllm.files import lock_folder
+from tsllm.hub.spec import ForecasterSpec
+from tsllm.models import find_model_class
+from tsllm.models.base import ForecastModel
+from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
+from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments
+from tsllm.training.build import build_for_data
+from tsllm.training.pretraining import PretrainingArguments, PretrainingTrainer, build_pretraining
+from tsllm.training.scores import score_seasonal_naive
+from tsllm.training.trainer import ForecastTrainer, find_checkpoint
+
+PRETRAINING = "pretraining"  # folder of the first stage
+
+
+def prepare_series(
+    model: type[ForecastModel], args: DataArguments, earlier: ForecasterSpec | None = None
+) -> PreparedData:
+    """Loads, splits, scales and cuts the series that a recipe names.
+
+    Args:
+        model: The model that will read them.
+        args: What is read and how.
+        earlier: Of the artefact that training starts from; its layout and covariates count unless others are
+            asked for.
+
+    Raises:
+        TaskError: If the arguments do not fit the data or the model.
+        FrameError: As `load_frame` and `WindowDataset`.
+    """
+    asked = args.asked()
+    if not model.uses_covariates:
+        if asked.names_covariates:
+            named = [*(asked.covariates or ()), *(asked.past_covariates or ())]
+            raise TaskError(
+                f"the model reads no covariates, but {named} were asked for; leave them out or choose a model that "
+                "reads them (timexer)"
+            )
+        asked = replace(asked, covariates=(), past_covariates=())
+    if earlier is not None:
+        asked = replace(asked, layout=asked.layout or earlier.layout)
+        if asked.covariates is None and asked.past_covariates is None:
+            asked = replace(asked, covariates=earlier.covariates, past_covariates=earlier.past_covariates)
+    loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
+    task = build_task(loaded, asked)
+    if earlier is not None:
+        earlier.check_task(task)
+    data = prepare_data(
+        loaded,
+        task,
+        scaler=args.scaler,
+        strides=Strides(args.train_stride, args.validation_stride, args.test_stride),
+        pad_short=task.pads_short,
+        time_features=args.time_features,
+    )
+    if data.test is None:
+        raise TaskError("the split leaves no test part; give it some steps")
+    return data
+
+
+def run_supervised(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: ForecastTrainingArguments,
+    recipe: str = "",
+    score_start: bool = True,
+) -> TrainingRun:
+    """Trains a model on a data set, tests it once and writes the artefact.
+
+    Args:
+        model_args: Which model.
+        data_args: Which data.
+        args: How it is trained; `max_steps: 0` tests without training.
+        recipe: Name of the recipe, for the model card.
+        score_start: Whether a `pretrained` start is tested too, before the first step.
+
+    Raises:
+        ValueError: If the arguments do not fit one another.
+        FileExistsError: If the output folder holds another run.
+    """
+    library_logging.enable_progress_bar()
+    model_class = find_model_class(model_args.model)
+    with hold_output_dir(args) as folder:
+        earlier = read_start(model_args.pretrained)
+        data = prepare_series(model_class, data_args, earlier)
+        # The model's initial weights and the order of batches follow from the seed alone.
+        set_seed(args.seed)
+        model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
+        trainer = ForecastTrainer(model, args, data.train, data.validation, data.scaler)
+        start = None if model_args.pretrained is None or not score_start else _score(trainer, data.test, "start")
+        trainer.train(args.resume_from_checkpoint)
+        run = finish_series(trainer, data, model_args.model, folder, earlier, {"start": start})
+        write_run(run, trainer, recipe)
+    return run
+
+
+def finish_series(
+    trainer: ForecastTrainer,
+    data: PreparedData,
+    name: str,
+    folder: Path,
+    earlier: ForecasterSpec | None,
+    more: dict[str, Any],
+) -> TrainingRun:
+    """Tests a trained model once and puts together what is told of the run.
+
+    Args:
+        trainer: After training.
+        data: What it was trained on.
+        name: Of the model.
+        folder: Output folder.
+        earlier: Of the artefact that training started from; None = fresh weights.
+        more: Further entries of `metrics.json`.
+    """
+    began = time.monotonic()
+    test = _score(trainer, data.test, "test")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    spec = describe_spec(data, type(model).__name__, pad_short=data.task.pads_short)
+    assert data.test is not None
+    metrics = {
+        "test": test,
+        "validation": _score(trainer, data.validation, "validation") if data.validation is not None else None,
+        "seasonal_naive": score_seasonal_naive(data.test, spec.season, data.scaler),
+        "scaled": spec.scaler["name"] != "none",
+        "test_seconds": round(time.monotonic() - began, 3),
+    }
+    return TrainingRun(
+        model=model,
+        spec=spec if earlier is None else replace(spec, data=earlier.data.extend(data.describe())),
+        data=data,
+        metrics=metrics | describe_run(trainer, data, name) | more,
+        history=trainer.state.log_history,
+        output_dir=folder,
+        is_main=trainer.is_world_process_zero(),
+    )
+
+
+@contextlib.contextmanager
+def hold_output_dir(args: Any) -> Any:
+    """Prepares the output folder and holds it against a second run until this one has ended.
+
+    Raises:
+        FileExistsError: If it holds checkpoints of another run and nobody said what to do with them.
+        BusyFolderError: If another run writes into it.
+    """
+    resume = bool(args.resume_from_checkpoint)
+    folder = Path(args.output_dir or ".")
+    with lock_folder(folder) if args.should_save else contextlib.nullcontext():
+        with args.main_process_first(desc="preparing the output folder"):
+            prepare_output_dir(folder, resume=resume or not args.should_save, overwrite=args.overwrite_output_dir)
+        yield folder
+
+
+def read_start(pretrained: str | Path | None) -> ForecasterSpec | None:
+    """Returns the description of the artefact that training starts from; None if it is none of a forecaster."""
+    if pretrained is None:
+        return None
+    try:
+        return ForecasterSpec.load(pretrained)
+    except OSError:
+        return None  # an encoder that was only pre-trained
+
+
+def run_pretraining(
+    pretraining: PretrainingArguments,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: ForecastTrainingArguments,
+    recipe: str = "",
+) -> TrainingRun:
+    """Pre-trains the encoder into `<output_dir>/pretraining`, then trains and tests the forecaster in `output_dir`.
+
+    With `resume_from_checkpoint` a finished pre-training is used as it is, an unfinished one goes on.
+
+    Raises:
+        ArgumentsError: If the model is not PatchTST, or the arguments do not fit one another.
+        FileExistsError: If the output folder holds another run.
+    """
+    if model_args.model != "patchtst" or model_args.pretrained:
+        raise ArgumentsError(
+            f"this recipe pre-trains patchtst from scratch, got model {model_args.model!r} and pretrained "
+            f"{model_args.pretrained!r}; use train_native for these"
+        )
+    folder = Path(args.output_dir or ".") / PRETRAINING
+    resume = bool(args.resume_from_checkpoint)
+    if not (resume and (folder / SAFE_WEIGHTS_NAME).is_file()):
+        _pretrain(pretraining, model_args, data_args, args, folder)
+    forecaster_args = args
+    if resume and not _has_checkpoint(args):
+        forecaster_args = copy.copy(args)
+        forecaster_args.resume_from_checkpoint = None
+    tuned = ModelArguments(model="patchtst", model_config=model_args.model_config, pretrained=str(folder))
+    # Its head is new, so a score of the start would say nothing.
+    return run_supervised(tuned, data_args, forecaster_args, recipe, score_start=False)
+
+
+def _pretrain(
+    pretraining: PretrainingArguments,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: ForecastTrainingArguments,
+    folder: Path,
+) -> None:
+    """Pre-trains and writes the model with the best validation loss."""
+    stage = copy.copy(args)
+    stage.output_dir = str(folder)
+    stage.num_train_epochs = pretraining.pretraining_epochs
+    stage.learning_rate = pretraining.pretraining_learning_rate or args.learning_rate
+    stage.resume_from_checkpoint = bool(args.resume_from_checkpoint) and _has_checkpoint(stage)
+    with args.main_process_first(desc="preparing the output folder"):
+        prepare_output_dir(
+            folder,
+            resume=bool(args.resume_from_checkpoint) or not args.should_save,
+            overwrite=args.overwrite_output_dir,
+        )
+    data = prepare_series(find_model_class(model_args.model), data_args)
+    set_seed(args.seed)
+    model = build_pretraining(model_args.model_config, data, pretraining.mask_ratio)
+    trainer = PretrainingTrainer(model, stage, data.train, data.validation)
+    trainer.train(stage.resume_from_checkpoint)
+    trainer.save_model(str(folder))
+
+
+def _has_checkpoint(args: ForecastTrainingArguments) -> bool:
+    try:
+        find_checkpoint(args.output_dir or ".", args.world_size)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _score(trainer: ForecastTrainer, windows: Any, prefix: str) -> dict[str, float]:
+    found = trainer.evaluate(windows, metric_key_prefix=prefix)
+    names = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    scores = {k.removeprefix(f"{prefix}_"): v for k, v in found.items() if k.startswith(f"{prefix}_")}
+    return {k: v for k, v in scores.items() if k not in names}

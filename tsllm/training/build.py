@@ -1,0 +1,154 @@
+"""Where a configuration meets the data: sizes, units and prompts; and one training of a model in memory."""
+
+import inspect
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PrinterCallback
+
+from tsllm.data.prepared import PreparedData
+from tsllm.models import find_model_class, name_model_class
+from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
+from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit
+from tsllm.training.trainer import ForecastTrainer
+
+FROM_DATA = (
+    "context_length",
+    "prediction_length",
+    "num_channels",
+    "num_time_features",
+    "num_covariates",
+    "num_known_covariates",
+)
+
+
+def build_for_data(
+    name: str, given: Mapping[str, Any], data: PreparedData, *, pretrained: str | Path | None = None
+) -> ForecastModel:
+    """Builds a model for the data, or loads `pretrained` and fits it to them.
+
+    Args:
+        name: Of the table, or the dotted path of a class.
+        given: Fields of the configuration, without those that the data decide.
+        data: What it will be trained on.
+        pretrained: Folder or Hub id of a model to start from; its configuration counts, changed by `given`.
+
+    Raises:
+        ArgumentsError: If `given` names unknown fields or such that the data decide, or `pretrained` is another model.
+    """
+    model_class = find_model_class(name)
+    values = model_class.config_for(data) | read_model_config(model_class.config_class, given)
+    if pretrained is None:
+        model = model_class(model_class.config_class(**values))
+    else:
+        model = _start_from(str(pretrained), model_class, values)
+    model.describe_data(data)
+    return model
+
+
+def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
+    config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+    if not isinstance(config, model_class.config_class):
+        raise ArgumentsError(
+            f"{pretrained} holds a {config.model_type} model, but model is {name_model_class(model_class)}"
+        )
+    if config.model_type != model_class.config_class.model_type:
+        # A pre-training's configuration knows nothing of forecasting losses and heads.
+        own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}
+        config = model_class.config_class(**own)
+    mode = values.get("backbone_mode", "frozen")
+    unfrozen = mode != "frozen" and getattr(config, "backbone_mode", mode) == "frozen"
+    lora = values.pop("lora", {}) if unfrozen else {}
+    for name, value in values.items():
+        if not (unfrozen and name == "backbone_mode"):
+            setattr(config, name, value)
+    config.check()
+    model = model_class.from_pretrained(pretrained, config=config)
+    if unfrozen:
+        model.unfreeze(mode, lora)  # type: ignore[operator]
+    return model
+
+
+def read_model_config(config_class: type[ForecastConfig], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `given` with each value held to its field's type.
+
+    Raises:
+        ArgumentsError: For unknown fields, wrong types and fields that the data decide.
+    """
+    taken = sorted(set(given) & set(FROM_DATA))
+    if taken:
+        raise ArgumentsError(f"model_config sets {taken}, which follow from the data arguments; leave them out there")
+    known = config_class.own_fields() - set(FROM_DATA)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ArgumentsError(f"model_config has unknown fields {unknown}; known: {', '.join(sorted(known))}")
+    hints: dict[str, Any] = {}
+    for cls in reversed(config_class.__mro__):
+        if issubclass(cls, ForecastConfig):  # the library's own annotations do not all resolve
+            hints |= inspect.get_annotations(cls, eval_str=True)
+    return {name: coerce(value, hints[name], f"model_config.{name}") for name, value in given.items()}
+
+
+def check_model_config(
+    name: str, given: Mapping[str, Any], context_length: int | None = None, h: int | None = None
+) -> None:
+    """Checks the fields of a configuration before any data are there, as far as that goes.
+
+    Args:
+        name: Of the model.
+        given: Fields without those that the data decide.
+        context_length: L, if it is known already.
+        h: H, if it is known already.
+
+    Raises:
+        ValueError: Naming the field, its value and what is allowed.
+    """
+    config_class = find_model_class(name).config_class
+    values = read_model_config(config_class, given)
+    lengths = {"prediction_length": h, "context_length": context_length}
+    # Without a length, one that leaves room for every patch.
+    config_class(**({"context_length": 4096} | {k: v for k, v in lengths.items() if v is not None} | values))
+
+
+def train_model(
+    model: ForecastModel,
+    data: PreparedData,
+    training: Mapping[str, Any],
+    progress: Progress | None = None,
+    max_seconds: float | None = None,
+) -> list[dict[str, Any]]:
+    """Trains `model` in place, ends with the weights of the best validation loss, and returns the log.
+
+    Args:
+        model: The model.
+        data: Its windows; without a validation part there is no early stopping, and the last weights stay.
+        training: Fields of `ForecastTrainingArguments`.
+        progress: Is told each logged step.
+        max_seconds: Training stops after so many seconds, after one last validation; None = no limit.
+    """
+    options: dict[str, Any] = {
+        "disable_tqdm": True,
+        "save_only_model": True,
+        "logging_steps": 50,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    } | dict(training)
+    if data.validation is None:
+        options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+        options.pop("eval_steps", None)
+    elif "eval_steps" in options:
+        options |= {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": options["eval_steps"]}
+    with tempfile.TemporaryDirectory() as folder:
+        options.setdefault("output_dir", folder)
+        trainer = ForecastTrainer(model, ForecastTrainingArguments(**options), data.train, data.validation)
+        trainer.remove_callback(PrinterCallback)
+        if max_seconds is not None:
+            trainer.add_callback(TimeLimit(max_seconds))
+        if progress is not None:
+            trainer.add_callback(ProgressLine(progress))
+        trainer.train()
+    model.eval()
+    return list(trainer.state.log_history)
