@@ -8,7 +8,7 @@ import typer
 from tsllm.cli.console import explain_errors
 
 # One module a command in this order; each has a function of the command's name, or a Typer group called `app`.
-COMMANDS = ("demo", "fit", "predict", "backtest", "compare", "ablate", "convert", "reward", "doctor")
+COMMANDS = ("demo", "fit", "predict", "backtest", "compare", "ablate", "benchmark", "convert", "reward", "doctor")
 
 app = typer.Typer(
     name="tsllm",

@@ -112,7 +112,8 @@ def _redraw(
     window: Window, effect: Effect, effects: Sequence[Effect], paths: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     if effect.kind == "follow":
-        return draw_following(window.past, window.times, effect.points, paths, rng)
+        anchors = [(float(e.word), float(e.number or 0)) for e in effects if e.kind == "through"]
+        return draw_following(window.past, window.times, effect.points, paths, rng, anchors)
     if effect.kind == "states":
         return draw_states(window.past, window.times, effect.points, window.season, paths, rng)
     if effect.kind == "daylight":
@@ -206,13 +207,17 @@ def draw_daylight(window: Window, paths: np.ndarray, rng: np.random.Generator) -
     light = np.flatnonzero(window.past > 0.01 * max(window.past.max(), 1e-9))
     if not len(light) or light[0] == 0 or not np.isclose(hour[light[0]], 7, atol=3.5):
         return paths
-    sunrise, noon = hour[light[0]] - step / 2, 12.3
-    curve = np.maximum(0, np.cos(np.pi / 2 * np.clip((hour - noon) / (noon - sunrise), -1, 1))) ** 1.2
-    used = np.flatnonzero(curve[:length] > 0.15)
+    sunrise, noon = hour[light[0]] - step, 12.3
+    height = np.maximum(0, np.cos(np.pi / 2 * np.clip((hour - noon) / (noon - sunrise), -1, 1)))  # [L + H]
+    used = np.flatnonzero(height[:length] > 0.1)
     if not len(used):
         return paths
-    share = window.past[used] / curve[used]
-    recent = share[-max(6, round(2 / step)) :]
-    level = rng.choice(recent, (len(paths), 1))
-    wobble = 0.6 * level + 0.4 * rng.choice(share[-max(12, round(4 / step)) :], paths.shape)
-    return np.maximum(0.0, wobble * curve[length:])
+    drawn = np.empty_like(paths)
+    for row in range(len(paths)):
+        # How steeply a morning rises depends on latitude, season and the tilt of a panel, which nobody told.
+        curve = height ** rng.uniform(0.7, 1.2)
+        share = window.past[used] / curve[used]
+        level = rng.choice(share[-max(4, round(2 / step)) :])
+        wobble = 0.6 * level + 0.4 * rng.choice(share[-max(8, round(4 / step)) :], paths.shape[1])
+        drawn[row] = np.maximum(0.0, wobble * curve[length:])
+    return drawn

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[bool, bool, str]] = {
     "ignore": (False, False, "the span of the history misleads: fill it in before forecasting"),
     "daylight": (False, False, "nothing before sunrise and after sunset, most around noon"),
     "follow": (False, True, "moves with another series, given as time=value"),
+    "through": (True, True, "what the series comes to when the series followed has the value of the word"),
     "states": (False, True, "depends on a state, given as time=word"),
 }
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -81,6 +82,8 @@ class Effect:
             )
         if self.number is not None and not np.isfinite(self.number):
             raise ValueError(f"effect {self.kind!r} has the number {self.number}; it must be finite")
+        if self.kind == "through":
+            float(self.word)
         known = {"like": WEEKDAYS, "peak": MONTHS}.get(self.kind)
         if known and self.word not in known:
             raise ValueError(f"effect {self.kind!r} takes one of {', '.join(known)}, got {self.word!r}")

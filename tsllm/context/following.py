@@ -90,7 +90,12 @@ def find_members(y: np.ndarray, x: np.ndarray) -> dict[str, Member]:
 
 
 def draw_following(
-    y: np.ndarray, times: pd.DatetimeIndex, points: Points, paths: np.ndarray, rng: np.random.Generator
+    y: np.ndarray,
+    times: pd.DatetimeIndex,
+    points: Points,
+    paths: np.ndarray,
+    rng: np.random.Generator,
+    anchors: Sequence[tuple[float, float]] = (),
 ) -> np.ndarray:
     """Draws paths that follow a companion, by the ways that did best on the end of the history.
 
@@ -98,23 +103,53 @@ def draw_following(
         y: History [L].
         times: [L + H].
         points: The companion's times and values.
-        paths: The base's paths [n, H]; kept if the companion says nothing about the history or the horizon.
+        paths: The base's paths [n, H]; only their number is read.
         rng: Source of randomness.
+        anchors: Pairs (companion, series) that hold beyond what the history shows.
     """
     x = spread_points(points, times)
+    if anchors and not (x[: len(y)].min() <= x[len(y) :].min() and x[len(y) :].max() <= x[: len(y)].max()):
+        return draw_anchored(y, x, anchors, len(paths), rng)
     members = find_members(y, x)
     shares = _weigh(y, x, members, rng)
     n = len(paths)
     counts = np.floor(np.array(list(shares.values())) * n).astype(int)
     counts[int(np.argmax(counts))] += n - counts.sum()
     drawn = np.concatenate([members[k](y, x, c, rng) for k, c in zip(shares, counts, strict=True) if c])
-    past = x[: len(y)]
     if (y >= 0).all():
         drawn = np.maximum(drawn, 0.0)
+    return np.minimum(drawn, x[len(y) :]) if is_ceiling(y, x) else drawn
+
+
+def is_ceiling(y: np.ndarray, x: np.ndarray) -> bool:
+    """Tells whether the companion has been the most that was possible: nine steps in ten below 1.1 times it."""
+    past = x[: len(y)]
     used = past > 0
-    if used.sum() > 8 and (x >= 0).all() and (y[used] <= 1.1 * past[used]).mean() > 0.9 and np.median(y[used] / past[used]) < 1.02 and len(np.unique(past)) > 5:
-        drawn = np.minimum(drawn, x[len(y) :])  # the companion is the most that was possible so far
-    return drawn
+    if used.sum() <= 8 or (x < 0).any() or len(np.unique(past)) <= 5:
+        return False
+    ratio = y[used] / past[used]
+    return bool((ratio <= 1.1).mean() > 0.9 and np.median(ratio) < 1.02)
+
+
+def draw_anchored(
+    y: np.ndarray, x: np.ndarray, anchors: Sequence[tuple[float, float]], n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws around what the history shows at the companion's value, and beyond it around the line to the anchor: [n, H].
+
+    Where the companion leaves the history's range, the series is proportional to it through the anchor, and never
+    nearer to zero than the history's value at the end of that range.
+    """
+    past, ahead = x[: len(y)], x[len(y) :]
+    seen = {value: float(np.median(y[past == value])) for value in np.unique(past)}
+    at, top = anchors[0]
+    spread = np.std(y - np.array([seen[value] for value in past]))
+    middle = np.interp(ahead, list(seen), list(seen.values()))
+    beyond = (ahead > max(seen)) | (ahead < min(seen))
+    scaled = top * ahead / at if at else np.full(len(ahead), top)
+    edge = np.where(ahead > max(seen), seen[max(seen)], seen[min(seen)])
+    middle[beyond] = np.where(np.abs(scaled) > np.abs(edge), scaled, edge)[beyond]
+    width = spread + np.where(beyond, 0.06 * np.abs(middle), 0.0)
+    return middle + width * (0.8 * rng.standard_normal((n, 1)) + 0.6 * rng.standard_normal((n, len(ahead))))
 
 
 def _weigh(y: np.ndarray, x: np.ndarray, members: dict[str, Member], rng: np.random.Generator) -> dict[str, float]:

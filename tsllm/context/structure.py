@@ -33,6 +33,9 @@ _PEAK = re.compile(
     rf"month with (?:the )?(?:most|highest|largest)[^.]*?({'|'.join(MONTHS)})|"
     rf"(?:peaks?|most (?:often|frequent)[^.]*?|highest)[^.]*? in ({'|'.join(MONTHS)})", re.IGNORECASE,
 )  # fmt: skip
+_ANCHOR = re.compile(
+    rf"\b(?:at|with) (?:full|maximum|max|maximal|100 ?%)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?({_NUMBER})(?=[^.\d]*\.)", re.IGNORECASE
+)  # fmt: skip
 _SUN = re.compile(r"sunlight|solar|irradiance|photovoltaic|\bPV\b", re.IGNORECASE)
 _LESS_ON_HOLIDAYS = re.compile(r"(?:reduc|drop|fall|lower|less|decreas)\w*[^.]*\bholidays?\b", re.IGNORECASE)
 _US = re.compile(r"\bU\.?S\.?A?\b|United States|America|California|San Francisco|New York|Texas|Florida", re.IGNORECASE)
@@ -87,14 +90,13 @@ def _read_pieces(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]
         points = sorted(dict(points).items())
     if points[-1][0] < times[0]:
         return [], text
-    extra = _read_anchor(text, points)
-    return [Effect("follow", None, "covariate", points=tuple(points)), *extra], _PIECE.sub("", text)
+    return [Effect("follow", None, "covariate", points=tuple(points)), *_read_anchor(text)], _PIECE.sub("", text)
 
 
-def _read_anchor(text: str, points: list[tuple[pd.Timestamp, float | str]]) -> list[Effect]:
-    """Reads the largest value, reached where the companion is at its own largest: `at full load (=1) ... 3000`."""
-    match = re.search(rf"\bat (?:full|maximum|max)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?maximum[^.]*?({_NUMBER})", text, re.IGNORECASE)
-    return [] if match is None else [Effect("cap", float(match[2]))]
+def _read_anchor(text: str) -> list[Effect]:
+    """Reads what the series comes to at the companion's own largest value: `at full load (=1) ... of 3000`."""
+    match = _ANCHOR.search(text)
+    return [] if match is None else [Effect("through", float(match[2]), str(float(match[1])))]
 
 
 def _find_moment(text: str, times: pd.DatetimeIndex) -> pd.Timestamp:
