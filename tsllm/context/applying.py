@@ -11,7 +11,7 @@ from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
 from tsllm.context.following import draw_following, draw_states
 
 Base = Callable[[np.ndarray, int], np.ndarray]  # history [L], paths -> [paths, H]
-_REDRAW = ("follow", "states", "daylight", "total", "like")  # these put other paths in the place of the base's
+REDRAW = ("follow", "states", "daylight", "total", "like")  # these put other paths in the place of the base's
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,21 @@ def draw_with_effects(
 def clean_history(window: Window, effects: Sequence[Effect]) -> np.ndarray:
     """Fills in the steps of the history that effects say to ignore: [L].
 
-    A step takes the mean of its neighbours one season before and behind, or the line between the nearest kept steps.
+    A step takes the nearest kept value of the same phase of the season, or the line between the nearest kept steps.
     An effect that would leave less than three steps is not carried out.
     """
     wrong = np.zeros(len(window.past), dtype=bool)
     for effect in effects:
         if effect.kind == "ignore":
             wrong |= effect.covers(window.past_times)
-    if not wrong.any() or (~wrong).sum() < 3:
+    good = ~wrong & np.isfinite(window.past)
+    if not wrong.any() or good.sum() < 3:
         return window.past
-    kept, past = np.flatnonzero(~wrong), window.past.copy()
+    kept, past = np.flatnonzero(good), window.past.copy()
     line = np.interp(np.arange(len(past)), kept, past[kept])
     for step in np.flatnonzero(wrong):
         same = kept[(kept - step) % window.season == 0] if window.season > 1 else kept[:0]
-        near = same[np.argsort(np.abs(same - step), kind="stable")[:4]]
-        past[step] = window.past[near].mean() if len(near) else line[step]
+        past[step] = window.past[same[np.argmin(np.abs(same - step))]] if len(same) else line[step]
     return past
 
 
@@ -87,11 +87,17 @@ def apply_effects(window: Window, effects: Sequence[Effect], paths: np.ndarray, 
 
     First come effects that put other paths in place (`follow`, `states`, `daylight`, `total`, `like`), then the
     arithmetic ones in their order, then `cap` and `floor`.
+
+    Raises:
+        ValueError: If an effect reads the history and that misses values.
     """
     if not effects:
         return paths
+    if any(e.kind in REDRAW for e in effects) and not np.isfinite(window.past).all():
+        kind = next(e.kind for e in effects if e.kind in REDRAW)
+        raise ValueError(f"effect {kind!r} reads the history, which misses values; fill them in first")
     paths, rng = paths.copy(), np.random.default_rng(seed + 1)
-    for kind in _REDRAW:
+    for kind in REDRAW:
         for effect in effects:
             if effect.kind == kind:
                 paths = _redraw(window, effect, effects, paths, rng)
@@ -112,12 +118,15 @@ def _redraw(
     window: Window, effect: Effect, effects: Sequence[Effect], paths: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     if effect.kind == "follow":
+        companions = [e.points for e in effects if e.kind == "follow"]
+        if effect.points is not companions[0]:
+            return paths  # all are followed together, at the first
         anchors = [(float(e.word), float(e.number or 0)) for e in effects if e.kind == "through"]
-        return draw_following(window.past, window.times, effect.points, paths, rng, anchors)
+        return draw_following(window.past, window.times, companions, paths, rng, anchors)
     if effect.kind == "states":
         return draw_states(window.past, window.times, effect.points, window.season, paths, rng)
     if effect.kind == "daylight":
-        return draw_daylight(window, paths, rng)
+        return draw_daylight(window, effect, paths, rng)
     if effect.kind == "total":
         months = [e.word for e in effects if e.kind == "peak"]
         return draw_total(window, float(effect.number or 0.0), months[0] if months else "", paths, rng)
@@ -181,7 +190,7 @@ def draw_total(window: Window, total: float, month: str, paths: np.ndarray, rng:
     if month:
         middle = MONTHS.index(month) * 30.44 + 15
         curve = (1 + np.cos(2 * np.pi * (day + min(step, 31) / 2 - middle) / 365.25)) / 2
-        curve = (0.08 + curve**1.5) / np.mean((0.08 + ((1 + np.cos(np.linspace(0, 2 * np.pi, 365))) / 2) ** 1.5))
+        curve = (0.08 + curve**1.5) / np.mean(0.08 + ((1 + np.cos(np.linspace(0, 2 * np.pi, 365))) / 2) ** 1.5)
     expected = total * step / 365.25 * curve  # [L + H]
     length = len(window.past)
     seen, hoped = window.past.sum(), expected[:length].sum()
@@ -193,11 +202,11 @@ def draw_total(window: Window, total: float, month: str, paths: np.ndarray, rng:
     return drawn.astype(float)
 
 
-def draw_daylight(window: Window, paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_daylight(window: Window, effect: Effect, paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws the rest of a day under the sun: the history's share of a clear day's curve, resampled: [n, H].
 
-    Sunrise is where the history of a day leaves zero; noon lies at 12:20 unless the history shows a sunset; the curve
-    is a cosine between them. Without a sunrise in the history the paths stay as they are.
+    Sunrise is where the history of a day leaves zero, and noon lies at 12:20, unless the span says when the sun rises
+    and sets; the curve is a cosine between them. Without a sunrise the paths stay as they are.
     """
     step = (window.times[1] - window.times[0]).total_seconds() / 3600
     if step > 1 or len(window.past) > 36 / step:
@@ -208,6 +217,9 @@ def draw_daylight(window: Window, paths: np.ndarray, rng: np.random.Generator) -
     if not len(light) or light[0] == 0 or not np.isclose(hour[light[0]], 7, atol=3.5):
         return paths
     sunrise, noon = hour[light[0]] - step, 12.3
+    if effect.start is not None and effect.end is not None:
+        sunrise, sunset = (t.hour + t.minute / 60 for t in (effect.start, effect.end))
+        noon = (sunrise + sunset) / 2
     height = np.maximum(0, np.cos(np.pi / 2 * np.clip((hour - noon) / (noon - sunrise), -1, 1)))  # [L + H]
     used = np.flatnonzero(height[:length] > 0.1)
     if not len(used):

@@ -170,7 +170,7 @@ def weigh_members(history: History, h: int, rng: np.random.Generator) -> dict[st
     if ahead < 1:
         return {name: 1 / len(members) for name in members}
     cutoffs = np.unique(np.linspace(max(first, length - 3 * ahead), length - ahead, 4).astype(int))
-    scores = {name: 0.0 for name in find_members(history.cut(int(cutoffs[0])))}
+    scores = dict.fromkeys(find_members(history.cut(int(cutoffs[0]))), 0.0)
     for cutoff in map(int, cutoffs):
         truth, known = history.values[cutoff : cutoff + ahead], history.cut(cutoff)
         for name in scores:

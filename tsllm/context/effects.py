@@ -90,9 +90,13 @@ class Effect:
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"effect {self.kind!r} ends ({self.end}) before it starts ({self.start})")
         if self.every is not None and (self.start is None or self.end is None or self.every <= pd.Timedelta(0)):
-            raise ValueError(f"effect {self.kind!r} comes every {self.every}, so it needs `from`, `to` and a positive time")
+            raise ValueError(
+                f"effect {self.kind!r} comes every {self.every}, so it needs `from`, `to` and a positive time"
+            )
         if bool(self.points) != (self.kind in {"follow", "states"}):
-            raise ValueError(f"effect {self.kind!r} got {len(self.points)} points time=value; only `follow` and `states` have them")
+            raise ValueError(
+                f"effect {self.kind!r} got {len(self.points)} points time=value; only `follow` and `states` have them"
+            )
 
     def covers(self, times: pd.DatetimeIndex) -> np.ndarray:
         """Tells for each time whether the span holds it: [H] of bool."""
@@ -117,7 +121,9 @@ class Effect:
             parts.append(f"every {write_duration(self.every)}")
         line = " ".join(parts)
         if self.points:
-            line += ": " + ", ".join(f"{_write_time(t)}={v if isinstance(v, str) else repr(v)}" for t, v in self.points)
+            line += ": " + ", ".join(
+                f"{_write_time(t)}={v if isinstance(v, str) else repr(v)}" for t, v in self.points
+            )
         return line
 
 

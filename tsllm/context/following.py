@@ -1,6 +1,7 @@
 """Forecasting with a companion: another series, or a state, that a text gives for the past and for the horizon."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -60,56 +61,68 @@ def draw_line(y: np.ndarray, x: np.ndarray, n: int, rng: np.random.Generator) ->
     return level + slope * x[len(y) :] + rng.choice(y - level - slope * past, (n, len(x) - len(y)))
 
 
-def draw_lagged(y: np.ndarray, x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Simulates a linear model of the last values of both series: [n, H]."""
-    columns = [np.ones(len(y) - _LAGS)]
-    columns += [y[_LAGS - k : len(y) - k] for k in range(1, _LAGS + 1)]
-    columns += [x[_LAGS - k : len(y) - k] for k in range(_LAGS + 1)]
-    rows = np.stack(columns, 1)  # [L - 3, 8]
-    weights = np.linalg.lstsq(rows, y[_LAGS:], rcond=1e-10)[0]
-    errors = y[_LAGS:] - rows @ weights
+def draw_lagged(y: np.ndarray, x: np.ndarray, n: int, rng: np.random.Generator, lags: int = _LAGS) -> np.ndarray:
+    """Simulates a linear model of the last values of the series and of its companions [C, L + H]: [n, H]."""
+    x = np.atleast_2d(x)
+    length = len(y)
+    columns = [np.ones(length - lags), *(y[lags - k : length - k] for k in range(1, lags + 1))]
+    columns += [row[lags - k : length - k] for row in x for k in range(lags + 1)]
+    rows = np.stack(columns, 1)  # [L - lags, 1 + lags + C * (lags + 1)]
+    weights = np.linalg.lstsq(rows, y[lags:], rcond=1e-10)[0]
+    errors = y[lags:] - rows @ weights
     bound = 20 * np.abs(y).max() + 1e-9
-    paths = np.concatenate([np.tile(y, (n, 1)), np.empty((n, len(x) - len(y)))], 1)  # [n, L + H]
-    for t in range(len(y), len(x)):
-        own = paths[:, [t - k for k in range(1, _LAGS + 1)]] @ weights[1 : 1 + _LAGS]
-        other = x[[t - k for k in range(_LAGS + 1)]] @ weights[1 + _LAGS :]
+    paths = np.concatenate([np.tile(y, (n, 1)), np.empty((n, x.shape[1] - length))], 1)  # [n, L + H]
+    for t in range(length, x.shape[1]):
+        own = paths[:, [t - k for k in range(1, lags + 1)]] @ weights[1 : 1 + lags]
+        other = x[:, [t - k for k in range(lags + 1)]].ravel() @ weights[1 + lags :]
         paths[:, t] = np.clip(weights[0] + own + other + rng.choice(errors, n), -bound, bound)
-    return paths[:, len(y) :]
+    return paths[:, length:]
 
 
 def find_members(y: np.ndarray, x: np.ndarray) -> dict[str, Member]:
-    """Returns the ways to follow `x` that a history allows."""
-    members: dict[str, Member] = {"gap": draw_gap}
-    if np.ptp(x[: len(y)]) > 0:
-        members |= {"line": draw_line}
-    if (x >= 0).all() and (y >= 0).all() and x[: len(y)].max() > 0:
-        members |= {"ratio": draw_ratio, "relative": draw_relative}
-    if len(y) >= 6 * _LAGS and np.ptp(x[: len(y)]) > 0:
-        members |= {"lagged": draw_lagged}
+    """Returns the ways to follow the companions `x` [C, L + H] that a history allows; each takes all of them."""
+    members: dict[str, Member] = {}
+    length = len(y)
+    for k, row in enumerate(x):
+        ways: dict[str, Member] = {"gap": draw_gap}
+        if np.ptp(row[:length]) > 0:
+            ways["line"] = draw_line
+        if (row >= 0).all() and (y >= 0).all() and row[:length].max() > 0:
+            ways |= {"ratio": draw_ratio, "relative": draw_relative}
+        members |= {f"{name} {k}": _take(way, k) for name, way in ways.items()}
+    if np.ptp(x[:, :length]) > 0:
+        for lags in (_LAGS, 2 * _LAGS):
+            if length >= 2 * (1 + lags + len(x) * (lags + 1)):
+                members[f"lagged {lags}"] = partial(draw_lagged, lags=lags)
     return members
+
+
+def _take(way: Member, k: int) -> Member:
+    return lambda y, x, n, rng: way(y, x[k], n, rng)
 
 
 def draw_following(
     y: np.ndarray,
     times: pd.DatetimeIndex,
-    points: Points,
+    companions: Sequence[Points],
     paths: np.ndarray,
     rng: np.random.Generator,
     anchors: Sequence[tuple[float, float]] = (),
 ) -> np.ndarray:
-    """Draws paths that follow a companion, by the ways that did best on the end of the history.
+    """Draws paths that follow companions, by the ways that did best on the end of the history.
 
     Args:
         y: History [L].
         times: [L + H].
-        points: The companion's times and values.
+        companions: Times and values of each.
         paths: The base's paths [n, H]; only their number is read.
         rng: Source of randomness.
         anchors: Pairs (companion, series) that hold beyond what the history shows.
     """
-    x = spread_points(points, times)
-    if anchors and not (x[: len(y)].min() <= x[len(y) :].min() and x[len(y) :].max() <= x[: len(y)].max()):
-        return draw_anchored(y, x, anchors, len(paths), rng)
+    x = np.stack([spread_points(points, times) for points in companions])  # [C, L + H]
+    first, length = x[0], len(y)
+    if anchors:
+        return draw_anchored(y, first, anchors, len(paths), rng)
     members = find_members(y, x)
     shares = _weigh(y, x, members, rng)
     n = len(paths)
@@ -118,7 +131,8 @@ def draw_following(
     drawn = np.concatenate([members[k](y, x, c, rng) for k, c in zip(shares, counts, strict=True) if c])
     if (y >= 0).all():
         drawn = np.maximum(drawn, 0.0)
-    return np.minimum(drawn, x[len(y) :]) if is_ceiling(y, x) else drawn
+    ceilings = [row[length:] for row in x if is_ceiling(y, row)]
+    return np.minimum(drawn, np.min(ceilings, 0)) if ceilings else drawn
 
 
 def is_ceiling(y: np.ndarray, x: np.ndarray) -> bool:
@@ -140,9 +154,11 @@ def draw_anchored(
     nearer to zero than the history's value at the end of that range.
     """
     past, ahead = x[: len(y)], x[len(y) :]
-    seen = {value: float(np.median(y[past == value])) for value in np.unique(past)}
+    values, counts = np.unique(past, return_counts=True)
+    settled = values[counts >= min(5, counts.max())]  # a value just reached says nothing yet
+    seen = {float(value): float(np.median(y[past == value])) for value in settled}
     at, top = anchors[0]
-    spread = np.std(y - np.array([seen[value] for value in past]))
+    spread = np.mean([np.std(y[past == value]) for value in settled])
     middle = np.interp(ahead, list(seen), list(seen.values()))
     beyond = (ahead > max(seen)) | (ahead < min(seen))
     scaled = top * ahead / at if at else np.full(len(ahead), top)
@@ -157,10 +173,10 @@ def _weigh(y: np.ndarray, x: np.ndarray, members: dict[str, Member], rng: np.ran
     length = len(y)
     ahead = max(1, length // 4)
     first = length - ahead if length < 24 else length - 2 * ahead
-    scores = {name: 0.0 for name in find_members(y[:first], x[: first + ahead])}
+    scores = dict.fromkeys(find_members(y[:first], x[:, : first + ahead]), 0.0)
     for cutoff in sorted({first, length - ahead}):
         for name in scores:
-            drawn = members[name](y[:cutoff], x[: cutoff + ahead], 40, rng)
+            drawn = members[name](y[:cutoff], x[:, : cutoff + ahead], 40, rng)
             scores[name] += _compute_crps(drawn, y[cutoff : cutoff + ahead])
     best = max(min(scores.values()), 1e-12)
     shares = {name: float(np.exp(-2.5 * min(50.0, score / best - 1))) for name, score in scores.items()}

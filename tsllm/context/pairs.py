@@ -108,7 +108,12 @@ class PairWriter:
             "e": lambda: self.entity,
             "E": lambda: self.entity[0].upper() + self.entity[1:],
             "year": lambda: str(rng.integers(1900, 2024)),
-            "n": lambda: str(self._pick((rng.integers(2, 100), rng.integers(100, 9999), f"{rng.integers(1, 99)},{rng.integers(100, 999)}"), True)),
+            "n": lambda: str(
+                self._pick(
+                    (rng.integers(2, 100), rng.integers(100, 9999), f"{rng.integers(1, 99)},{rng.integers(100, 999)}"),
+                    True,
+                )
+            ),
             "dec": lambda: f"{rng.random():.{rng.integers(2, 5)}f}",
             "small": lambda: self._write_number(int(rng.integers(2, 12))),
             "x": lambda: self._write_number(int(rng.integers(2, 15))),
@@ -124,12 +129,39 @@ class PairWriter:
         return day + pd.Timedelta(hours=hour, minutes=int(self.rng.choice([0, 0, 0, 15, 30, 45])))
 
     def _write_moment(self, t: pd.Timestamp, kind: str = "") -> str:
-        kind = kind or self._pick(("iso", "iso", "iso_seconds", "iso_seconds", "date", "long", "long", "short", "weekday", "clock", "relative"), True)
-        clock = self._pick((f"{t:%H:%M}", f"{t:%H:%M:%S}", f"{t.hour % 12 or 12} {'pm' if t.hour >= 12 else 'am'}", f"{t:%H:%M}"), True)
+        kind = kind or self._pick(
+            (
+                "iso",
+                "iso",
+                "iso_seconds",
+                "iso_seconds",
+                "date",
+                "long",
+                "long",
+                "short",
+                "weekday",
+                "clock",
+                "relative",
+            ),
+            True,
+        )
+        clock = self._pick(
+            (f"{t:%H:%M}", f"{t:%H:%M:%S}", f"{t.hour % 12 or 12} {'pm' if t.hour >= 12 else 'am'}", f"{t:%H:%M}"),
+            True,
+        )
         if (t.hour, t.minute) == (12, 0) and self.rng.random() < 0.3:
             clock = "noon"
         month = str(t.month_name())
-        date = self._pick((f"{t.day} {month} {t.year}", f"{month} {t.day}, {t.year}", f"{month} {t.day}", f"{t.day} {month}", f"{t.day} {month[:3] if month != 'May' else 'May'} {t.year}"), True)
+        date = self._pick(
+            (
+                f"{t.day} {month} {t.year}",
+                f"{month} {t.day}, {t.year}",
+                f"{month} {t.day}",
+                f"{t.day} {month}",
+                f"{t.day} {month[:3] if month != 'May' else 'May'} {t.year}",
+            ),
+            True,
+        )
         return {
             "iso": f"{t:%Y-%m-%d %H:%M}", "iso_seconds": f"{t:%Y-%m-%d %H:%M:%S}", "date": f"{t:%Y-%m-%d}",
             "long": f"{date}{self._pick((' at ', ', ', ' '), True)}{clock}", "short": date,
@@ -148,7 +180,9 @@ class PairWriter:
         return _WORDS[number] if number < len(_WORDS) and self.rng.random() < 0.35 else str(number)
 
     def _write_percent(self) -> str:
-        number = self._pick((str(self.rng.integers(1, 100)), str(5 * self.rng.integers(1, 20)), f"{100 * self.rng.random():.1f}"), True)
+        number = self._pick(
+            (str(self.rng.integers(1, 100)), str(5 * self.rng.integers(1, 20)), f"{100 * self.rng.random():.1f}"), True
+        )
         return f"{number}{self._pick(('%', '%', ' %', ' per cent', ' percent'), True)}"
 
     def _write_value(self, role: str) -> tuple[str, str]:
@@ -157,13 +191,26 @@ class PairWriter:
             return self._pick((self._write_number(int(rng.integers(2, 13))), f"{rng.uniform(0.1, 6):.1f}"), True), role
         if role in {"raise", "lower"} and rng.random() < 0.75:
             return self._write_percent(), role
-        number = self._pick((f"{rng.uniform(0, 10):.2f}", f"{rng.uniform(0, 100):.1f}", str(rng.integers(1, 1000)), f"{rng.integers(1, 99)},{rng.integers(100, 999)}", f"{rng.random():.3f}"), True)
+        number = self._pick(
+            (
+                f"{rng.uniform(0, 10):.2f}",
+                f"{rng.uniform(0, 100):.1f}",
+                str(rng.integers(1, 1000)),
+                f"{rng.integers(1, 99)},{rng.integers(100, 999)}",
+                f"{rng.random():.3f}",
+            ),
+            True,
+        )
         return f"{number}{self._pick(('', '', '', ' units', ' kW', ' MW', ' items'), True)}", role
 
     def _make_span(self) -> dict[str, tuple[str, str]]:
         start = self._draw_time()
         kind = self._pick(("iso", "iso_seconds", "iso_seconds", "date", "long", "short", "weekday", "clock"), True)
-        end = start + pd.Timedelta(hours=int(self.rng.integers(1, 24))) if kind not in {"date", "short", "weekday"} else start + pd.Timedelta(days=int(self.rng.integers(1, 14)))
+        end = (
+            start + pd.Timedelta(hours=int(self.rng.integers(1, 24)))
+            if kind not in {"date", "short", "weekday"}
+            else start + pd.Timedelta(days=int(self.rng.integers(1, 14)))
+        )
         same = kind if self.rng.random() < 0.8 or kind != "long" else "clock"
         day = self._write_moment(start, self._pick(("date", "short", "weekday", "relative", "iso"), True))
         return {
@@ -180,11 +227,28 @@ class PairWriter:
         if draw < 0.08:
             span = self._pick(stock.SPAN_FORMS)
             return [self._fill(self._open(self._pick(stock.DELAYS).replace("{span}", span)) + ".", self._make_span())]
-        kinds = ("multiply", "multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero", "zero", "zero", "over", "over")
+        kinds = (
+            "multiply",
+            "multiply",
+            "factor",
+            "raise",
+            "lower",
+            "set",
+            "cap",
+            "floor",
+            "zero",
+            "zero",
+            "zero",
+            "over",
+            "over",
+        )
         kind = kinds[self.rng.integers(len(kinds))]
         slots = self._make_span()
         if kind == "factor":
-            slots |= {"f": (self._pick(_VERB_FACTORS, True), "multiply"), "g": (self._pick(_NOUN_FACTORS, True), "multiply")}
+            slots |= {
+                "f": (self._pick(_VERB_FACTORS, True), "multiply"),
+                "g": (self._pick(_NOUN_FACTORS, True), "multiply"),
+            }
         elif kind in {"multiply", "raise", "lower", "set", "cap", "floor"}:
             slots["v"] = self._write_value(kind)
         return self._arrange(kind, slots)
@@ -231,9 +295,25 @@ class PairWriter:
             first, second = low.replace("{v}", "{low}"), high.replace("{v}", "{high}")
             if self.rng.random() < 0.5:
                 first, second = second, first
-            joined = self._pick((f"{first} and {second}.", f"{first}, {second}.", f"{first}, while {second}.", "values lie between {low} and {high}.", "{q} ranges from {low} to {high}."))
+            joined = self._pick(
+                (
+                    f"{first} and {second}.",
+                    f"{first}, {second}.",
+                    f"{first}, while {second}.",
+                    "values lie between {low} and {high}.",
+                    "{q} ranges from {low} to {high}.",
+                )
+            )
             return [self._fill(self._open(joined), {"low": a, "high": b})]
-        form = self._pick((f"{main}.", f"in the forecast, {main}.", f"there is {noun}.", f"{main} at all times.", f"at any time {main}."))
+        form = self._pick(
+            (
+                f"{main}.",
+                f"in the forecast, {main}.",
+                f"there is {noun}.",
+                f"{main} at all times.",
+                f"at any time {main}.",
+            )
+        )
         return [self._fill(self._open(form), slots)]
 
     def _open(self, sentence: str) -> str:
@@ -253,5 +333,3 @@ def write_pairs(number: int, seed: int, held_out: bool = False) -> list[Reading]
     """Writes `number` texts with their roles; equal arguments give equal texts."""
     writer = PairWriter(seed, held_out)
     return [writer.write() for _ in range(number)]
-
-

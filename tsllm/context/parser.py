@@ -14,7 +14,9 @@ _OVER = re.compile(
     r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|\b(?:was|were) (?:under|in) maintenance|"
     r"\bwas (?:closed|offline|out of)|miscalibrat|erroneous", re.IGNORECASE,
 )  # fmt: skip
-_FUTURE = re.compile(r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE)
+_FUTURE = re.compile(
+    r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
+)
 _SKIP = re.compile(
     r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel", re.IGNORECASE,
@@ -69,7 +71,10 @@ def _read_moment(before: str, behind: str) -> str:
         return "end"
     if re.search(r"between[^.]*and\s*$", before[-60:].lower()):
         return "end"
-    if re.search(r"(?:from|between|since|starting(?: on| at| from)?|began(?: on| at)?|begins?(?: on| at)?|beginning(?: on| at)?|as of|after)\s*$", near):
+    if re.search(
+        r"(?:from|between|since|starting(?: on| at| from)?|began(?: on| at)?|begins?(?: on| at)?|beginning(?: on| at)?|as of|after)\s*$",
+        near,
+    ):
         return "start"
     if re.match(r",? for\b|,? and last", behind.lower()):
         return "start"
@@ -80,7 +85,10 @@ def _read_duration(before: str) -> str:
     near = before[-30:].lower()
     if re.search(r"every\s*$", near):
         return "every"
-    if re.search(r"(?:for|lasts?|lasted|lasting|for (?:approximately|about|around)|lasted for(?: approximately| about)?)\s*(?:about|approximately|around|roughly)?\s*$", near):
+    if re.search(
+        r"(?:for|lasts?|lasted|lasting|for (?:approximately|about|around)|lasted for(?: approximately| about)?)\s*(?:about|approximately|around|roughly)?\s*$",
+        near,
+    ):
         return "length"
     return NONE
 

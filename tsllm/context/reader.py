@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tsllm.context.reading import ALLOWED, ROLES, STATEMENTS, Reading
 from tsllm.context.states import EncodedText, TextEncoder
+from tsllm.files import replace_folder, write_json
 
 KINDS = tuple(ALLOWED)
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
@@ -86,7 +87,9 @@ class ReaderHead(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.project = nn.Linear(config.hidden_size, d)
         self.drop = nn.Dropout(config.dropout)
-        layer = nn.TransformerEncoderLayer(d, config.num_heads, 2 * d, config.dropout, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            d, config.num_heads, 2 * d, config.dropout, batch_first=True, norm_first=True
+        )
         self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
         self.kind = nn.Embedding(len(KINDS), d)
         self.role = nn.Sequential(nn.Linear(2 * d, d), nn.GELU(), nn.Linear(d, len(ROLES)))
@@ -190,10 +193,9 @@ class LearnedReader:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the head and what it was trained on into a folder; the backbone is not copied."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.head.state_dict().items()}, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(asdict(self.head.config), indent=2) + "\n")
+        with replace_folder(folder, (WEIGHTS, CONFIG)) as staging:
+            save_file({k: v.contiguous() for k, v in self.head.state_dict().items()}, staging / WEIGHTS)
+            write_json(staging / CONFIG, asdict(self.head.config))
 
     @staticmethod
     def load_head(folder: str | Path) -> ReaderHead:

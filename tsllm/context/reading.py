@@ -80,9 +80,7 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
         past_times: The times of the history.
     """
     spans = [_collect(reading, place) for place in reading.sentences]
-    values = [
-        [(m, r) for m, r in _inside(reading, place) if r in VALUES] for place in reading.sentences
-    ]
+    values = [[(m, r) for m, r in _inside(reading, place) if r in VALUES] for place in reading.sentences]
     effects: list[Effect] = []
     for k, statement in enumerate(reading.statements):
         if not values[k] and statement == NONE and not spans[k].delay:

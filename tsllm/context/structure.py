@@ -36,9 +36,15 @@ _PEAK = re.compile(
 _ANCHOR = re.compile(
     rf"\b(?:at|with) (?:full|maximum|max|maximal|100 ?%)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?({_NUMBER})(?=[^.\d]*\.)", re.IGNORECASE
 )  # fmt: skip
+_MONTHLY = re.compile(rf"\b({'|'.join(MONTHS)})\b ?[:=(\-] ?({_NUMBER})\)?", re.IGNORECASE)
+_VARIABLE = re.compile(r"\b[A-Za-z]+_\d+\b|\b(?:covariate|variable) [A-Z]\b")
+_SUNRISE = re.compile(rf"(?:sunrise|sun (?:will )?rises?)[^.\d]*({_CLOCK})", re.IGNORECASE)
+_SUNSET = re.compile(rf"(?:sunset|(?:sun (?:will )?|and )sets?)[^.\d]*({_CLOCK})", re.IGNORECASE)
 _SUN = re.compile(r"sunlight|solar|irradiance|photovoltaic|\bPV\b", re.IGNORECASE)
 _LESS_ON_HOLIDAYS = re.compile(r"(?:reduc|drop|fall|lower|less|decreas)\w*[^.]*\bholidays?\b", re.IGNORECASE)
-_US = re.compile(r"\bU\.?S\.?A?\b|United States|America|California|San Francisco|New York|Texas|Florida", re.IGNORECASE)
+_US = re.compile(
+    r"\bU\.?S\.?A?\b|United States|America|California|San Francisco|New York|Texas|Florida", re.IGNORECASE
+)
 
 
 def read_structure(text: str, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
@@ -54,43 +60,77 @@ def read_structure(text: str, times: pd.DatetimeIndex, past_times: pd.DatetimeIn
     """
     effects: list[Effect] = []
     whole = past_times.append(times)
-    for reader in (_read_pairs, _read_states, _read_pieces):
-        found, text = reader(text, whole)
+    for reader in (_read_pairs, _read_states, _read_pieces, _read_months):
+        found, text = reader(text, whole, times[0])
         effects += found
     effects += _read_yearly(text)
     if _SUN.search(text) and not effects:
-        effects.append(Effect("daylight"))
+        rise, fall = _SUNRISE.search(text), _SUNSET.search(text)
+        span = [_find_moment(m[1], times) for m in (rise, fall) if m is not None]
+        known = len(span) == 2 and span[0] < span[1]
+        effects.append(Effect("daylight", start=span[0], end=span[1]) if known else Effect("daylight"))
     if _LESS_ON_HOLIDAYS.search(text) and _US.search(text):
         days = USFederalHolidayCalendar().holidays(times[0].normalize(), times[-1].normalize())
         effects += [Effect("like", None, "Sunday", day, day + pd.Timedelta(days=1)) for day in days]
     return effects, text
 
 
-def _read_pairs(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
-    """Reads lines `(time, value)`; several tables are averaged where they give the same times."""
-    pairs = [(pd.Timestamp(time), float(value)) for time, value in _PAIR.findall(text)]
-    if len(pairs) < 3:
-        return [], text
-    series = pd.Series([v for _, v in pairs], index=[t for t, _ in pairs]).groupby(level=0).mean()
-    if series.index.max() < times[-1] - (times[-1] - times[0]) / 2 or series.index.min() > times[-2]:
-        return [], text
-    return [Effect("follow", None, "table", points=tuple(series.items()))], _PAIR.sub("", text)
+def _read_pairs(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
+    """Reads lines `(time, value)`: a new table begins where time goes back. Tables of an earlier day or year are moved."""
+    tables: list[list[tuple[pd.Timestamp, float | str]]] = []
+    for time, value in _PAIR.findall(text):
+        point = (pd.Timestamp(time), float(value.replace("−", "-")))
+        if not tables or point[0] <= tables[-1][-1][0]:
+            tables.append([])
+        tables[-1].append(point)
+    moved = [_move(table, times, ahead) for table in tables if len(table) >= 3]
+    effects = [Effect("follow", None, f"table {k}", points=tuple(t)) for k, t in enumerate(moved, 1) if t]
+    return (effects, _PAIR.sub("", text)) if effects else ([], text)
 
 
-def _read_pieces(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
-    """Reads lists `0.1 from A until B, 0.2 from B until C`."""
-    points: list[tuple[pd.Timestamp, float | str]] = []
+def _move(
+    points: list[tuple[pd.Timestamp, float | str]], times: pd.DatetimeIndex, ahead: pd.Timestamp
+) -> list[tuple[pd.Timestamp, float | str]]:
+    """Returns points that say something about the horizon, moved by whole days or years if they are of earlier ones."""
+    gap = (points[-1][0] - points[0][0]) / (len(points) - 1)
+    last = times[-1]
+    if points[-1][0] + gap > ahead + (last - ahead) / 2 and points[0][0] < last:
+        return points
+    if points[0][0] > last:
+        return []
+    if gap < pd.Timedelta(days=1):
+        offset = pd.DateOffset(days=-((points[-1][0].normalize() - last.normalize()).days))
+    else:
+        offset = pd.DateOffset(years=max(1, round((last - points[-1][0]).days / 365.25)))
+    moved = [(time + offset, value) for time, value in points]
+    return moved if moved[0][0] <= ahead and moved[-1][0] + gap >= last else []
+
+
+def _read_months(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
+    """Reads lists `January: 12, February: 9, ...` of at least half a year as a curve over the year."""
+    found = {month.capitalize(): float(value) for month, value in _MONTHLY.findall(text)}
+    if len(found) < 6 or len({t.month for t in times} - {MONTHS.index(m) + 1 for m in found}) > 0:
+        return [], text
+    points = tuple((time, found[MONTHS[time.month - 1]]) for time in times)
+    return [Effect("follow", None, "months", points=points)], _MONTHLY.sub("", text)
+
+
+def _read_pieces(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
+    """Reads lists `0.1 from A until B, 0.2 from B until C`, one for each variable that is named before them."""
+    groups: dict[str, list[tuple[pd.Timestamp, float | str]]] = {}
     found = list(_PIECE.finditer(text))
     if len(found) < 2:
         return [], text
     for match in found:
+        named = _VARIABLE.findall(text[: match.start()])
         start = times[0] if match[2] is None else _find_moment(match[2], times)
-        points.append((start, float(match[1].replace("−", "-"))))
-    if any(a >= b for (a, _), (b, _) in zip(points, points[1:], strict=False)):
-        points = sorted(dict(points).items())
-    if points[-1][0] < times[0]:
-        return [], text
-    return [Effect("follow", None, "covariate", points=tuple(points)), *_read_anchor(text)], _PIECE.sub("", text)
+        groups.setdefault(named[-1] if named else "covariate", []).append((start, float(match[1].replace("−", "-"))))
+    effects = []
+    for name, points in groups.items():
+        ordered = sorted(dict(points).items())
+        if len(ordered) >= 2 and ordered[-1][0] >= ahead - (ahead - times[0]) / 2:
+            effects.append(Effect("follow", None, name, points=tuple(ordered)))
+    return ([*effects, *_read_anchor(text)], _PIECE.sub("", text)) if effects else ([], text)
 
 
 def _read_anchor(text: str) -> list[Effect]:
@@ -106,7 +146,7 @@ def _find_moment(text: str, times: pd.DatetimeIndex) -> pd.Timestamp:
     return pd.Timestamp(text)
 
 
-def _read_states(text: str, times: pd.DatetimeIndex) -> tuple[list[Effect], str]:
+def _read_states(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
     """Reads lines `At TIME, the weather became WORD`."""
     points: list[tuple[pd.Timestamp, float | str]] = [(pd.Timestamp(t), w.strip()) for t, w in _STATE.findall(text)]
     if len(points) < 2:

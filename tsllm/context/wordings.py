@@ -155,7 +155,13 @@ OVER_ENDS = (
     "It is not going to be repeated in the future.", "Such errors are not expected any more.", "The cause was removed for good.",
     "From now on all is normal.", "Do not expect it to come back.", "Ignore this part of the record.",
 )  # fmt: skip
-ZERO_PERIODIC = (" every {every}", ", repeated every {every}", ", and again every {every}", " at intervals of {every}", ", periodically every {every}")
+ZERO_PERIODIC = (
+    " every {every}",
+    ", repeated every {every}",
+    ", and again every {every}",
+    " at intervals of {every}",
+    ", periodically every {every}",
+)
 DELAYS = (
     "{q} will arrive {delay} late {span}", "all {q} is postponed by {delay} {span}", "expect {q} to come {delay} later than usual {span}",
     "{q} is put back by {delay} {span}", "{span} everything at {e} runs {delay} behind schedule", "{q} lags by {delay} {span}",

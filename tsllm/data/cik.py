@@ -86,7 +86,9 @@ def load_cik(path: str | Path) -> list[CikInstance]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; expected Context is Key's instances, one JSON object a line")
+        raise FileNotFoundError(
+            f"there is no file {path}; expected Context is Key's instances, one JSON object a line"
+        )
     instances = list(_read_lines(path))
     if not instances:
         raise ValueError(f"{path} holds no instance")

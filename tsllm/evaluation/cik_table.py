@@ -14,7 +14,10 @@ PUBLISHED: dict[str, float] = {
 
 
 def write_table(
-    scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], seconds: Mapping[str, float], whole: bool
+    scores: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, Fraction],
+    seconds: Mapping[str, float],
+    whole: bool,
 ) -> str:
     """Writes the main table in Markdown, best first.
 
@@ -33,9 +36,7 @@ def write_table(
     return "\n".join(lines)
 
 
-def write_differences(
-    scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], main: str
-) -> str:
+def write_differences(scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], main: str) -> str:
     """Writes paired differences to the arm `main`, with intervals from resampled tasks."""
     lines = [f"| {main} minus | difference | 95 % interval |", "|---|---:|---|"]
     for arm, values in scores.items():

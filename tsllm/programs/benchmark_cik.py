@@ -84,7 +84,11 @@ def run_cik(
     figures = {arm: average(values, weights) for arm, values in scores.items()}
     pd.DataFrame(scores).rename_axis("instance").to_csv(folder / "scores.csv")
     whole = len(instances) == _ALL
-    parts = [write_table(scores, weights, seconds, whole), write_differences(scores, weights, arms[0]), write_tasks(scores)]
+    parts = [
+        write_table(scores, weights, seconds, whole),
+        write_differences(scores, weights, arms[0]),
+        write_tasks(scores),
+    ]
     (folder / "report.md").write_text("# Context is Key\n\n" + "\n\n".join(parts) + "\n", encoding="utf-8")
     write_json(
         folder / "metrics.json",
@@ -101,7 +105,9 @@ def _open_readers(
     if unknown or not arms or arms[0] == "swapped":
         raise ValueError(f"arms are {list(arms)}; choose among {', '.join(ARMS)}, the one that counts first")
     if reader is None and any("learned" in arm for arm in arms):
-        raise ValueError("the arm `learned` needs a trained reader: give --reader FOLDER (recipes/train_context_reader.py)")
+        raise ValueError(
+            "the arm `learned` needs a trained reader: give --reader FOLDER (recipes/train_context_reader.py)"
+        )
     if control is None and "spectrum" in arms:
         raise ValueError("the arm `spectrum` needs its own reader: give --control FOLDER (smollm2_spectrum.yaml)")
     prose: dict[str, ProseReader | None] = {"none": None, "data": None, "rules": read_by_rules}
@@ -118,9 +124,7 @@ def _forecast(
     instance: CikInstance, text: str, prose: ProseReader | None, blind: bool, samples: int, seed: int
 ) -> tuple[np.ndarray, str]:
     """Draws one instance's paths [S, H]; it sees texts, past, season and the times to come, nothing else."""
-    window = Window(
-        instance.past.to_numpy(), pd.DatetimeIndex(instance.past.index), instance.future, instance.season
-    )
+    window = Window(instance.past.to_numpy(), pd.DatetimeIndex(instance.past.index), instance.future, instance.season)
     effects = [] if blind else read_effects(text, window, prose)
     return draw_with_effects(window, effects, samples, seed), write_effects(effects)
 

@@ -1,8 +1,6 @@
 """Trains a reader of texts on synthetic pairs: a small head over hidden states that are computed once."""
 
-import json
 import logging
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from tsllm.context.pairs import write_pairs
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, build_batch, compute_loss
 from tsllm.context.reading import NONE, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
+from tsllm.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +57,7 @@ class ReaderArguments:
             raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; it must be at least 1")
 
 
-def open_encoder(
-    backbone: str, weights: str, num_layers: int, *, cache_gb: float = 2.0, seed: int = 0
-) -> TextEncoder:
+def open_encoder(backbone: str, weights: str, num_layers: int, *, cache_gb: float = 2.0, seed: int = 0) -> TextEncoder:
     """Loads a frozen model with the usual store of hidden states."""
     from tsllm.models.timellm.backbone import load_backbone
 
@@ -99,15 +96,11 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     )
     head = train_head(config, encoded["train"], parts["train"], args)
     reader = LearnedReader(encoder, head)
-    metrics: dict[str, Any] = {
-        name: score_reader(head, encoded[name], parts[name]) for name in ("seen", "held_out")
-    }
+    metrics: dict[str, Any] = {name: score_reader(head, encoded[name], parts[name]) for name in ("seen", "held_out")}
     metrics |= {"steps": args.max_steps, "seed": args.seed, "seconds": time.perf_counter() - start}
     metrics |= {"encoding_seconds": encoding, "backbone_weights": args.backbone_weights, "texts": args.num_pairs}
     reader.save_pretrained(args.output_dir)
-    part = Path(args.output_dir) / ".metrics.json"
-    part.write_text(json.dumps(metrics, indent=2) + "\n")
-    os.replace(part, Path(args.output_dir) / "metrics.json")
+    write_json(Path(args.output_dir) / "metrics.json", metrics)
     return metrics
 
 
