@@ -133,19 +133,19 @@ def _redraw(
     return _draw_like(window, effect, paths, rng)
 
 
-def _multiply(window: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
+def _multiply(_: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
     paths[:, steps] *= effect.number
 
 
-def _add(window: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
+def _add(_: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
     paths[:, steps] += effect.number
 
 
-def _set(window: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
+def _set(_: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
     paths[:, steps] = effect.number
 
 
-def _slope(window: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
+def _slope(_: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
     paths[:, steps] += float(effect.number or 0) * np.arange(1, steps.sum() + 1)
 
 
@@ -181,8 +181,8 @@ def _draw_like(window: Window, effect: Effect, paths: np.ndarray, rng: np.random
 def draw_total(window: Window, total: float, month: str, paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws counts whose expectation over a year is `total`, as a gamma-Poisson mixture: [n, H].
 
-    The expected share of a month follows a raised cosine around the month of the peak, or is flat if none is known; the
-    level is a compromise between the total and what the history shows of the same curve.
+    The expected share of a month follows a raised cosine around the month of the peak, or is flat if none is known.
+    The level is a compromise between the total and what the history shows of the same curve.
     """
     day = np.asarray(window.times.dayofyear)
     step = float(np.median(np.diff(window.times.asi8)) / np.timedelta64(1, "D").astype("m8[ns]").astype(float))

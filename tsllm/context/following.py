@@ -148,7 +148,7 @@ def is_ceiling(y: np.ndarray, x: np.ndarray) -> bool:
 def draw_anchored(
     y: np.ndarray, x: np.ndarray, anchors: Sequence[tuple[float, float]], n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws around what the history shows at the companion's value, and beyond it around the line to the anchor: [n, H].
+    """Draws around what the history shows at the companion's value, beyond it on the line to the anchor: [n, H].
 
     Where the companion leaves the history's range, the series is proportional to it through the anchor, and never
     nearer to zero than the history's value at the end of that range.

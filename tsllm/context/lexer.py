@@ -1,7 +1,7 @@
 """Finds what can be copied from a text: numbers, moments and durations, each with its place.
 
-A moment without a date ("at noon", "from 8 am", "on Monday") is completed by the forecast's own times: the first moment
-of the horizon that fits.
+A moment without a date ("at noon", "from 8 am", "on Monday") is completed by the forecast's own times: the first
+moment of the horizon that fits.
 """
 
 import re
@@ -22,7 +22,8 @@ WORDS |= {"a hundred": 100.0, "one hundred": 100.0, "a thousand": 1000.0, "a doz
 FACTORS: dict[str, float] = {
     "double": 2, "doubled": 2, "doubles": 2, "doubling": 2, "twice": 2, "twofold": 2, "triple": 3, "tripled": 3,
     "triples": 3, "tripling": 3, "threefold": 3, "quadruple": 4, "quadrupled": 4, "quadruples": 4, "fourfold": 4,
-    "fivefold": 5, "tenfold": 10, "half": 0.5, "halve": 0.5, "halved": 0.5, "halves": 0.5, "halving": 0.5, "a third": 1 / 3,
+    "fivefold": 5, "tenfold": 10, "half": 0.5, "halve": 0.5, "halved": 0.5, "halves": 0.5, "halving": 0.5,
+    "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 0.25, "three quarters": 0.75, "a fifth": 0.2, "a tenth": 0.1,
 }  # fmt: skip
 _UNIT = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "hr": 3600, "h": 3600, "day": 86400,
@@ -31,7 +32,10 @@ _MONTH = "|".join(f"{m}|{m[:3]}\\." for m in MONTHS) + "|" + "|".join(m[:3] for 
 _DAY = "|".join(WEEKDAYS)
 _COUNT = "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True))
 _DIGITS = r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
-_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?|\d{1,2} o'clock|noon|midday|midnight"
+_CLOCK = (
+    r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?: ?(?:[ap]m\b|[ap]\.m\.))?|\d{1,2} ?(?:[ap]m\b|[ap]\.m\.)"
+    r"|\d{1,2} o'clock|noon|midday|midnight"
+)
 _DATE = (
     rf"\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})(?:,? \d{{4}})?"
     rf"|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?"

@@ -1,8 +1,8 @@
 """Synthetic texts with the roles of everything in them: what a reader of texts is trained on.
 
-A text is put together from the stock of `tsllm.context.wordings`: subjects x causes x clauses x sentence forms x ways to
-say a span x ways to write moments, durations and numbers, between sentences that say nothing. Every fifth wording of each
-list is held out for validation.
+A text is put together from the stock of `tsllm.context.wordings`: subjects x causes x clauses x sentence forms x ways
+to say a span x ways to write moments, durations and numbers, between sentences that say nothing. Every fifth wording
+of each list is held out for validation.
 """
 
 import re
@@ -39,7 +39,7 @@ class PairWriter:
 
     Args:
         seed: Of all choices.
-        held_out: Whether clauses, forms and spans come from the validation part of the stock instead of the training part.
+        held_out: Whether wordings come from the validation part of the stock instead of the training part.
     """
 
     def __init__(self, seed: int, held_out: bool = False) -> None:
@@ -215,8 +215,8 @@ class PairWriter:
         day = self._write_moment(start, self._pick(("date", "short", "weekday", "relative", "iso"), True))
         return {
             "start": (self._write_moment(start, kind), "start"), "end": (self._write_moment(end, same), "end"),
-            "day": (day, "day"), "length": (self._write_duration(), "length"), "every": (self._write_duration(), "every"),
-            "delay": (self._write_duration(), "delay"),
+            "day": (day, "day"), "length": (self._write_duration(), "length"),
+            "every": (self._write_duration(), "every"), "delay": (self._write_duration(), "delay"),
         }  # fmt: skip
 
     def _write_effect(self) -> list[Piece]:
@@ -267,16 +267,28 @@ class PairWriter:
             return [first, self._fill(correction, slots)]
         statement = kind if kind in {"zero", "over"} else NONE
         was = "was" if kind == "over" else "will be"
+        now = self._pick(("During this time", "Meanwhile", "For its duration", "Then", "In that time"))
+        seen = "there was" if kind == "over" else "we expect"
         forms = (
-            [f"there {was} {cause} {span}, {participle}."], [f"{span}, {main}."], [f"{main} {span}."],
-            [f"{main} {span} because of {cause}."], [f"{cause} {span} means that {main}."],
-            [f"{cause} {verb}.", f"{self._pick(('During this time', 'Meanwhile', 'For its duration', 'Then', 'In that time'))}, {main}."],
-            [f"{main} during {cause}.", f"It {verb}."], [f"{'there was' if kind == 'over' else 'we expect'} {noun} {span}."],
-            [f"due to {cause}, {main} {span}."], [f"{noun}, {span}."], [f"{cause} hit {{e}}, which {verb}, {participle}."],
-            [f"{cause} {verb}, {participle}."], [f"{span}: {main}."], [f"owing to {cause}, there {was} {noun} {span}."],
-            [f"{cause} struck the area and {verb}.", f"According to the operator, {main}."], [f"as a result of {cause}, {main} {span}."],
-            [f"because {cause} {verb}, {main}."], [f"{main}, {span}, owing to {cause}."],
-        )  # fmt: skip
+            [f"there {was} {cause} {span}, {participle}."],
+            [f"{span}, {main}."],
+            [f"{main} {span}."],
+            [f"{main} {span} because of {cause}."],
+            [f"{cause} {span} means that {main}."],
+            [f"{cause} {verb}.", f"{now}, {main}."],
+            [f"{main} during {cause}.", f"It {verb}."],
+            [f"{seen} {noun} {span}."],
+            [f"due to {cause}, {main} {span}."],
+            [f"{noun}, {span}."],
+            [f"{cause} hit {{e}}, which {verb}, {participle}."],
+            [f"{cause} {verb}, {participle}."],
+            [f"{span}: {main}."],
+            [f"owing to {cause}, there {was} {noun} {span}."],
+            [f"{cause} struck the area and {verb}.", f"According to the operator, {main}."],
+            [f"as a result of {cause}, {main} {span}."],
+            [f"because {cause} {verb}, {main}."],
+            [f"{main}, {span}, owing to {cause}."],
+        )
         sentences = self._pick(forms)
         stated = len(sentences) - 1 if "It " not in sentences[-1] else 0
         pieces = []

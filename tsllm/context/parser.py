@@ -6,13 +6,13 @@ from tsllm.context.lexer import Mention
 from tsllm.context.reading import NONE, Reading
 
 _ZERO = re.compile(
-    r"\bno (?!longer\b|change|effect|impact)\w+|closed|closure|shut ?down|offline|out of (?:service|order|stock|use)|"
-    r"zero (?:readings|values|output|production)|depleted|unavailable|suspended|outage|under maintenance|not operat|blackout",
-    re.IGNORECASE,
+    r"\bno (?!longer\b|change|effect|impact)\w+|closed|closure|shut ?down|offline|depleted|blackout|"
+    r"out of (?:service|order|stock|use)|zero (?:readings|values|output|production)|unavailable|suspended|outage|"
+    r"under maintenance|not operat", re.IGNORECASE,
 )  # fmt: skip
 _OVER = re.compile(
-    r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|\b(?:was|were) (?:under|in) maintenance|"
-    r"\bwas (?:closed|offline|out of)|miscalibrat|erroneous", re.IGNORECASE,
+    r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|"
+    r"\b(?:was|were) (?:under|in) maintenance|\bwas (?:closed|offline|out of)|miscalibrat|erroneous", re.IGNORECASE,
 )  # fmt: skip
 _FUTURE = re.compile(
     r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
@@ -23,8 +23,8 @@ _SKIP = re.compile(
 )  # fmt: skip
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
 _CAP = re.compile(
-    r"bounded above|at most|no more than|not exceed|maximum|upper (?:limit|bound)|capped|cannot (?:be )?(?:exceed|above)|"
-    r"(?:stay|remain)s? (?:below|under)|less than or equal|ceiling|not (?:go|rise) above", re.IGNORECASE,
+    r"bounded above|at most|no more than|not exceed|maximum|upper (?:limit|bound)|capped|"
+    r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|ceiling|not (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
     r"bounded below|at least|no less than|not (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
@@ -72,8 +72,7 @@ def _read_moment(before: str, behind: str) -> str:
     if re.search(r"between[^.]*and\s*$", before[-60:].lower()):
         return "end"
     if re.search(
-        r"(?:from|between|since|starting(?: on| at| from)?|began(?: on| at)?|begins?(?: on| at)?|beginning(?: on| at)?|as of|after)\s*$",
-        near,
+        r"(?:from|between|since|as of|after|(?:starting|began|begins?|beginning)(?: on| at| from)?)\s*$", near
     ):
         return "start"
     if re.match(r",? for\b|,? and last", behind.lower()):
@@ -85,10 +84,7 @@ def _read_duration(before: str) -> str:
     near = before[-30:].lower()
     if re.search(r"every\s*$", near):
         return "every"
-    if re.search(
-        r"(?:for|lasts?|lasted|lasting|for (?:approximately|about|around)|lasted for(?: approximately| about)?)\s*(?:about|approximately|around|roughly)?\s*$",
-        near,
-    ):
+    if re.search(r"\b(?:for|lasts?|lasted|lasting)\s*(?:about|approximately|around|roughly)?\s*$", near):
         return "length"
     return NONE
 

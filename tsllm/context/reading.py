@@ -144,7 +144,7 @@ def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex)
     end = resolve_moment(span.end, times, start.start if start else None) if span.end else None
     if (span.start and start is None) or (span.end and end is None):
         return stretches
-    first, last = _join(start, end, span.length, span.start and not span.end)
+    first, last = _join(start, end, span.length)
     if first is None and last is None:
         return stretches
     if first is not None and last is not None and last <= first:
@@ -153,9 +153,7 @@ def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex)
     return [*stretches, Effect("ignore", start=first, end=last, every=every)]
 
 
-def _join(
-    start: Moment | None, end: Moment | None, length: float, open_end: object
-) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+def _join(start: Moment | None, end: Moment | None, length: float) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
     first = start.start if start else None
     last = end.end if end else None
     if length and first is not None and last is None:
@@ -184,7 +182,7 @@ def _make(mention: Mention, role: str) -> Effect:
 
 
 def _place(effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex) -> list[Effect]:
-    """Puts an effect on its stretches; what lies wholly in the past tells of the history and is to be ignored there."""
+    """Puts an effect on its stretches; one wholly in the past tells what to ignore of the history."""
     if not stretches:
         return [effect] if effect.kind in {"cap", "floor"} else []
     placed = []

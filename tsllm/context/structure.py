@@ -20,7 +20,8 @@ _PIECE = re.compile(
     rf"({_NUMBER})(?: (?:from|between) ({_MOMENT}))? (?:until|to|till|and) ({_MOMENT})", re.IGNORECASE
 )  # fmt: skip
 _STATE = re.compile(
-    rf"^(?:At|From|On|Since) ({_DATE}),? .*?\b(?:became|become|turned|turn|is|was|switched to|be)\b ([a-z][a-z -]*?)\.?$",
+    rf"^(?:At|From|On|Since) ({_DATE}),? .*?"
+    r"\b(?:became|become|turned|turn|is|was|switched to|be)\b ([a-z][a-z -]*?)\.?$",
     re.MULTILINE,
 )  # fmt: skip
 _FIRST_STATE = re.compile(r"At the (?:beginning|start)[^.\n]*?\b(?:was|is)\b ([a-z][a-z -]*?)\.", re.IGNORECASE)
@@ -34,7 +35,8 @@ _PEAK = re.compile(
     rf"(?:peaks?|most (?:often|frequent)[^.]*?|highest)[^.]*? in ({'|'.join(MONTHS)})", re.IGNORECASE,
 )  # fmt: skip
 _ANCHOR = re.compile(
-    rf"\b(?:at|with) (?:full|maximum|max|maximal|100 ?%)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?({_NUMBER})(?=[^.\d]*\.)", re.IGNORECASE
+    rf"\b(?:at|with) (?:full|maximum|max|maximal|100 ?%)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?({_NUMBER})(?=[^.\d]*\.)",
+    re.IGNORECASE,
 )  # fmt: skip
 _MONTHLY = re.compile(rf"\b({'|'.join(MONTHS)})\b ?[:=(\-] ?({_NUMBER})\)?", re.IGNORECASE)
 _VARIABLE = re.compile(r"\b[A-Za-z]+_\d+\b|\b(?:covariate|variable) [A-Z]\b")
@@ -76,7 +78,7 @@ def read_structure(text: str, times: pd.DatetimeIndex, past_times: pd.DatetimeIn
 
 
 def _read_pairs(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
-    """Reads lines `(time, value)`: a new table begins where time goes back. Tables of an earlier day or year are moved."""
+    """Reads lines `(time, value)`: a new table begins where time goes back; older tables are moved."""
     tables: list[list[tuple[pd.Timestamp, float | str]]] = []
     for time, value in _PAIR.findall(text):
         point = (pd.Timestamp(time), float(value.replace("−", "-")))
@@ -91,7 +93,7 @@ def _read_pairs(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tupl
 def _move(
     points: list[tuple[pd.Timestamp, float | str]], times: pd.DatetimeIndex, ahead: pd.Timestamp
 ) -> list[tuple[pd.Timestamp, float | str]]:
-    """Returns points that say something about the horizon, moved by whole days or years if they are of earlier ones."""
+    """Returns points about the horizon, moved by whole days or years if they are of earlier ones."""
     gap = (points[-1][0] - points[0][0]) / (len(points) - 1)
     last = times[-1]
     if points[-1][0] + gap > ahead + (last - ahead) / 2 and points[0][0] < last:
@@ -106,7 +108,7 @@ def _move(
     return moved if moved[0][0] <= ahead and moved[-1][0] + gap >= last else []
 
 
-def _read_months(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
+def _read_months(text: str, times: pd.DatetimeIndex, _: pd.Timestamp) -> tuple[list[Effect], str]:
     """Reads lists `January: 12, February: 9, ...` of at least half a year as a curve over the year."""
     found = {month.capitalize(): float(value) for month, value in _MONTHLY.findall(text)}
     if len(found) < 6 or len({t.month for t in times} - {MONTHS.index(m) + 1 for m in found}) > 0:
@@ -146,7 +148,7 @@ def _find_moment(text: str, times: pd.DatetimeIndex) -> pd.Timestamp:
     return pd.Timestamp(text)
 
 
-def _read_states(text: str, times: pd.DatetimeIndex, ahead: pd.Timestamp) -> tuple[list[Effect], str]:
+def _read_states(text: str, times: pd.DatetimeIndex, _: pd.Timestamp) -> tuple[list[Effect], str]:
     """Reads lines `At TIME, the weather became WORD`."""
     points: list[tuple[pd.Timestamp, float | str]] = [(pd.Timestamp(t), w.strip()) for t, w in _STATE.findall(text)]
     if len(points) < 2:

@@ -220,8 +220,9 @@ class ContextForecaster(Forecaster):
         explained = []
         for name, found in effects.items():
             rows = (after[ID] == name).to_numpy()
-            frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy(), "before": before.loc[rows, self.base.alias].to_numpy(),
-                                  "after": after.loc[rows, self.alias].to_numpy()})  # fmt: skip
+            frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
+            frame["before"] = before.loc[rows, self.base.alias].to_numpy()
+            frame["after"] = after.loc[rows, self.alias].to_numpy()
             explained.append(Explanation(name, texts[name], found, frame))
         return explained
 
@@ -308,7 +309,7 @@ def _summarise(paths: np.ndarray, level: Sequence[float] | None) -> np.ndarray:
 
 def iterate_windows(history: pd.DataFrame, future: pd.DataFrame, season: int) -> list[tuple[Any, Window]]:
     """Returns name and window of each series of a validated history."""
-    ahead = {name: rows for name, rows in future.groupby(ID, sort=False)[TIME]}
+    ahead = dict(future.groupby(ID, sort=False)[TIME])
     windows = []
     for name, group in history.groupby(ID, sort=False):
         past = group[TARGET].to_numpy(float)

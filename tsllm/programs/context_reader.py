@@ -105,7 +105,7 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
 
 
 def _tell(done: int) -> None:
-    if done % 512 < 32:
+    if done % 512 < 16:
         logger.info("encoded %d texts", done)
 
 
