@@ -33,7 +33,7 @@ class Window:
     @property
     def times(self) -> pd.DatetimeIndex:
         """All times [L + H]."""
-        return self.past_times.append(self.future_times)
+        return pd.DatetimeIndex(self.past_times.append(self.future_times))
 
 
 def draw_with_effects(
@@ -108,9 +108,9 @@ def apply_effects(window: Window, effects: Sequence[Effect], paths: np.ndarray, 
     for effect in effects:
         steps = effect.covers(window.future_times)
         if effect.kind == "cap":
-            paths[:, steps] = np.minimum(paths[:, steps], effect.number)
+            paths[:, steps] = np.minimum(paths[:, steps], float(effect.number or 0.0))
         elif effect.kind == "floor":
-            paths[:, steps] = np.maximum(paths[:, steps], effect.number)
+            paths[:, steps] = np.maximum(paths[:, steps], float(effect.number or 0.0))
     return paths
 
 
@@ -167,13 +167,13 @@ def _draw_like(window: Window, effect: Effect, paths: np.ndarray, rng: np.random
     steps = np.flatnonzero(effect.covers(window.future_times))
     day = WEEKDAYS.index(effect.word)
     clock, days = window.past_times.strftime("%H:%M:%S"), window.past_times.dayofweek.to_numpy()
-    for step in steps:
+    for step in map(int, steps):
         now = clock == window.future_times[step].strftime("%H:%M:%S")
         kind = (days >= 5) == (day >= 5)
         same = now & (days == day) if (now & (days == day)).sum() >= 2 else now & kind
         if same.any():
             values = window.past[same]
-            spread = np.std(window.past[now]) * 0.15 if same.sum() < 4 else 0.0
+            spread = 0.5 * np.std(window.past[now & kind]) if same.sum() < 4 else 0.0
             paths[:, step] = rng.choice(values, len(paths)) + spread * rng.standard_normal(len(paths))
     return np.maximum(paths, 0.0) if window.past.min() >= 0 else paths
 

@@ -101,7 +101,7 @@ class Effect:
     def covers(self, times: pd.DatetimeIndex) -> np.ndarray:
         """Tells for each time whether the span holds it: [H] of bool."""
         inside = np.ones(len(times), dtype=bool)
-        if self.every is not None:
+        if self.every is not None and self.start is not None and self.end is not None:
             since = times - self.start
             return np.asarray((since >= pd.Timedelta(0)) & (since % self.every < self.end - self.start))
         if self.start is not None:

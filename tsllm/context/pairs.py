@@ -60,7 +60,9 @@ class PairWriter:
         return self._join(flat or [self._write_background()])
 
     def _join(self, pieces: list[Piece]) -> Reading:
-        text, roles, statements = "", [], []
+        text = ""
+        roles: list[tuple[int, int, str]] = []
+        statements: list[tuple[int, int, str]] = []
         for piece in pieces:
             if text:
                 text += "\n" if self.rng.random() < 0.2 else " "
@@ -78,9 +80,9 @@ class PairWriter:
     def _pick(self, options: Sequence[T], free: bool = False) -> T:
         """Picks an option; from the part of the stock that this writer may use, unless `free`."""
         if free or len(options) < 5:
-            return options[self.rng.integers(len(options))]
+            return options[int(self.rng.integers(len(options)))]
         part = [o for k, o in enumerate(options) if (k % 5 == 4) == self.held_out]
-        return part[self.rng.integers(len(part))]
+        return part[int(self.rng.integers(len(part)))]
 
     def _fill(self, template: str, slots: dict[str, tuple[str, str]], capital: bool = True) -> Piece:
         """Fills a template; a slot is its text and its role (`none` for plain words)."""
@@ -125,7 +127,7 @@ class PairWriter:
 
     def _draw_time(self) -> pd.Timestamp:
         day = pd.Timestamp("1995-01-01") + pd.Timedelta(days=int(self.rng.integers(0, 12000)))
-        hour = int(self.rng.choice([0, 0, 6, 8, 9, 12, 14, 18, 22, self.rng.integers(24)]))
+        hour = int(self.rng.choice([0, 0, 6, 8, 9, 12, 14, 18, 22, int(self.rng.integers(24))]))
         return day + pd.Timedelta(hours=hour, minutes=int(self.rng.choice([0, 0, 0, 15, 30, 45])))
 
     def _write_moment(self, t: pd.Timestamp, kind: str = "") -> str:

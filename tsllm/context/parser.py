@@ -24,7 +24,8 @@ _SKIP = re.compile(
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
 _CAP = re.compile(
     r"bounded above|at most|no more than|not exceed|maximum|upper (?:limit|bound)|capped|"
-    r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|ceiling|not (?:go|rise) above", re.IGNORECASE,
+    r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
+    r"ceiling|not (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
     r"bounded below|at least|no less than|not (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"

@@ -136,10 +136,10 @@ def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex)
     for text in span.days:
         day = resolve_moment(text, times)
         if day is not None:
-            end = day.end if day.end > day.start else day.start + _find_step(times, past_times)
+            until = day.end if day.end > day.start else day.start + _find_step(times, past_times)
             if span.length:
-                end = day.start + pd.Timedelta(seconds=span.length)
-            stretches.append(Effect("ignore", start=day.start, end=end))
+                until = day.start + pd.Timedelta(seconds=span.length)
+            stretches.append(Effect("ignore", start=day.start, end=until))
     start = resolve_moment(span.start, times) if span.start else None
     end = resolve_moment(span.end, times, start.start if start else None) if span.end else None
     if (span.start and start is None) or (span.end and end is None):

@@ -70,7 +70,7 @@ class StateStore:
         except (OSError, ValueError, KeyError, EOFError):
             self._sizes.pop(key, None)
             return None
-        self._sizes[key] = self._sizes.pop(key, None) or path.stat().st_size
+        self._sizes[key] = self._sizes.pop(key, 0) or path.stat().st_size
         return entry
 
     def put(self, key: str, entry: EncodedText) -> None:

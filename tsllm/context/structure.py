@@ -61,7 +61,7 @@ def read_structure(text: str, times: pd.DatetimeIndex, past_times: pd.DatetimeIn
         Their effects, and the text without the lines and pieces that were read, for a reader of prose.
     """
     effects: list[Effect] = []
-    whole = past_times.append(times)
+    whole = pd.DatetimeIndex(past_times.append(times))
     for reader in (_read_pairs, _read_states, _read_pieces, _read_months):
         found, text = reader(text, whole, times[0])
         effects += found
