@@ -309,7 +309,7 @@ def _summarise(paths: np.ndarray, level: Sequence[float] | None) -> np.ndarray:
 
 def iterate_windows(history: pd.DataFrame, future: pd.DataFrame, season: int) -> list[tuple[Any, Window]]:
     """Returns name and window of each series of a validated history."""
-    ahead = dict(future.groupby(ID, sort=False)[TIME])
+    ahead = dict(iter(future.groupby(ID, sort=False)[TIME]))
     windows = []
     for name, group in history.groupby(ID, sort=False):
         past = group[TARGET].to_numpy(float)
