@@ -161,24 +161,26 @@ def find_members(history: History) -> dict[str, Draw]:
 def weigh_members(history: History, h: int, rng: np.random.Generator) -> dict[str, float]:
     """Back-tests the members on the end of the history; returns their shares, which sum to 1.
 
-    A member's share falls exponentially with its mean CRPS relative to the best one's.
+    A member's error is its mean CRPS relative to that of drawing from the past, over the cutoffs at which it could have
+    been used; its share falls exponentially with its error relative to the best one's. A member that could not be used
+    at any cutoff is left out.
     """
     length, m = len(history.values), history.season
-    first = max(_SHORTEST + 2, 2 * m if length >= 3 * m else 0)
+    first = max(_SHORTEST + 2, 2 * m if length >= 3 * m else m + 2 if 4 * (length - m - 2) >= length else 0)
     ahead = min(h, max(1, length // 3), length - first)
     members = find_members(history)
     if ahead < 1:
         return {name: 1 / len(members) for name in members}
     cutoffs = np.unique(np.linspace(max(first, length - 3 * ahead), length - ahead, 4).astype(int))
-    scores = dict.fromkeys(find_members(history.cut(int(cutoffs[0]))), 0.0)
+    scores = {name: np.zeros(2) for name in members}  # the member's own, and that of the yardstick at the same cutoffs
     for cutoff in map(int, cutoffs):
         truth, known = history.values[cutoff : cutoff + ahead], history.cut(cutoff)
-        for name in scores:
-            scores[name] += _compute_crps(members[name](known, ahead, 40, rng), truth)
-    best = min(scores.values())
-    if best <= 0:
-        return {name: float(score <= 0) / sum(s <= 0 for s in scores.values()) for name, score in scores.items()}
-    shares = {name: float(np.exp(-SHARPNESS * (score / best - 1))) for name, score in scores.items()}
+        now = {name: _compute_crps(draw(known, ahead, 40, rng), truth) for name, draw in find_members(known).items()}
+        for name, score in now.items():
+            scores[name] += score, now["past"]
+    errors = {name: own / max(past, 1e-12) for name, (own, past) in scores.items() if past > 0 or name == "past"}
+    best = max(min(errors.values()), 1e-12)
+    shares = {name: float(np.exp(-SHARPNESS * min(50.0, error / best - 1))) for name, error in errors.items()}
     return {name: share / sum(shares.values()) for name, share in shares.items()}
 
 

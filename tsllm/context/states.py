@@ -103,6 +103,7 @@ class TextEncoder:
         self.llm, self.tokenizer, self.store = llm.eval(), tokenizer, store
         self.fingerprint = compute_fingerprint(llm)
         self.layer = int(llm.config.num_hidden_layers)
+        self.dtype = str(next(llm.parameters()).dtype)
         self.max_tokens = int(getattr(llm.config, "max_position_embeddings", 1024))
 
     @property
@@ -154,7 +155,7 @@ class TextEncoder:
         return [found[text] for text in texts]
 
     def _key(self, text: str) -> str:
-        return StateStore.build_key(text, self.fingerprint, self.layer)
+        return StateStore.build_key(text, f"{self.fingerprint} {self.dtype}", self.layer)
 
     @torch.no_grad()
     def _run(self, ids: list[list[int]]) -> list[np.ndarray]:
@@ -162,4 +163,4 @@ class TextEncoder:
         width = max(1, *map(len, ids))
         padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids])  # [B, T]
         hidden = self.llm(input_ids=padded, use_cache=False).last_hidden_state  # [B, T, d]
-        return [hidden[k, : len(row)].half().numpy() for k, row in enumerate(ids)]
+        return [hidden[k, : len(row)].float().half().numpy() for k, row in enumerate(ids)]

@@ -28,6 +28,7 @@ class ReaderArguments:
         backbone: Language model: a packaged name, a folder or a Hub id.
         backbone_weights: "pretrained"; "spectrum" for the control with random directions.
         num_backbone_layers: Layers of it that run; 0 = all.
+        dtype: What it computes in: "float32", or "bfloat16", which halves the time on processors that have it.
         num_pairs: Synthetic texts to train on.
         num_validation: Synthetic texts of wordings held out.
         max_steps: Optimiser steps.
@@ -41,6 +42,7 @@ class ReaderArguments:
     backbone: str = "smollm2-135m"
     backbone_weights: str = "pretrained"
     num_backbone_layers: int = 8
+    dtype: str = "float32"
     num_pairs: int = 6000
     num_validation: int = 400
     max_steps: int = 2000
@@ -52,16 +54,20 @@ class ReaderArguments:
     def __post_init__(self) -> None:
         if self.backbone_weights not in {"pretrained", "spectrum"}:
             raise ValueError(f"backbone_weights is {self.backbone_weights!r}; expected pretrained or spectrum")
+        if self.dtype not in {"float32", "bfloat16"}:
+            raise ValueError(f"dtype is {self.dtype!r}; expected float32 or bfloat16")
         wrong = [n for n in ("num_pairs", "num_validation", "max_steps", "batch_size") if getattr(self, n) < 1]
         if wrong:
             raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; it must be at least 1")
 
 
-def open_encoder(backbone: str, weights: str, num_layers: int, *, cache_gb: float = 2.0, seed: int = 0) -> TextEncoder:
+def open_encoder(
+    backbone: str, weights: str, num_layers: int, dtype: str = "float32", *, cache_gb: float = 2.0, seed: int = 0
+) -> TextEncoder:
     """Loads a frozen model with the usual store of hidden states."""
     from tsllm.models.timellm.backbone import load_backbone
 
-    loaded = load_backbone(backbone, num_layers=num_layers, weights=weights, seed=seed)
+    loaded = load_backbone(backbone, num_layers=num_layers, weights=weights, seed=seed, dtype=getattr(torch, dtype))
     store = StateStore(cache_folder() / "context_states", int(cache_gb * 2**30)) if cache_gb > 0 else None
     return TextEncoder(loaded.llm, loaded.tokenizer, store)
 
@@ -75,7 +81,7 @@ def load_reader(folder: str | Path, *, cache_gb: float = 2.0) -> LearnedReader:
     """
     head = LearnedReader.load_head(folder)
     c = head.config
-    encoder = open_encoder(c.backbone, c.backbone_weights, c.num_backbone_layers, cache_gb=cache_gb)
+    encoder = open_encoder(c.backbone, c.backbone_weights, c.num_backbone_layers, c.dtype, cache_gb=cache_gb)
     return LearnedReader(encoder, head)
 
 
@@ -83,7 +89,8 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     """Trains and saves a reader; returns what `metrics.json` says."""
     start = time.perf_counter()
     torch.manual_seed(args.seed)
-    encoder = open_encoder(args.backbone, args.backbone_weights, args.num_backbone_layers, cache_gb=args.cache_gb)
+    where = (args.backbone, args.backbone_weights, args.num_backbone_layers, args.dtype)
+    encoder = open_encoder(*where, cache_gb=args.cache_gb)
     parts = {
         "train": write_pairs(args.num_pairs, args.seed),
         "seen": write_pairs(args.num_validation, args.seed + 1),
@@ -91,9 +98,7 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     }
     encoded = {name: encoder.encode([r.text for r in readings], _tell) for name, readings in parts.items()}
     encoding = time.perf_counter() - start
-    config = ReaderConfig(
-        args.backbone, args.backbone_weights, args.num_backbone_layers, encoder.width, fingerprint=encoder.fingerprint
-    )
+    config = ReaderConfig(*where, hidden_size=encoder.width, fingerprint=encoder.fingerprint)
     head = train_head(config, encoded["train"], parts["train"], args)
     reader = LearnedReader(encoder, head)
     metrics: dict[str, Any] = {name: score_reader(head, encoded[name], parts[name]) for name in ("seen", "held_out")}
