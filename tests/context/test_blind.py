@@ -11,8 +11,10 @@ def times(n, freq="h"):
     return pd.date_range("2024-01-01", periods=n, freq=freq)
 
 
-@pytest.mark.parametrize(("length", "h", "season", "freq"), [(3, 6, 1, "MS"), (6, 7, 12, "MS"), (26, 5, 24, "h"),
-                                                             (95, 58, 1, "s"), (168, 72, 24, "h"), (287, 18, 7, "D")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("length", "h", "season", "freq"),
+    [(3, 6, 1, "MS"), (6, 7, 12, "MS"), (26, 5, 24, "h"), (95, 58, 1, "s"), (168, 72, 24, "h"), (287, 18, 7, "D")],
+)
 def test_histories_of_all_lengths_give_finite_paths(length, h, season, freq):
     values = np.random.default_rng(1).normal(size=length).cumsum()
     paths = draw_blind(values, times(length + h, freq), h, season, n=50)

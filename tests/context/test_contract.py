@@ -20,7 +20,13 @@ def test_the_three_shapes_say_the_same():
 
 
 def test_a_text_is_read_only_at_or_after_its_publication():
-    frame = pd.DataFrame({"unique_id": ["a", "a", "b"], "text": ["one", "two", "three"], "published": ["2024-01-02", "2024-01-03", "2024-01-03"]})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "unique_id": ["a", "a", "b"],
+            "text": ["one", "two", "three"],
+            "published": ["2024-01-02", "2024-01-03", "2024-01-03"],
+        }
+    )
     told = Context.read(frame, DF)
     assert told.texts_at("2024-01-01") == {}
     assert told.texts_at("2024-01-02") == {"a": "one"}
@@ -28,7 +34,7 @@ def test_a_text_is_read_only_at_or_after_its_publication():
 
 
 def test_a_text_without_publication_is_refused_in_back_tests_unless_timeless():
-    with pytest.raises(FrameError, match="context row 0 .*does not say when it was published"):
+    with pytest.raises(FrameError, match=r"context row 0 .*does not say when it was published"):
         Context.read({"a": "x"}, DF).texts_at("2024-01-02")
     assert Context.read({"a": "x"}, DF, timeless=True).texts_at("2024-01-02") == {"a": "x"}
 
@@ -48,12 +54,15 @@ def test_a_span_is_told_to_the_reader():
         (3, "context is a int; give a text, a mapping"),
         (pd.DataFrame({"unique_id": ["a"]}), "it needs unique_id and text"),
         (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "publishd": ["2024-01-01"]}), "unknown: ..publishd"),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "published": ["soon"]}), "published is 'soon', which is no time"),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2024-01-03"], "end": ["2024-01-02"]}), "before it starts"),
+        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "published": ["soon"]}), "'soon', which is no time"),
+        (
+            pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2024-01-03"], "end": ["2024-01-02"]}),
+            "before it starts",
+        ),
         (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "end": ["2023-01-02"]}), "before the data begin"),
         (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2025-01-02"]}), "behind the last forecast step"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_named(context, message):
     with pytest.raises(FrameError, match=message):
         Context.read(context, DF, last=pd.Timestamp("2024-01-08"))

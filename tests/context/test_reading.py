@@ -7,8 +7,8 @@ from tsllm.context.applying import Window
 from tsllm.context.effects import write_effects
 from tsllm.context.lexer import find_mentions, resolve_moment, split_sentences
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, Reading, assemble
 from tsllm.context.readers import read_effects, read_in_turn
+from tsllm.context.reading import NONE, Reading, assemble
 
 TIMES = pd.date_range("2024-03-06", periods=72, freq="h")  # a Wednesday
 PAST = pd.date_range(end="2024-03-05 23:00", periods=96, freq="h")
@@ -81,17 +81,25 @@ def test_sentences_do_not_break_at_decimal_points():
             "A fair is on from 2024-03-07 08:00 for 2 hours, with 4 times the usual demand.",
             "multiply 4 from 2024-03-07 08:00 to 2024-03-07 10:00",
         ),
-        ("Between 2024-03-07 08:00 and 2024-03-07 14:00 the mill is closed.", "set 0 from 2024-03-07 08:00 to 2024-03-07 14:00"),
+        (
+            "Between 2024-03-07 08:00 and 2024-03-07 14:00 the mill is closed.",
+            "set 0 from 2024-03-07 08:00 to 2024-03-07 14:00",
+        ),
         ("The values are bounded below by 0.60, the values are bounded above by 13.20.", "floor 0.6\ncap 13.2"),
         ("Sales will fall by 20% on Friday.", "multiply 0.8 from 2024-03-08 to 2024-03-09"),
-        ("The sensor had a glitch from 2024-03-04 06:00 for 1 hour.", "ignore from 2024-03-04 06:00 to 2024-03-04 07:00"),
-        ("A fair begins on 2024-03-07 08:00 and lasts 2 hours. Demand reaches 4 times the usual.",
-         "multiply 4 from 2024-03-07 08:00 to 2024-03-07 10:00"),
+        (
+            "The sensor had a glitch from 2024-03-04 06:00 for 1 hour.",
+            "ignore from 2024-03-04 06:00 to 2024-03-04 07:00",
+        ),
+        (
+            "A fair begins on 2024-03-07 08:00 and lasts 2 hours. Demand reaches 4 times the usual.",
+            "multiply 4 from 2024-03-07 08:00 to 2024-03-07 10:00",
+        ),
         ("A dip of 75% was seen 2 weeks ago.", ""),
         ("The town has 12,000 inhabitants.", ""),
         ("", ""),
     ],
-)  # fmt: skip
+)
 def test_the_rules_read_plain_sentences(text, effects):
     assert write_effects(read_effects(text, window())) == effects
 
@@ -105,7 +113,8 @@ def test_tables_states_and_statistics_are_read_by_their_form():
     pieces = "The load is set to: 0.1 until 2024-03-04 00:00, 0.3 from 2024-03-04 00:00 until 2024-03-07 00:00."
     (effect,) = read_effects(pieces, window(), None)
     assert effect.points == ((PAST[0], 0.1), (pd.Timestamp("2024-03-04"), 0.3))
-    sky = "At 2024-03-04 06:00:00, the sky became grey.\nAt 2024-03-06 07:00:00, we expect that the sky will become blue."
+    sky = "At 2024-03-04 06:00:00, the sky became grey.\n"
+    sky += "At 2024-03-06 07:00:00, we expect that the sky will become blue."
     (effect,) = read_effects(sky, window(), None)
     assert effect.points == ((pd.Timestamp("2024-03-04 06:00"), "grey"), (pd.Timestamp("2024-03-06 07:00"), "blue"))
     yearly = "On average, they see 58 cases per year and the month with the most cases was June."

@@ -55,7 +55,8 @@ def test_an_artefact_of_the_history_is_taken_out_before_the_base_sees_it(df):
 def test_a_back_test_reads_only_what_was_published(df):
     """The canary: a text that tells the future, published later, must not move any earlier forecast."""
     plain = SeasonalNaive(24).fit(df, 24).predict_rolling(df, 24, 3, 24)
-    frame = pd.DataFrame({"unique_id": ["a"], "text": ["The output is held at 777 from 2024-01-08 00:00 to 2024-01-11 00:00."], "published": ["2024-01-08 23:00"]})  # fmt: skip
+    canary = "The output is held at 777 from 2024-01-08 00:00 to 2024-01-11 00:00."
+    frame = pd.DataFrame({"unique_id": ["a"], "text": [canary], "published": ["2024-01-08 23:00"]})
     told = ContextForecaster(SeasonalNaive(24)).fit(df, 24, frame).predict_rolling(df, 24, 3, 24)
     assert told["cutoff"].tolist() == plain["cutoff"].tolist()
     late = ((told["unique_id"] == "a") & (told["cutoff"] >= "2024-01-08 23:00")).to_numpy()

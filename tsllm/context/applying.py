@@ -182,8 +182,11 @@ def draw_total(window: Window, total: float, month: str, paths: np.ndarray, rng:
     """Draws counts whose expectation over a year is `total`, as a gamma-Poisson mixture: [n, H].
 
     The expected share of a month follows a raised cosine around the month of the peak, or is flat if none is known.
-    The level is a compromise between the total and what the history shows of the same curve.
+    The level is a compromise between the total and what the history shows of the same curve. Where the history does
+    not count (its values are no whole numbers of at least 0), a yearly figure is no total, and the paths stay.
     """
+    if (window.past < 0).any() or (window.past % 1 != 0).any():
+        return paths
     day = np.asarray(window.times.dayofyear)
     step = float(np.median(np.diff(window.times.asi8)) / np.timedelta64(1, "D").astype("m8[ns]").astype(float))
     curve = np.ones(len(day))

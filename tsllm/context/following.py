@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from tsllm.context.blind import _compute_crps, fit_inside
+from tsllm.context.blind import SHARPNESS, _compute_crps, draw_blind, fit_inside
 
 Points = Sequence[tuple[pd.Timestamp, float | str]]
 Member = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 _LAGS = 3
+_BASE = "base"
 
 
 def spread_points(points: Points, times: pd.DatetimeIndex) -> np.ndarray:
@@ -124,8 +125,9 @@ def draw_following(
     if anchors:
         return draw_anchored(y, first, anchors, len(paths), rng)
     members = find_members(y, x)
-    shares = _weigh(y, x, members, rng)
+    shares = _weigh(y, x, times, members, rng)
     n = len(paths)
+    members[_BASE] = lambda y, x, count, rng: paths[rng.choice(n, count, replace=False)]
     counts = np.floor(np.array(list(shares.values())) * n).astype(int)
     counts[int(np.argmax(counts))] += n - counts.sum()
     drawn = np.concatenate([members[k](y, x, c, rng) for k, c in zip(shares, counts, strict=True) if c])
@@ -168,18 +170,28 @@ def draw_anchored(
     return middle + width * (0.8 * rng.standard_normal((n, 1)) + 0.6 * rng.standard_normal((n, len(ahead))))
 
 
-def _weigh(y: np.ndarray, x: np.ndarray, members: dict[str, Member], rng: np.random.Generator) -> dict[str, float]:
-    """Back-tests the ways to follow on the last third of the history; returns their shares."""
+def _weigh(
+    y: np.ndarray, x: np.ndarray, times: pd.DatetimeIndex, members: dict[str, Member], rng: np.random.Generator
+) -> dict[str, float]:
+    """Back-tests the ways to follow, and the pool that follows nothing, on the end of the history; returns shares.
+
+    The pool has to be better by a quarter, because a text that gives a companion gives it for a reason.
+    """
     length = len(y)
     ahead = max(1, length // 4)
     first = length - ahead if length < 24 else length - 2 * ahead
     scores = dict.fromkeys(find_members(y[:first], x[:, : first + ahead]), 0.0)
+    pool = 0.0
     for cutoff in sorted({first, length - ahead}):
         for name in scores:
             drawn = members[name](y[:cutoff], x[:, : cutoff + ahead], 40, rng)
             scores[name] += _compute_crps(drawn, y[cutoff : cutoff + ahead])
+        blind = draw_blind(y[:cutoff], times[: cutoff + ahead], ahead, n=40) if cutoff >= 3 else None
+        pool += 1.25 * _compute_crps(blind, y[cutoff : cutoff + ahead]) if blind is not None else np.inf
+    scores[_BASE] = pool
     best = max(min(scores.values()), 1e-12)
-    shares = {name: float(np.exp(-2.5 * min(50.0, score / best - 1))) for name, score in scores.items()}
+    sharpness = SHARPNESS * min(1.0, ahead / 6)  # a step or two prove little
+    shares = {name: float(np.exp(-sharpness * min(200.0, score / best - 1))) for name, score in scores.items()}
     return {name: share / sum(shares.values()) for name, share in shares.items()}
 
 

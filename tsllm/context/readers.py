@@ -1,5 +1,6 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
+import logging
 from collections.abc import Callable
 
 from tsllm.context.applying import Window
@@ -8,6 +9,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, Reading, assemble
 from tsllm.context.structure import read_structure
 
+logger = logging.getLogger(__name__)
 ProseReader = Callable[[str], Reading]
 
 
@@ -27,7 +29,22 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
     effects, rest = read_structure(text, window.future_times, window.past_times)
     if prose is not None:
         effects += assemble(prose(rest), window.future_times, window.past_times)
-    return list(dict.fromkeys(effects))
+    told = []
+    for effect in dict.fromkeys(effects):
+        if is_plausible(effect, window):
+            told.append(effect)
+        else:
+            logger.warning("%s is left out: it would cut off almost all of the history", effect)
+    return told
+
+
+def is_plausible(effect: Effect, window: Window) -> bool:
+    """Tells whether a bound of the whole horizon leaves a twentieth of the history's values as they are."""
+    if effect.kind not in {"cap", "floor"} or effect.start is not None or effect.end is not None:
+        return True
+    number = float(effect.number or 0.0)
+    kept = window.past <= number if effect.kind == "cap" else window.past >= number
+    return bool(kept.mean() >= 0.05)
 
 
 def read_in_turn(*readers: ProseReader) -> ProseReader:
