@@ -162,8 +162,8 @@ def weigh_members(history: History, h: int, rng: np.random.Generator) -> dict[st
     """Back-tests the members on the end of the history; returns their shares, which sum to 1.
 
     A member's error is its mean CRPS relative to that of drawing from the past, over the cutoffs at which it could
-    have been used; its share falls exponentially with its error relative to the best one's. A member that could not be used
-    at any cutoff is left out.
+    have been used; its share falls exponentially with its error relative to the best one's. A member that could not
+    be used at any cutoff is left out.
     """
     length, m = len(history.values), history.season
     first = max(_SHORTEST + 2, 2 * m if length >= 3 * m else m + 2 if 4 * (length - m - 2) >= length else 0)

@@ -127,7 +127,7 @@ def draw_following(
     members = find_members(y, x)
     shares = _weigh(y, x, times, members, rng)
     n = len(paths)
-    members[_BASE] = lambda y, x, count, rng: paths[rng.choice(n, count, replace=False)]
+    members[_BASE] = lambda _y, _x, count, rng: paths[rng.choice(n, count, replace=False)]
     counts = np.floor(np.array(list(shares.values())) * n).astype(int)
     counts[int(np.argmax(counts))] += n - counts.sum()
     drawn = np.concatenate([members[k](y, x, c, rng) for k, c in zip(shares, counts, strict=True) if c])
