@@ -10,11 +10,11 @@ import pandas as pd
 from tsllm.context.applying import Window, draw_with_effects
 from tsllm.context.effects import write_effects
 from tsllm.context.parser import read_by_rules
+from tsllm.context.rcrps import average, compute_rcrps
 from tsllm.context.readers import ProseReader, read_effects, read_in_turn
 from tsllm.data.cik import CikInstance, load_cik
-from tsllm.evaluation.cik_table import write_differences, write_table, write_tasks
-from tsllm.evaluation.rcrps import average, compute_rcrps
 from tsllm.files import write_json
+from tsllm.programs.cik_table import write_differences, write_table, write_tasks
 from tsllm.programs.context_reader import load_reader
 
 ARMS = ("none", "data", "rules", "learned", "rules+learned", "learned+rules", "swapped", "spectrum")

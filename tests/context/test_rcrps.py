@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tsllm.context.rcrps import average, compute_difference, compute_rcrps, compute_violation
 from tsllm.data.cik import Scoring
-from tsllm.evaluation.rcrps import average, compute_difference, compute_rcrps, compute_violation
 
 
 def scoring(truth, region=(), scaling=1.0, low=None, high=None, step_highs=None):

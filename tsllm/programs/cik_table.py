@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from tsllm.evaluation.rcrps import average, compute_difference
+from tsllm.context.rcrps import average, compute_difference
 
 # Williams 2025 (arXiv 2410.18959), RCRPS over all tasks; smaller is better.
 PUBLISHED: dict[str, float] = {
