@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from tsllm.cli.compare import run_file
-from tsllm.cli.console import parse_settings
+from tsllm.cli.console import parse_settings, run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,4 +22,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,7 +7,9 @@ from functools import partial
 
 import grpo_series
 
+from tsllm.cli.console import run_main
+
 main = partial(grpo_series.main, objectives=("dapo",), recipe="dapo_series")
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,7 +7,9 @@ from functools import partial
 
 import grpo_text
 
+from tsllm.cli.console import run_main
+
 main = partial(grpo_text.main, algorithm="dapo")
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

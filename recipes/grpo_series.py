@@ -5,6 +5,7 @@ accelerate launch recipes/grpo_series.py --config recipes/configs/grpo_series/ep
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
 from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy, write_comparison
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
@@ -35,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,6 +5,7 @@ accelerate launch recipes/grpo_text.py --config recipes/configs/grpo_text/epf_sm
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.hub.text_card import write_text_card
 from tsllm.programs.text_policy import run_text_policy
 from tsllm.training.args import ArgumentsError, DataArguments, parse_arguments
@@ -28,4 +29,4 @@ def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

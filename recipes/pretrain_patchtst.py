@@ -5,6 +5,7 @@ accelerate launch recipes/pretrain_patchtst.py --config recipes/configs/pretrain
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.programs.series import run_pretraining
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 from tsllm.training.pretraining import PretrainingArguments
@@ -18,4 +19,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,6 +5,7 @@ accelerate launch recipes/sft_series.py --config recipes/configs/sft_series/etth
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.programs.series import run_supervised
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 
@@ -17,4 +18,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,6 +5,7 @@ accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smol
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.hub.text_card import write_text_card
 from tsllm.programs.text import run_text
 from tsllm.training.args import DataArguments, parse_arguments
@@ -24,4 +25,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

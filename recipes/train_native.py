@@ -5,6 +5,7 @@ accelerate launch recipes/train_native.py --config recipes/configs/train_native/
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.programs.series import run_supervised
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 
@@ -17,4 +18,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

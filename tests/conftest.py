@@ -1,10 +1,10 @@
-"""Settings for all tests: one thread (parity data was made so), no network, the folders of optional data."""
+"""Settings for all tests: one thread unless OMP_NUM_THREADS says more, no network, the folders of optional data."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that a test starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for every process that a test starts
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -13,7 +13,8 @@ import torch
 
 from tests.fixtures.series import write_series_csv
 
-torch.set_num_threads(1)  # fixtures of wider scope run before the one below
+THREADS = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
+torch.set_num_threads(THREADS)  # fixtures of wider scope run before the one below
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
 
@@ -21,7 +22,7 @@ os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
 @pytest.fixture(autouse=True)
 def _reproducible():
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What the README names must be there: commands, options, files, Python names."""
+"""What README and docs name must be there: commands, options, files, Python names."""
 
 import ast
 import re
@@ -12,8 +12,10 @@ import tsllm
 from tsllm.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES if page.name != "compare_epf.md"}
+README = TEXTS[ROOT / "README.md"]
+BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)]
 COMMANDS = [
     shlex.split(line, comments=True)
     for language, block in BLOCKS
@@ -47,13 +49,16 @@ def test_each_recipe_and_configuration_exists(words):
         assert (ROOT / path).is_file(), path
 
 
-def test_each_file_that_is_named_exists():
-    named = set(re.findall(r"`((?:recipes|scripts|docs|tests)/[\w/.]+)`", README)) | set(
-        re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    )
-    assert named
+@pytest.mark.parametrize("page", list(TEXTS), ids=lambda page: page.name)
+def test_each_file_that_is_named_exists(page):
+    named = set(re.findall(r"`((?:recipes|scripts|docs|tests)/[\w/.]+)`", TEXTS[page]))
     missing = [name for name in named if not (ROOT / name).exists()]
-    assert missing == []
+    linked = set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXTS[page]))
+    assert missing + [name for name in linked if not (page.parent / name).exists()] == []
+
+
+def test_the_readme_is_the_face_and_no_book():
+    assert len(README.splitlines()) <= 150
 
 
 def test_each_script_that_is_run_exists():

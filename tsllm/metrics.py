@@ -246,6 +246,95 @@ def interval_score(y: Array, lo: Array, hi: Array, level: float, *, dim: Dim = N
     return _reduce(error, y, lo, hi, dim=dim)
 
 
+def energy_score(y: Array, samples: Array, *, fair: bool = False) -> Array:
+    """Energy score of joint sample paths, in units of `y`: E||X - y|| - E||X - X'|| / 2 (Gneiting & Raftery, 2007).
+
+    The CRPS of whole paths, lower is better; for one step it is `crps_samples`. It judges location and spread more
+    sharply than dependence: read `variogram_score` beside it.
+
+    Args:
+        y: Targets [..., H]; a path with a missing step scores NaN, as it has no norm.
+        samples: Draws [..., sample, H].
+        fair: As in `crps_samples`.
+
+    Returns:
+        Scores [...], unreduced.
+    """
+    t, x = _paths(y, samples)
+    m = x.shape[-2]
+    if m < (2 if fair else 1):
+        raise ValueError(f"{m} samples are too few; the {'fair ' if fair else ''}energy score needs {1 + fair}")
+    to_truth = torch.linalg.vector_norm(x - t[..., None, :], dim=-1).mean(-1)
+    # One sample at a time against all: memory stays that of the samples.
+    pairs = torch.stack([torch.linalg.vector_norm(x - x[..., i : i + 1, :], dim=-1).sum(-1) for i in range(m)]).sum(0)
+    return _like(to_truth - pairs / (2 * m * (m - 1 if fair else m)), y)
+
+
+def variogram_score(y: Array, samples: Array, *, order: float = 0.5) -> Array:
+    """Variogram score of joint sample paths: mean over pairs of steps of (|y_i - y_j|^p - E|X_i - X_j|^p)^2.
+
+    Scheuerer & Hamill (2015) with equal weights, divided by the number of pairs i != j. It sees the dependence between
+    steps, and is blind to a constant added to the whole path. Lower is better; in units of `y` to the power 2 p.
+
+    Args:
+        y: Targets [..., H], H >= 2; a path with a missing step scores NaN.
+        samples: Draws [..., sample, H].
+        order: p.
+
+    Returns:
+        Scores [...], unreduced.
+    """
+    t, x = _paths(y, samples)
+    steps = t.shape[-1]
+    if steps < 2 or order <= 0:
+        raise ValueError(f"the variogram score needs 2 steps and an order above 0; found {steps} and {order}")
+    total = torch.zeros_like(t[..., 0])
+    for gap in range(1, steps):
+        truth = (t[..., gap:] - t[..., :-gap]).abs() ** order
+        expected = ((x[..., gap:] - x[..., :-gap]).abs() ** order).mean(-2)
+        total = total + ((truth - expected) ** 2).sum(-1)
+    return _like(2 * total / (steps * (steps - 1)), y)
+
+
+def functional_coverage(
+    y: Array, samples: Array, level: float, functional: str | Callable[[Tensor], Tensor] = "max"
+) -> Array:
+    """Whether a number computed from the true path lies in the central interval of the sample paths', 1 or 0.
+
+    Marginal intervals can be right and those of the day's peak, total or steepest ramp wrong: this tells. Average it
+    over windows and compare with `level` / 100.
+
+    Args:
+        y: Targets [..., H]; a path with a missing step gives NaN.
+        samples: Draws [..., sample, H].
+        level: Coverage in per cent.
+        functional: "max", "min", "sum", "ramp" (largest |change| from step to step), or a function [..., H] -> [...].
+
+    Returns:
+        1, 0 or NaN, [...].
+    """
+    if not 0 < level < 100:
+        raise ValueError(f"level is {level}; give the coverage in percent, between 0 and 100")
+    if isinstance(functional, str) and functional not in PATH_FUNCTIONALS:
+        raise ValueError(f"functional {functional!r} must be one of {', '.join(PATH_FUNCTIONALS)}, or a function")
+    compute = PATH_FUNCTIONALS[functional] if isinstance(functional, str) else functional
+    t, x = _paths(y, samples)
+    truth, drawn = compute(t), compute(x)  # [...], [..., M]
+    tails = torch.tensor([0.5 - level / 200, 0.5 + level / 200], dtype=drawn.dtype, device=drawn.device)
+    low, high = torch.quantile(drawn, tails, dim=-1)
+    inside = ((truth >= low) & (truth <= high)).to(truth.dtype)
+    return _like(torch.where(torch.isnan(truth) | torch.isnan(low), torch.full_like(inside, torch.nan), inside), y)
+
+
+# Numbers that a decision may hang on, computed from whole paths [..., H].
+PATH_FUNCTIONALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "max": lambda path: path.amax(-1),
+    "min": lambda path: path.amin(-1),
+    "sum": lambda path: path.sum(-1),
+    "ramp": lambda path: path.diff(dim=-1).abs().amax(-1),
+}
+
+
 def skill(score: float, baseline: float) -> float:
     """Share of the baseline's score that a model saves: 1 - score / baseline.
 
@@ -291,6 +380,17 @@ def _reduce(error: Callable[..., Tensor], y: Any, *forecasts: Any, dim: Dim, tra
     dims = tuple(range(values.dim())) if dim is None else dim
     count = (~missing).sum(dims).to(values.dtype)
     return _like(values.masked_fill(missing, 0).sum(dims) / count, y)  # 0 / 0 is NaN: nothing was observed
+
+
+def _paths(y: Any, samples: Any) -> tuple[Tensor, Tensor]:
+    """Returns targets [..., H] and samples [..., sample, H] as tensors."""
+    t = _tensor(y)
+    x = _tensor(samples, t)
+    if x.dim() != t.dim() + 1 or x.shape[:-2] != t.shape[:-1] or x.shape[-1:] != t.shape[-1:]:
+        raise ValueError(
+            f"targets have shape {tuple(t.shape)}, sample paths {tuple(x.shape)}; expected [..., H] and [..., sample, H]"
+        )
+    return t, x
 
 
 def _divide(value: Any, total: Any) -> Any:

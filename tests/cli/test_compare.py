@@ -26,8 +26,12 @@ def csv(tmp_path):
     return path
 
 
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
 def run(*arguments):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     return result
 
@@ -64,11 +68,11 @@ def test_the_first_model_is_the_reference_where_there_is_no_seasonal_naive(csv, 
     out = tmp_path / "out dir"
     options = ("--h", 6, "--n-windows", 4, "--level", "80", "--output-dir", out)
     # A folder that is not there is told before anything runs; a package that is missing is a counted failure.
-    told = run("compare", csv, "--models", f"Naive,{tmp_path}/nothing", *options)
+    told = invoke("compare", csv, "--models", f"Naive,{tmp_path}/nothing", *options)
     assert told.exit_code == 2
     assert f"no folder {tmp_path}/nothing" in told.output
     assert not out.exists()
-    assert run("compare", csv, "--models", "neuralforecast:NHITS,Naive,AutoETS", *options).exit_code == 1
+    assert invoke("compare", csv, "--models", "neuralforecast:NHITS,Naive,AutoETS", *options).exit_code == 1
     pairs = pd.read_csv(out / "tests-load.csv")
     assert set(pairs["reference"]) == {"NHITS"}
     table = pd.read_csv(out / "scores-load.csv").set_index("model")

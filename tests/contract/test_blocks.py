@@ -27,6 +27,10 @@ MIXER_OPTIONS = {
         {"num_agents": 4},
         {"num_agents": 4, "agents": "learned", "bias": "none", "kernel_size": 0},
         {"num_agents": 3, "bias": "full"},
+        {"num_agents": 4, "num_class_tokens": 2},
+        {"num_agents": 4, "reduction": 3},
+        {"num_agents": 3, "bias": "full", "reduction": 2},
+        {"num_agents": 3, "bias": "full", "num_class_tokens": 1},
     ],
     "relu_linear": [{}, {"scales": (3, 5, 7)}, {"scales": ()}, {"causal": True, "scales": (3,)}],
     "additive": [{}, {"expansion": 2}],
@@ -53,7 +57,7 @@ MIXER_OPTIONS = {
 }
 GATE_OPTIONS = {
     "se": [{}, {"reduction": 2, "bias": True}],
-    "channel_gate": [{}],
+    "channel_gate": [{}, {"light": True, "reduction": 1}],
     "spatial_gate": [{}, {"kind": "mlp"}, {"batch_norm": False, "kernel_size": 3}],
     "cbam": [{}, {"order": "parallel", "kernel_size": 3}],
     "cbam_mlp": [{}],
@@ -278,9 +282,11 @@ def _key_biases(block):
     return found
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("key", ALL)
-def test_gradients_reach_every_parameter(key):
-    block, x = ALL[key](), _input(key)
+def test_gradients_reach_every_parameter(key, training):
+    """In training batch norms take away what is constant in front of them, in evaluation they do not."""
+    block, x = ALL[key]().train(training), _input(key)
     if not list(block.parameters()):
         pytest.skip("the block has no parameters")
     weights, inert = torch.randn_like(x), _key_biases(block)
@@ -385,6 +391,10 @@ REFUSED = [
     (lambda: build_map_block("time_linear", WIDTH), "length"),
     (lambda: build_mixer("growing_windows", WIDTH), "length"),
     (lambda: build_mixer({"type": "agent", "bias": "full"}, WIDTH), "length"),
+    (lambda: build_mixer({"type": "agent", "reduction": 2, "num_class_tokens": 1}, WIDTH), "one of the two"),
+    (lambda: build_mixer({"type": "agent", "reduction": 0}, WIDTH), "at least 1"),
+    (lambda: build_mixer({"type": "agent", "num_class_tokens": 9}, WIDTH)(torch.randn(1, 9, WIDTH)), "not more than"),
+    (lambda: build_mixer({"type": "agent", "num_agents": [2, 2]}, WIDTH), "1 axes"),
     (lambda: build_mixer({"type": "full", "causual": True}, WIDTH), "no argument causual"),
     (lambda: build_mixer("full", WIDTH, num_heads=3), "must divide"),
     (lambda: build_mixer({"type": "trend_aware", "causal": True}, WIDTH), "look ahead"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from utilsforecast.processing import make_future_dataframe
 
-from tsllm.data.frame import fill_gaps, future_frame, infer_freq, to_long, validate_frame
+from tsllm.data.frame import check_contexts, fill_gaps, future_frame, infer_freq, to_long, validate_frame
 from tsllm.data.frequency import future_times, normalize_freq
 from tsllm.types import FrameError
 
@@ -261,3 +261,30 @@ def test_any_hole_is_found_and_mended(freq, n, drop):
     with pytest.raises(FrameError, match=rf"series 'a', row {hole}: gap, 1 step\(s\)"):
         validate_frame(holed, freq=freq)
     assert validate_frame(fill_gaps(holed, freq))["ds"].tolist() == whole["ds"].tolist()
+
+
+def test_a_context_without_any_value_names_series_and_cutoff():
+    df = panel(n=6)
+    df.loc[[9, 10], "y"] = np.nan
+    check_contexts(df, 2)
+    check_contexts(df, 2, ahead=(0, 1, 3))
+    with pytest.raises(FrameError, match="series 'b': none of the 2 values up to 2024-01-01 04:00:00 is observed"):
+        check_contexts(df, 2, ahead=(0, 1))
+    check_contexts(df, 3, ahead=(0, 1))
+    df.loc[6:, "y"] = np.nan
+    with pytest.raises(FrameError, match="series 'b': none of the 6 values up to 2024-01-01 05:00:00"):
+        check_contexts(df, 96)  # a short series has no more than its own
+
+
+@pytest.mark.parametrize("h", [2.5, True, "3", None])
+def test_a_horizon_is_a_whole_number(h):
+    with pytest.raises(ValueError, match="a horizon is a whole number of steps"):
+        future_frame(panel(), h, "h")
+
+
+def test_times_that_leave_the_range_of_dates_are_told():
+    for freq in ("h", "MS", "D"):
+        with pytest.raises(FrameError, match="leave the dates that can be computed with"):
+            future_times(pd.Timestamp("2262-04-01"), 400, freq)
+    with pytest.raises(FrameError, match="leave the dates"):
+        future_times(pd.Timestamp("2024-01-01"), 10**12, "D")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
-from tsllm.evaluation.significance import diebold_mariano
+from tsllm.paired import diebold_mariano
 
 
 def make_scores(shift, seed, windows=60):
@@ -25,8 +25,13 @@ def test_gain_and_p_value_are_those_of_the_paired_test(arms):
     ours = np.mean([seed["profit"].mean(1) for seed in arms["policy"]], axis=0)
     theirs = np.mean([seed["profit"].mean(1) for seed in arms["start"]], axis=0)
     assert row["gain"] == pytest.approx((ours - theirs).mean())
-    assert row["p_value"] == pytest.approx(diebold_mariano(-ours, -theirs).p_value)
-    assert row["p_value"] < 1e-6
+    seeds = -np.array(
+        [[x["profit"].mean(), y["profit"].mean()] for x, y in zip(arms["policy"], arms["start"], strict=True)]
+    )
+    result = diebold_mariano(-ours, -theirs, seeds=seeds, same_seeds=True)
+    assert row["p_value"] == pytest.approx(result.p_value)
+    assert row["p_value"] > diebold_mariano(-ours, -theirs).p_value  # seeds count
+    assert row["p_value"] < 1e-3
     assert (row["seeds_better"], row["seeds"], row["windows"], row["dropped"]) == (3, 3, 60, 0)
 
 
@@ -51,6 +56,25 @@ def test_windows_without_target_are_dropped_and_counted(arms):
             seed["profit"][8, 0] = np.nan
     row = compare_arms(arms, "policy", tested=["profit"])[0]
     assert (row["windows"], row["dropped"]) == (59, 1)
+
+
+def test_few_windows_are_not_tested_and_the_table_says_so(arms):
+    short = {name: [{"profit": seed["profit"][:9]} for seed in seeds] for name, seeds in arms.items()}
+    rows = compare_arms(short, "policy")
+    assert np.isnan(rows[0]["p_value"])
+    assert rows[0]["gain"] > 0
+    table = format_arms(short, rows, "policy")
+    assert "(p" not in table
+    assert table.endswith("Not tested: 9 windows are too few to tell.")
+
+
+def test_the_table_says_unit_number_variance_family_and_seeds(arms):
+    line = format_arms(arms, compare_arms(arms, "policy"), "policy").splitlines()[-1]
+    assert "over 60 windows (mean over channels and seeds)" in line
+    assert "from 2 to 6 cosine terms" in line
+    assert "adjusted by Holm over the 2 tests of this table; 3 seeds, whose spread counts." in line
+    one = {name: seeds[:1] for name, seeds in arms.items()}
+    assert "one seed, so p speaks of these trained weights" in format_arms(one, compare_arms(one, "policy"), "policy")
 
 
 def test_arms_of_different_seeds_are_refused(arms):

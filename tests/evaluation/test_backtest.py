@@ -118,7 +118,7 @@ def test_a_failed_fit_leaves_all_windows_empty_and_counted():
         out = backtest(make_frame(), [Broken("Broken"), SeasonalNaive(24)], 4, 3, 4)
     assert out["Broken"].isna().all()
     assert out.attrs["failures"][0]["error"] == "MemoryError: too large"
-    with pytest.raises(RuntimeError, match="every model failed: Broken: MemoryError: too large"):
+    with pytest.raises(RuntimeError, match=r"every model failed: Broken: MemoryError: too large"):
         backtest(make_frame(), [Broken("Broken")], 4, 3, 4)
 
 
@@ -160,3 +160,34 @@ def test_integer_time_works():
     out = backtest(df, [SeasonalNaive(24)], 3, 2)
     assert out["cutoff"].unique().tolist() == [114, 117]
     assert out["ds"].max() == 120
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_forecast_that_is_not_finite_is_a_counted_failure(value):
+    class Hollow(LastValue):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            out = super().predict(df, h, level, X_df)
+            return out.assign(**{self.alias: out[self.alias].where(out["unique_id"] != "a", value)})
+
+    with pytest.warns(UserWarning, match=r"Hollow failed in 3 of 6 windows .*missing or not finite in 3 windows"):
+        result = run_backtest(make_frame(), [Hollow("Hollow"), SeasonalNaive(24)], 4, 3, 4)
+    (failure,) = result.failures
+    assert (failure.model, failure.stage, failure.windows) == ("Hollow", "predict", 3)
+    assert result.count_failed("Hollow") == 3
+
+
+def test_all_models_failing_is_told_with_each_reason():
+    class Broken(Forecaster):
+        _alias = "Broken"
+
+        def fit(self, df, h=None):
+            raise RuntimeError("it cannot")
+
+    class Empty(LastValue):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            return super().predict(df, h, level, X_df).assign(Empty=np.nan)
+
+    with pytest.raises(
+        RuntimeError, match=r"every model failed: Broken: RuntimeError: it cannot; Empty: .*not finite"
+    ):
+        backtest(make_frame(), [Broken(), Empty("Empty")], 4, 2)

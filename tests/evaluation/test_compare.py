@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
+import tsllm
 from tsllm.data.facts import DataRead, TrainingFacts, read_series
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.ablation import (
@@ -22,12 +25,15 @@ from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
+from tsllm.evaluation.significance import COLUMNS
+from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
+from tsllm.models.base import ForecastConfig, ForecastModel, RawForecast
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import read_model_config
 
@@ -192,6 +198,14 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     assert "DLinear is number" in html
     assert "No critical-difference diagram" in html
     assert (path.parent / "fev_summary.csv").is_file()
+    assert "Unit of the test: the cutoff" not in html  # four cutoffs are not tested
+    assert html.count("Nothing in this table was tested.") == 2
+    assert "4 cutoffs are too few to tell (10 needed)" in report.finding[0]
+    assert "Diebold, F. X." in html
+    (budgets,) = [t for n, t in tables.items() if n.startswith("budgets")]
+    assert budgets[["model", "seed", "steps"]].to_numpy().tolist() == [["DLinear", 0, 4], ["DLinear", 1, 4]]
+    assert budgets["converged"].tolist() == ["no, best at the last step"] * 2
+    assert "Not converged: the best validation of DLinear (seeds 0, 1) was the last one" in html
     summary = tables["fev_summary"]
     assert summary.set_index("model_name")["trained_on_this_dataset"].to_dict() == {
         "SeasonalNaive": False,
@@ -203,7 +217,7 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
 def test_a_model_alone_and_a_reference_that_failed_still_give_a_report(data, tmp_path):
     alone = make_config(data, tmp_path, ["SeasonalNaive"])
     report, _, tests = read_tables(alone, run_compare(alone))
-    assert report.finding[0].startswith("SeasonalNaive was run alone (scaled MAE")
+    assert report.finding[0].startswith("SeasonalNaive was run alone (relative MAE 1)")
     assert tests.empty
     gone = {"model": f"{__name__}.Broken", "alias": "Gone"}
     config = make_config(data, tmp_path, ["SeasonalNaive", gone], reference="Gone", focus="Gone")
@@ -285,9 +299,10 @@ def test_a_model_without_prototypes_cannot_have_them_shuffled(data):
 
 
 def make_pairs(verdicts):
-    rows = [(m, "TimeLLM", s, s - 0.1, s + 0.1, 0.01, 0.02, v, 20, "cutoff") for m, (s, v) in verdicts.items()]
-    names = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
-    return pd.DataFrame(rows, columns=names)
+    rows = [
+        (m, "TimeLLM", s, s - 0.1, s + 0.1, 0.01, 0.02, v, 20, "cutoff", 3, 1, 5, "") for m, (s, v) in verdicts.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 VARIANT_NAMES = [*VARIANT_CHANGES, *PERTURBATIONS]
@@ -295,10 +310,15 @@ VARIANTS = build_ablations(ModelSpec("timellm", "TimeLLM"))
 
 
 def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
-    helped = describe_verdict(
-        "TimeLLM", make_pairs({"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (-0.3, "worse")}), VARIANTS
-    )
-    assert helped[0].startswith("Yes, on these windows")
+    without = ["noLLM", "attention", "block", "random", "spectrum"]
+    pairs = make_pairs({f"TimeLLM-{name}": (-0.2, "worse") for name in without})
+    helped = describe_verdict("TimeLLM", pairs, VARIANTS)
+    assert helped[0].startswith("Yes, on these windows: TimeLLM is significantly better than every variant")
+    fewer = describe_verdict("TimeLLM", pairs[pairs["model"] != "TimeLLM-block"], VARIANTS)
+    assert fewer[0].startswith("Yes, as far as was tried")
+    assert fewer[0].endswith("TimeLLM-block was not run.")
+    late = describe_verdict("TimeLLM", pairs, VARIANTS, ["TimeLLM", "DLinear"])
+    assert late[0].endswith("Not converged: TimeLLM has the best validation at the last step.")
     pairs = make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
     tied = describe_verdict("TimeLLM", pairs, VARIANTS)
     assert tied[0].startswith("No help shown")
@@ -307,7 +327,13 @@ def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
     assert hurt[0].startswith("No: TimeLLM-block")
     # A variant that keeps the pretrained model says nothing about it.
     assert "open" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noPrompt": (0.2, "better")}), VARIANTS)[0]
-    assert "Too few" in describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}), VARIANTS)[0]
+    untested = describe_verdict("TimeLLM", make_pairs({"TimeLLM-noLLM": (0.2, "not tested")}), VARIANTS)
+    assert untested[0].startswith("Open: no variant without a pretrained language model was tested: TimeLLM-noLLM (")
+    # One that was not tested forbids the yes, whatever the others say.
+    some = {"TimeLLM-noLLM": (-0.2, "worse"), "TimeLLM-random": (np.nan, "not tested")}
+    assert describe_verdict("TimeLLM", make_pairs(some), VARIANTS)[0].startswith(
+        "Open: TimeLLM is significantly better than TimeLLM-noLLM, but not tested against TimeLLM-random"
+    )
 
 
 def test_a_variant_is_what_its_entry_says_whatever_its_name():
@@ -413,3 +439,137 @@ def test_unknown_keys_of_a_file_are_refused(tmp_path):
     path.write_text("data: [etth1]\nmodels: [Naive]\nreference: Naive\nsedes: [1]\n")
     with pytest.raises(ValueError, match="unknown keys \\['sedes'\\]"):
         CompareConfig.load(path)
+
+
+def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
+    models = [
+        "SeasonalNaive",
+        {"model": "dlinear", "options": TINY, "training": QUICK},
+        {"model": "dlinear", "alias": "L", "options": TINY | {"loss": "nonsense"}},
+        {"model": "patchtst", "alias": "N", "options": {"num_layers": 0}},
+        {"model": "timexer", "alias": "C", "covariates": True},
+        {"model": "AutoETZ"},
+        {"model": str(tmp_path / "gone"), "alias": "G"},
+    ]
+    config = make_config(data, tmp_path, models)
+    counted = Interrupting(after=99)
+    with pytest.raises(ValueError, match="the comparison cannot be run") as caught:
+        run_with(config, counted)
+    told = str(caught.value)
+    for fault in (
+        "L: unknown loss 'nonsense'",
+        "N: num_layers must be a positive integer, got 0",
+        "C: C is to read covariates, but none are named for",
+        "AutoETZ: unknown model 'AutoETZ'",
+        f"G: no folder {tmp_path / 'gone'}",
+    ):
+        assert fault in told
+    assert "DLinear:" not in told
+    assert counted.built == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"model": "dlinear", "training": {"max_stepz": 3}}, "did you mean max_steps"),
+        ({"model": "dlinear", "training": {"max_steps": "x"}}, "training.max_steps is 'x'"),
+        ({"model": "dlinear", "options": None}, "model entry: options is None"),
+        ({"model": None}, "model entry: model is None"),
+        ({"model": "dlinear", "alias": "cutoff"}, "cannot name a forecast"),
+        (7, "model entry is 7; it must be a mapping"),
+    ],
+)
+def test_an_entry_of_the_wrong_form_is_told(entry, message):
+    with pytest.raises(ValueError, match=message):
+        ModelSpec.parse(entry)
+
+
+def test_own_data_may_have_covariates_and_one_data_set_two_horizons(tmp_path):
+    ds = pd.date_range("2024", periods=140, freq="h")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.sin(np.arange(140.0)), "load": np.arange(140) % 7})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    entry = {"name": str(tmp_path / "own.csv"), "n_windows": 2, "covariates": ["load"], "val_size": 12}
+    options = {"context_length": 12, "patch_length": 4, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1}
+    reading = {"model": "timexer", "options": options, "training": QUICK}
+    blind = reading | {"alias": "Blind", "covariates": False}
+    data = [entry | {"h": h} for h in (4, 6)]
+    config = CompareConfig(data, ["SeasonalNaive", reading, blind], output_dir=str(tmp_path / "out"), level=[50])
+    results = run_compare(config)
+    assert [r.prepared.name for r in results] == [f"{tmp_path / 'own.csv'} (h {h})" for h in (4, 6)]
+    for result in results:
+        assert not result.runs[0].failures
+        assert NeuralForecaster.from_pretrained(result.folders["TimeXer"]).covariates == ["load"]
+        assert not np.allclose(result.runs[0].frame["TimeXer"], result.runs[0].frame["Blind"])
+    _, tables = build_compare_report(config, results, "command")
+    assert len([name for name in tables if name.startswith("scores-")]) == 2
+    with pytest.raises(ValueError, match="appears twice with the same settings"):
+        run_compare(CompareConfig([data[0], data[0]], ["SeasonalNaive"], output_dir=str(tmp_path / "out")))
+
+
+class Repeat(ForecastModel):
+    """The last value plus a trained offset: the shortest model of one's own."""
+
+    class Config(ForecastConfig):
+        model_type = "test_repeat"
+
+    config_class = Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.offset = torch.nn.Parameter(torch.zeros(config.prediction_length))
+        self.post_init()
+
+    def forecast(self, inputs):
+        last = inputs.past_values[:, -1:] + self.offset[:, None]  # [B, H, C]
+        return RawForecast(last[..., None])
+
+
+def test_a_model_of_ones_own_is_named_by_its_dotted_path(data, tmp_path):
+    own = {"model": f"{__name__}.Repeat", "training": QUICK | {"learning_rate": 0.1}}
+    config = make_config(data, tmp_path, ["SeasonalNaive", own], seeds=[0])
+    (result,) = run_compare(config)
+    assert not result.runs[0].failures
+    assert result.facts["Repeat"][0]["steps"] == 4
+    again = NeuralForecaster.from_pretrained(result.folders["Repeat"])
+    assert isinstance(again.model, Repeat)
+    assert (again.model.offset != 0).all()
+    with pytest.raises(ValueError, match=r"cannot build .*give the dotted path of a Forecaster"):
+        build_forecaster(ModelSpec("tests.evaluation.test_compare.TINY"), ForecastTask(6, "h", 24, 12))
+
+
+def test_python_compares_frames_and_asks_whether_the_language_model_helps(data, tmp_path, backbone):
+    frame = pd.read_parquet(data)
+    found = tsllm.compare(
+        frame, ["SeasonalNaive", "Naive"], h=6, n_windows=4, level=[80], output_dir=tmp_path / "a", name="mine"
+    )
+    expected = SeasonalNaive(24).predict_rolling(frame, 6, 4, 6).merge(frame, on=["unique_id", "ds"])
+    mae = (expected["y"] - expected["SeasonalNaive"]).abs().mean()
+    assert found.scores.set_index("model").loc["SeasonalNaive", "mae"] == pytest.approx(mae)
+    assert list(found.forecasts) == ["mine"]
+    assert found.report.is_file()
+    small = {"backbone": backbone, "num_backbone_layers": 1, "context_length": 24, "patch_length": 8, "d_model": 8}
+    small |= {"num_heads": 2, "d_ff": 8, "num_prototypes": 10, "prompt": False}
+    asked = tsllm.ablate(
+        frame, h=6, n_windows=4, options=small, training=QUICK, seeds=[0], level=[80], output_dir=tmp_path / "b"
+    )
+    assert any("Does the pretrained language model of TimeLLM help?" in line for line in asked.finding)
+    with pytest.raises(ValueError, match="are for one frame or one name"):
+        tsllm.compare(["etth1", "etth2"], ["SeasonalNaive"], h=6)
+
+
+def test_what_a_killed_run_left_is_cleaned_and_a_second_run_in_the_folder_is_refused(data, tmp_path):
+    config = make_config(data, tmp_path, ["SeasonalNaive", "Naive"])
+    left = tmp_path / "out" / "cells" / ".cell-abc"
+    left.mkdir(parents=True)
+    (left / "forecasts.parquet").write_bytes(b"half")
+    run_compare(config)
+    assert not left.exists()
+    code = "import sys; from tsllm.files import lock_folder\nwith lock_folder(sys.argv[1]):\n    input(print('held'))"
+    holder = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, config.output_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline().strip() == "held"
+    with pytest.raises(BusyFolderError, match="another process is writing"):
+        run_compare(config)
+    holder.communicate("\n")

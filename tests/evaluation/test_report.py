@@ -12,7 +12,7 @@ from tsllm.evaluation import figures
 from tsllm.evaluation.backtest import Failure, run_backtest
 from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment, write_cell
-from tsllm.evaluation.significance import compare_to, friedman_nemenyi
+from tsllm.evaluation.significance import COLUMNS, compare_to, friedman_nemenyi
 from tsllm.evaluation.tables import (
     LEGEND,
     SeriesScales,
@@ -43,17 +43,25 @@ def report():
     table["seconds"] = [0.1, 1.0, 10.0]
     arrays = WindowArrays.of(result.frame, result.models, 12, result.level)
     losses = compute_window_losses(arrays)
-    pairs = compare_to(losses, "SeasonalNaive", rng)
+    pairs = compare_to(losses, "SeasonalNaive")
     ranks = friedman_nemenyi(losses[result.models])
     log = [{"step": s, "loss": 1 / s} for s in (10, 20)] + [{"step": s, "eval_loss": 2 / s} for s in (10, 20)]
     return Report(
         title="A test <report>",
-        finding=[*describe_winner(table, compare_to(losses, "SeasonalNaive", rng), unit="MW"), "Second & last."],
+        finding=[*describe_winner(table, pairs, unit="MW"), "Second & last."],
         sections=[
             Section(
                 "Accuracy",
                 ["A paragraph."],
-                [TableBlock(table, "Scores", {"mae": True, "skill": False}, notes={c: LEGEND[c][0] for c in LEGEND})],
+                [
+                    TableBlock(
+                        table,
+                        "Scores",
+                        {"mae": True, "skill": False},
+                        notes={c: LEGEND[c][0] for c in LEGEND},
+                        below=["Series x < y are left out."],
+                    )
+                ],
                 [figures.draw_skill_intervals(pairs), figures.draw_critical_difference(ranks)],
             ),
             Section(
@@ -112,6 +120,7 @@ def test_page_is_well_formed_escaped_and_the_finding_comes_first(report):
     text = " ".join(outline.text)
     assert text.index("SeasonalNaive") < text.index("Scores")
     assert text.index("Second & last.") < text.index("A paragraph.")
+    assert text.index("A paragraph.") < text.index("Series x < y are left out.")
 
 
 def test_page_loads_nothing_from_elsewhere(report):
@@ -184,9 +193,10 @@ def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
 
 def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
     text = report.to_markdown()
-    assert text.startswith("# A test <report>")
+    assert text.startswith("# A test &lt;report>")
     assert "| SeasonalNaive |" in text
     assert text.count("*Figure.*") == 8
+    assert "\nSeries x < y are left out.\n" in text
     assert "- seeds: 0, 1" in text
 
 
@@ -195,10 +205,13 @@ def test_the_typical_window_is_the_median_one():
     assert figures.pick_typical_window(frame, "a", "M") == 3
 
 
+FEW = "4 cutoffs are too few to tell (10 needed)"
+
+
 def make_pairs(**verdicts):
-    rows = [(m, "A", -0.1, -0.2, -0.05, 0.001, 0.002, v, 20, "cutoff") for m, v in verdicts.items()]
-    names = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
-    return pd.DataFrame(rows, columns=names)
+    notes = {m: FEW if v == "not tested" else "" for m, v in verdicts.items()}
+    rows = [(m, "A", -0.1, -0.2, -0.05, 0.001, 0.002, v, 20, "cutoff", 3, 1, 2, notes[m]) for m, v in verdicts.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def test_words_never_say_more_than_the_tests():
@@ -209,13 +222,13 @@ def test_words_never_say_more_than_the_tests():
     unsure = describe_winner(table, make_pairs(B="no difference shown", C="worse"))
     assert unsure[0] == "A has the lowest error (MAE 1), but the test does not tell it from B."
     untested = describe_winner(table, make_pairs(B="not tested", C="not tested"))
-    assert "too few windows" in untested[0]
+    assert untested[0] == f"A has the lowest error (MAE 1); not tested against B and C ({FEW})."
 
 
 def test_a_model_that_failed_is_named_and_not_ranked():
     table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 0.5], "failed": [0, 3]})
     words = describe_winner(table, make_pairs(B="not tested"))
-    assert words[0].startswith("A has the lowest error")
+    assert words[0] == "A alone forecast every window (MAE 1), so there is nothing to rank it with."
     assert "B gave no forecast in 3 windows" in words[-1]
     failures = [Failure("B", "predict", 1, "E: x", 1), Failure("B", "predict", 2, "E: x", 2)]
     assert describe_failures(failures) == ["B failed in 3 windows (predict): E: x"]
@@ -224,7 +237,8 @@ def test_a_model_that_failed_is_named_and_not_ranked():
 def test_one_model_in_words():
     table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 1.1]})
     assert describe_model("B", table, make_pairs(B="worse")) == (
-        "B is number 2 of 2: 10.0 % more error than A (95 % interval -20.0 to -5.0 %), a significant loss (p = .002)."
+        "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval -20.0 to -5.0 %), a significant loss "
+        "(adjusted p = .002)."
     )
 
 

@@ -3,105 +3,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.test_paired import autoregression
 from tsllm.evaluation.significance import (
-    adjust_holm,
     average_over,
-    bootstrap_skill,
-    choose_unit,
     compare_to,
-    diebold_mariano,
+    compare_with_best,
     friedman_nemenyi,
+    number_cutoffs,
 )
-
-
-def moving_average(rng, n, h, runs):
-    """Loss differences of h-step forecasts at every step: sums of h shocks, mean zero."""
-    shocks = rng.normal(size=(runs, n + h - 1))
-    sums = np.cumsum(np.pad(shocks, ((0, 0), (1, 0))), axis=1)
-    return sums[:, h:] - sums[:, :-h]  # [runs, n]
-
-
-def rejections(differences, overlap):
-    zeros = np.zeros(differences.shape[1])
-    return np.mean([diebold_mariano(d, zeros, overlap).p_value < 0.05 for d in differences])
-
-
-def test_without_overlap_it_is_the_paired_t_test():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=30), rng.normal(size=30)
-    ours, reference = diebold_mariano(a, b), stats.ttest_rel(a, b)
-    assert ours.p_value == pytest.approx(reference.pvalue, rel=1e-12)
-    assert ours.statistic == pytest.approx(reference.statistic, rel=1e-12)
-
-
-def test_overlapping_case_worked_by_hand():
-    d = np.array([1.0, 2.0, 0.0, 3.0, 1.0, 5.0])
-    # mean 2, centred -1 0 -2 1 -1 3: g0 = 16/6, g1 = (0 + 0 - 2 - 1 - 3)/6 = -1, variance 16/6 - 2 = 2/3.
-    result = diebold_mariano(d, np.zeros(6), overlap=2)
-    correction = np.sqrt((6 + 1 - 4 + 2 / 6) / 6)
-    assert result.statistic == pytest.approx(correction * 2 / np.sqrt((2 / 3) / 6))
-    assert result.p_value == pytest.approx(2 * stats.t.sf(result.statistic, 5))
-    assert result.kernel == "rectangular"
-
-
-def test_a_variance_that_is_not_positive_takes_bartlett_weights():
-    d = np.tile([1.0, -1.0], 10) + 0.01
-    result = diebold_mariano(d, np.zeros(20), overlap=2)
-    assert result.kernel == "bartlett"
-    assert 0 < result.p_value < 1
-
-
-@pytest.mark.parametrize(("n", "overlap"), [(60, 1), (120, 4), (200, 8)])
-def test_size_is_about_five_per_cent_under_the_null_with_overlapping_horizons(n, overlap):
-    differences = moving_average(np.random.default_rng(1), n, overlap, 2000)
-    assert 0.035 < rejections(differences, overlap) < 0.075
-
-
-def test_ignoring_the_overlap_would_reject_far_too_often():
-    differences = moving_average(np.random.default_rng(1), 120, 4, 1000)
-    assert rejections(differences, 1) > 0.25
-
-
-def test_power_when_there_is_a_difference():
-    differences = moving_average(np.random.default_rng(2), 120, 4, 500)
-    deviation = np.sqrt(4.0)
-    assert rejections(differences + 0.6 * deviation, 4) > 0.8
-
-
-def test_ties_and_certain_differences():
-    same = np.ones(10)
-    assert diebold_mariano(same, same).p_value == 1
-    assert diebold_mariano(same, same + 1).p_value == 0
-    with pytest.raises(ValueError, match="8 windows are too few for windows of which 4 overlap"):
-        diebold_mariano(np.arange(8.0), np.zeros(8), overlap=4)
-
-
-def test_bootstrap_interval_covers_the_true_skill_with_overlapping_windows():
-    rng = np.random.default_rng(3)
-    hits, runs = 0, 300
-    for _ in range(runs):
-        common = moving_average(rng, 150, 4, 1)[0] / 2
-        b = 10 + common + moving_average(rng, 150, 4, 1)[0] / 2
-        a = 8 + common + moving_average(rng, 150, 4, 1)[0] / 2
-        interval = bootstrap_skill(a, b, rng, overlap=4, n_samples=300)
-        hits += interval.low <= 0.2 <= interval.high
-    assert 0.88 < hits / runs <= 0.98
-
-
-def test_bootstrap_estimate_is_the_skill_and_a_constant_ratio_has_no_width():
-    rng = np.random.default_rng(0)
-    b = rng.uniform(1, 2, 50)
-    interval = bootstrap_skill(0.75 * b, b, rng)
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx((0.25, 0.25, 0.25))
-
-
-def test_holm_equals_statsmodels_style_values_worked_by_hand():
-    # Sorted .01 .02 .03 .04 times 4 3 2 1, made monotone: .04 .06 .06 .06.
-    assert adjust_holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    with_gap = adjust_holm([0.03, np.nan, 0.01])
-    assert with_gap[[0, 2]] == pytest.approx([0.03, 0.02])
-    assert np.isnan(with_gap[1])
-    assert adjust_holm([0.9, 0.8]).max() == 1
+from tsllm.paired import adjust_holm, diebold_mariano
 
 
 def test_friedman_and_nemenyi_equal_scikit_posthocs_and_demsars_table():
@@ -146,15 +56,54 @@ def window_losses(n_series, n_cutoffs, rng):
     return frame
 
 
-def test_pairs_are_formed_over_cutoffs_or_over_series_whichever_are_more():
+def test_the_cutoff_is_the_unit_whatever_the_number_of_series():
     rng = np.random.default_rng(6)
     few_series, many_series = window_losses(2, 30, rng), window_losses(50, 3, rng)
-    assert choose_unit(few_series) == "cutoff"
-    assert choose_unit(many_series) == "series"
-    averaged = average_over(few_series, ["Ref"], "cutoff")
+    averaged = average_over(few_series, ["Ref"])
     by_hand = few_series.groupby("cutoff")["Ref"].mean()
     np.testing.assert_allclose(averaged["Ref"], by_hand)
-    assert len(average_over(many_series, ["Ref"], "series")) == 50
+    assert len(average_over(many_series, ["Ref"])) == 3
+    many_series["Other"] = many_series["Ref"] / 2
+    row = compare_to(many_series, "Ref").iloc[0]
+    assert (row["verdict"], row["note"]) == ("not tested", "3 cutoffs are too few to tell (10 needed)")
+    assert row["skill"] == pytest.approx(0.5)
+    asked = compare_to(many_series, "Ref", unit="series").iloc[0]
+    assert (asked["verdict"], asked["n"], asked["terms"]) == ("better", 50, 49)
+
+
+def test_series_that_are_independent_by_assumption_are_compared_by_the_paired_t_test():
+    rng = np.random.default_rng(9)
+    losses = window_losses(12, 1, rng)
+    losses["Other"] = losses["Ref"] + rng.normal(0, 0.3, 12)
+    row = compare_to(losses, "Ref", unit="series").iloc[0]
+    assert row["p_value"] == pytest.approx(stats.ttest_rel(losses["Other"], losses["Ref"]).pvalue)
+
+
+def test_a_missing_window_never_shifts_another_cutoff():
+    rng = np.random.default_rng(10)
+    losses = window_losses(2, 20, rng)
+    losses["Other"] = losses["Ref"] + 0.1 * losses["cutoff"]
+    gap = losses.drop(index=[3]).reset_index(drop=True)  # the first series lacks its fourth cutoff
+    averaged = average_over(gap, ["Ref"])
+    for cutoff in (3, 4, 19):
+        by_hand = gap.loc[gap["cutoff"] == cutoff, "Ref"].mean()
+        assert averaged.loc[cutoff, "Ref"] == pytest.approx(by_hand)
+    missing = losses.assign(Other=losses["Other"].where(losses.index != 3))
+    row, expected = compare_to(missing, "Ref").iloc[0], compare_to(gap, "Ref").iloc[0]
+    assert row["p_value"] == pytest.approx(expected["p_value"])
+    assert row["n"] == 20
+
+
+def test_series_with_calendars_of_their_own_are_matched_by_position():
+    rng = np.random.default_rng(11)
+    losses = window_losses(2, 12, rng)
+    later = losses.assign(cutoff=losses["cutoff"] + np.where(losses["unique_id"] == "s1", 100, 0))
+    assert number_cutoffs(later).tolist() == [*range(12), *range(12)]
+    np.testing.assert_allclose(average_over(later, ["Ref"]), average_over(losses, ["Ref"]))
+    # A window that one model lacks is known by its position among all, not among what is left.
+    later["Other"] = later["Ref"].where(later.index != 0)
+    left = average_over(later.dropna(), ["Ref"], numbers=number_cutoffs(later))
+    assert left["Ref"].iloc[0] == later["Ref"].iloc[12]
 
 
 def test_verdicts_say_better_worse_or_no_difference_and_never_more():
@@ -162,21 +111,98 @@ def test_verdicts_say_better_worse_or_no_difference_and_never_more():
     losses = window_losses(2, 60, rng)
     losses["Better"] = losses["Ref"] - 0.3 + rng.normal(0, 0.1, len(losses))
     losses["Worse"] = losses["Ref"] + 0.3 + rng.normal(0, 0.1, len(losses))
-    losses["Same"] = losses["Ref"] + rng.normal(0, 0.3, len(losses))
-    table = compare_to(losses, "Ref", rng).set_index("model")
+    noise = rng.normal(0, 0.3, len(losses))
+    losses["Same"] = losses["Ref"] + noise - noise.mean() + 0.01
+    table = compare_to(losses, "Ref").set_index("model")
     assert table["verdict"].to_dict() == {"Better": "better", "Worse": "worse", "Same": "no difference shown"}
     assert table.loc["Better", "low"] > 0
     assert table.loc["Worse", "high"] < 0
     assert (table["n"] == 60).all()
+    assert (table["tests"] == 3).all()
 
 
-def test_windows_that_one_model_lacks_are_left_out_of_its_pair_and_too_few_are_not_tested():
+@pytest.mark.parametrize("seed", range(20))
+def test_adjusted_intervals_and_adjusted_p_values_never_disagree(seed):
+    rng = np.random.default_rng(seed)
+    losses = window_losses(2, 25, rng)
+    for k in range(5):
+        losses[f"M{k}"] = losses["Ref"] * rng.uniform(0.85, 1.15) + rng.normal(0, 0.2, len(losses))
+    for table in (compare_to(losses, "Ref"), compare_with_best(losses)):
+        excludes = (table["low"] > 0) | (table["high"] < 0)
+        assert (excludes == (table["p_holm"] < 0.05)).all()
+        assert (excludes == table["verdict"].isin(["better", "worse"])).all()
+
+
+def test_windows_that_one_model_lacks_are_left_out_of_its_pair_and_the_reason_is_the_true_one():
     rng = np.random.default_rng(8)
-    losses = window_losses(1, 10, rng)
-    losses["Half"] = np.where(np.arange(10) < 5, np.nan, losses["Ref"])
-    losses["Two"] = np.where(np.arange(10) < 8, np.nan, losses["Ref"] / 2)
-    table = compare_to(losses, "Ref", rng).set_index("model")
-    assert table.loc["Half", "n"] == 5
-    assert table.loc["Half", "skill"] == 0
+    losses = window_losses(1, 30, rng).assign(Zero=0.0)
+    losses["Most"] = np.where(np.arange(30) < 5, np.nan, losses["Ref"])
+    losses["Two"] = np.where(np.arange(30) < 28, np.nan, losses["Ref"] / 2)
+    losses["None"] = np.nan
+    table = compare_to(losses, "Ref").set_index("model")
+    assert table.loc["Most", "n"] == 25
+    assert table.loc["Most", "skill"] == 0
     assert table.loc["Two", "verdict"] == "not tested"
     assert table.loc["Two", "skill"] == pytest.approx(0.5)
+    assert table.loc["Two", "note"] == "2 cutoffs are too few to tell (10 needed)"
+    assert table.loc["None", "note"] == "no window that both forecast"
+    assert compare_to(losses, "Zero").set_index("model").loc["Ref", "note"] == "Zero makes no error at all"
+    overlapping = compare_to(losses, "Ref", overlap=15).set_index("model")
+    assert overlapping.loc["Most", "note"] == "25 cutoffs are too few where 15 windows share a step (31 needed)"
+
+
+def test_the_best_is_compared_by_all_pairs():
+    rng = np.random.default_rng(12)
+    losses = window_losses(1, 40, rng).rename(columns={"Ref": "A"})
+    losses["B"] = losses["A"] + rng.normal(0.2, 0.3, 40)
+    losses["C"] = losses["A"] + rng.normal(0.3, 0.3, 40)
+    table = compare_with_best(losses)
+    assert table["reference"].tolist() == ["A", "A"]
+    names = [("B", "A"), ("C", "A"), ("B", "C")]
+    p_values = [diebold_mariano(losses[x].to_numpy(), losses[y].to_numpy()).p_value for x, y in names]
+    assert table["p_value"].tolist() == pytest.approx(p_values[:2])
+    assert table["p_holm"].tolist() == pytest.approx(adjust_holm(p_values)[:2].tolist())
+    assert (table["tests"] == 3).all()
+    assert compare_with_best(losses.assign(A=np.nan, B=np.nan, C=np.nan)).empty
+
+
+def test_a_winner_chosen_on_equal_models_is_rarely_called_better():
+    rng = np.random.default_rng(13)
+    false, runs = {"all pairs": 0, "named afterwards": 0}, 200
+    for _ in range(runs):
+        losses = pd.DataFrame({"unique_id": "s", "cutoff": range(50)})
+        losses[[f"M{k}" for k in range(6)]] = 5 + rng.normal(size=(50, 6))
+        best = losses.iloc[:, 2:].mean().idxmin()
+        false["all pairs"] += (compare_with_best(losses)["p_holm"] < 0.05).any()
+        false["named afterwards"] += (compare_to(losses, best)["p_holm"] < 0.05).any()
+    assert false["all pairs"] / runs < 0.05 + 0.03
+    assert false["named afterwards"] > false["all pairs"]
+
+
+def test_a_common_shock_is_not_counted_once_for_each_series():
+    rng = np.random.default_rng(14)
+    rejected, runs = 0, 200
+    for _ in range(runs):
+        losses = window_losses(20, 12, rng)
+        shock = autoregression(rng, 12, 0.3, 1)[0]
+        losses["Other"] = losses["Ref"] + 0.3 * (0.8 * shock[losses["cutoff"]] + 0.6 * rng.normal(size=len(losses)))
+        rejected += compare_to(losses, "Ref")["p_value"].iloc[0] < 0.05
+    assert rejected / runs < 0.07 + 0.03
+
+
+def test_seeds_widen_the_test_and_are_counted():
+    rng = np.random.default_rng(15)
+    seeds = [window_losses(1, 40, np.random.default_rng(1)).assign(cutoff=range(40)) for _ in range(3)]
+    for k, frame in enumerate(seeds):
+        frame["M"] = frame["Ref"] - 0.1 * (k + 1) + rng.normal(0, 0.1, 40)
+        frame["Fixed"] = frame["Ref"] - 0.2
+    mean = seeds[0].assign(M=np.mean([f["M"] for f in seeds], axis=0))
+    fixed, random = compare_to(mean, "Ref").set_index("model"), compare_to(mean, "Ref", seeds=seeds).set_index("model")
+    assert random.loc["M", "p_value"] > fixed.loc["M", "p_value"]
+    by_hand = diebold_mariano(
+        mean["M"].to_numpy(),
+        mean["Ref"].to_numpy(),
+        seeds=np.array([[f["M"].mean(), f["Ref"].mean()] for f in seeds]),
+    )
+    assert random.loc["M", "p_value"] == pytest.approx(by_hand.p_value)
+    assert random["seeds"].to_dict() == {"M": 3, "Fixed": 1}

@@ -6,8 +6,10 @@ from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.tables import (
     SeriesScales,
     WindowArrays,
+    compute_relative,
     compute_step_skill,
     compute_window_losses,
+    find_ruling_series,
     score,
     training_part,
 )
@@ -94,3 +96,62 @@ def test_scales_come_from_steps_before_the_first_cutoff_only():
     scales = SeriesScales.from_training(train, season=1)
     assert scales.deviation == {"a": 1.0}
     assert scales.seasonal_error == {"a": 2.0}
+
+
+def make_training():
+    """A series that varies, one that repeats its two values exactly, a constant one, one of zeros."""
+    varied = [1.0, 3, 1, 5, 1, 3, 2, 4]
+    values = {"a": varied, "b": [2.0, 6] * 4, "c": [7.0] * 8, "d": [0.0] * 8}
+    return pd.DataFrame(
+        [(name, k, y) for name, ys in values.items() for k, y in enumerate(ys)], columns=["unique_id", "ds", "y"]
+    )
+
+
+def test_series_without_variation_have_no_scale_and_are_counted():
+    scales = SeriesScales.from_training(make_training(), season=2)
+    assert scales.deviation["b"] == 2.0
+    assert np.isnan([scales.deviation["c"], scales.deviation["d"]]).all()
+    assert np.isnan([scales.seasonal_error[name] for name in "bcd"]).all()
+    assert scales.seasonal_error["a"] == pytest.approx((0 + 2 + 0 + 2 + 1 + 1) / 6)
+    said = scales.describe_left_out()
+    assert said[0].startswith("Scaled errors and tests leave out 2 of 4 series, whose training part is constant")
+    assert said[0].endswith(": c, d.")
+    assert said[1].startswith("MASE leaves out 3 of 4 series")
+    assert SCALES.describe_left_out() == []
+    # Rounding of a mean is no variation.
+    noisy = pd.DataFrame({"unique_id": "e", "ds": range(3), "y": [0.1 + 0.2, 0.3, 0.3]})
+    assert np.isnan(SeriesScales.from_training(noisy, 1).deviation["e"])
+
+
+def test_scaled_averages_leave_out_what_cannot_be_scaled_and_nothing_else():
+    frame = pd.DataFrame({"unique_id": list("abcd"), "ds": 9, "cutoff": 8, "y": [1.0, 2.0, 7.0, 0.0]})
+    frame["M"] = frame["y"] + [1.0, 2.0, 300.0, 4.0]
+    scales = SeriesScales.from_training(make_training(), season=2)
+    row = score(BacktestResult(frame, ["M"], 1, []), scales, None).iloc[0]
+    assert row["mae"] == pytest.approx(307 / 4)
+    assert row["mase"] == pytest.approx(1 / scales.seasonal_error["a"])
+    assert row["scaled_mae"] == pytest.approx((1 / scales.deviation["a"] + 2 / 2) / 2)
+    assert row["scaled_mse"] == pytest.approx((1 / scales.deviation["a"] ** 2 + 4 / 4) / 2)
+    arrays = WindowArrays.of(frame, ["M"], 1).in_scaled_units(scales)
+    assert arrays.series.tolist() == ["a", "b"]
+    assert compute_window_losses(arrays)["M"].tolist() == pytest.approx([1 / scales.deviation["a"], 1.0])
+
+
+def test_relative_error_is_the_geometric_mean_over_series_whatever_their_units():
+    arrays = WindowArrays.of(make_result().frame, ["SeasonalNaive", "Good"], 2)
+    assert compute_relative(arrays, "SeasonalNaive") == {"SeasonalNaive": 1.0, "Good": pytest.approx(0.5)}
+    frame = pd.DataFrame({"unique_id": list("abcd"), "ds": 1, "cutoff": 0, "y": 0.0})
+    frame["Base"], frame["M"] = [1.0, 100.0, 0.0, 0.0], [0.5, 25.0, 0.0, 9.0]
+    # Ratios .5, .25, 1 (both perfect), and one without bound that counts as 100.
+    found = compute_relative(WindowArrays.of(frame, ["Base", "M"], 1), "Base")
+    assert found["M"] == pytest.approx((0.5 * 0.25 * 1 * 100) ** 0.25)
+    with pytest.raises(ValueError, match="'Nobody' is none of"):
+        compute_relative(WindowArrays.of(frame, ["M"], 1), "Nobody")
+
+
+def test_one_series_that_rules_the_scaled_errors_is_named():
+    losses = pd.DataFrame({"unique_id": list("abcd") * 2, "cutoff": [0] * 4 + [1] * 4})
+    losses["M"] = [1.0, 1, 1, 9, 1, 1, 1, 9]
+    assert find_ruling_series(losses) == ("d", pytest.approx(0.75))
+    assert find_ruling_series(losses.assign(M=1.0)) is None
+    assert find_ruling_series(losses[losses["unique_id"] > "b"]) is None

@@ -8,7 +8,9 @@ from statsforecast import models as sf
 from statsforecast.utils import ConformalIntervals
 
 from tsllm.data.frame import future_frame
+from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.forecasting.statistical import DEFAULT_MODELS, NixtlaNeuralForecaster, StatisticalForecaster
 from tsllm.types import FrameError
 
@@ -165,6 +167,139 @@ def test_a_neuralforecast_model_logs_its_losses_keeps_a_time_limit_and_is_saved(
     limited = NixtlaNeuralForecaster("MLP", h=3, input_size=6, max_seconds=0.5, options=options | {"max_steps": 10**6})
     limited.fit(panel())
     assert 0 < limited.log[-1]["step"] < 10**6
+
+
+def hours(days=30, seed=0, name="a"):
+    """Hourly values with a day and a week: level 10 at weekends, 20 else, and a wave over the day."""
+    times = pd.date_range("2024-01-01", periods=24 * days, freq="h")
+    y = np.where(times.dayofweek >= 5, 10.0, 20.0) + 3 * np.sin(2 * np.pi * times.hour / 24)
+    y = y + np.random.default_rng(seed).normal(0, 0.1, len(times))
+    return pd.DataFrame({"unique_id": name, "ds": times, "y": y})
+
+
+def test_mstl_knows_the_day_and_the_week_of_hours_without_being_told():
+    df = hours()  # ends with a Tuesday
+    history, ahead = df.iloc[: -24 * 3], df.iloc[-24 * 3 :]  # the last day that is seen is a Saturday
+    assert history["ds"].iloc[-1].dayofweek == 5
+    alone = StatisticalForecaster("MSTL")
+    named = StatisticalForecaster("MSTL", season=[168, 24], freq="h")
+    day = StatisticalForecaster("MSTL", season=24)
+    expected = StatsForecast([sf.MSTL([24, 168])], freq="h").forecast(df=history, h=72, level=[80])
+    for model in (alone, named):
+        out = model.predict(history, h=72, level=[80])
+        pd.testing.assert_frame_equal(out, expected[out.columns])
+    errors = [np.abs(m.predict(history, h=72)["MSTL"].to_numpy() - ahead["y"].to_numpy()) for m in (alone, day)]
+    assert errors[0][24:].mean() < 1  # Monday and Tuesday after the weekend
+    assert errors[1][24:].mean() > 5
+
+
+def test_input_size_bounds_what_mstl_sees_at_each_cutoff():
+    df = hours(days=32)
+    model = StatisticalForecaster("MSTL", input_size=24 * 21)
+    rolled = model.predict_rolling(df, h=24, n_windows=2, step_size=24)
+    earlier = df.copy()
+    earlier.loc[: 24 * 9 - 1, "y"] = 1000.0  # 21 days before the first of the two cutoffs
+    pd.testing.assert_frame_equal(model.predict_rolling(earlier, h=24, n_windows=2, step_size=24), rolled)
+    assert model.refit_rule == "MSTL is estimated anew at each cutoff, on the last 504 steps of each series."
+    assert "on all steps of" in StatisticalForecaster("MSTL").refit_rule
+
+
+def test_seasons_that_do_not_fit_are_told():
+    with pytest.raises(ValueError, match=r"AutoETS has one season, season is \[24, 168\]"):
+        StatisticalForecaster("AutoETS", season=[24, 168])
+    with pytest.raises(ValueError, match="season is 1; MSTL needs seasons of at least 2 steps"):
+        StatisticalForecaster("MSTL", season=[1, 24])
+    with pytest.raises(ValueError, match=r"season is \[24, 24\]; name each season once"):
+        StatisticalForecaster("MSTL", season=[24, 24])
+    with pytest.raises(ValueError, match=r"season is \[\]; name each season once, and at least one"):
+        StatisticalForecaster("MSTL", season=[])
+    with pytest.raises(ValueError, match="season is 0"):
+        StatisticalForecaster("AutoETS", season=0)
+    with pytest.raises(ValueError, match="MSTL needs a season, and freq 1 has no customary one"):
+        StatisticalForecaster("MSTL").predict(panel(freq=1), h=2)
+    with pytest.raises(
+        FrameError, match="'a' gives MSTL 240 steps to fit; with a season of 168 it needs at least 336"
+    ):
+        StatisticalForecaster("MSTL").predict(hours(days=10), h=2)
+    with pytest.raises(FrameError, match="'a' gives MSTL 300 steps to fit"):
+        StatisticalForecaster("MSTL", input_size=300).predict(hours(), h=2)
+    with pytest.raises(FrameError, match="'a' gives MSTL 334 steps to fit"):
+        StatisticalForecaster("MSTL").predict_rolling(hours(days=14), h=2, n_windows=1, step_size=1)
+
+
+def test_harmonics_let_an_arimax_know_two_seasons():
+    rng = np.random.default_rng(1)
+    at, x = np.arange(600), rng.normal(size=600)
+    y = 4 * np.sin(2 * np.pi * at / 24) + 2 * np.cos(2 * np.pi * 2 * at / 168) + 3 * x + 0.01 * rng.normal(size=600)
+    df = pd.concat(
+        [pd.DataFrame({"unique_id": name, "ds": at, "y": y + shift, "x": x}) for name, shift in (("a", 0), ("b", 50))]
+    )
+    model = StatisticalForecaster(
+        "ARIMA",
+        alias="ARIMAX",
+        harmonics={24: 1, 168: 2},
+        covariates=["x"],
+        input_size=400,
+        options={"order": (1, 0, 0)},
+    )
+    rolled = model.predict_rolling(df, h=30, n_windows=2, step_size=35)
+    joined = rolled.merge(df, on=["unique_id", "ds"])
+    assert len(joined) == 120
+    assert joined["ARIMAX"].to_numpy() == pytest.approx(joined["y"].to_numpy(), abs=0.05)
+    history = df.groupby("unique_id").head(-30)
+    single = model.predict(history, h=30, X_df=df.groupby("unique_id").tail(30).drop(columns="y"))
+    last = rolled[rolled["cutoff"] == 569].drop(columns="cutoff").reset_index(drop=True)
+    pd.testing.assert_frame_equal(single, last)
+
+
+def test_harmonics_that_vanish_or_repeat_are_refused():
+    with pytest.raises(ValueError, match=r"harmonics\[24\] is 12; a season of 24 steps has at most 11"):
+        StatisticalForecaster("AutoARIMA", harmonics={24: 12})
+    # The seventh wave of a week is the first of a day.
+    with pytest.raises(ValueError, match="harmonic 7 of season 168 is one of season 24, too"):
+        StatisticalForecaster("AutoARIMA", harmonics={24: 3, 168: 7})
+    assert StatisticalForecaster("AutoARIMA", harmonics={24: 3, 168: 6}).harmonics == {24: 3, 168: 6}
+    with pytest.raises(ValueError, match=r"harmonics\[24\] is 0"):
+        StatisticalForecaster("AutoARIMA", harmonics={24: 0})
+
+
+@pytest.mark.parametrize("given", [{"covariates": ["x"]}, {"harmonics": {24: 2}}])
+def test_regressors_for_a_model_that_reads_none_are_refused(given):
+    with pytest.raises(ValueError, match="AutoETS reads no regressors; leave covariates and harmonics out"):
+        StatisticalForecaster("AutoETS", **given)
+
+
+def test_the_roster_gives_each_model_the_seasons_that_it_takes():
+    task = ForecastTask(h=24, freq="h", season=24, context_length=168, covariates=("load",))
+    assert build_forecaster(ModelSpec("MSTL"), task).season == [24, 168]
+    assert build_forecaster(ModelSpec("MSTL", options={"season": [24]}), task).season == [24]
+    assert build_forecaster(ModelSpec("AutoETS"), task).season == 24
+    monthly = ForecastTask(h=12, freq="MS", season=12, context_length=36)
+    assert build_forecaster(ModelSpec("MSTL"), monthly).season == [12]
+    counted = ForecastTask(h=12, freq=1, season=12, context_length=36)
+    assert build_forecaster(ModelSpec("MSTL"), counted).season == [12]
+    lear = build_forecaster(ModelSpec("LEAR", covariates=True, options={"input_size": 2400}), task)
+    assert (lear.alias, lear.covariates, lear.input_size, lear.season) == ("LEAR", ["load"], 2400, None)
+    assert build_forecaster(ModelSpec("LEAR", alias="own"), counted).season == 12
+    assert build_forecaster(ModelSpec("LEAR"), task).covariates == ["load"]
+    assert build_forecaster(ModelSpec("LEAR", covariates=False), task).covariates == []
+    assert build_forecaster(ModelSpec("LEAR"), monthly).covariates == []
+
+
+def test_the_roster_builds_an_arimax_with_every_customary_season():
+    task = ForecastTask(h=24, freq="30min", season=48, context_length=336, covariates=("load",))
+    model = build_forecaster(ModelSpec("ARIMAX", options={"input_size": 1344}), task)
+    assert (model.model_class.__name__, model.alias, model.input_size) == ("AutoARIMA", "ARIMAX", 1344)
+    assert model.harmonics == {48: 8, 336: 6}
+    assert model.covariates == ["load"]
+    assert model.options == {"seasonal": False}
+    plain = build_forecaster(ModelSpec("ARIMAX", alias="ARIMA", covariates=False), task)
+    assert (plain.alias, plain.covariates) == ("ARIMA", [])
+    monthly = build_forecaster(ModelSpec("ARIMAX"), ForecastTask(h=12, freq=1, season=12, context_length=36))
+    assert monthly.harmonics == {12: 5}
+    assert monthly.covariates == []
+    yearly = build_forecaster(ModelSpec("ARIMAX"), ForecastTask(h=6, freq=1, season=1, context_length=12))
+    assert yearly.harmonics == {}
 
 
 def test_it_is_a_forecaster():

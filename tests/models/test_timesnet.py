@@ -42,15 +42,36 @@ def test_each_sample_has_its_own_periods_unless_the_batch_is_averaged():
     assert set(common[0].tolist()) == set(common[1].tolist()) == {4, 12}
 
 
+@pytest.mark.parametrize("kind", ["square", "cross"])
 @pytest.mark.parametrize(("rows", "columns"), [(5, 7), (12, 2), (1, 30), (3, 3)])
-def test_the_merged_inception_is_the_mean_of_its_branches(rows, columns):
+def test_the_merged_inception_is_the_mean_of_its_branches(rows, columns, kind):
     torch.manual_seed(0)
-    block = MapInception(4, num_kernels=4, num_outputs=6)
+    block = MapInception(4, num_kernels=4, num_outputs=6, kind=kind)
     for branch in block.branches:
         torch.nn.init.normal_(branch.bias)
     x = torch.randn(2, 4, rows, columns)
     expected = torch.stack([branch(x) for branch in block.branches]).mean(0)
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_cross_has_a_kernel_along_each_axis_and_the_point():
+    def sizes(num_kernels):
+        return [branch.kernel_size for branch in MapInception(2, num_kernels, kind="cross").branches]
+
+    assert sizes(5) == [(1, 3), (3, 1), (1, 5), (5, 1), (1, 1)]
+    assert sizes(1) == [(1, 1)]
+    far = MapInception(1, 4, kind="cross")
+    reached = torch.autograd.functional.jacobian(lambda x: far(x)[0, 0, 3, 3], torch.zeros(1, 1, 7, 7))[0, 0] != 0
+    cross = torch.zeros(7, 7, dtype=torch.bool)
+    cross[3, 1:6], cross[1:6, 3] = True, True
+    assert torch.equal(reached, cross)
+
+
+def test_the_kind_of_inception_is_configured_and_an_unknown_one_is_named():
+    model = build(d_model=4, d_ff=4, num_layers=1, top_k=1, num_kernels=4, inception="cross")
+    assert [len(side.branches) for side in (model.blocks[0].inception.up, model.blocks[0].inception.down)] == [5, 5]
+    with pytest.raises(ValueError, match=r"inception must be one of .* got 'round'"):
+        build(inception="round")
 
 
 def convolve_slowly(block, x):

@@ -1,5 +1,7 @@
 """Linear maps by oneDNN: the same numbers and gradients as torch's, and torch's own where they do not apply."""
 
+import importlib.util
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 from tsllm.nn import matmul
-from tsllm.nn.matmul import OneDnnLinear, choose_matmul, fast_matmul, linear, multiply, run_fast
+from tsllm.nn.matmul import OneDnnLinear, choose_matmul, describe_matmul, fast_matmul, linear, multiply, run_fast
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+pytestmark = pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
 BIG = (192, 96, 80)  # rows, inputs, outputs: above both thresholds
 
 
@@ -192,3 +194,32 @@ def test_compiled_exported_and_traced_models_keep_torch_s_own_operations(onednn,
     assert "linear" in traced
     assert "mkldnn" not in program + traced
     assert not calls
+
+
+def test_a_record_says_library_choice_instructions_and_threads(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setenv("TSLLM_MATMUL", "torch")
+    assert describe_matmul() == "torch (TSLLM_MATMUL=torch), AVX2, 2 threads"
+    torch.set_num_threads(1)
+    with choose_matmul("onednn"):
+        assert describe_matmul() == "oneDNN (TSLLM_MATMUL=onednn), AVX2, 1 thread"
+    monkeypatch.setenv("TSLLM_MATMUL", "auto")
+    monkeypatch.setattr(matmul, "is_mkl_slow", lambda: True)
+    assert describe_matmul() == "oneDNN (TSLLM_MATMUL=auto), AVX2, 1 thread"
+    torch.set_num_threads(threads)
+
+
+def test_without_onednn_the_module_loads_and_torch_computes(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    spec = importlib.util.spec_from_file_location("matmul_without_onednn", matmul.__file__)
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert not other.has_onednn()
+    monkeypatch.setenv("TSLLM_MATMUL", "auto")
+    assert not other.uses_onednn()
+    assert other.describe_matmul().startswith("torch (TSLLM_MATMUL=auto), ")
+    monkeypatch.setenv("TSLLM_MATMUL", "onednn")
+    with pytest.raises(ValueError, match=r"built without it; choose auto or torch"):
+        other.fast_matmul()

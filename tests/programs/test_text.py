@@ -6,7 +6,8 @@ import pytest
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.data.sources import LoadedData
-from tsllm.forecasting.text import TextForecaster
+from tsllm.forecasting.text import ParseReport, TextForecaster
+from tsllm.paired import diebold_mariano
 from tsllm.programs.text import TextScores, compare_windows, cut_windows, evaluate_text, score_naive
 from tsllm.text.generate import SamplingOptions
 
@@ -98,17 +99,56 @@ def test_the_seasonal_naive_is_scored_on_the_same_windows():
     assert found["mse"] == pytest.approx(np.square(errors).mean(), rel=1e-9)
 
 
-def make_scores(mae, crps):
-    windows = pd.DataFrame({"unique_id": "a", "cutoff": range(len(mae)), "mae": mae, "crps": crps})
-    return TextScores({}, windows, pd.DataFrame())
+def make_scores(mae, crps, series=("a",)):
+    count = len(mae) // len(series)
+    windows = pd.DataFrame(
+        {"unique_id": np.repeat(series, count), "cutoff": [str(k) for k in range(count)] * len(series)}
+    )
+    return TextScores({}, windows.assign(mae=mae, crps=crps), pd.DataFrame())
 
 
-def test_gains_are_paired_by_window():
+def test_gains_are_paired_by_window_and_few_cutoffs_are_not_tested():
     start = make_scores([3.0, 5.0, 4.0, np.nan], [2.0, 2.0, 2.0, np.nan])
     end = make_scores([2.0, 3.0, 1.0, 1.0], [2.0, 2.0, 2.0, 1.0])
     found = compare_windows({"start": start, "test": end})
-    assert found["windows"] == 3
-    assert found["mae"]["gain"] == pytest.approx(2.0)  # gains 1, 2, 3: t = 2 / (1 / sqrt(3))
-    assert found["mae"]["p_value"] == pytest.approx(0.0742, abs=1e-4)
-    assert found["crps"]["gain"] == 0.0
-    assert found["crps"]["p_value"] is None
+    assert (found["windows"], found["cutoffs"]) == (3, 3)
+    assert found["mae"] == {"gain": pytest.approx(2.0), "p_value": None}
+    assert found["crps"] == {"gain": 0.0, "p_value": None}
+
+
+def test_the_test_runs_over_cutoffs_in_the_order_of_time():
+    rng = np.random.default_rng(0)
+    start, end = rng.uniform(1, 2, (2, 12)), rng.uniform(1, 2, (2, 12))
+    found = compare_windows(
+        {"start": make_scores(start.ravel(), 1.0, ("a", "b")), "test": make_scores(end.ravel(), 1.0, ("a", "b"))}
+    )
+    assert (found["windows"], found["cutoffs"]) == (24, 12)
+    assert found["mae"]["gain"] == pytest.approx((start - end).mean())
+    # Cutoffs "0" ... "11": sorted as text they would be another series.
+    assert found["mae"]["p_value"] == pytest.approx(diebold_mariano(start.mean(0), end.mean(0)).p_value)
+    assert found["crps"] == {"gain": 0.0, "p_value": 1.0}
+
+
+def test_one_unreadable_sample_does_not_drop_its_window():
+    class Sampling:
+        context_length, h, covariates, report = 8, 3, (), ParseReport()
+
+        def sample(self, histories, known):
+            self.paths = {
+                name: np.random.default_rng(k).normal(5, 1, (10, 3))
+                for k, name in enumerate(histories["unique_id"].unique())
+            }
+            spoiled = {name: paths.copy() for name, paths in self.paths.items()}
+            next(iter(spoiled.values()))[4] = np.nan
+            return spoiled
+
+    forecaster, df = Sampling(), make_frame()
+    scores = evaluate_text(forecaster, df, 2)
+    assert scores.summary["unreadable_windows"] == 0
+    assert scores.windows["readable"].tolist() == [9, 10, 10, 10]
+    paths = next(iter(forecaster.paths.values()))
+    y = df.loc[df["unique_id"] == "s0", "y"].to_numpy()[14:17]
+    rest = np.delete(paths, 4, axis=0)
+    assert scores.windows["mae"].iloc[0] == pytest.approx(np.abs(np.median(rest, axis=0) - y).mean())
+    spread = np.abs(rest[:, None] - rest[None]).mean(axis=(0, 1))
+    assert scores.windows["crps"].iloc[0] == pytest.approx((np.abs(rest - y).mean(0) - spread / 2).mean())

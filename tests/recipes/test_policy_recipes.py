@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -87,6 +90,29 @@ def test_a_resumed_run_ends_as_the_whole_one(tmp_path):
         np.testing.assert_array_equal(again[score], values)
 
 
+@pytest.mark.slow  # three programs, two of them killed
+@pytest.mark.parametrize("place", ["start/checkpoint-50", "direct/checkpoint-50"])
+def test_a_run_killed_in_start_or_controls_goes_on_and_ends_as_the_whole_one(place, tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    sizes = {"start_steps": 300, "max_steps": 150, "save_steps": 50, "eval_steps": 50}
+    options = ["objective=grpo", "reward=newsvendor", "decisions={}"]
+    finish(launch("grpo_series", *common(csv, tmp_path / "whole", **sizes), *options))
+    out = tmp_path / "out"
+    process = launch("grpo_series", *common(csv, out, **sizes), *options)
+    deadline = time.monotonic() + 120
+    while not (out / place).exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout.read()[-2000:]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(out.glob("checkpoint-*"))
+    finish(launch("grpo_series", *common(csv, out, **sizes), *options, "--resume_from_checkpoint"))
+    for arm in ("start", "supervised", "direct", ""):
+        whole, again = (dict(np.load(root / arm / "scores.npz")) for root in (tmp_path / "whole", out))
+        for name, values in whole.items():
+            np.testing.assert_array_equal(again[name], values)
+
+
 def test_a_recipe_runs_its_own_algorithm_only(tmp_path):
     csv = write_series_csv(tmp_path / "series.csv")
     with pytest.raises(ArgumentsError, match="this recipe runs"):
@@ -99,7 +125,7 @@ def test_two_processes_stay_in_step(tmp_path, monkeypatch):
     out = tmp_path / "out"
     source = "import torch\n\n\n" + inspect.getsource(flat_where_low)
     (tmp_path / "own_rewards.py").write_text(source)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     reward = "reward={name: 'own_rewards:flat_where_low', low: -1.0, high: 1.0}"
     options = [
         # One series a window: about half the windows of the series around zero have no spread.

@@ -344,3 +344,57 @@ def test_bad_arguments_say_what_is_wrong(change, match):
         compute_policy_loss(tensors.log_probs, tensors.old, tensors.by_sequence, tensors.mask, **change)
     with pytest.raises(ValueError, match="one shape"):
         compute_policy_loss(tensors.log_probs, tensors.old[:, :2], tensors.by_sequence, tensors.mask)
+
+
+def fit_preference(surrogate, inner, temperature=1.0, group=20_000):
+    """Moves the mean of N(m, 1) from 0 for the reward -(x - 2)^2 / 2 by inner iterations on one rollout."""
+    objective = build_objective("reward_preference", temperature=temperature)
+    samples = torch.randn(1, group, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    advantages = objective.compute_advantages(-((samples - 2) ** 2) / 2).flatten()
+    mean = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    normal = torch.distributions.Normal
+    old = normal(0.0, 1.0).log_prob(samples).flatten()[:, None]
+    optimizer = torch.optim.SGD([mean], lr=0.1)
+    for _ in range(inner):
+        log_probs = normal(mean, 1.0).log_prob(samples).flatten()[:, None]
+        found = compute_policy_loss(
+            log_probs, old, advantages, torch.ones_like(old), surrogate=surrogate, epsilon_low=0.99, epsilon_high=1e6
+        )
+        optimizer.zero_grad()
+        found.loss.backward()
+        optimizer.step()
+    return mean.item()
+
+
+def test_preference_ends_at_its_projection_however_many_inner_iterations():
+    """N(0, 1) tilted by exp(-(x - 2)^2 / 2) has mean 1. As a ratio objective the same weights run past it."""
+    assert OBJECTIVES.get("reward_preference").surrogate == "projection"
+    assert fit_preference("projection", 100) == pytest.approx(1.0, abs=0.03)
+    assert fit_preference("projection", 400) == pytest.approx(1.0, abs=0.03)
+    assert fit_preference("clip", 100) > 1.2
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_k3_pulls_towards_covering_the_reference_and_unbiased_towards_its_modes(unbiased):
+    """Exact over five tokens: the gradient is that of KL(ref || pi), and with the ratio that of KL(pi || ref)."""
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0, -0.4], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([1.0, 0.5, -0.5, 0.2, 0.0], dtype=torch.float64).log_softmax(0)
+    policy = logits.log_softmax(0)
+    found = compute_policy_loss(
+        policy[:, None], policy.detach()[:, None], torch.zeros(5), policy.detach().exp()[:, None],
+        aggregation="total", total_tokens=1.0, beta=1.0, reference_log_probs=reference[:, None], unbiased_kl=unbiased,
+    )  # fmt: skip
+    (got,) = torch.autograd.grad(found.loss, logits, retain_graph=True)
+    reverse = (policy.exp() * (policy - reference)).sum()
+    forward = (reference.exp() * (reference - policy)).sum()
+    (expected,) = torch.autograd.grad(reverse if unbiased else forward, logits)
+    torch.testing.assert_close(got, expected)
+    assert found.loss.item() == pytest.approx(reverse.item(), rel=1e-9)  # the value is KL(pi || ref) either way
+
+
+def test_unbiased_kl_is_a_knob_of_objectives_with_a_kl():
+    assert build_objective("grpo", unbiased_kl=True).unbiased_kl
+    with pytest.raises(ValueError, match="another algorithm"):
+        build_objective("dapo", unbiased_kl=True)
+    with pytest.raises(ValueError, match="changes nothing"):
+        build_objective("dr_grpo", unbiased_kl=True)

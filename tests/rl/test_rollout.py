@@ -5,7 +5,8 @@ import torch
 from torch.distributions import Gamma, Normal, StudentT
 
 from tsllm.nn.distributions import AutoregressiveNormal, Binned
-from tsllm.rl.rollout import build_policy, fold_channels
+from tsllm.rl.rollout import build_policy
+from tsllm.rl.windows import fold_channels
 
 SHAPE = (2, 5, 3)
 

@@ -36,8 +36,13 @@ def load_config(where: str, **options: Any) -> PreTrainedConfig:
         ValueError: If its type is unknown, or it asks for code of its own.
     """
     check_json(Path(where) / "config.json")
-    with refuse_code(where):
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+    try:
+        with refuse_code(where):
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # a value of the wrong kind meets the library somewhere, with an error of any type
+        raise ValueError(f"the configuration of {where} cannot be used ({type(error).__name__}: {error})") from error
     for name in ("_attn_implementation", "_experts_implementation"):
         kernel = getattr(config, name, None)
         if kernel is not None and not re.fullmatch(r"[\w|]+", str(kernel)):

@@ -43,6 +43,7 @@ def backtest(
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, score, training_part
+    from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.roster import ModelSpec, build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
 
@@ -62,7 +63,7 @@ def backtest(
     for name in parse_list(models):
         spec = ModelSpec(name)
         made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed)
-        if isinstance(made, StatisticalForecaster):
+        if isinstance(made, StatisticalForecaster | LEAR):
             made.input_size = input_size
         roster.append(made)
     if options and not any(spec.kind == "native" for spec in map(ModelSpec, parse_list(models))):

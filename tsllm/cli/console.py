@@ -37,6 +37,17 @@ def explain_errors(command: F) -> F:
     return run  # type: ignore[return-value]
 
 
+def run_main(main: Callable[[], Any]) -> None:
+    """Runs the main function of a recipe; any error becomes one line and exit code 2, as in a command."""
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get("TSLLM_DEBUG"):
+            raise
+        typer.secho(f"error: {describe_error(error)}", fg=typer.colors.RED, err=True)
+        raise SystemExit(2) from None
+
+
 def describe_error(error: Exception) -> str:
     """Writes an error for somebody who did not write the program."""
     text = str(error).strip()

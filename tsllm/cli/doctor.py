@@ -71,13 +71,13 @@ def describe_machine() -> list[str]:
 
     import torch
 
-    from tsllm.nn.matmul import uses_onednn
+    from tsllm.nn.matmul import describe_matmul
 
     lines = [f"cores      {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"]
     free = read_free_memory()
     lines.append(f"memory     {f'{free / 1e9:.1f} GB free' if free else 'not known'}")
+    lines.append(f"products   {describe_matmul()}")
     if not torch.cuda.is_available():
-        lines.append(f"products   {'oneDNN' if uses_onednn() else 'torch'} (TSLLM_MATMUL chooses)")
         return [*lines, "GPU        none; training runs on the CPU"]
     for k in range(torch.cuda.device_count()):
         unused, total = torch.cuda.mem_get_info(k)

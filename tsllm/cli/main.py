@@ -8,7 +8,20 @@ import typer
 from tsllm.cli.console import explain_errors
 
 # One module a command in this order; each has a function of the command's name, or a Typer group called `app`.
-COMMANDS = ("demo", "fit", "predict", "backtest", "compare", "ablate", "benchmark", "convert", "reward", "doctor")
+COMMANDS = (
+    "demo",
+    "fit",
+    "predict",
+    "backtest",
+    "compare",
+    "ablate",
+    "tune",
+    "decide",
+    "benchmark",
+    "convert",
+    "reward",
+    "doctor",
+)
 
 app = typer.Typer(
     name="tsllm",

@@ -6,6 +6,7 @@ One shape leaves this module: a long frame with the columns `unique_id`, `ds`, `
 step of a window in silence.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from tsllm.data.frequency import Freq, future_times, infer_alias, normalize_freq
 from tsllm.data.grid import check_grid, check_length, check_order, is_integer_time, series_starts, steps_from_start
 from tsllm.data.origin import Origin
 from tsllm.types import ID, TARGET, TIME, FrameError
+
+logger = logging.getLogger(__name__)
 
 
 def to_long(df: Any, *, targets: Sequence[str] | None = None, covariates: Sequence[str] | None = None) -> pd.DataFrame:
@@ -125,6 +128,14 @@ def find_covariates(df: Any) -> tuple[list[str], dict[str, str]]:
         else:
             usable.append(column)
     return usable, others
+
+
+def usable_covariates(df: Any, name: str = "the frame") -> list[str]:
+    """Returns the columns of `find_covariates`; the log says which others of `name` are left out, and why."""
+    usable, others = find_covariates(df)
+    for column, why in others.items():
+        logger.warning("column %r of %s is left out: %s", column, name, why)
+    return usable
 
 
 def validate_frame(
@@ -235,6 +246,8 @@ def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = Non
     from utilsforecast.preprocessing import fill_gaps as insert_rows
 
     df = as_pandas(df).reset_index(drop=True)
+    if len(df) == 0:
+        raise FrameError("the frame is empty; it needs at least one row per series")
     wide = ID not in df.columns
     if TIME not in df.columns and "date" in df.columns:
         df = df.rename(columns={"date": TIME})
@@ -255,6 +268,31 @@ def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = Non
     filled = insert_rows(df, freq=used, start="per_serie", end="per_serie")
     filled = filled.sort_values([ID, TIME], kind="stable", ignore_index=True)
     return filled.drop(columns=ID) if wide else filled
+
+
+def check_contexts(df: pd.DataFrame, context_length: int, ahead: Sequence[int] = (0,)) -> None:
+    """Refuses contexts without a single observed value: nothing could be said of what follows them.
+
+    Args:
+        df: Validated long frame.
+        context_length: Steps read before a cutoff.
+        ahead: How many steps before the end of each series its cutoffs lie; 0 = the end.
+
+    Raises:
+        FrameError: Naming series and cutoff.
+    """
+    observed = df[TARGET].notna().to_numpy()
+    total = np.concatenate([[0], np.cumsum(observed)])  # observed values before each row
+    for name, first, last in series_bounds(df):
+        for steps in ahead:
+            cutoff = last - steps
+            start = max(first, cutoff - context_length)
+            if cutoff > first and total[cutoff] == total[start]:
+                raise FrameError(
+                    f"series {name!r}: none of the {cutoff - start} values up to {df[TIME].iloc[cutoff - 1]} is "
+                    "observed, so there is nothing to forecast from; leave the series out, end it where its values "
+                    "end, or read a longer context"
+                )
 
 
 def series_bounds(df: pd.DataFrame) -> list[tuple[Any, int, int]]:

@@ -78,19 +78,24 @@ class StandardScaler:
         """Returns the series that were constant in the training part, whose scaled errors have no common unit."""
         return list(self.constant.get(column, []))
 
-    def extend(self, history: pd.DataFrame) -> "StandardScaler":
+    def extend(self, history: pd.DataFrame, columns: Sequence[str] | None = None) -> "StandardScaler":
         """Adds series that training never saw, scaled by their own history; known ones stay as they are.
 
         A covariate that is constant in such a history is scaled like those of the training series.
+
+        Args:
+            history: Long frame.
+            columns: Columns that are scaled; None = the fitted ones.
         """
         new = history[~history[ID].isin(set(self.stats.get(TARGET, ())))]
         if len(new):
-            own = type(self)().fit(new, list(self.stats))
+            own = type(self)().fit(new, list(self.stats if columns is None else columns))
             for column, by in own.stats.items():
                 panel = self.panel.get(column)
                 static = set(own.constant.get(column, ())) if panel is not None else set()
-                self.stats[column] |= {s: panel if panel and s in static else a for s, a in by.items()}
-                self.constant[column] = [*self.constant.get(column, ()), *own.constant.get(column, ())]
+                added = {s: panel if panel and s in static else a for s, a in by.items()}
+                self.stats.setdefault(column, {}).update(added)
+                self.constant.setdefault(column, []).extend(own.constant.get(column, ()))
         return self
 
     def loc_scale(self, series: Iterable[Any], column: str = TARGET) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """Named data sets and the readers of everything else: CSV, Parquet, Arrow, Hub."""
 
 import difflib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.benchmarks import Task
-from tsllm.data.frame import fill_gaps, find_covariates, infer_freq, validate_frame
+from tsllm.data.frame import fill_gaps, infer_freq, usable_covariates, validate_frame
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.rows import has_series_rows, read_arrow, read_folder, read_parquet, rows_to_long
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
@@ -23,8 +22,6 @@ from tsllm.types import ID, TARGET, TIME, FrameError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".parquet", ".pq", ".arrow", ".feather")
 
@@ -135,9 +132,7 @@ def load_frame(
     if not name.lower().endswith(".csv") and ID in raw.columns:
         checks["targets"] = None  # used up or refused on reading
     if covariates is None and ID in raw.columns:
-        covariates, left_out = find_covariates(raw)
-        for column, why in left_out.items():
-            logger.warning("column %r of %s is left out: %s", column, name, why)
+        covariates = usable_covariates(raw, name)
     df = validate_frame(raw, freq=freq, covariates=covariates, **checks)
     return LoadedData(name, df, normalize_freq(freq) if freq is not None else infer_freq(df))
 

@@ -6,6 +6,7 @@ position on one long time axis, so a batch is a single gather and nothing is dro
 always belongs to the set, whatever the stride.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,6 +155,24 @@ class WindowDataset(Dataset[Batch]):
             if self.num_known_covariates:
                 batch["future_covariates"] = covariates[:, context:, : self.num_known_covariates]
         return batch
+
+    def digest(self) -> str:
+        """Returns a hash of all that the windows hold: values, covariates, times and where they begin."""
+        found = hashlib.sha256(f"{self.context_length} {self.prediction_length} {self.covariate_names}".encode())
+        for tensor in (self._values, self._covariates, self._features, self._starts):
+            found.update(tensor.contiguous().numpy().tobytes())
+        found.update(pd.util.hash_array(np.asarray(self._times)).tobytes())
+        return found.hexdigest()[:16]
+
+    def times(self, indices: Tensor) -> np.ndarray:
+        """Returns the times of the windows `indices` [B], context and horizon: [B, L + H]."""
+        return self._times[(self._starts[indices][:, None] + self._offsets).numpy()]
+
+    def covariate_values(self, indices: Tensor) -> Tensor:
+        """Returns the covariates of the windows `indices` [B]: [B, L + H, K], NaN where only the past is known."""
+        values = self._covariates[self._starts[indices][:, None] + self._offsets].clone()
+        values[:, self.context_length :, self.num_known_covariates :] = torch.nan
+        return values
 
     def window_frame(self) -> pd.DataFrame:
         """Returns one row a window and channel: `window, channel, unique_id, cutoff` (time of the last context step).

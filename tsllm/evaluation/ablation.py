@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tsllm.evaluation.findings import join_words, read_rows, write_interval, write_p
+from tsllm.evaluation.findings import describe_help, read_rows
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.types import Batch
@@ -105,40 +105,19 @@ def is_without_llm(spec: ModelSpec) -> bool:
     return spec.model != "timellm" or not reads or spec.options.get("backbone_weights", "pretrained") != "pretrained"
 
 
-def describe_verdict(model: str, pairs: pd.DataFrame, variants: Sequence[ModelSpec]) -> list[str]:
+def describe_verdict(
+    model: str, pairs: pd.DataFrame, variants: Sequence[ModelSpec], unconverged: Sequence[str] = ()
+) -> list[str]:
     """Answers whether the pretrained language model helps, as far as the paired tests go.
 
     Args:
         model: Alias of the whole model.
         pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
         variants: The models that are variants of it.
+        unconverged: Models whose best validation was their last.
     """
     specs = {spec.name: spec for spec in variants}
     rows = [r for r in read_rows(pairs) if r["model"] in specs and is_without_llm(specs[r["model"]])]
-    if not rows:
-        return ["No variant without a pretrained language model was run, so the question stays open."]
-    tested = [r for r in rows if r["verdict"] != "not tested"]
-    if not tested:
-        return ["Too few windows to test whether the pretrained language model helps."]
-    better = [r["model"] for r in tested if r["verdict"] == "better"]
-    tied = [r["model"] for r in tested if r["verdict"] == "no difference shown"]
-    if better:
-        headline = f"No: {join_words(better)}, without a pretrained language model, did significantly better here."
-    elif tied:
-        headline = (
-            f"No help shown: the test does not tell {model} from {join_words(tied)}. That is no proof of equality; "
-            "the intervals say how large a help could still hide."
-        )
-    else:
-        headline = (
-            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one."
-        )
-    lines = [headline]
-    for row in tested:
-        gain = "less" if row["skill"] >= 0 else "more"
-        lines.append(
-            f"{row['model']} ({explain_variant(specs[row['model']])}): {abs(100 * row['skill']):.1f} % {gain} "
-            f"error than {model} (95 % interval {write_interval(row['low'], row['high'])}, {write_p(row['p_holm'])}): "
-            f"{row['verdict']}."
-        )
-    return lines
+    explained = {r["model"]: explain_variant(specs[r["model"]]) for r in rows}
+    not_run = [spec.name for spec in variants if is_without_llm(spec) and spec.name not in explained]
+    return describe_help(model, rows, explained, not_run, unconverged)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsllm.evaluation.figures import find_reward_curves, plot_rewards
-from tsllm.evaluation.significance import adjust_holm, diebold_mariano
+from tsllm.paired import LEAST_WINDOWS, adjust_holm, diebold_mariano
 
 LOWER_IS_BETTER = ("mae", "crps")
 NOT_TESTED = ("pit", "coverage_80")
@@ -20,8 +20,10 @@ def compare_arms(
 ) -> list[dict[str, Any]]:
     """Tests one arm against every other on every score, paired by test window.
 
-    A window's score is its mean over seeds and channels, so that windows stay the unit of the test; the test is that
-    of Diebold & Mariano with the small-sample correction, two-sided. Holm's correction runs over all rows.
+    A window's score is its mean over seeds and channels, so that windows stay the unit of the test; the test is
+    `tsllm.paired.diebold_mariano`, two-sided, which counts the correlation of neighbouring windows. With two or more
+    seeds, which arms share one by one, the variance of the gain between seeds counts too. Holm's correction runs over
+    all rows.
 
     Args:
         arms: Arm -> one mapping of scores a seed, each [N, C], larger is better but for `mae` and `crps`.
@@ -31,7 +33,8 @@ def compare_arms(
 
     Returns:
         A row a score and other arm: `score`, `against`, `treated` and `other` (means), `gain` (positive = the treated
-        arm is better), `seeds_better` (seeds of which it is better on average), `seeds`, `p_value`, `p_adjusted`,
+        arm is better), `seeds_better` (seeds of which it is better on average), `seeds`, `p_value` and `p_adjusted`
+        (NaN where there are too few windows to tell), `terms` (cosine terms of the long-run variance; 0 = not tested),
         `windows`, `dropped` (windows without target).
 
     Raises:
@@ -52,18 +55,22 @@ def compare_arms(
             if a.shape != b.shape:
                 raise ValueError(f"{treated} has {len(a)} test windows, {other} has {len(b)}")
             kept = np.isfinite(a) & np.isfinite(b)
-            test = diebold_mariano(sign * a[kept], sign * b[kept], overlap)
-            gains: list[float] = [float(np.nanmean(sign * (y - x))) for x, y in zip(ours, theirs, strict=True)]
+            by_seed = sign * np.array([[x[kept].mean(), y[kept].mean()] for x, y in zip(ours, theirs, strict=True)])
+            gains = by_seed[:, 1] - by_seed[:, 0]  # [seeds]
+            test = None
+            if kept.sum() >= max(LEAST_WINDOWS, 2 * overlap + 1):
+                test = diebold_mariano(sign * a[kept], sign * b[kept], overlap, seeds=by_seed, same_seeds=True)
             rows.append(
                 {
                     "score": score,
                     "against": other,
                     "treated": float(a[kept].mean()),
                     "other": float(b[kept].mean()),
-                    "gain": float(np.mean(gains)),
-                    "seeds_better": sum(gain > 0 for gain in gains),
+                    "gain": float(gains.mean()),
+                    "seeds_better": int((gains > 0).sum()),
                     "seeds": len(gains),
-                    "p_value": test.p_value,
+                    "p_value": test.p_value if test else float("nan"),
+                    "terms": test.terms if test else 0,
                     "windows": int(kept.sum()),
                     "dropped": int((~kept).sum()),
                 }
@@ -81,7 +88,10 @@ def _by_window(values: np.ndarray) -> np.ndarray:
 
 
 def format_arms(arms: Mapping[str, Sequence[Scores]], rows: Sequence[Mapping[str, Any]], treated: str) -> str:
-    """Returns a Markdown table: a line a score, a column an arm, with the p-value of the treated arm against it."""
+    """Returns a Markdown table: a line a score, a column an arm, with the p-value of the treated arm against it.
+
+    Below it stand the unit of the test, its number, and what was adjusted.
+    """
     names = list(arms)
     lines = ["| score | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for score in [name for name in arms[treated][0] if name != "pit"]:
@@ -89,9 +99,32 @@ def format_arms(arms: Mapping[str, Sequence[Scores]], rows: Sequence[Mapping[str
         for name in names:
             mean = np.mean([np.nanmean(seed[score]) for seed in arms[name]])
             found = [row for row in rows if row["score"] == score and row["against"] == name]
-            cells.append(f"{mean:.4f}" + (f" (p {found[0]['p_adjusted']:.2g})" if found else ""))
+            tested = found and found[0]["p_value"] == found[0]["p_value"]
+            cells.append(f"{mean:.4f}" + (f" (p {found[0]['p_adjusted']:.2g})" if tested else ""))
         lines.append(f"| {score} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *describe_arms(rows)])
+
+
+def describe_arms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says how the rows of `compare_arms` were tested."""
+    if not rows:
+        return ["Nothing was tested."]
+    windows, seeds = sorted({row["windows"] for row in rows}), rows[0]["seeds"]
+    terms = sorted({row["terms"] for row in rows} - {0})
+    spread = f"{windows[0]}" if len(windows) == 1 else f"{windows[0]} to {windows[-1]}"
+    if not terms:
+        return [f"Not tested: {spread} windows are too few to tell."]
+    used = f"{terms[0]}" if len(terms) == 1 else f"{terms[0]} to {terms[-1]}"
+    variation = (
+        f"{seeds} seeds, whose spread counts"
+        if seeds > 1
+        else "one seed, so p speaks of these trained weights and not of training anew"
+    )
+    tests = sum(row["p_value"] == row["p_value"] for row in rows)
+    return [
+        f"p: two-sided test over {spread} windows (mean over channels and seeds), long-run variance from {used} "
+        f"cosine terms, t critical values; adjusted by Holm over the {tests} tests of this table; {variation}."
+    ]
 
 
 def plot_reward_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import validate_frame
+from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
@@ -91,7 +91,7 @@ class BacktestResult:
     def count_failed(self, model: str) -> int:
         """Returns how many windows of `model` have no forecast."""
         values = self.frame[model].to_numpy(dtype=float).reshape(-1, self.h)  # [windows, H]
-        return int(np.isnan(values).any(axis=1).sum())
+        return int((~np.isfinite(values)).any(axis=1).sum())
 
 
 def backtest(
@@ -156,7 +156,7 @@ def run_backtest(
         check_count(name, value)
     aliases = [model.alias for model in models]
     check_aliases(aliases, sorted(level or ()))
-    df = validate_frame(df, freq=freq)
+    df = validate_frame(df, freq=freq, covariates=usable_covariates(df))
     windows = Windows.of(df, h, n_windows, step)
     if guard:
         _warn_of_leakage(models, windows)
@@ -172,6 +172,7 @@ def run_backtest(
         result.costs[model.alias], result.fitted[model.alias] = cost, fitted
         for column in columns:
             frame[column] = forecast[column].to_numpy()
+        _count_missing(result, model.alias)
     lost = [a for a in aliases if frame[a].isna().all()]
     if lost == aliases:
         raise RuntimeError("every model failed: " + "; ".join(f"{f.model}: {f.error}" for f in result.failures[:5]))
@@ -185,6 +186,15 @@ def run_backtest(
                 stacklevel=2,
             )
     return result
+
+
+def _count_missing(result: BacktestResult, alias: str) -> None:
+    """Counts windows without a finite forecast that nobody raised for as failures, as if the model had."""
+    told = sum(failure.windows for failure in result.failures if failure.model == alias)
+    missing = result.count_failed(alias) - told
+    if missing > 0:
+        error = f"ValueError: the forecast is missing or not finite in {missing} windows"
+        result.failures.append(Failure(alias, "predict", None, error, missing))
 
 
 def _warn_of_leakage(models: Sequence[Forecaster], windows: Windows) -> None:

@@ -53,6 +53,11 @@ class CellStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def clean(self) -> None:
+        """Takes away what killed runs left while they were writing; nobody else may be writing."""
+        for left in self.folder.glob(".cell-*"):
+            shutil.rmtree(left)
+
     def path(self, key: dict[str, Any]) -> Path:
         """Returns the folder of a cell."""
         text = json.dumps(key, sort_keys=True, default=str)
@@ -79,8 +84,7 @@ class CellStore:
             frame = pd.read_parquet(file)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OSError(
-                f"{file} is damaged ({error}); remove its folder {folder}, or compute all cells anew with "
-                "--overwrite_output_dir"
+                f"{file} is damaged ({error}); remove its folder {folder} and start again, then it is computed anew"
             ) from error
         return CellResult(frame, cost, [], facts, log)
 

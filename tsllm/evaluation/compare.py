@@ -13,6 +13,7 @@ import pandas as pd
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.ablation import perturb_forecaster
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
+from tsllm.evaluation.budgets import read_budget
 from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
@@ -68,6 +69,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     check_models(config, tasks)
     with lock_folder(config.output_dir):
         store = CellStore(Path(config.output_dir) / "cells")
+        store.clean()
         results = []
         for prepared in tasks:
             per_model = {
@@ -142,6 +144,8 @@ class _ModelRun:
             parts.append(found)
         joined = join_cells(parts)
         joined.facts |= chosen
+        if spec.is_trainable and joined.log:
+            joined.facts["budget"] = {"seed": seed} | read_budget(joined.log, parts[0].cost.fit_seconds)
         folder = Path(spec.source) if spec.kind == "saved" else self.store.model_folder(key)
         joined.folder = folder if folder.is_dir() else None
         return joined

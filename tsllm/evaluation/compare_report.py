@@ -2,39 +2,51 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
-from tsllm.evaluation.backtest import read_costs
+from tsllm.evaluation.budgets import describe_budgets, find_unconverged, tabulate_budgets
 from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.fev_summary import write_fev_summary
-from tsllm.evaluation.findings import describe_failures, describe_model, describe_winner, join_words
+from tsllm.evaluation.findings import (
+    describe_failures,
+    describe_model,
+    describe_tests,
+    describe_winner,
+    join_words,
+)
 from tsllm.evaluation.leakage import find_flags
+from tsllm.evaluation.methods import DataFacts, MethodFacts, write_methods
 from tsllm.evaluation.prototypes import compute_prototype_attention
 from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
 from tsllm.evaluation.saved import is_reprogrammed, read_history
-from tsllm.evaluation.significance import FriedmanNemenyi, compare_to, friedman_nemenyi
-from tsllm.evaluation.tables import (
-    COST_FORMATS,
-    LEGEND,
-    SeriesScales,
-    WindowArrays,
-    compute_step_skill,
-    compute_window_losses,
-    score,
-)
+from tsllm.evaluation.significance import FriedmanNemenyi
+from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
+from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, find_ruling_series
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
 
-SHOWN = ["mae", "rmse", "mase", "smape", "scaled_mse", "scaled_mae", "wql", "coverage", "width", "skill", "win_rate"]
+SHOWN = [
+    "relative_mae",
+    "mae",
+    "rmse",
+    "mase",
+    "smape",
+    "scaled_mse",
+    "scaled_mae",
+    "wql",
+    "coverage",
+    "width",
+    "skill",
+    "win_rate",
+]
+TESTED = ["model", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "terms", "note"]
 COSTS = [
     "fit_seconds",
     "predict_seconds",
@@ -50,79 +62,7 @@ COST_NOTES = {
     "this is a lower bound",
     "artefact_mb": "files that a saved model takes, without a frozen backbone",
 }
-MIN_BLOCKS = 5  # fewer blocks give a Friedman test no power
 MAX_LINES = 6  # more lines in one picture cannot be told apart
-
-
-@dataclass
-class TaskSummary:
-    """What one data set says.
-
-    Attributes:
-        result: All runs.
-        table: Scores (mean over seeds), spread over seeds, cost; one row a model.
-        losses: Scaled absolute error of each window, mean over seeds.
-        arrays: Windows of the first seed.
-        overlap: How many consecutive windows share a step.
-    """
-
-    result: TaskResult
-    table: pd.DataFrame
-    losses: pd.DataFrame
-    arrays: WindowArrays
-    overlap: int
-
-    @property
-    def name(self) -> str:
-        """Data set."""
-        return self.result.prepared.name
-
-
-def summarise(result: TaskResult, reference: str) -> TaskSummary:
-    """Scores all seeds of a data set and averages them."""
-    prepared = result.prepared
-    scales = SeriesScales.from_training(prepared.training, prepared.task.season)
-    arrays = [WindowArrays.of(run.frame, run.models, run.h, run.level) for run in result.runs]
-    losses = [compute_window_losses(_in_scaled_units(one, scales)) for one in arrays]
-    tables = [score(run, scales, reference).merge(read_costs(run.costs), on="model") for run in result.runs]
-    stacked = pd.concat(tables)
-    numeric = [c for c in stacked.columns if c != "model"]
-    by_model = stacked.groupby("model", sort=False)
-    table = by_model[numeric].mean().reset_index()
-    # A failure in one seed must show, not average to a fraction.
-    table["failed"] = by_model["failed"].max().to_numpy()
-    trained = [len(result.facts[m]) > 1 for m in table["model"]]
-    table["mae_sd"] = np.where(trained, by_model["mae"].std(ddof=1).to_numpy(), np.nan)
-    for name in ("peak_memory_mb", "artefact_mb", "look_back", "steps"):
-        values = [[f[name] for f in result.facts[m] if name in f] for m in table["model"]]
-        table[name] = [float(np.mean(v)) if v else np.nan for v in values]
-    table["seconds"] = table["fit_seconds"] + table["predict_seconds"]
-    models = [c for c in losses[0].columns if c not in (ID, CUTOFF)]
-    mean = np.mean([frame[models].to_numpy() for frame in losses], axis=0)
-    joined = losses[0][[ID, CUTOFF]].join(pd.DataFrame(mean, columns=models))
-    overlap = -(-prepared.task.h // prepared.windows.step)
-    return TaskSummary(result, table, joined, arrays[0], overlap)
-
-
-def _in_scaled_units(arrays: WindowArrays, scales: SeriesScales) -> WindowArrays:
-    """Divides targets and forecasts by the deviation of their series, so that every series counts alike."""
-    deviation = arrays.scale_of(scales.deviation)  # [N, 1]
-    forecasts = {k: v / deviation for k, v in arrays.forecasts.items()}
-    return WindowArrays(arrays.series, arrays.cutoffs, arrays.y / deviation, forecasts, {}, [])
-
-
-def rank_blocks(summaries: Sequence[TaskSummary], models: Sequence[str]) -> tuple[FriedmanNemenyi | None, str]:
-    """Ranks the models over data sets, or over series; None with the reason if there are too few blocks."""
-    complete = [m for m in models if all(s.losses[m].notna().all() for s in summaries)]
-    if len(complete) < 3:
-        return None, "fewer than three models forecast every window"
-    if len(summaries) >= MIN_BLOCKS:
-        blocks = pd.DataFrame([s.losses[complete].mean() for s in summaries])
-        return friedman_nemenyi(blocks), "data sets"
-    per_series = pd.concat([s.losses.groupby(ID, sort=False)[complete].mean() for s in summaries])
-    if len(per_series) < MIN_BLOCKS:
-        return None, f"{len(per_series)} series are too few blocks; it takes {MIN_BLOCKS}"
-    return friedman_nemenyi(per_series), "series"
 
 
 def build_compare_report(
@@ -141,26 +81,32 @@ def build_compare_report(
     summaries = [summarise(result, config.reference) for result in results]
     main = [m.name for m in config.models if not m.variant]
     wholes = list(dict.fromkeys(m.variant_of for m in config.models if m.variant))
+    # A table against the reference, one against the best, and one for each model that was taken apart.
+    count = len(summaries) * (2 + len(wholes))
     finding: list[str] = []
     sections: list[Section] = []
     tables: dict[str, pd.DataFrame] = {}
     for summary, slug in zip(summaries, _name_files(summaries), strict=True):
-        part = _TaskPart(config, summary, main, several=len(summaries) > 1)
+        part = _TaskPart(config, summary, main, several=len(summaries) > 1, count=count)
         finding += part.describe_finding()
         sections += part.build_sections()
         tables[f"scores-{slug}"] = summary.table
         tables[f"tests-{slug}"] = part.pairs
+        tables[f"best-{slug}"] = part.against_best
+        tables[f"budgets-{slug}"] = tabulate_budgets(summary.budgets)
         for whole in wholes:
-            section, verdict, ablation_pairs = _describe_ablation(config, summary, whole)
+            section, verdict, ablation_pairs = _describe_ablation(config, summary, whole, count)
             finding.append(verdict)
             sections.append(section)
             tables[f"ablation-{slug}" + (f"-{whole}" if len(wholes) > 1 else "")] = ablation_pairs
-    sections.append(_describe_ranks(summaries, main))
+    ranks, said = rank_blocks(summaries, main)
+    sections.append(_describe_ranks(ranks, said))
     sections += _describe_saved(config)
     flags = find_flags(results, config.models)
     if flags:
         sections.append(Section("Could the answers have been known?", flags))
     sections.append(_describe_setting(config, results))
+    sections.append(Section("Methods, to be quoted", _write_methods(config, summaries, wholes, ranks is not None)))
     sections.append(Section("How to repeat it", code=command))
     tables["fev_summary"] = write_fev_summary(results)
     return Report(config.title, finding, sections, describe_environment(config.seeds)), tables
@@ -178,35 +124,39 @@ def save_compare(report: Report, tables: dict[str, pd.DataFrame], output_dir: st
 class _TaskPart:
     """What the report says of the models on one data set, ablations apart."""
 
-    def __init__(self, config: CompareConfig, summary: TaskSummary, main: Sequence[str], several: bool) -> None:
+    def __init__(
+        self, config: CompareConfig, summary: TaskSummary, main: Sequence[str], several: bool, count: int
+    ) -> None:
         self.config, self.summary, self.result = config, summary, summary.result
         self.prepared = summary.result.prepared
         self.title = f" on {summary.name}" if several else ""
-        self.table = summary.table[summary.table["model"].isin(main)].sort_values("scaled_mae")
-        self.losses = summary.losses[[ID, CUTOFF, *main]]
-        self.pairs = self._compare_to(config.reference)
+        self.table = summary.table[summary.table["model"].isin(main)].sort_values(summary.metric)
+        self.pairs = summary.compare_to(config.reference, main)
         self.models = [str(m) for m in self.table["model"]]
         self.level = max(config.level) if config.level else None
-
-    def _compare_to(self, reference: str) -> pd.DataFrame:
-        rng = np.random.default_rng(self.config.seeds[0])
-        return compare_to(self.losses, reference, rng, self.summary.overlap)
+        self.count = count
+        self.budgets = [row for row in summary.budgets if row.model in self.models]
+        self.unconverged = find_unconverged(self.budgets)
+        complete = self.table[self.table["failed"] == 0]
+        self.winner = str(complete["model"].iloc[0]) if len(complete) else config.reference
+        self.against_best = summary.compare_with_best(self.winner, main)
 
     def describe_finding(self) -> list[str]:
-        """Says who wins, and where the model in question stands."""
-        config = self.config
-        complete = self.table[self.table["failed"] == 0]
-        winner = complete["model"].iloc[0] if len(complete) else config.reference
-        said = describe_winner(self.table, self._compare_to(winner), metric="scaled_mae")
+        """Says who wins, where the model in question stands, and whether budgets were equal."""
+        config, metric = self.config, self.summary.metric
+        said = describe_winner(
+            self.table, self.against_best, metric, tested="scaled_mae", unconverged=self.unconverged
+        )
         if self.title:
             said[0] = f"{self.summary.name}: {said[0]}"
         if config.focus and config.focus != config.reference:
-            said.append(describe_model(config.focus, self.table.assign(mae=self.table["scaled_mae"]), self.pairs))
-        return said
+            said.append(describe_model(config.focus, self.table, self.pairs, metric, self.unconverged))
+        return said + describe_budgets(self.budgets)[:1]
 
     def build_sections(self) -> list[Section]:
         """Returns accuracy, forecasts, cost, prototypes and published figures, those that there are."""
         made = [self._describe_accuracy(), self._describe_forecasts(), self._describe_costs()]
+        made += self._describe_budgets()
         made += self._describe_prototypes()
         book = _read_published(self.summary)
         if len(book):
@@ -225,14 +175,32 @@ class _TaskPart:
             best={c: LEGEND[c][1] for c in known if c in LEGEND and c not in ("coverage", "width", "failed")},
             formats={"skill": ".1%", "win_rate": ".0%", "coverage": ".1%", "failed": ".0f"},
             notes={k: v for k, v in notes.items() if k in known},
+            below=[f"Models are ranked by {self.summary.metric.replace('_', ' ')}.", *self._describe_scaling()],
         )
-        tests = TableBlock(
-            self.pairs.drop(columns="reference", errors="ignore"),
-            f"Paired tests against {self.config.reference}",
-            formats=dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f"},
-        )
+        tables = [scores, self._show_tests(self.pairs, f"Paired tests against {self.config.reference}")]
+        if len(self.against_best):
+            tables.append(self._show_tests(self.against_best, f"Paired tests against the best model, {self.winner}"))
         failures = describe_failures([f for run in self.result.runs[:1] for f in run.failures])
-        return Section(f"Accuracy{self.title}", failures, [scores, tests], _draw_pairs(self.pairs))
+        return Section(f"Accuracy{self.title}", failures, tables, _draw_pairs(self.pairs))
+
+    def _show_tests(self, pairs: pd.DataFrame, caption: str) -> TableBlock:
+        return _show_tests(pairs, caption, self.summary.overlap, self.count, bool(self.budgets))
+
+    def _describe_scaling(self) -> list[str]:
+        ruling = find_ruling_series(self.summary.losses)
+        said = self.summary.scales.describe_left_out()
+        if ruling is not None:
+            said.append(
+                f"Series {ruling[0]} alone makes up {100 * ruling[1]:.0f} % of the scaled errors of all models, so "
+                "the tests speak mostly of it."
+            )
+        return said
+
+    def _describe_budgets(self) -> list[Section]:
+        if not self.budgets:
+            return []
+        table = TableBlock(tabulate_budgets(self.budgets), "Training of each model and seed")
+        return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
 
     def _describe_forecasts(self) -> Section:
         config, frame = self.config, self.result.runs[0].frame
@@ -286,6 +254,12 @@ class _TaskPart:
         return [Section(f"Prototypes{self.title}", lost, pictures=pictures)] if pictures or lost else []
 
 
+def _show_tests(pairs: pd.DataFrame, caption: str, overlap: int, count: int, trained: bool) -> TableBlock:
+    shown = pairs[[c for c in TESTED if c != "note" or pairs["note"].astype(bool).any()]]
+    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f", "terms": ".0f"}
+    return TableBlock(shown, caption, formats=formats, below=describe_tests(pairs, overlap, count, trained))
+
+
 def _draw_pairs(pairs: pd.DataFrame) -> list[figures.Picture]:
     tested = pairs.dropna(subset=["skill"]) if len(pairs) else pairs
     return [figures.draw_skill_intervals(tested)] if len(tested) else []
@@ -315,12 +289,14 @@ def _read_published(summary: TaskSummary) -> pd.DataFrame:
     return compare_with_published(summary.table, summary.name, setting)
 
 
-def _describe_ablation(config: CompareConfig, summary: TaskSummary, whole: str) -> tuple[Section, str, pd.DataFrame]:
+def _describe_ablation(
+    config: CompareConfig, summary: TaskSummary, whole: str, count: int
+) -> tuple[Section, str, pd.DataFrame]:
     variants = [m for m in config.models if m.variant_of == whole]
     ablated = [m.name for m in variants]
-    losses = summary.losses[[ID, CUTOFF, whole, *ablated]]
-    pairs = compare_to(losses, whole, np.random.default_rng(config.seeds[0]), summary.overlap)
-    verdict = describe_verdict(whole, pairs, variants)
+    pairs = summary.compare_to(whole, ablated)
+    budgets = [row for row in summary.budgets if row.model in (whole, *ablated)]
+    verdict = describe_verdict(whole, pairs, variants, find_unconverged(budgets))
     table = summary.table[summary.table["model"].isin([whole, *ablated])].sort_values("scaled_mae")
     columns = ["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]
     shown = table[[c for c in columns if c in table]]
@@ -330,7 +306,10 @@ def _describe_ablation(config: CompareConfig, summary: TaskSummary, whole: str) 
         Section(
             "Does the language model help?",
             verdict,
-            [TableBlock(shown, f"Variants of {whole}, equal budgets", {"scaled_mae": True})],
+            [
+                TableBlock(shown, f"Variants of {whole}", {"scaled_mae": True}, below=describe_budgets(budgets)),
+                _show_tests(pairs, f"Paired tests against {whole}", summary.overlap, count, bool(budgets)),
+            ],
             _draw_pairs(pairs),
         ),
         f"Does the pretrained language model of {whole} help? {verdict[0]}",
@@ -338,12 +317,53 @@ def _describe_ablation(config: CompareConfig, summary: TaskSummary, whole: str) 
     )
 
 
-def _describe_ranks(summaries: Sequence[TaskSummary], main: Sequence[str]) -> Section:
-    ranks, blocks = rank_blocks(summaries, main)
+def _describe_ranks(ranks: FriedmanNemenyi | None, blocks: str) -> Section:
     if ranks is None:
         return Section("Ranks", [f"No critical-difference diagram: {blocks}."])
     said = f"Mean ranks over {ranks.blocks} {blocks}; Friedman p = {ranks.p_value:.2g}."
     return Section("Ranks", [said], pictures=[figures.draw_critical_difference(ranks)])
+
+
+def _describe_fits(config: CompareConfig) -> tuple[str, str]:
+    """Returns how often trained models are fitted, and how their settings were chosen; in words."""
+    refit = "anew at each window" if config.refit is True else "once, on the steps before the first cutoff"
+    if not isinstance(config.refit, bool):
+        refit = f"anew at each {config.refit}th window"
+    chosen = []
+    if config.look_backs:
+        lengths = join_words([str(n) for n in config.look_backs])
+        chosen.append(f"Look-back of every trained model: the best on validation among {lengths} steps.")
+    if config.max_seconds:
+        chosen.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
+    return refit, " ".join(chosen)
+
+
+def _write_methods(
+    config: CompareConfig, summaries: Sequence[TaskSummary], wholes: Sequence[str], ranked: bool
+) -> list[str]:
+    data = []
+    for summary in summaries:
+        p = summary.result.prepared
+        cutoffs = p.windows.keys[CUTOFF]
+        sizes = (p.windows.num_series, p.windows.n_windows, p.task.h, p.windows.step)
+        data.append(DataFacts(summary.name, *sizes, str(cutoffs.min()), str(cutoffs.max()), summary.unit))
+    refit, chosen = _describe_fits(config)
+    budgets = describe_budgets(summaries[0].budgets) if len(summaries) == 1 else []
+    return write_methods(
+        MethodFacts(
+            data=data,
+            models=len(config.models),
+            trained=sum(m.is_trainable for m in config.models),
+            reference=config.reference,
+            seeds=config.seeds,
+            refit=refit,
+            selection=chosen,
+            budgets=budgets,
+            level=max(config.level) if config.level else None,
+            ablated=wholes,
+            ranked=ranked,
+        )
+    )
 
 
 def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> Section:
@@ -357,18 +377,9 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
             "scaled or chosen uses the steps before the first cutoff."
         )
         lines += p.notes
-    refit = "anew at each window" if config.refit is True else "once, before the first window"
+    refit, chosen = _describe_fits(config)
     lines.append(f"Trained models are fitted {refit}; local statistical models are estimated anew at each window.")
-    if config.look_backs:
-        lengths = join_words([str(n) for n in config.look_backs])
-        lines.append(f"Look-back of every trained model: the best on validation among {lengths} steps.")
-    if config.max_seconds:
-        lines.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
-    lines.append(
-        "Tests are two-sided at 5 %: Diebold-Mariano with the small-sample correction on the scaled absolute error of "
-        "each cutoff (mean over series and seeds), or of each series where there are more series than cutoffs; "
-        "p-values adjusted by Holm; intervals by moving-block bootstrap."
-    )
+    lines += [chosen] if chosen else []
     return Section("Setting", lines)
 
 

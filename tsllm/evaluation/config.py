@@ -37,6 +37,8 @@ class DataEntry:
         share_covariates: As in `WindowDataset`.
         targets: Columns of a wide table that are series; None = all.
         max_series: Only the first so many series; None = all.
+        unit: What tests pair: "cutoff", the mean over series at each; or "series", where series are independent of one
+            another, as in competitions of unrelated series with one cutoff each.
         task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
             the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
             "long"). Empty = no such task.
@@ -58,6 +60,7 @@ class DataEntry:
     share_covariates: bool = False
     targets: list[str] | None = None
     max_series: int | None = None
+    unit: str = "cutoff"
     task: str = ""
     frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
@@ -68,6 +71,8 @@ class DataEntry:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{self.name}: {name} is {value}; it must be at least 1")
+        if self.unit not in ("cutoff", "series"):
+            raise ValueError(f"{self.name}: unit is {self.unit!r}; choose cutoff or series")
         self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:
@@ -154,6 +159,8 @@ class CompareConfig:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
         if not self.seeds or not self.data or not self.models:
             raise ValueError("a comparison needs at least one data set, one model and one seed")
+        if not self.output_dir.strip():
+            raise ValueError("output_dir is empty; name the folder for cells, tables and report")
         for spec in self.models:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):

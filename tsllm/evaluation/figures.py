@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.escape import escape_label
-from tsllm.evaluation.findings import name_metric
+from tsllm.evaluation.findings import name_metric, write_interval
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.forecasting.base import format_level, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -221,28 +221,40 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
 
 
 def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
-    """Draws skill against the reference with its confidence interval, a row a model, from `compare_to`."""
+    """Draws skill against the reference with its adjusted interval, a row a model, from `compare_to`.
+
+    An interval without a bound is drawn to the end of the axis; a model that was not tested has none.
+    """
     ordered = pairs.sort_values("skill").reset_index(drop=True)
     reference = ordered["reference"].iloc[0]
     figure, ax = new_figure(height=0.34 * len(ordered) + 0.9)
     ax.grid(axis="y", visible=False)
     ax.axvline(0, color="black", linewidth=1)
     filled = {"better": "full", "worse": "full", "no difference shown": "none", "not tested": "none"}
+    known = 100 * ordered[["low", "skill", "high"]].to_numpy(dtype=float)
+    known = known[np.isfinite(known)]
+    margin = 0.05 * max(1.0, float(np.ptp(known)))
+    ends = (min(0.0, float(known.min())) - margin, max(0.0, float(known.max())) + margin)
     for k, row in ordered.iterrows():
-        ax.plot([100 * row["low"], 100 * row["high"]], [k, k], color=COLOURS[0], linewidth=1.6)
+        low, high = np.clip([100 * row["low"], 100 * row["high"]], *ends)
+        ax.plot([low, high], [k, k], color=COLOURS[0], linewidth=1.6)
         ax.plot(100 * row["skill"], k, marker="o", color=COLOURS[0], fillstyle=filled[row["verdict"]], markersize=7)
+    ax.set_xlim(*ends)
     ax.set_yticks(range(len(ordered)), ordered["model"], fontsize=9)
-    ax.set_xlabel(f"% less error than {escape_label(reference)} (point and 95 % interval)", fontsize=9)
+    ax.set_xlabel(f"% less error than {escape_label(reference)} (point and adjusted 95 % interval)", fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.margins(y=0.15)
     words = "; ".join(
-        f"{r['model']} {100 * r['skill']:.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], {r['verdict']}"
+        f"{r['model']} {100 * r['skill']:.1f} %"
+        + (f" [{write_interval(r['low'], r['high'])}]" if r["low"] == r["low"] else "")
+        + f", {r['verdict']}"
         for r in ordered.iloc[::-1].to_dict("records")
     )
     return Picture(
         to_svg(figure),
-        f"Error saved against {reference} with 95 % intervals: {words}.",
-        "Filled: the difference stays significant at 5 % after Holm's correction. Open: no difference shown.",
+        f"Error saved against {reference} with 95 % intervals, adjusted by Holm: {words}.",
+        "Filled: the difference is significant at 5 % after Holm's correction, at whose level the intervals are. "
+        "Open: no difference shown, or not tested.",
     )
 
 

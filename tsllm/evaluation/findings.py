@@ -1,21 +1,33 @@
 """The finding in words, from the tables; never more than the tests say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsllm.evaluation.backtest import Failure
 
+VERDICTS = ("better", "worse", "no difference shown", "not tested")
 
-def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae", unit: str = "") -> list[str]:
+
+def describe_winner(
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    metric: str = "mae",
+    unit: str = "",
+    tested: str = "",
+    unconverged: Sequence[str] = (),
+) -> list[str]:
     """Says who has the lowest error, and of whom that can be told apart.
 
     Args:
         table: From `score`.
-        pairs: `compare_to(losses, winner)`: every model against the winner.
+        pairs: `compare_with_best(losses, best=winner)`: every model against the winner.
         metric: Column that ranks.
         unit: Unit of the metric, for the text.
+        tested: Column whose differences are tested, if another one.
+        unconverged: Models whose best validation was their last, from `find_unconverged`.
 
     Returns:
         Sentences; the first is the headline.
@@ -25,53 +37,201 @@ def describe_winner(table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae
         return ["No model forecast every window, so none is ranked."]
     winner, error = complete["model"].iloc[0], complete[metric].iloc[0]
     said = f"{name_metric(metric)} {error:.3g}{' ' + unit if unit else ''}"
-    losers = list(pairs.loc[pairs["verdict"] == "worse", "model"])
-    tied = list(pairs.loc[pairs["verdict"] == "no difference shown", "model"])
-    untested = list(pairs.loc[pairs["verdict"] == "not tested", "model"])
+    rows = {row["model"]: row for row in read_rows(pairs)}
+    others = [str(m) for m in complete["model"] if m != winner]
+    verdicts = {m: rows[m]["verdict"] if m in rows else "not tested" for m in others}
+    by_verdict = {v: [m for m in others if verdicts[m] == v] for v in VERDICTS}
+    ahead, tied, untested = (by_verdict[v] for v in ("better", "no difference shown", "not tested"))
     if len(table) == 1:
         headline = f"{winner} was run alone ({said}), so there is nothing to compare."
+    elif not others:
+        headline = f"{winner} alone forecast every window ({said}), so there is nothing to rank it with."
+    elif ahead:
+        headline = (
+            f"{winner} ranks first ({said}), but {join_words(ahead)} did significantly better in "
+            f"{name_metric(tested or metric)}."
+        )
     elif tied:
         headline = f"{winner} has the lowest error ({said}), but the test does not tell it from {join_words(tied)}."
-    elif untested or not losers:
-        headline = f"{winner} has the lowest error ({said}); too few windows to test the differences."
+    elif untested:
+        reasons = _give_reasons([rows.get(m, {"model": m}) for m in untested])
+        headline = f"{winner} has the lowest error ({said}); not tested against {reasons}."
     else:
-        headline = f"{winner} wins: {said}, significantly less than every other model."
-    sentences = [headline]
-    if losers:
+        rest = "every other model" if len(complete) == len(table) else "every other model that forecast every window"
+        headline = f"{winner} wins: {said}, significantly less than {rest}."
+    if tied and untested:
+        headline += f" Not tested: {_give_reasons([rows.get(m, {'model': m}) for m in untested])}."
+    sentences = [headline + describe_unconverged(unconverged)]
+    losers = pairs[(pairs["verdict"] == "worse") & pairs["model"].isin(others)] if len(pairs) else pairs
+    if len(losers):
         parts = [
             f"{row['model']} (its error is {describe_ratio(row['skill'], row['low'], row['high'])}, "
             f"{write_p(row['p_holm'])})"
-            for row in read_rows(pairs[pairs["verdict"] == "worse"].sort_values("skill", ascending=False))
+            for row in read_rows(losers.sort_values("skill", ascending=False))
         ]
-        sentences.append(f"Significantly better than {join_words(parts)}.")
-    failed = table[table["failed"] > 0]
-    for row in failed.itertuples():
+        adjusted = "intervals and p adjusted for all pairs"
+        sentences.append(f"Significantly better than {join_words(parts)}; {adjusted}.")
+    for row in table[table["failed"] > 0].itertuples():
         sentences.append(f"{row.model} gave no forecast in {row.failed} windows; it is shown but not ranked.")
     return sentences
 
 
-def describe_model(model: str, table: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """Says where one model stands against a reference: skill, interval and verdict.
+def describe_model(
+    model: str, table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae", unconverged: Sequence[str] = ()
+) -> str:
+    """Says where one model stands against a reference: rank, skill, interval and verdict.
 
     Args:
         model: Alias.
-        table: From `score`, with `skill`.
+        table: From `score`; a model that lacks windows has no rank and takes none from others.
         pairs: `compare_to(losses, reference)`.
+        metric: Column that ranks.
+        unconverged: As in `describe_winner`.
     """
-    row = next(row for row in read_rows(pairs) if row["model"] == model)
+    row = next((row for row in read_rows(pairs) if row["model"] == model), None)
+    if row is None:
+        raise ValueError(f"{model!r} is not among the models that were compared: {pairs['model'].tolist()}")
     if row["skill"] != row["skill"]:
         return f"{model} gave no forecast that could be compared with {row['reference']}."
-    rank = int(table.sort_values("mae", kind="stable")["model"].tolist().index(model)) + 1
-    place = f"{model} is number {rank} of {len(table)}"
+    complete = table[table["failed"] == 0] if "failed" in table else table
+    order = [str(m) for m in complete.sort_values(metric, kind="stable")["model"]]
+    if model in order:
+        place = f"{model} is number {order.index(model) + 1} of {len(order)}"
+    else:
+        lacking = int(table.loc[table["model"] == model, "failed"].iloc[0])
+        place = f"{model} has no rank, as it gave no forecast in {lacking} windows; on the {row['n']} it shares"
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
-    interval = f"95 % interval {write_interval(row['low'], row['high'])}"
+    if row["verdict"] == "not tested":
+        return f"{place}: {amount}, not tested: {row.get('note') or 'no reason known'}."
+    interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'])}"
     said = {
-        "better": f"a significant gain ({write_p(row['p_holm'])})",
-        "worse": f"a significant loss ({write_p(row['p_holm'])})",
-        "no difference shown": f"which the test does not tell from no difference ({write_p(row['p_holm'])})",
-        "not tested": "with too few windows to test",
+        "better": f"a significant gain (adjusted {write_p(row['p_holm'])})",
+        "worse": f"a significant loss (adjusted {write_p(row['p_holm'])})",
+        "no difference shown": f"which the test does not tell from no difference (adjusted {write_p(row['p_holm'])})",
     }
-    return f"{place}: {amount} ({interval}), {said[row['verdict']]}."
+    return f"{place}: {amount} ({interval}), {said[row['verdict']]}." + describe_unconverged(
+        [m for m in unconverged if m in (model, row["reference"])]
+    )
+
+
+def describe_help(
+    model: str,
+    rows: Sequence[Mapping[str, Any]],
+    explained: Mapping[str, str],
+    not_run: Sequence[str] = (),
+    unconverged: Sequence[str] = (),
+) -> list[str]:
+    """Answers whether the pretrained language model helps, as far as the paired tests go.
+
+    Args:
+        model: Alias of the whole model.
+        rows: Of `compare_to(losses, model)`: the variants without a pretrained language model against the whole one;
+            "worse" = the whole one is better.
+        explained: Alias -> what the variant is.
+        not_run: Variants of this kind that were not asked for.
+        unconverged: As in `describe_winner`.
+
+    Returns:
+        Sentences; the first is the headline, which says yes only if every variant was tested and is worse.
+    """
+    if not rows:
+        return ["No variant without a pretrained language model was run, so the question stays open."]
+    tested = [r for r in rows if r["verdict"] != "not tested"]
+    untested = [r for r in rows if r["verdict"] == "not tested"]
+    better = [r["model"] for r in tested if r["verdict"] == "better"]
+    tied = [r["model"] for r in tested if r["verdict"] == "no difference shown"]
+    worse = [r["model"] for r in tested if r["verdict"] == "worse"]
+    if not tested:
+        headline = f"Open: no variant without a pretrained language model was tested: {_give_reasons(untested)}."
+    elif better:
+        headline = f"No: {join_words(better)}, without a pretrained language model, did significantly better here."
+    elif tied:
+        headline = (
+            f"No help shown: the test does not tell {model} from {join_words(tied)}. That is no proof of equality; "
+            "the intervals say how large a help could still hide."
+        )
+    elif untested:
+        headline = (
+            f"Open: {model} is significantly better than {join_words(worse)}, but not tested against "
+            f"{_give_reasons(untested)}."
+        )
+    elif not_run:
+        headline = (
+            f"Yes, as far as was tried: {model} is significantly better than {join_words(worse)}; "
+            f"{join_words(list(not_run))} {'was' if len(not_run) == 1 else 'were'} not run."
+        )
+    else:
+        headline = (
+            f"Yes, on these windows: {model} is significantly better than every variant without a pretrained one: "
+            f"{join_words(worse)}."
+        )
+    lines = [headline + describe_unconverged([m for m in unconverged if m == model or m in explained])]
+    for row in tested:
+        gain = "less" if row["skill"] >= 0 else "more"
+        lines.append(
+            f"{row['model']} ({explained.get(row['model'], '')}): {abs(100 * row['skill']):.1f} % {gain} error than "
+            f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'])}, adjusted "
+            f"{write_p(row['p_holm'])}): {row['verdict']}."
+        )
+    lines += [f"{row['model']} ({explained.get(row['model'], '')}): not tested, {_note(row)}." for row in untested]
+    return lines
+
+
+def describe_unconverged(models: Sequence[str]) -> str:
+    """Returns the addition to a verdict that rests on models that had not converged; empty if none."""
+    if not models:
+        return ""
+    verb = "has" if len(models) == 1 else "have"
+    return f" Not converged: {join_words(list(models))} {verb} the best validation at the last step."
+
+
+def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: bool = True) -> list[str]:
+    """Says below a table of tests what stands in it: unit, number, variance, adjustment, seeds.
+
+    Args:
+        pairs: From `compare_to` or `compare_with_best`.
+        overlap: How many consecutive windows share a target step.
+        tables: Tables of tests in the same report.
+        trained: Whether any model in it is trained here, so that its seed matters.
+    """
+    done = pairs[pairs["verdict"] != "not tested"] if len(pairs) else pairs
+    if not len(done):
+        return ["Nothing in this table was tested."]
+    unit = done["unit"].iloc[0]
+    units = f"{_spread(done['n'])} {'cutoffs' if unit == 'cutoff' else 'series'}"
+    if unit == "cutoff":
+        what = f"Unit of the test: the cutoff, mean over its series and seeds; n = {units}"
+        what += f", of which {overlap} neighbours share steps" if overlap > 1 else ", which share no target step"
+        variance = (
+            f"Long-run variance from {_spread(done['terms'])} cosine terms (chosen by n, overlap and the "
+            "autocorrelation of the differences), t critical values with as many degrees of freedom"
+        )
+    else:
+        what = f"Unit of the test: the series, taken as independent of one another; n = {units}"
+        variance = "Paired t-test"
+    family = int(done["tests"].iloc[0])
+    adjusted = f"p holm: adjusted by Holm over a family of {family} test{'s' if family > 1 else ''}"
+    if family > len(done):
+        adjusted += ", all pairs of models, because the reference was chosen by its error here"
+    if tables > 1:
+        adjusted += (
+            f"; the {tables} tables of tests in this report are a family each, so 5 % holds for each table and not "
+            "for all together"
+        )
+    intervals = "low, high: interval of the skill at the level of that adjustment; excludes zero where p holm < .05"
+    lines = [f"{what}. {variance}.", f"p value: unadjusted. {adjusted}. {intervals}."]
+    seeds = int(pairs["seeds"].max())
+    if seeds > 1:
+        lines.append(f"{seeds} seeds, as a random effect: differences between seeds count into variance and freedom.")
+    elif trained:
+        lines.append("One seed: the tests speak of these trained models, not of what training anew would give.")
+    persistent = [str(r["model"]) for r in read_rows(done) if "autocorrelated" in str(r["note"])]
+    if persistent:
+        lines.append(
+            f"Caution: the differences of {join_words(persistent)} are so strongly autocorrelated that the test may "
+            "reject a true null in more than 10 % of cases; more windows would help."
+        )
+    return lines
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:
@@ -90,12 +250,12 @@ def read_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def describe_ratio(skill: float, low: float, high: float) -> str:
     """Writes a negative skill as "12.3 % higher [9.1, 15.2]"."""
-    return f"{-100 * skill:.1f} % higher [{-100 * high:.1f}, {-100 * low:.1f}]"
+    return f"{-100 * skill:.1f} % higher [{_bound(-high)}, {_bound(-low)}]"
 
 
 def write_interval(low: float, high: float) -> str:
-    """Writes an interval of skills in per cent."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    """Writes an interval of skills in per cent; a bound that the data do not give as "unbounded"."""
+    return f"{_bound(low)} to {_bound(high)} %"
 
 
 def write_p(p_value: float) -> str:
@@ -112,3 +272,24 @@ def name_metric(metric: str) -> str:
     """Writes a column's name as a metric's: "scaled_mae" as "scaled MAE"."""
     scaled, _, name = metric.rpartition("_")
     return f"{scaled} {name.upper()}".strip()
+
+
+def _bound(value: float) -> str:
+    return f"{100 * value:.1f}" if np.isfinite(value) else "unbounded"
+
+
+def _spread(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    return str(row.get("note") or "no reason known")
+
+
+def _give_reasons(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Writes models with the reason why each was not tested, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(_note(row), []).append(str(row["model"]))
+    return "; ".join(f"{join_words(models)} ({reason})" for reason, models in reasons.items())

@@ -52,24 +52,24 @@ def prepare_tasks(entries: Sequence[DataEntry]) -> list[PreparedTask]:
         ValueError: As `prepare_task`; also if two entries are the same.
     """
     prepared = [prepare_task(entry) for entry in entries]
-    names = [p.name for p in prepared]
-    for k, p in enumerate(prepared):
-        if names.count(p.name) > 1:
-            said = [f"h {p.task.h}", f"context {p.task.context_length}", f"{p.windows.n_windows} windows"]
-            for end in range(1, len(said) + 1):
-                name = f"{p.name} ({', '.join(said[:end])})"
-                others = [_say(o, end) for o in prepared if o is not p and o.name == p.name]
-                if name not in others:
-                    break
-            else:
-                raise ValueError(f"the data entry {p.name!r} appears twice with the same settings; leave one out")
-            names[k] = name
+    names = [_name_uniquely(p, [o for o in prepared if o is not p and o.name == p.name]) for p in prepared]
     return [replace(p, name=name) for p, name in zip(prepared, names, strict=True)]
 
 
-def _say(p: PreparedTask, end: int) -> str:
+def _name_uniquely(prepared: PreparedTask, others: Sequence[PreparedTask]) -> str:
+    """Returns the name with as many of its settings as tell it from the others of that name."""
+    if not others:
+        return prepared.name
+    for count in range(1, 4):
+        name = _say(prepared, count)
+        if name not in [_say(other, count) for other in others]:
+            return name
+    raise ValueError(f"the data entry {prepared.name!r} appears twice with the same settings; leave one out")
+
+
+def _say(p: PreparedTask, count: int) -> str:
     said = [f"h {p.task.h}", f"context {p.task.context_length}", f"{p.windows.n_windows} windows"]
-    return f"{p.name} ({', '.join(said[:end])})"
+    return f"{p.name} ({', '.join(said[:count])})"
 
 
 def prepare_task(entry: DataEntry) -> PreparedTask:

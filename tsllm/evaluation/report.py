@@ -38,6 +38,7 @@ class TableBlock:
         best: Columns -> whether lower is better; the best cell of each is marked (bold and a star).
         formats: Column -> format of its numbers; default three significant digits.
         notes: Column -> what it means, for the legend below.
+        below: Sentences below the legend: how it was tested, what is left out.
     """
 
     frame: pd.DataFrame
@@ -45,6 +46,7 @@ class TableBlock:
     best: Mapping[str, bool] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    below: Sequence[str] = ()
 
     def rows(self) -> list[list[tuple[str, bool]]]:
         """Returns the cells as (text, whether it is the best of its column)."""
@@ -138,6 +140,8 @@ def write_cell(value: Any, style: str | None = None) -> str:
     """Writes a cell; a missing number as a dash."""
     if value is None or (isinstance(value, float) and value != value):
         return "–"
+    if isinstance(value, float) and abs(value) == float("inf"):
+        return "unbounded"
     if style is not None and not isinstance(value, str):
         return format(value, style)
     if isinstance(value, float):
@@ -181,4 +185,4 @@ def _write_markdown_table(table: TableBlock) -> list[str]:
             "| " + " | ".join(f"**{escape_cell(text)}**" if best else escape_cell(text) for text, best in row) + " |"
         )
     lines += [""] + [f"- {k.replace('_', ' ')}: {escape_markdown(v)}" for k, v in table.notes.items()]
-    return lines
+    return lines + [line for sentence in table.below for line in ("", escape_markdown(sentence))]

@@ -1,147 +1,42 @@
-"""Is a difference more than luck? Paired tests over windows and series, with confidence intervals.
+"""Which differences are more than luck? Pairs of models over cutoffs, all pairs at once, ranks over data sets.
 
-Losses of windows that overlap are correlated, and losses of series at the same cutoff are too. So losses are averaged
-over series first, which leaves one difference a cutoff, and the variance of their mean counts the correlation of
-overlapping windows. With few cutoffs and many series (the M competitions) the roles are swapped.
+Losses of series at the same cutoff share what happened on that day, so they are averaged over series first and the
+cutoff is the unit of every test; `tsllm.paired` counts the correlation of neighbouring cutoffs. Ten series at seven
+cutoffs are seven observations, not seventy. Only where a comparison says beforehand that its series are independent
+(competitions of unrelated series with one cutoff each) are they the unit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tsllm.paired import LEAST_WINDOWS, DieboldMariano, adjust_holm, diebold_mariano
 from tsllm.types import CUTOFF, ID
 
 Unit = Literal["cutoff", "series"]
+LEAST_SERIES = 5  # independent series below which no test is made
 
-
-@dataclass(frozen=True)
-class DieboldMariano:
-    """Result of a test of equal accuracy.
-
-    Attributes:
-        mean: Mean difference loss_a - loss_b; negative = a is better.
-        statistic: Corrected statistic, referred to Student's t with n - 1 degrees of freedom.
-        p_value: Two-sided.
-        n: Differences.
-        lags: Autocovariances counted.
-        kernel: "rectangular", or "bartlett" where the rectangular variance was not positive.
-    """
-
-    mean: float
-    statistic: float
-    p_value: float
-    n: int
-    lags: int
-    kernel: str
-
-
-def diebold_mariano(loss_a: np.ndarray, loss_b: np.ndarray, overlap: int = 1) -> DieboldMariano:
-    """Tests equal accuracy (Diebold & Mariano 1995) with the small-sample correction of Harvey et al. (1997).
-
-    The long-run variance is g_0 + 2 sum_{k<overlap} g_k, the exact one for forecasts that overlap so; where it is not
-    positive, Bartlett weights 1 - k / overlap take the place of 1. The statistic is multiplied by
-    sqrt((n + 1 - 2 o + o (o - 1) / n) / n) for o = overlap.
-
-    Args:
-        loss_a: Losses [n] in the order of time.
-        loss_b: Losses of the other model on the same windows [n].
-        overlap: How many consecutive windows share a target step: ceil(h / step_size); 1 = none.
-
-    Raises:
-        ValueError: If sizes differ, values are missing or there are too few windows.
-    """
-    a, b = np.asarray(loss_a, dtype=float), np.asarray(loss_b, dtype=float)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"losses have shapes {a.shape} and {b.shape}; both must be [n]")
-    if np.isnan(a).any() or np.isnan(b).any():
-        raise ValueError("losses hold NaN; test the windows that both models forecast")
-    n = len(a)
-    if overlap < 1 or n <= 2 * overlap or n < 3:
-        raise ValueError(
-            f"{n} windows are too few for windows of which {overlap} overlap; it takes more than twice as many, and 3"
-        )
-    d = a - b
-    mean = float(d.mean())
-    if np.ptp(d) == 0:
-        # All differences equal: no noise. Zero is a tie, anything else is certain.
-        return DieboldMariano(
-            mean, 0.0 if mean == 0 else float(np.sign(mean) * np.inf), float(mean == 0), n, 0, "none"
-        )
-    centred = d - mean
-    covariances = np.array([centred[k:] @ centred[: n - k] / n for k in range(overlap)])
-    variance, kernel = covariances[0] + 2 * covariances[1:].sum(), "rectangular"
-    if variance <= 0:
-        weights = 1 - np.arange(1, overlap) / overlap
-        variance, kernel = covariances[0] + 2 * (weights * covariances[1:]).sum(), "bartlett"
-    correction = np.sqrt((n + 1 - 2 * overlap + overlap * (overlap - 1) / n) / n)
-    statistic = float(correction * mean / np.sqrt(variance / n))
-    return DieboldMariano(mean, statistic, float(2 * stats.t.sf(abs(statistic), n - 1)), n, overlap - 1, kernel)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval: estimate and bounds at `level` (0 to 1)."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-
-
-def bootstrap_skill(
-    loss_a: np.ndarray,
-    loss_b: np.ndarray,
-    rng: np.random.Generator,
-    overlap: int = 1,
-    level: float = 0.95,
-    n_samples: int = 2000,
-) -> Interval:
-    """Computes a confidence interval of the skill 1 - mean(a) / mean(b) by a circular moving-block bootstrap.
-
-    Politis & Romano (1992): blocks of consecutive windows, wrapped around the end, are drawn for both models together.
-    The block is the larger of the overlap and the cube root of n, so that overlapping windows stay together.
-
-    Args:
-        loss_a: Losses [n] in the order of time.
-        loss_b: Losses of the reference on the same windows [n].
-        rng: Source of randomness.
-        overlap: As in `diebold_mariano`.
-        level: Confidence, 0 to 1.
-        n_samples: Bootstrap samples.
-
-    Raises:
-        ValueError: If sizes differ or the reference's loss is zero.
-    """
-    a, b = np.asarray(loss_a, dtype=float), np.asarray(loss_b, dtype=float)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"losses have shapes {a.shape} and {b.shape}; both must be [n] with n > 0")
-    if b.mean() == 0:
-        raise ValueError("the reference has no error at all, so no skill against it is defined")
-    n = len(a)
-    block = min(n, max(overlap, int(np.ceil(n ** (1 / 3)))))
-    starts = rng.integers(0, n, size=(n_samples, -(-n // block)))
-    at = (starts[:, :, None] + np.arange(block)).reshape(n_samples, -1)[:, :n] % n  # [samples, n]
-    skills = 1 - a[at].mean(1) / b[at].mean(1)
-    tail = (1 - level) / 2
-    low, high = np.quantile(skills, [tail, 1 - tail])
-    return Interval(float(1 - a.mean() / b.mean()), float(low), float(high), level)
-
-
-def adjust_holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Adjusts p-values for their number (Holm 1979), in the given order; NaN = not tested, and not counted."""
-    p = np.asarray(p_values, dtype=float)
-    adjusted = np.full_like(p, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * p[index]))
-        adjusted[index] = running
-    return adjusted
+COLUMNS = [
+    "model",
+    "reference",
+    "skill",
+    "low",
+    "high",
+    "p_value",
+    "p_holm",
+    "verdict",
+    "n",
+    "unit",
+    "terms",
+    "seeds",
+    "tests",
+    "note",
+]
 
 
 @dataclass(frozen=True)
@@ -213,87 +108,199 @@ def friedman_nemenyi(losses: pd.DataFrame, alpha: float = 0.05) -> FriedmanNemen
     )
 
 
-def choose_unit(losses: pd.DataFrame) -> Unit:
-    """Returns what is averaged away last: "cutoff" if there are at least as many cutoffs as series, else "series"."""
-    per_series = losses.groupby(ID, sort=False).size()
-    return "cutoff" if per_series.max() >= len(per_series) else "series"
+def number_cutoffs(losses: pd.DataFrame) -> pd.Series:
+    """Returns the number of each row's cutoff, 0 = the first, so that rows of one number belong together.
+
+    Cutoffs are matched by time where series share their calendar, or have different numbers of them. Series of equal
+    numbers at times of their own (counted steps, or ends that differ) are matched by position. Call it on all rows:
+    on what a model left over, positions would shift.
+    """
+    if losses.empty:
+        return pd.Series(dtype=int)
+    sizes = losses.groupby(ID, sort=False).size()
+    distinct = losses[CUTOFF].nunique()
+    if distinct <= sizes.max() or sizes.nunique() > 1:
+        return losses[CUTOFF].rank(method="dense").astype(int) - 1
+    position = losses.sort_values([ID, CUTOFF], kind="stable").groupby(ID, sort=False).cumcount()
+    return position.reindex(losses.index)
 
 
-def average_over(losses: pd.DataFrame, models: Sequence[str], unit: Unit) -> pd.DataFrame:
+def average_over(
+    losses: pd.DataFrame, models: Sequence[str], unit: Unit = "cutoff", numbers: pd.Series | None = None
+) -> pd.DataFrame:
     """Averages window losses to one row a unit, in the order of time or of series.
 
     Args:
         losses: From `compute_window_losses`: `unique_id, cutoff` and the models.
         models: Columns.
-        unit: "cutoff": mean over series at each position from the first cutoff on; "series": mean over cutoffs.
+        unit: "cutoff": mean over the series at each cutoff; "series": mean over cutoffs.
+        numbers: From `number_cutoffs` of all rows, if `losses` is a part of them.
     """
     if unit == "series":
         return losses.groupby(ID, sort=False)[list(models)].mean()
-    position = losses.sort_values([ID, CUTOFF], kind="stable").groupby(ID, sort=False).cumcount()
-    return losses[list(models)].groupby(position.reindex(losses.index)).mean()
+    found = number_cutoffs(losses) if numbers is None else numbers.loc[losses.index]
+    return losses[list(models)].groupby(found).mean()
 
 
 def compare_to(
     losses: pd.DataFrame,
     reference: str,
-    rng: np.random.Generator,
     overlap: int = 1,
     alpha: float = 0.05,
-    unit: Unit | None = None,
+    unit: Unit = "cutoff",
+    seeds: Sequence[pd.DataFrame] = (),
 ) -> pd.DataFrame:
-    """Compares every model with a reference, pairwise over the windows that both forecast, with Holm's correction.
+    """Compares every model with a reference that was named beforehand, with Holm's correction over the rows.
+
+    Each pair is tested on the windows that both forecast. A reference that was chosen because it did best here makes
+    these tests reject too often; use `compare_with_best` for it.
 
     Args:
-        losses: From `compute_window_losses`, in scaled units if there are several series.
+        losses: From `compute_window_losses`, in scaled units if there are several series; mean over seeds.
         reference: Alias that the others are compared with.
-        rng: For the bootstrap.
         overlap: ceil(h / step_size).
         alpha: Level of test and interval.
-        unit: What is paired; None = `choose_unit`.
+        unit: What is paired. "series" takes series as independent of one another, and is right only where they are.
+        seeds: The losses of each seed, rows and columns as in `losses`; with two or more, seeds count as random.
 
     Returns:
-        One row a model: `model, reference, skill, low, high, p_value, p_holm, verdict, n, unit`; the verdict is
-        "better", "worse" or "no difference shown", and "not tested" where there is too little to test.
+        One row a model, `COLUMNS`. `skill` is the share of the reference's loss that is saved; `low` to `high` is its
+        interval at the level of Holm's step of this row, at least 1 - alpha, so that it excludes zero exactly if
+        `p_holm` is below alpha. `verdict` is "better", "worse" or "no difference shown", or "not tested" with the
+        reason in `note`. `terms`: cosine terms of the long-run variance. `tests`: tests that Holm's correction counts.
 
     Raises:
         ValueError: If the reference is none of the models.
     """
-    models = [c for c in losses.columns if c not in (ID, CUTOFF)]
+    models = _find_models(losses)
     if reference not in models:
         raise ValueError(f"reference {reference!r} is none of {models}")
-    chosen = choose_unit(losses) if unit is None else unit
-    rows: list[dict[str, Any]] = []
-    for model in models:
-        if model == reference:
-            continue
-        both = losses.dropna(subset=[model, reference])
-        units = average_over(both, [model, reference], chosen)
-        a, b = units[model].to_numpy(), units[reference].to_numpy()
-        row: dict[str, Any] = {"model": model, "reference": reference, "n": len(units), "unit": chosen}
-        shared = overlap if chosen == "cutoff" else 1
-        row |= _test_pair(a, b, rng, shared, 1 - alpha)
+    tester = _Tester(losses, overlap, unit, seeds)
+    return _judge([tester.test(model, reference) for model in models if model != reference], alpha)
+
+
+def compare_with_best(
+    losses: pd.DataFrame,
+    overlap: int = 1,
+    alpha: float = 0.05,
+    unit: Unit = "cutoff",
+    seeds: Sequence[pd.DataFrame] = (),
+    best: str | None = None,
+) -> pd.DataFrame:
+    """Compares every model with the one that has the lowest mean loss here, which the same data have chosen.
+
+    Holm's correction runs over all pairs of models, so the chance of any false difference stays at `alpha` whichever
+    model happens to win. The models that are not "worse" are those that the data leave in the running.
+
+    Args:
+        losses: As in `compare_to`.
+        overlap: As in `compare_to`.
+        alpha: As in `compare_to`.
+        unit: As in `compare_to`.
+        seeds: As in `compare_to`.
+        best: The winner by another measure; None = the lowest mean loss among models that forecast every window.
+
+    Returns:
+        As `compare_to` with the winner as reference; empty if no model forecast every window.
+    """
+    models = _find_models(losses)
+    complete = [m for m in models if len(losses) and losses[m].notna().all()]
+    if best is None and not complete:
+        return pd.DataFrame(columns=COLUMNS)
+    winner = str(losses[complete].mean().idxmin()) if best is None else best
+    tester = _Tester(losses, overlap, unit, seeds)
+    ordered = [m for m in models if m != winner]
+    rows = [tester.test(model, winner) for model in ordered]
+    rows += [tester.test(one, other) for one, other in combinations(ordered, 2)]
+    return _judge(rows, alpha).iloc[: len(ordered)].reset_index(drop=True)
+
+
+@dataclass
+class _Tested:
+    row: dict[str, Any]
+    result: DieboldMariano | None
+
+
+class _Tester:
+    """Tests pairs of models on the windows that both forecast."""
+
+    def __init__(self, losses: pd.DataFrame, overlap: int, unit: Unit, seeds: Sequence[pd.DataFrame]) -> None:
+        self.overlap, self.unit = overlap, unit
+        self.columns = {name: k for k, name in enumerate(_find_models(losses))}
+        names = list(self.columns)
+        self.losses = losses[names].to_numpy(dtype=float)  # [N, models]
+        self.seeds = [frame[names].to_numpy(dtype=float) for frame in seeds]
+        wrong = [len(values) for values in self.seeds if len(values) != len(self.losses)]
+        if wrong:
+            raise ValueError(f"a seed has losses of {wrong[0]} windows, the mean of {len(self.losses)}; give the same")
+        numbers = number_cutoffs(losses) if unit == "cutoff" else pd.Series(pd.factorize(losses[ID])[0])
+        self.units = numbers.to_numpy(dtype=int)  # [N]
+
+    def test(self, model: str, reference: str) -> _Tested:
+        pair = [self.columns[model], self.columns[reference]]
+        both = np.isfinite(self.losses[:, pair]).all(1)
+        a, b = _average(self.losses[both][:, pair], self.units[both]).T
+        row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | {
+            "model": model,
+            "reference": reference,
+            "n": len(a),
+            "unit": self.unit,
+            "seeds": 1,
+            "note": "",
+        }
+        if not len(a):
+            return _Tested(row | {"note": "no window that both forecast"}, None)
+        if b.mean() == 0:
+            return _Tested(row | {"note": f"{reference} makes no error at all"}, None)
+        row["skill"] = 1 - a.mean() / b.mean()
+        reason = self._find_reason(len(a))
+        if reason:
+            return _Tested(row | {"note": reason}, None)
+        by_seed = [_average(values[both][:, pair], self.units[both]).mean(0) for values in self.seeds]
+        seeds = np.array(by_seed) if by_seed else None  # [seeds, 2]
+        if self.unit == "series":
+            result = diebold_mariano(a, b, terms=len(a) - 1, seeds=seeds)
+        else:
+            result = diebold_mariano(a, b, self.overlap, seeds=seeds)
+        if seeds is not None and np.ptp(seeds, axis=0).any():
+            row["seeds"] = result.seeds
+        note = "strongly autocorrelated: rejects too often" if self.unit == "cutoff" and result.is_persistent else ""
+        return _Tested(row | {"p_value": result.p_value, "terms": result.terms, "note": note}, result)
+
+    def _find_reason(self, n: int) -> str:
+        """Returns why a pair is not tested; empty if it is."""
+        if self.unit == "series":
+            return "" if n >= LEAST_SERIES else f"{n} series are too few to tell ({LEAST_SERIES} needed)"
+        if n < LEAST_WINDOWS:
+            return f"{n} cutoffs are too few to tell ({LEAST_WINDOWS} needed)"
+        if n <= 2 * self.overlap:
+            return f"{n} cutoffs are too few where {self.overlap} windows share a step ({2 * self.overlap + 1} needed)"
+        return ""
+
+
+def _average(values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Averages rows [N, k] of the same unit [N]: [units, k], in their order."""
+    _, at = np.unique(units, return_inverse=True)
+    counts = np.bincount(at)
+    return np.stack([np.bincount(at, column) / counts for column in values.T], 1)
+
+
+def _find_models(losses: pd.DataFrame) -> list[str]:
+    return [c for c in losses.columns if c not in (ID, CUTOFF)]
+
+
+def _judge(tested: Sequence[_Tested], alpha: float) -> pd.DataFrame:
+    """Adjusts the p-values of a family, gives each interval the level of its step, and says what follows."""
+    adjusted = adjust_holm([one.row["p_value"] for one in tested])
+    family = int(np.isfinite(adjusted).sum())
+    rows = []
+    for one, p_holm in zip(tested, adjusted, strict=True):
+        row = one.row | {"p_holm": p_holm, "tests": family, "verdict": "not tested"}
+        if one.result is not None:
+            step = one.result.p_value / p_holm if p_holm > 0 else 1.0
+            interval = one.result.skill_interval(alpha * step)
+            row |= {"low": interval.low, "high": interval.high, "verdict": "no difference shown"}
+            if p_holm < alpha:
+                row["verdict"] = "better" if row["skill"] > 0 else "worse"
         rows.append(row)
-    columns = ["model", "reference", "skill", "low", "high", "p_value", "p_holm", "verdict", "n", "unit"]
-    if not rows:
-        return pd.DataFrame(columns=columns)
-    table = pd.DataFrame(rows)
-    table["p_holm"] = adjust_holm(table["p_value"].to_numpy())
-    table["verdict"] = [_judge(p, skill, alpha) for p, skill in zip(table["p_holm"], table["skill"], strict=True)]
-    return table[columns]
-
-
-def _test_pair(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, overlap: int, level: float) -> dict[str, float]:
-    if not len(a) or b.mean() == 0:
-        return {"skill": np.nan, "low": np.nan, "high": np.nan, "p_value": np.nan}
-    interval = bootstrap_skill(a, b, rng, overlap, level)
-    enough = len(a) > 2 * overlap and len(a) >= 3
-    p_value = diebold_mariano(a, b, overlap).p_value if enough else np.nan
-    return {"skill": interval.estimate, "low": interval.low, "high": interval.high, "p_value": p_value}
-
-
-def _judge(p_value: float, skill: float, alpha: float) -> str:
-    if np.isnan(p_value):
-        return "not tested"
-    if p_value >= alpha:
-        return "no difference shown"
-    return "better" if skill > 0 else "worse"
+    return pd.DataFrame(rows, columns=COLUMNS)

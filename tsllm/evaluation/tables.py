@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from tsllm import metrics
-from tsllm.data.scaling import StandardScaler
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.forecasting.base import compute_quantile_levels, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
@@ -19,6 +18,7 @@ LEGEND: dict[str, tuple[str, bool]] = {
     "rmse": ("root mean squared error, original units", True),
     "mse": ("mean squared error, squared original units", True),
     "smape": ("symmetric percentage error, 0 to 200", True),
+    "relative_mae": ("MAE over the reference's, geometric mean over series, each within .01 to 100", True),
     "mase": ("absolute error over that of the seasonal naive in the training part", True),
     "scaled_mae": ("absolute error over the series' standard deviation in the training part", True),
     "scaled_mse": ("squared error over the series' variance in the training part", True),
@@ -45,13 +45,22 @@ COST_FORMATS = {
 }
 
 
+# A deviation below this share of the series' level is rounding: the series is constant.
+_ROUNDING = 1e-12
+# fev bounds relative scores so, that one series cannot rule a mean.
+_LEAST_RATIO, _MOST_RATIO = 0.01, 100.0
+
+
 @dataclass(frozen=True)
 class SeriesScales:
     """What turns errors of a series into scaled ones, from the steps before the first cutoff only.
 
+    A series that is constant there has no deviation, one that repeats itself exactly no seasonal error: NaN stands in
+    the tables, scaled averages leave these series out, and `describe_left_out` counts them.
+
     Attributes:
-        deviation: series -> standard deviation.
-        seasonal_error: series -> mean absolute error of the seasonal naive.
+        deviation: series -> standard deviation (population), NaN = none.
+        seasonal_error: series -> mean absolute error of the seasonal naive, NaN = none.
     """
 
     deviation: dict[Any, float]
@@ -60,12 +69,32 @@ class SeriesScales:
     @classmethod
     def from_training(cls, df: pd.DataFrame, season: int) -> "SeriesScales":
         """Computes the scales from the training part of a validated frame."""
-        scaler = StandardScaler().fit(df)
-        deviation = {name: stats.scale for name, stats in scaler.stats[TARGET].items()}
-        errors = {
-            name: float(metrics.seasonal_error(y.to_numpy(), season)) for name, y in df.groupby(ID, sort=False)[TARGET]
-        }
+        deviation: dict[Any, float] = {}
+        errors: dict[Any, float] = {}
+        for name, y in df.groupby(ID, sort=False)[TARGET]:
+            least = _ROUNDING * float(y.abs().max())
+            for table, value in (
+                (deviation, float(y.std(ddof=0))),
+                (errors, float(metrics.seasonal_error(y.to_numpy(), season))),
+            ):
+                table[name] = value if value > least else np.nan
         return cls(deviation, errors)
+
+    def describe_left_out(self) -> list[str]:
+        """Says which scaled averages leave series out, how many and why; empty if none does."""
+        said = []
+        for leaves, table, why in (
+            ("Scaled errors and tests leave", self.deviation, "constant"),
+            ("MASE leaves", self.seasonal_error, "free of seasonal differences"),
+        ):
+            names = [str(name) for name, value in table.items() if np.isnan(value)]
+            if names:
+                shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+                said.append(
+                    f"{leaves} out {len(names)} of {len(table)} series, whose training "
+                    f"part is {why}, so that nothing can be scaled by it: {shown}."
+                )
+        return said
 
 
 @dataclass(frozen=True)
@@ -121,6 +150,15 @@ class WindowArrays:
         """Returns the series' entry of `table` for each window [N, 1]."""
         return np.array([table[name] for name in self.series], dtype=float)[:, None]
 
+    def in_scaled_units(self, scales: SeriesScales) -> "WindowArrays":
+        """Divides targets and forecasts by the deviation of their series; series that have none are left out."""
+        deviation = self.scale_of(scales.deviation)  # [N, 1]
+        kept = np.isfinite(deviation[:, 0])
+        forecasts = {k: (v / deviation)[kept] for k, v in self.forecasts.items()}
+        return WindowArrays(
+            self.series[kept], self.cutoffs[kept], (self.y / deviation)[kept], forecasts, {}, self.quantile_levels[:0]
+        )
+
 
 def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "SeasonalNaive") -> pd.DataFrame:
     """Computes every metric of every model over all windows.
@@ -151,6 +189,8 @@ def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "
     if baseline in result.models:
         reference = table.loc[table["model"] == baseline, "mae"].iloc[0]
         table["skill"] = [metrics.skill(value, reference) for value in table["mae"]]
+        relative = compute_relative(arrays, str(baseline))
+        table["relative_mae"] = [relative[alias] for alias in table["model"]]
     known = [c for c in LEGEND if c in table.columns]
     return table[["model", *known]]
 
@@ -162,9 +202,12 @@ def _score_model(
     deviation = arrays.scale_of(scales.deviation)[done]
     seasonal = arrays.scale_of(scales.seasonal_error)[done]
     row = {name: float(metrics.POINT_METRICS[name](y, forecast)) for name in ("mae", "rmse", "mse", "smape")}
-    row["mase"] = float(metrics.mase(y, forecast, np.broadcast_to(seasonal, y.shape)))
-    row["scaled_mae"] = float(metrics.mae(y / deviation, forecast / deviation))
-    row["scaled_mse"] = float(metrics.mse(y / deviation, forecast / deviation))
+    known = np.isfinite(seasonal[:, 0])
+    row["mase"] = float(metrics.mase(y[known], forecast[known], np.broadcast_to(seasonal[known], y[known].shape)))
+    known = np.isfinite(deviation[:, 0])
+    scaled, forecast_scaled = (y / deviation)[known], (forecast / deviation)[known]  # [N', H]
+    row["scaled_mae"] = float(metrics.mae(scaled, forecast_scaled))
+    row["scaled_mse"] = float(metrics.mse(scaled, forecast_scaled))
     if widest is not None:
         quantiles = arrays.quantiles[alias][done]  # [N, H, Q]
         row["wql"] = float(metrics.wql(y, quantiles, arrays.quantile_levels))
@@ -214,6 +257,49 @@ def compute_win_rates(arrays: WindowArrays) -> dict[str, float]:
             duels += len(gap)
         rates[alias] = points / duels if duels else float("nan")
     return rates
+
+
+def compute_relative(arrays: WindowArrays, baseline: str) -> dict[str, float]:
+    """Returns for each model its MAE over the baseline's, as the geometric mean over series.
+
+    The mean of fev and GIFT-Eval over tasks, here over series: no series weighs more than another, whatever its units
+    or its training part. Ratios are taken within .01 and 100, as in fev. Over the windows that both forecast; a series
+    where the baseline makes no error counts as 1 if the model makes none either, else as 100.
+
+    Raises:
+        ValueError: If the baseline is none of the models.
+    """
+    if baseline not in arrays.forecasts:
+        raise ValueError(f"baseline {baseline!r} is none of {list(arrays.forecasts)}")
+    losses = compute_window_losses(arrays)
+    found = {}
+    for alias in arrays.forecasts:
+        columns = list(dict.fromkeys([alias, baseline]))
+        means = losses.dropna(subset=columns).groupby(ID, sort=False)[columns].mean()
+        own, reference = means[alias].to_numpy(), means[baseline].to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where((own == 0) & (reference == 0), 1.0, own / reference)
+        ratio = np.clip(ratio, _LEAST_RATIO, _MOST_RATIO)
+        found[alias] = float(np.exp(np.log(ratio).mean())) if len(ratio) else float("nan")
+    return found
+
+
+def find_ruling_series(losses: pd.DataFrame, share: float = 0.5) -> tuple[str, float] | None:
+    """Returns the series that alone makes up more than `share` of the mean loss of all models, and its share.
+
+    Args:
+        losses: From `compute_window_losses` in scaled units.
+        share: Of the summed loss, 0 to 1.
+
+    Returns:
+        None if there is none, or fewer than four series.
+    """
+    models = [c for c in losses.columns if c not in (ID, CUTOFF)]
+    sums = losses.groupby(ID, sort=False)[models].mean().mean(axis=1)
+    if len(sums) < 4 or not sums.sum() > 0:
+        return None
+    largest = float(sums.max() / sums.sum())
+    return (str(sums.idxmax()), largest) if largest > share else None
 
 
 def compute_step_skill(arrays: WindowArrays, baseline: str) -> pd.DataFrame:

@@ -183,6 +183,16 @@ class HistoryForecaster(Forecaster):
         return history, steps
 
 
+def write_refit_rule(alias: str, input_size: int | None) -> str:
+    """Says when a model that is estimated with each forecast is estimated, and on what.
+
+    >>> write_refit_rule("MSTL", 1344)
+    'MSTL is estimated anew at each cutoff, on the last 1,344 steps of each series.'
+    """
+    seen = f"the last {input_size:,} steps" if input_size is not None else "all steps"
+    return f"{alias} is estimated anew at each cutoff, on {seen} of each series."
+
+
 def count_torch_parameters(model: Any) -> tuple[int, int]:
     """Returns trained and total parameters of a torch module."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

@@ -22,11 +22,12 @@ from tsllm.forecasting.base import (
     compute_quantile_levels,
     name_interval_columns,
 )
+from tsllm.forecasting.paths import sample_marginals, shuffle_by_template
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # base, history, h, X_df, paths, seed -> series -> [paths, h]
 PathSource = Callable[[Forecaster, pd.DataFrame, int, pd.DataFrame | None, int, int], dict[Any, np.ndarray]]
-_LEVELS = (20, 40, 60, 80, 90, 98)
+_LEVELS = (20, 40, 60, 80, 90)
 
 
 class PoolForecaster(HistoryForecaster):
@@ -338,15 +339,17 @@ def sample_paths(
     rng = np.random.default_rng(seed)
     paths = {}
     for name, rows in frame.groupby(ID, sort=False):
-        values = np.sort(rows[[base.alias, *columns]].to_numpy(float)[:, order], axis=1)  # [h, quantiles]
-        ranks = _draw_ranks(n, h, rng)
-        paths[name] = np.stack([np.interp(ranks[:, t], levels[order], values[t]) for t in range(h)], 1)
+        values = rows[[base.alias, *columns]].to_numpy(float)[:, order]  # [h, quantiles]
+        if len(levels) == 1:
+            paths[name] = np.tile(values.T, (n, 1))
+        else:
+            paths[name] = shuffle_by_template(sample_marginals(values, levels[order], n), _draw_walks(n, h, rng))
     return paths
 
 
-def _draw_ranks(n: int, h: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws ranks in 0..1 [n, h], uniform at each step over the paths, dependent along the steps."""
+def _draw_walks(n: int, h: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws standard normal paths [n, h] whose steps are dependent: autoregressive with .8."""
     walk = rng.standard_normal((n, h))
     for t in range(1, h):
         walk[:, t] = 0.8 * walk[:, t - 1] + 0.6 * walk[:, t]
-    return (walk.argsort(0).argsort(0) + 0.5) / n
+    return walk

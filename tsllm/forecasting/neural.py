@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,22 +14,14 @@ from torch import Tensor
 
 from tsllm.backbones.trust import load_config
 from tsllm.data.facts import TrainingFacts, holds
-from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
-from tsllm.data.windows import WindowDataset, prediction_windows
 from tsllm.files import replace_folder
-from tsllm.forecasting.base import (
-    Forecaster,
-    check_count,
-    check_windows,
-    compute_quantile_levels,
-    count_torch_parameters,
-    name_interval_columns,
-)
+from tsllm.forecasting.base import check_count
+from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
@@ -37,11 +29,11 @@ from tsllm.models import find_model_class, is_model_name, known_model_classes, n
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
 from tsllm.training.build import build_for_data, check_model_config, train_model
-from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
+from tsllm.types import ID, TARGET, TIME, FrameError
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
-    "max_steps": 500,
+    "max_steps": 1500,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "cosine",
     "eval_steps": 50,
@@ -59,7 +51,7 @@ class _Start:
     model_config: dict[str, Any]
 
 
-class NeuralForecaster(Forecaster):
+class NeuralForecaster(TrainedForecaster):
     """A neural forecaster of frames.
 
     Built by the name of a model, `fit` trains it from fresh weights. Built from a saved folder or a Hub id, it
@@ -94,6 +86,8 @@ class NeuralForecaster(Forecaster):
             besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing.
         batch_size: Series that go through the model at once when predicting, a window of C channels counting C;
             bounds the memory, however many there are. None = 256.
+        batch_invariant: Whether every window is computed by itself, so that a forecast is the same to the bit
+            whichever other series are asked for; without it, it is the same to rounding.
         new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
@@ -119,8 +113,6 @@ class NeuralForecaster(Forecaster):
         ValueError: For an option that is unknown, has the wrong type, or cannot be changed.
     """
 
-    rolls_at_once = True
-
     def __init__(
         self,
         model: str = "timellm",
@@ -139,6 +131,7 @@ class NeuralForecaster(Forecaster):
         max_seconds: float | None = None,
         training: Mapping[str, Any] | None = None,
         batch_size: int = 256,
+        batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
         revision: str | None = None,
@@ -150,16 +143,9 @@ class NeuralForecaster(Forecaster):
             check_count(name, value)
         if new_series not in (None, "raise", "history"):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
-        self.training = merge_training(DEFAULT_TRAINING, check_training(training or {}))
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
-        self.model: ForecastModel | None = None
-        self.spec: ForecasterSpec | None = None
-        self.calibration: Calibration | None = None
-        self.history: pd.DataFrame | None = None
+        self.batch_invariant = batch_invariant
         self.log: list[dict[str, Any]] = []
-        self.perturb: Callable[[Batch], Batch] | None = None
-        self.told: Callable[[int, int], None] | None = None
-        self._facts: dict[str, Any] = {}
         self._start: _Start | None = None
         self.name, self.config = model, dict(config)
         self._asked = Asked(
@@ -175,7 +161,12 @@ class NeuralForecaster(Forecaster):
             domain=config.get("prompt_domain"),
         )
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
+        self._given = check_training(training or {})
+        self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
+            self.training = merge_training(
+                {**DEFAULT_TRAINING, **find_model_class(model).default_training}, self._given
+            )
             self._check_fresh(alias, {"revision": revision, "token": token, "device": device})
         else:
             _check_source(model)
@@ -201,8 +192,8 @@ class NeuralForecaster(Forecaster):
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
-                `batch_size`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`, `backbone_mode` and
-                `lora`.
+                `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
+                `backbone_mode` and `lora`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -246,80 +237,6 @@ class NeuralForecaster(Forecaster):
         loaded = self._read(df)
         return self._train(loaded, self._find_task(loaded, h, val_size), started)
 
-    def update(self, df: pd.DataFrame) -> Self:
-        """Takes `df` as the new history; the weights stay.
-
-        Raises:
-            FrameError: If it does not fit the model: other series, another frequency, missing covariates.
-        """
-        self._require_model()
-        history = self._validate(df)
-        self._scaler_for(history)
-        self.history = history
-        return self
-
-    def predict(
-        self,
-        df: pd.DataFrame | None = None,
-        h: int | None = None,
-        level: Sequence[float] | None = None,
-        X_df: pd.DataFrame | None = None,
-    ) -> pd.DataFrame:
-        """Forecasts the `h` steps after each series; see `Forecaster.predict`.
-
-        Raises:
-            ValueError: If the horizon is longer than the model's or the level cannot be given.
-            FrameError: If the history does not fit: other series, too short, covariates of the future missing.
-        """
-        self._require_model()
-        h = self._check_horizon(h)
-        compute_quantile_levels(level)
-        if df is None and self.history is None:
-            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
-        history = self._validate(df) if df is not None else self.history
-        assert history is not None
-        self._check_length(history, self.context_length, "the context")
-        scaler = self._scaler_for(history)
-        # Only the contexts are scaled and copied, so long histories cost no more than short ones.
-        contexts = history.groupby(ID, sort=False).tail(self.context_length)
-        windows = prediction_windows(
-            scaler.transform(contexts),
-            self.context_length,
-            self.prediction_length,
-            future=self._scale_future(X_df, history, scaler),
-            **self._cut(history),
-        )
-        return self._forecast_frame(windows, scaler, h, level).drop(columns=CUTOFF)
-
-    def predict_rolling(
-        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
-    ) -> pd.DataFrame:
-        """Forecasts from the last `n_windows` cutoffs of each series, all cutoffs batched; weights stay frozen.
-
-        See `Forecaster.predict_rolling`.
-        """
-        self._require_model()
-        h = self._check_horizon(h)
-        df = self._validate(df)
-        check_windows(df, h, n_windows, step_size)
-        span = h + (n_windows - 1) * step_size
-        needed = self.context_length + span
-        if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
-            return super().predict_rolling(df, h, n_windows, step_size, level)
-        self._check_length(df, needed, "context and test part")
-        scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
-        frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
-        if h < self.prediction_length:
-            frame = self._extend(frame, self.prediction_length - h)
-        windows = WindowDataset(
-            frame.reset_index(drop=True),
-            self.context_length,
-            self.prediction_length,
-            stride=step_size,
-            **self._cut(df),
-        )
-        return self._forecast_frame(windows, scaler, h, level)
-
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
 
@@ -360,36 +277,6 @@ class NeuralForecaster(Forecaster):
             target = Path(folder) / repo_id.rpartition("/")[2]
             self.save_pretrained(target)
             return push_package(target, repo_id, private=private, token=token, revision=revision)
-
-    def calibrate(self, windows: Any) -> Self:
-        """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
-        residuals = []
-        for batch in self._iterate(windows):
-            predictions = self._run(batch)[0]
-            residuals.append(batch["future_values"] - predictions)
-        self.calibration = Calibration.from_residuals(torch.cat(residuals))
-        return self
-
-    def count_parameters(self) -> tuple[int | None, int | None]:
-        """Returns trained and all parameters; None before `fit`."""
-        return (None, None) if self.model is None else count_torch_parameters(self.model)
-
-    @property
-    def context_length(self) -> int:  # type: ignore[override]
-        """L, steps read; before `fit`, what was asked for (0 = not yet known)."""
-        return self.model.config.context_length if self.model is not None else self._asked.context_length or 0
-
-    @property
-    def prediction_length(self) -> int:
-        """H, steps forecast at most; before `fit`, what was asked for (0 = not yet known)."""
-        return self.model.config.prediction_length if self.model is not None else self._asked.h or 0
-
-    @property
-    def is_probabilistic(self) -> bool:
-        """Whether the head itself knows quantiles."""
-        self._require_model()
-        assert self.model is not None
-        return self.model.config.head != "point"
 
     @property
     def trained_on(self) -> TrainingFacts:
@@ -440,10 +327,14 @@ class NeuralForecaster(Forecaster):
 
     def _begin(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         """Takes a trained model as what it is and as where further training starts."""
+        self._choose_training(type(model))
         self._take(model, spec, calibration)
         state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
         units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
         self._start = _Start(state, spec, units)
+
+    def _choose_training(self, model_class: type[ForecastModel]) -> None:
+        self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
 
     def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         self.model, self.spec, self.calibration = model, spec, calibration
@@ -616,225 +507,6 @@ class NeuralForecaster(Forecaster):
             "processes": 1,
             "environment": describe_environment(),
         }
-
-    # How frames become batches and back.
-
-    def _require_model(self) -> ForecasterSpec:
-        if self.model is None or self.spec is None:
-            raise ValueError(f"{self.alias} is not trained: call fit(df) first, or load a saved folder")
-        return self.spec
-
-    def _pads(self) -> bool:
-        return bool(self.pad_short)
-
-    def _freq_of(self, df: pd.DataFrame) -> Freq:
-        assert self.spec is not None
-        return self.spec.freq if self.spec.freq is not None else infer_freq(df)
-
-    def _cut(self, df: pd.DataFrame) -> dict[str, Any]:
-        """Returns how windows are cut."""
-        spec = self.spec
-        assert spec is not None
-        return {
-            "freq": self._freq_of(df),
-            "layout": spec.layout,
-            "covariates": spec.covariates,
-            "past_covariates": spec.past_covariates,
-            "channels": list(spec.channels) if spec.layout == "multivariate" else None,
-            "share_covariates": spec.share_covariates,
-        }
-
-    def _validate(self, df: pd.DataFrame, known_series: bool = True) -> pd.DataFrame:
-        """Validates a later frame as strictly as the first one, and against what the model was trained for.
-
-        Raises:
-            FrameError: As `validate_frame`; also for another frequency, and for other aligned series.
-        """
-        spec = self.spec
-        assert spec is not None
-        frame = validate_frame(df, freq=spec.freq, covariates=[*spec.covariates, *spec.past_covariates])
-        if spec.freq is not None:
-            check_freq(frame, spec.freq, self.alias)
-        if known_series and spec.layout == "multivariate":
-            self._check_channels(frame, spec.channels)
-        return frame
-
-    def _check_channels(self, frame: pd.DataFrame, channels: list[Any]) -> None:
-        given = {str(name) for name in frame[ID].unique()}
-        lacking = [c for c in channels if str(c) not in given]
-        extra = sorted(given - {str(c) for c in channels})
-        if lacking or extra:
-            faults = [f"lacks {lacking}"] if lacking else []
-            faults += [f"has {extra}"] if extra else []
-            raise FrameError(
-                f"{self.alias} reads the aligned series {channels} as channels of one sample, but the frame "
-                f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
-                "any series"
-            )
-
-    def _scaler_for(self, history: pd.DataFrame) -> StandardScaler:
-        """Returns the stored scaler, with new series added from their history if that is wanted.
-
-        Raises:
-            FrameError: If there are new series and nobody said what to do with them.
-        """
-        assert self.spec is not None
-        scaler = self.spec.load_scaler()
-        known = set(scaler.stats.get(TARGET, {}))
-        new = history[~history[ID].isin(known)]
-        if not len(new):
-            return scaler
-        if self.new_series != "history":
-            names = [str(name) for name in new[ID].unique()]
-            shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-            raise FrameError(
-                f"{self.alias} was not trained on series {shown} ({len(names)} new of {history[ID].nunique()}); pass "
-                "new_series='history' (--new-series) to scale them by their own history"
-            )
-        columns = list(scaler.stats) or [TARGET, *self.spec.covariates, *self.spec.past_covariates]
-        own = type(scaler)().fit(new, columns)
-        for column in columns:
-            scaler.stats.setdefault(column, {}).update(own.stats[column])
-        return scaler
-
-    def _scale_future(
-        self, X_df: pd.DataFrame | None, history: pd.DataFrame, scaler: StandardScaler
-    ) -> pd.DataFrame | None:
-        spec = self.spec
-        assert spec is not None
-        if X_df is None or not spec.covariates:
-            return None
-        keys = future_frame(history, self.prediction_length, self._freq_of(history))
-        return scaler.transform(validate_future(X_df, keys, spec.covariates), list(spec.covariates))
-
-    def _check_horizon(self, h: int | None) -> int:
-        """Returns how many steps a forecast has."""
-        longest = self.prediction_length
-        if h is None:
-            asked = self._asked.h if self._start is not None else None
-            saved = self.spec.h if self.spec is not None else None
-            return asked or saved or longest
-        check_count("h", h)
-        if h > longest:
-            raise ValueError(f"h is {h}, but {self.alias} forecasts 1 to {longest} steps; train with a larger h")
-        if h < longest and self.covariates:
-            raise ValueError(
-                f"h is {h}, but {self.alias} reads known covariates over its whole horizon of {longest} steps; ask "
-                f"for h={longest}"
-            )
-        return int(h)
-
-    def _check_length(self, df: pd.DataFrame, needed: int, what: str) -> None:
-        sizes = df.groupby(ID, sort=False).size()
-        if self._pads() or sizes.min() >= needed:
-            return
-        raise FrameError(
-            f"series {sizes.idxmin()!r} has {sizes.min()} steps, {what} needs {needed} ({int((sizes < needed).sum())} "
-            "series are too short); give more history, lower context_length, or pass pad_short=True"
-        )
-
-    def _extend(self, frame: pd.DataFrame, steps: int) -> pd.DataFrame:
-        ahead = future_frame(frame, steps, self._freq_of(frame))
-        return pd.concat([frame, ahead], ignore_index=True).sort_values([ID, TIME], kind="stable")
-
-    # How batches become forecasts.
-
-    def _iterate(self, windows: Any) -> Iterator[Batch]:
-        """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
-        assert self.model is not None
-        size = max(1, self.batch_size // self.model.config.num_channels)
-        for start in range(0, len(windows), size):
-            end = min(start + size, len(windows))
-            yield windows.gather(torch.arange(start, end))
-            if self.told is not None:
-                self.told(end, len(windows))
-
-    def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
-        """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
-        model = self.model
-        assert model is not None
-        if self.perturb is not None:
-            batch = self.perturb(batch)
-        read = set(model.input_keys()) - {"future_values"}
-        device = next(model.parameters()).device
-        model.eval()
-        with torch.inference_mode():
-            inputs = {k: v.to(device) for k, v in batch.items() if k in read}  # type: ignore[attr-defined]
-            output = model(**inputs)
-            quantiles = model.compute_quantiles(output, quantile_levels) if quantile_levels else None
-        predictions = output.predictions
-        assert predictions is not None
-        return predictions.float().cpu(), None if quantiles is None else quantiles.float().cpu()
-
-    def _forecast_frame(
-        self, windows: WindowDataset, scaler: StandardScaler, h: int, level: Sequence[float] | None
-    ) -> pd.DataFrame:
-        levels = compute_quantile_levels(level)
-        from_head = levels if self.is_probabilistic else None
-        points, bounds = [], []
-        for batch in self._iterate(windows):
-            predictions, quantiles = self._run(batch, from_head)
-            points.append(predictions)
-            if quantiles is not None:
-                bounds.append(quantiles)
-        centre = torch.cat(points)  # [N, H, C]
-        columns: dict[str, Tensor] = {self.alias: centre}
-        names = name_interval_columns(self.alias, level)
-        if bounds:
-            columns |= dict(zip(names, torch.cat(bounds).unbind(-1), strict=True))
-        elif level:
-            columns |= self._conformal_columns(centre, level)
-        frame = windows.to_frame({k: np.asarray(v, dtype=np.float64) for k, v in columns.items()})
-        frame = frame[np.tile(np.arange(self.prediction_length) < h, len(frame) // self.prediction_length)]
-        frame = scaler.inverse_transform(frame, list(columns))
-        self._check_finite(frame, list(columns))
-        return frame.sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
-
-    def _conformal_columns(self, centre: Tensor, level: Sequence[float]) -> dict[str, Tensor]:
-        if self.calibration is None:
-            raise ValueError(
-                f"{self.alias} has a point head and was not calibrated, so it gives no intervals; fit with validation "
-                "data, call calibrate(windows), or train with head='quantile' or 'student_t'"
-            )
-        columns = {}
-        for lv in level:
-            low, high = name_interval_columns(self.alias, [lv])
-            half = self.calibration.half_width(lv)
-            columns[low], columns[high] = centre - half, centre + half
-        return columns
-
-    def _check_finite(self, frame: pd.DataFrame, columns: list[str]) -> None:
-        bad = ~np.isfinite(frame[columns].to_numpy()).all(axis=1)
-        if bad.any():
-            row = frame.iloc[int(bad.argmax())]
-            raise FloatingPointError(
-                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} "
-                f"of {len(frame)} rows); its training diverged, or the history holds extreme values"
-            )
-
-
-def check_freq(frame: pd.DataFrame, freq: Freq, alias: str) -> None:
-    """Refuses a frame of another frequency than a model was trained on.
-
-    A frame whose rows all lie on the model's axis, but further apart, is not told by `validate_frame`.
-
-    Raises:
-        FrameError: Naming both frequencies.
-    """
-    try:
-        found = infer_freq(frame)
-    except FrameError:
-        return  # too few rows to tell; they lie on the axis
-    if found != freq and pd.Index(_step(frame, found)).tolist() != pd.Index(_step(frame, freq)).tolist():
-        raise FrameError(
-            f"{alias} was trained on freq {freq!r}, the data have {found!r}; resample them, or train a model for this "
-            "frequency"
-        )
-
-
-def _step(frame: pd.DataFrame, freq: Freq) -> np.ndarray:
-    """Returns the times that follow the first row, by a frequency."""
-    return future_frame(frame.head(1), 3, freq)[TIME].to_numpy()
 
 
 def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:

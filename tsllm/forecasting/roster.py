@@ -15,6 +15,8 @@ from tsllm.training.args import check_training, read_dataclass
 from tsllm.training.build import check_model_config
 
 NAIVE = ("SeasonalNaive", "Naive")
+OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
+FLAIR = "FLAIR"
 PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
@@ -30,7 +32,8 @@ class ModelSpec:
         options: Constructor options: the model configuration's fields for native models, those of `TextForecaster`
             with `language_model` for text, those of the class in neuralforecast or statsforecast.
         training: Training options of native models.
-        covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them.
+        covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them, which
+            LEAR and ARIMAX do.
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
@@ -73,7 +76,8 @@ class ModelSpec:
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
-        - statistical: a class of statsforecast.models ("AutoETS").
+        - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", "ARIMAX" (AutoARIMA with sines and cosines
+          for every customary season), or "FLAIR" of the package flaircast.
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
@@ -141,7 +145,7 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
         case "chronos":
             return _build_chronos(spec, task)
         case "saved":
-            return _load_saved(spec)
+            return _load_saved(spec, task)
         case "own":
             return _build_own(spec)
     return _build_statistical(spec, task)
@@ -271,7 +275,7 @@ def is_saved(source: str) -> bool:
 
 
 def open_saved(source: str, **options: Any) -> Any:
-    """Loads a saved forecaster, one of series (`NeuralForecaster`) or one that writes numbers (`TextForecaster`).
+    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`) or of text.
 
     Args:
         source: A folder or a Hub id.
@@ -282,21 +286,27 @@ def open_saved(source: str, **options: Any) -> Any:
     """
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
+    from tsllm.forecasting.zero_shot import ANY_FREQ, ZeroShotForecaster
 
     check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:
         return TextForecaster.from_pretrained(source, **options)
+    if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
+        return ZeroShotForecaster.from_pretrained(source, **options)
     return NeuralForecaster.from_pretrained(source, **options)
 
 
-def _load_saved(spec: ModelSpec) -> Forecaster:
+def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     # It is used as it is: without a step of training, `fit` only takes the history.
     loaded = open_saved(spec.model, **spec.options)
     if isinstance(loaded, NeuralForecaster):
         loaded.training["max_steps"] = 0
+    if isinstance(loaded, ZeroShotForecaster):
+        loaded.freq, loaded.season = loaded.freq or task.freq, loaded.season or task.season
     if isinstance(loaded, TextForecaster):
         # Of an adapter only its own tensors were trained.
         partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
@@ -311,8 +321,8 @@ def _build_own(spec: ModelSpec) -> Forecaster:
     module, _, name = spec.model.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(**spec.options)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"cannot build {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
     if not isinstance(made, Forecaster):
         raise ValueError(
             f"{spec.model} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, "
@@ -324,24 +334,52 @@ def _build_own(spec: ModelSpec) -> Forecaster:
 
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
-    from tsllm.forecasting.statistical import StatisticalForecaster
+    from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
     from tsllm.models import MODELS
 
     if spec.covariates:
         _require_covariates(spec, task, known=True)
-    options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
-    if spec.covariates:
-        options["covariates"] = list(task.covariates)
+    reads = spec.model in OPPONENTS if spec.covariates is None else spec.covariates
+    options: dict[str, Any] = {
+        "alias": spec.name,
+        "freq": task.freq,
+        "covariates": list(task.covariates) if reads else [],
+    }
+    if spec.model in OPPONENTS:
+        return _build_opponent(spec, task, options)
+    if spec.model == FLAIR:
+        from tsllm.forecasting.flair import FlairForecaster
+
+        given = {"season": task.season, "alias": spec.name, "freq": task.freq}
+        return FlairForecaster(**given | spec.options)
     try:
+        options["season"] = find_seasons(spec.model, task.season, task.freq)
         return StatisticalForecaster(spec.model, **options | spec.options)
     except ValueError as error:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
+            f"SeasonalNaive, Naive, LEAR, ARIMAX, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
             "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
+
+
+def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]) -> Forecaster:
+    """Builds one of `OPPONENTS`, which read known covariates wherever the data offer some."""
+    from tsllm.forecasting.lear import LEAR
+    from tsllm.forecasting.seasons import choose_harmonics
+    from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
+
+    if spec.model == "LEAR":
+        # A calendar tells how many steps a day has; of integer time the season says it.
+        season = {"season": task.season} if isinstance(task.freq, int) else {}
+        return LEAR(**options | season | spec.options)
+    seasons = find_seasons("MSTL", task.season, task.freq)
+    harmonics = choose_harmonics(seasons if isinstance(seasons, list) else [seasons])
+    # Sines and cosines are its seasons, so the search for orders need not have one: seconds instead of minutes.
+    fixed = {"harmonics": harmonics, "options": {"seasonal": False}}
+    return StatisticalForecaster("AutoARIMA", **options | fixed | spec.options)
 
 
 def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -12,15 +12,18 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
-from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.frequency import Freq, customary_seasons, normalize_freq
 from tsllm.forecasting.base import (
     Forecaster,
     HistoryForecaster,
+    check_count,
     check_windows,
     compute_quantile_levels,
     count_torch_parameters,
     name_interval_columns,
+    write_refit_rule,
 )
+from tsllm.forecasting.seasons import add_harmonics, check_harmonics, takes_several_seasons
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
@@ -34,17 +37,23 @@ class StatisticalForecaster(HistoryForecaster):
 
     Args:
         model: Class name in `statsforecast.models`, such as "AutoETS", "DynamicOptimizedTheta", "AutoARIMA".
-        season: Steps in a season, handed over as `season_length` if the model has it.
+        season: Steps in a season, or a list of them for a model that takes several, such as MSTL; handed over as
+            `season_length` if the model has it. None = the customary ones of the frequency (a day and a week below
+            days) for such a model, else 1.
         alias: Name of the forecast column; None takes the class name.
         freq: Frequency of the data; None infers it.
         input_size: How many last steps each fit sees; None = all. Bounds the time on long series.
         covariates: Columns handed over as regressors; needs a model that reads them, such as AutoARIMA.
+        harmonics: Season -> pairs of a sine and a cosine handed over as regressors beside the covariates, so that a
+            model of one season knows several: dynamic harmonic regression (Hyndman & Athanasopoulos, 2021, section
+            12.1). `StatisticalForecaster("AutoARIMA", harmonics={24: 4, 168: 3}, covariates=["load"],
+            options={"seasonal": False})` is an ARIMAX for hours, in seconds.
         n_jobs: Processes.
         options: Further constructor arguments of the model.
 
     Raises:
         ImportError: If statsforecast is not installed.
-        ValueError: If it has no such model.
+        ValueError: If it has no such model, or the model does not take what is given.
     """
 
     rolls_at_once = True
@@ -52,25 +61,32 @@ class StatisticalForecaster(HistoryForecaster):
     def __init__(
         self,
         model: str,
-        season: int = 1,
+        season: int | Sequence[int] | None = None,
         alias: str | None = None,
         *,
         freq: Freq | None = None,
         input_size: int | None = None,
         covariates: Sequence[str] = (),
+        harmonics: Mapping[int, int] | None = None,
         n_jobs: int = 1,
         options: dict[str, Any] | None = None,
     ) -> None:
-        if season < 1:
-            raise ValueError(f"season is {season}; it must be at least 1 step")
         if input_size is not None and input_size < 2:
             raise ValueError(f"input_size is {input_size}; a fit needs at least 2 steps")
         self.model_class = _find_model(model)
         self.alias = model if alias is None else alias
         self.season, self.freq, self.input_size, self.n_jobs = season, freq, input_size, n_jobs
-        self.covariates = list(covariates)
+        self.covariates, self.harmonics = list(covariates), check_harmonics(harmonics or {})
         self.options = dict(options or {})
-        self._build()  # wrong options raise here, not in the middle of a comparison
+        self._check_season()
+        if (self.covariates or self.harmonics) and not self.model_class.uses_exog:
+            raise ValueError(f"{model} reads no regressors; leave covariates and harmonics out, or take AutoARIMA")
+        self._build(2)  # wrong options raise here, not in the middle of a comparison
+
+    @property
+    def refit_rule(self) -> str:
+        """When it is estimated and on what, as a sentence for reports."""
+        return write_refit_rule(self.alias, self.input_size)
 
     def predict(
         self,
@@ -88,11 +104,16 @@ class StatisticalForecaster(HistoryForecaster):
         """
         history, steps = self._recall(df, h)
         compute_quantile_levels(level)
-        ahead = self._read_future(X_df, history, steps)
+        freq = self._find_freq(history)
+        ahead = self._read_future(X_df, history, steps, freq)
         if self.input_size is not None:
             history = history.groupby(ID, sort=False).tail(self.input_size)
-        out = self._call("forecast", history, h=steps, level=_sorted(level) or None, X_df=ahead)
-        return _arrange(out, self.alias, level, [ID, TIME])
+        if self.harmonics:
+            ahead = future_frame(history, steps, freq) if ahead is None else ahead
+            history, ahead = add_harmonics(history, ahead, self.harmonics)
+        seasons = self._find_seasons(freq, history, history.groupby(ID, sort=False).size())
+        out = self._call("forecast", history, freq, seasons, h=steps, level=_sorted(level) or None, X_df=ahead)
+        return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
@@ -115,32 +136,81 @@ class StatisticalForecaster(HistoryForecaster):
         df = self._validate(df)
         compute_quantile_levels(level)
         check_windows(df, h, n_windows, step_size)
+        if self.harmonics:
+            return super().predict_rolling(df, h, n_windows, step_size, level)
+        freq, span = self._find_freq(df), h + (n_windows - 1) * step_size
+        seasons = self._find_seasons(freq, df, df.groupby(ID, sort=False).size() - span)
         windows = {"n_windows": n_windows, "step_size": step_size, "input_size": self.input_size}
-        out = self._call("cross_validation", df, h=h, level=_sorted(level) or None, **windows)
-        return _arrange(out, self.alias, level, [ID, TIME, CUTOFF])
+        out = self._call("cross_validation", df, freq, seasons, h=h, level=_sorted(level) or None, **windows)
+        return arrange_forecasts(out, self.alias, level, [ID, TIME, CUTOFF])
 
-    def _read_future(self, X_df: pd.DataFrame | None, history: pd.DataFrame, h: int) -> pd.DataFrame | None:
+    def _find_freq(self, df: pd.DataFrame) -> Freq:
+        return normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
+
+    def _check_season(self) -> None:
+        """Refuses seasons that the model does not take.
+
+        Raises:
+            ValueError: Naming the season.
+        """
+        several = takes_several_seasons(self.model_class)
+        name = self.model_class.__name__
+        if isinstance(self.season, Sequence) and not several:
+            raise ValueError(f"{name} has one season, season is {list(self.season)}; give one number, or take MSTL")
+        given = [self.season] if isinstance(self.season, int) else self.season or ()
+        for season in given:
+            check_count("season", season)
+            if several and season < 2:
+                raise ValueError(f"season is {season}; {name} needs seasons of at least 2 steps")
+        if len(set(given)) < len(given) or (self.season is not None and not given):
+            raise ValueError(f"season is {self.season}; name each season once, and at least one")
+
+    def _find_seasons(self, freq: Freq, df: pd.DataFrame, sizes: pd.Series) -> int | list[int]:
+        """Returns what goes to the model as `season_length`, for series that a fit sees so many steps of.
+
+        Raises:
+            FrameError: If a series is too short for two of the longest season of a model that decomposes by several.
+            ValueError: If the frequency has no customary season.
+        """
+        if not takes_several_seasons(self.model_class):
+            return self.season if isinstance(self.season, int) else 1
+        seasons = customary_seasons(freq) if self.season is None else self.season
+        seasons = [seasons] if isinstance(seasons, int) else sorted(seasons)
+        if seasons == [1]:
+            raise ValueError(f"{self.alias} needs a season, and freq {freq!r} has no customary one; give season=...")
+        seen = sizes if self.input_size is None else sizes.clip(upper=self.input_size)
+        if seen.min() < 2 * seasons[-1]:
+            raise FrameError(
+                f"series {seen.idxmin()!r} gives {self.alias} {seen.min()} steps to fit; with a season of "
+                f"{seasons[-1]} it needs at least {2 * seasons[-1]}; give more history, a larger input_size or "
+                "shorter seasons"
+            )
+        return seasons
+
+    def _read_future(
+        self, X_df: pd.DataFrame | None, history: pd.DataFrame, h: int, freq: Freq
+    ) -> pd.DataFrame | None:
         """Returns the covariates of the horizon, held to exactly the steps ahead."""
         if not self.covariates:
             return None
         if X_df is None:
             raise FrameError(f"{self.alias} reads {self.covariates}; give X_df with their values over the horizon")
-        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
         return validate_future(X_df, future_frame(history, h, freq), self.covariates)
 
-    def _build(self) -> Any:
+    def _build(self, season: int | list[int]) -> Any:
         accepted = inspect.signature(self.model_class).parameters
-        arguments = {"season_length": self.season, "alias": self.alias} | self.options
+        arguments = {"season_length": season, "alias": self.alias} | self.options
         unknown = sorted(set(self.options) - set(accepted))
         if unknown:
             raise ValueError(f"{self.model_class.__name__} has no option {unknown[0]!r}; it takes {list(accepted)}")
         return self.model_class(**{k: v for k, v in arguments.items() if k in accepted})
 
-    def _call(self, method: str, df: pd.DataFrame, **arguments: Any) -> pd.DataFrame:
+    def _call(
+        self, method: str, df: pd.DataFrame, freq: Freq, seasons: int | list[int], **arguments: Any
+    ) -> pd.DataFrame:
         from statsforecast import StatsForecast
 
-        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
-        engine = StatsForecast(models=[self._build()], freq=freq, n_jobs=self.n_jobs)
+        engine = StatsForecast(models=[self._build(seasons)], freq=freq, n_jobs=self.n_jobs)
         try:
             return getattr(engine, method)(df=df, **arguments)
         except Exception as error:
@@ -153,7 +223,7 @@ class StatisticalForecaster(HistoryForecaster):
             raise
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        return _validate_complete(df, self.freq, self.covariates, self.alias)
+        return validate_complete(df, self.freq, self.covariates, self.alias)
 
 
 class NixtlaNeuralForecaster(Forecaster):
@@ -308,7 +378,7 @@ class NixtlaNeuralForecaster(Forecaster):
             ordered = [*pairs[-2::-2], self.alias, *pairs[1::2]]  # lowest bound, ..., median, ..., highest bound
             out[ordered] = np.sort(out[ordered].to_numpy(), axis=1)
         out = out.groupby(ID, sort=False).head(steps)
-        return _arrange(out, self.alias, level, [ID, TIME])
+        return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def _build(self) -> Any:
         arguments: dict[str, Any] = {
@@ -331,7 +401,7 @@ class NixtlaNeuralForecaster(Forecaster):
         return self.model_class(**arguments | self.options)
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        return _validate_complete(df, self.freq, [*self.covariates, *self.past_covariates], self.alias)
+        return validate_complete(df, self.freq, [*self.covariates, *self.past_covariates], self.alias)
 
     def _check_horizon(self, h: int | None) -> int:
         if h is not None and not 1 <= h <= self.h:
@@ -346,7 +416,7 @@ def _read_trajectories(model: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: entry["step"])
 
 
-def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: Sequence[str], alias: str) -> pd.DataFrame:
+def validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: Sequence[str], alias: str) -> pd.DataFrame:
     """Validates a frame for a model that cannot read missing values."""
     df = validate_frame(df, freq=freq, covariates=covariates)
     missing = df[TARGET].isna().to_numpy()
@@ -359,7 +429,7 @@ def _validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: Sequence
     return df
 
 
-def _arrange(out: pd.DataFrame, alias: str, level: Sequence[float] | None, keys: list[str]) -> pd.DataFrame:
+def arrange_forecasts(out: pd.DataFrame, alias: str, level: Sequence[float] | None, keys: list[str]) -> pd.DataFrame:
     """Brings an engine's columns into our order and refuses forecasts that are not finite."""
     columns = [alias, *name_interval_columns(alias, level)]
     out = out[[*keys, *columns]].reset_index(drop=True)
@@ -371,6 +441,17 @@ def _arrange(out: pd.DataFrame, alias: str, level: Sequence[float] | None, keys:
             f" {len(out)} rows); the series may be too short for the season, or the training diverged"
         )
     return out.sort_values([ID, *[k for k in keys if k == CUTOFF], TIME], kind="stable", ignore_index=True)
+
+
+def find_seasons(model: str, season: int, freq: Freq) -> int | list[int]:
+    """Returns the seasons of a model for data of this main season: those of the frequency, too, if it takes several.
+
+    Raises:
+        ValueError: If statsforecast has no such model.
+    """
+    if not takes_several_seasons(_find_model(model)):
+        return season
+    return sorted({season, *customary_seasons(freq)} - {1}) or season
 
 
 def _find_model(name: str) -> Any:

@@ -21,7 +21,7 @@ from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_to
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
-from tsllm.text.prompt import TextPrompt
+from tsllm.text.reasoning import build_prompt
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class TextForecaster(Forecaster):
         digits: Digits of the written numbers.
         domain: One sentence about the data for the prompt.
         season: Steps of a season, told to the model; 0 = left out.
+        thought_words: Words that the model may think before it answers (`tsllm.text.reasoning`); 0 = none.
         covariates: Columns known for the future that enter the prompt.
         num_samples: Completions a series; the forecast is their median.
         options: Temperature, nucleus, constraint.
@@ -86,6 +87,7 @@ class TextForecaster(Forecaster):
         digits: int = 3,
         domain: str = "",
         season: int = 0,
+        thought_words: int = 0,
         covariates: Sequence[str] = (),
         num_samples: int = 20,
         options: SamplingOptions | None = None,
@@ -106,8 +108,11 @@ class TextForecaster(Forecaster):
         )
         self.facts = facts or TrainingFacts()
         self.options = options or SamplingOptions()
-        self.codec = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
-        self.prompt = TextPrompt(self.codec, domain, season)
+        plain = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
+        self.prompt = build_prompt(plain, tokenizer, domain, season, thought_words)
+        self.codec, self.thought_words = self.prompt.codec, thought_words
+        if thought_words and self.options.constrained:
+            raise ValueError("a thought follows no grammar of numbers; set constrained: false, or thought_words: 0")
         self.report = ParseReport()
         self._history: pd.DataFrame | None = None
 
@@ -138,6 +143,7 @@ class TextForecaster(Forecaster):
             "digits": self.codec.digits,
             "domain": self.prompt.domain,
             "season": self.prompt.season,
+            "thought_words": self.thought_words,
             "covariates": self.covariates,
             "num_samples": self.num_samples,
             "options": asdict(self.options),

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from tsllm.data.facts import TrainingFacts, from_names
-from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.scaling import StandardScaler, load_scaler
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
@@ -83,6 +83,11 @@ class ForecasterSpec:
                 raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected a list of columns")
         if self.new_series not in ("raise", "history"):
             raise ValueError(f"new_series is {self.new_series!r}; choose 'raise' or 'history'")
+        if self.h is not None:
+            check_horizon(self.h)
+        for name in ("share_covariates", "pad_short"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected true or false")
         normalize_freq(self.freq)
 
     def load_scaler(self) -> StandardScaler:

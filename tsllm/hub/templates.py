@@ -22,15 +22,14 @@ def render_card(template: str, card_data: ModelCardData, **values: Any) -> Model
     Args:
         template: Name of a file in the folder of templates.
         card_data: The metadata, written as YAML on top.
-        **values: What the template names; a missing one is an error.
+        **values: What the template names.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=False,  # of Markdown, not HTML: `finalize` sees every value instead
         finalize=lambda value: escape_markdown(value) if type(value) is str else value,
-        undefined=StrictUndefined,
     )
     environment.filters["fenced"] = lambda value: _Raw(escape_fenced(value))
     text = environment.get_template(template).render(card_data=_Raw(card_data.to_yaml()), **values)

@@ -138,10 +138,10 @@ def _describe_comparison(metrics: dict[str, Any]) -> Any:
     for key in ("mae", "crps"):
         found = comparison.get(key)
         if found and found["gain"] is not None:
-            p_value = "not known" if found["p_value"] is None else f"{found['p_value']:.2g}"
+            p_value = "too few cutoffs to tell" if found["p_value"] is None else f"p = {found['p_value']:.2g}"
             yield (
                 f"{_SHOWN[key]} against the start: {found['gain']:+.4g} better over {comparison['windows']} windows "
-                f"(paired t-test over windows, p = {p_value}; neighbouring windows may be correlated)"
+                f"(tested over the cutoffs, with their correlation: {p_value})"
             )
 
 

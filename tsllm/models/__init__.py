@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.models.dlinear import DLinear
 from tsllm.models.itransformer import ITransformer
+from tsllm.models.patchcast import PatchCast
 from tsllm.models.patchtst import PatchTST, PatchTSTPretraining
 from tsllm.models.pyraformer import Pyraformer
 from tsllm.models.recurrent import Recurrent
@@ -31,6 +32,7 @@ MODELS: Registry[type[ForecastModel]] = Registry(
         "recurrent": Recurrent,
         "pyraformer": Pyraformer,
         "timellm": TimeLLM,
+        "patchcast": PatchCast,
     },
 )
 

@@ -1,6 +1,7 @@
 """What every forecasting model shares: its configuration, its forward contract, its files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import logging as library_logging
 
 from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
@@ -18,6 +20,7 @@ from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
+from tsllm.nn.older_state import convert_state
 from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
@@ -115,6 +118,8 @@ class ForecastConfig(PreTrainedConfig):
         head = build_output(self.head, self.quantile_levels, self.head_kwargs)
         own = list(self.own_losses) if "mse" in head.losses else []
         if self.loss and self.loss not in (*head.losses, *own):
+            if not any(self.loss in config.own_losses for config in ForecastConfig.__subclasses__()):
+                LOSSES.get(self.loss)  # raises with the nearest names, unless it is a loss that does not fit
             raise ValueError(
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
                 f"this head trains with {', '.join([*head.losses, *own])}"
@@ -157,6 +162,7 @@ class Inputs:
     series_loc: Tensor | None = None  # [B, 1, C]
     series_scale: Tensor | None = None  # [B, 1, C]
     prompt: Any = None
+    season: Tensor | None = None  # [B] integers
 
 
 @dataclass
@@ -164,7 +170,7 @@ class RawForecast:
     """What a model computes: head parameters in its normalised space and how to leave that space."""
 
     parameters: Tensor  # [B, H, C, num_parameters]
-    loc: Tensor | None = None  # [B, 1, C]
+    loc: Tensor | None = None  # [B, 1, C], or [B, H, C] if it differs from step to step
     scale: Tensor | None = None  # [B, 1, C]
     extras: dict[str, Any] = field(default_factory=dict)
 
@@ -182,7 +188,10 @@ class ForecastModel(PreTrainedModel):
     main_input_name = "past_values"
     uses_time_features: ClassVar[bool] = False
     uses_covariates: ClassVar[bool] = False
+    # Training options that this model wants unless somebody says otherwise.
+    default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
+    uses_season: ClassVar[bool] = False
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -277,6 +286,7 @@ class ForecastModel(PreTrainedModel):
         series_loc: Tensor | None = None,
         series_scale: Tensor | None = None,
         prompt: Any = None,
+        season: Tensor | None = None,
     ) -> ForecastOutput:
         """Forecasts, and computes the configured loss if the future is given.
 
@@ -292,6 +302,7 @@ class ForecastModel(PreTrainedModel):
                 original units (Time-LLM's prompt) read it.
             series_scale: [B, 1, C], above 0.
             prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
+            season: [B] integers, steps in a season (1 = none); only models with `uses_season` read it.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -306,6 +317,7 @@ class ForecastModel(PreTrainedModel):
             series_loc,
             series_scale,
             prompt,
+            season,
         )
         check_shapes(config, inputs, future_values)
         if self.uses_time_features and config.num_time_features and past_time_features is None:
@@ -330,6 +342,15 @@ class ForecastModel(PreTrainedModel):
             HeadOutput(output.predictions, output.quantiles, output.distribution), levels
         )
 
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, a batch of one window gives bits that depend on that window alone, not on what was computed before.
+
+        Args:
+            alone: False = nothing changes.
+        """
+        yield
+
     def trained_state(self) -> dict[str, Tensor]:
         """Returns the tensors that an artefact holds: all but a frozen backbone's."""
         return self.state_dict()
@@ -338,7 +359,8 @@ class ForecastModel(PreTrainedModel):
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
-        super().save_pretrained(save_directory, state_dict=state, **kwargs)
+        with quiet_saving():
+            super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -387,12 +409,13 @@ class ForecastModel(PreTrainedModel):
         return model
 
     def load_trained_state(self, state: dict[str, Tensor], origin: str = "the state") -> None:
-        """Loads exactly the tensors of `trained_state`.
+        """Loads exactly the tensors of `trained_state`; what older states hold beyond them is turned into them.
 
         Raises:
             ValueError: If tensors are missing, unexpected, of another shape, or no finite floating numbers; the text
                 lists them.
         """
+        state = convert_state(self, state)
         found, wanted = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state, self.trained_state()))
         problems = compare_shapes(found, wanted) or find_damaged(self, state)
         if problems:
@@ -400,6 +423,18 @@ class ForecastModel(PreTrainedModel):
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
             )
         self.load_state_dict(state, strict=False)
+
+
+@contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keeps the library from showing a bar for a file that is written in a blink."""
+    shown = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library_logging.enable_progress_bar()
 
 
 def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:
@@ -454,6 +489,7 @@ def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor |
         "future_covariates": (inputs.future_covariates, [batch, horizon, config.num_known_covariates]),
         "series_loc": (inputs.series_loc, [batch, 1, config.num_channels]),
         "series_scale": (inputs.series_scale, [batch, 1, config.num_channels]),
+        "season": (inputs.season, [batch]),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and list(tensor.shape) != shape:

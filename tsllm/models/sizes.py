@@ -1,5 +1,6 @@
 """Compares the sizes in a model's configuration with its weights file, before memory is taken for them."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from tsllm.backbones.weights import Header
+from tsllm.nn.older_state import convert_state
 
 # Sizes that repeat parts of a model; each repetition has tensors of its own.
 _REPEATS = re.compile(r"layers|stages|kernels|window_sizes|scales|top_k")
@@ -42,11 +44,21 @@ def check_sizes(model_class: type, config: Any, header: Header, origin: str) -> 
     if layable:
         with torch.device("meta"):
             model = model_class(config)
-        problems = compare_shapes(header.shapes, {k: tuple(v.shape) for k, v in model.trained_state().items()})
+        wanted = {k: tuple(v.shape) for k, v in model.trained_state().items()}
+        problems = compare_shapes(_convert_shapes(model, header.shapes), wanted)
         if problems:
             raise ValueError(
                 f"{origin} does not fit {model_class.__name__} with its configuration: {'; '.join(problems)}"
             )
+
+
+def _convert_shapes(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes that a state has once what older states hold beyond `model`'s is turned into its own."""
+    if any(math.prod(max(size, 1) for size in shape) >= 2**62 for shape in shapes.values()):
+        return shapes  # torch cannot count the elements of such a tensor, not even of one without memory
+    with torch.device("meta"):
+        stored = convert_state(model, {name: torch.empty(shape) for name, shape in shapes.items()})
+    return {name: tuple(tensor.shape) for name, tensor in stored.items()}
 
 
 def compare_shapes(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> list[str]:

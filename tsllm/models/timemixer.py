@@ -75,7 +75,7 @@ class TimeMixerConfig(ForecastConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
-        if self.scale_lengths[-1] < 1:
+        if self.downsampling_layers > self.context_length.bit_length() or self.scale_lengths[-1] < 1:
             raise ValueError(
                 f"context_length ({self.context_length}) has no step left after {self.downsampling_layers} "
                 f"downsampling_layers of window {self.downsampling_window}; use fewer or smaller ones"

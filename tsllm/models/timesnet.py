@@ -4,7 +4,7 @@ Deliberate deviation: every sample is folded at its own periods. The public code
 so a forecast there depends on the other samples; `reference_quirks` reproduces that.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
 from tsllm.models.losses import Loss, compute_timesnet_spectral
 from tsllm.nn.blocks import build_map_block
-from tsllm.nn.conv.map_inception import MapInception, convolve_same
+from tsllm.nn.conv.map_inception import INCEPTIONS, MapInception, convolve_same
 from tsllm.nn.embedding import TIME_EMBEDDINGS, StepEmbedding
 from tsllm.nn.normalization import InstanceNorm
 
@@ -29,6 +29,7 @@ class TimesNetConfig(ForecastConfig):
         d_ff: Channels between the two inceptions of a block.
         top_k: Periods at which a series is folded.
         num_kernels: Kernels of sizes 1, 3, 5, ... in an inception.
+        inception: `square` kernels, or `cross` for kernels along rows and along columns, see `MapInception`.
         dropout: Dropout rate of the embedding.
         time_embedding: `linear`, or `fixed` / `learned` for integer calendar columns.
         map_block: Specification of a block over the folded maps, see `tsllm.nn.blocks.build_map_block`; None = none.
@@ -43,6 +44,7 @@ class TimesNetConfig(ForecastConfig):
     d_ff: int = 32
     top_k: int = 5
     num_kernels: int = 6
+    inception: str = "square"
     dropout: float = 0.1
     time_embedding: str = "linear"
     map_block: str | dict[str, Any] | None = None
@@ -53,6 +55,8 @@ class TimesNetConfig(ForecastConfig):
         super().check()
         for name in ("d_model", "num_layers", "d_ff", "top_k", "num_kernels"):
             require_positive(self, name)
+        if self.inception not in INCEPTIONS:
+            raise ValueError(f"inception must be one of {list(INCEPTIONS)}, got {self.inception!r}")
         if self.time_embedding not in TIME_EMBEDDINGS:
             raise ValueError(f"time_embedding must be one of {list(TIME_EMBEDDINGS)}, got {self.time_embedding!r}")
         if self.map_block_position not in MAP_POSITIONS:
@@ -94,12 +98,13 @@ class FoldedInception(nn.Module):
         d_model: Channels in and out.
         d_ff: Channels between.
         num_kernels: Kernels of an inception.
+        kind: Kind of the inceptions.
     """
 
-    def __init__(self, d_model: int, d_ff: int, num_kernels: int) -> None:
+    def __init__(self, d_model: int, d_ff: int, num_kernels: int, kind: Literal["square", "cross"] = "square") -> None:
         super().__init__()
-        self.up = MapInception(d_model, num_kernels, d_ff)
-        self.down = MapInception(d_ff, num_kernels, d_model)
+        self.up = MapInception(d_model, num_kernels, d_ff, kind)
+        self.down = MapInception(d_ff, num_kernels, d_model, kind)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Convolves each map [n, D, rows, columns]; shapes stay."""
@@ -119,7 +124,10 @@ class TimesBlock(nn.Module):
         self.top_k = config.top_k
         self.batch_average = config.reference_quirks
         replaced = config.map_block is not None and config.map_block_position == "instead"
-        self.inception = None if replaced else FoldedInception(config.d_model, config.d_ff, config.num_kernels)
+        self.inception: FoldedInception | None = None
+        if not replaced:
+            kind = cast(Literal["square", "cross"], config.inception)
+            self.inception = FoldedInception(config.d_model, config.d_ff, config.num_kernels, kind)
         self.map_block = None if config.map_block is None else build_map_block(config.map_block, config.d_model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,8 @@ from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast
 from tsllm.nn.linear import ChannelLinear
 from tsllm.nn.normalization import InstanceNorm
 
+_MOST_STAGES = 64
+
 
 def compute_pooled_lengths(length: int, num_stages: int, kernel: int, stride: int, padding: int) -> list[int]:
     """Returns the lengths of all stages, the finest first: floor((n + 2 padding - kernel) / stride) + 1 each."""
@@ -41,6 +43,8 @@ class UNetTSFConfig(ForecastConfig):
         super().check()
         for name in ("num_stages", "pool_kernel", "pool_stride"):
             require_positive(self, name)
+        if self.num_stages > _MOST_STAGES:
+            raise ValueError(f"num_stages is {self.num_stages}; at most {_MOST_STAGES} resolutions can be told apart")
         if not 0 <= self.pool_padding <= self.pool_kernel // 2:
             raise ValueError(
                 f"pool_padding ({self.pool_padding}) must lie in 0 .. pool_kernel // 2 ({self.pool_kernel // 2})"

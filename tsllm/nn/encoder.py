@@ -14,6 +14,7 @@ from tsllm.nn.attention.base import TokenBatchNorm
 from tsllm.nn.attention.full import FullAttention
 from tsllm.nn.blocks import build_mixer
 from tsllm.nn.dropout import Dropout
+from tsllm.nn.older_state import OlderState, fold_affine
 
 Spec = str | Mapping[str, Any]
 NormKind = Literal["layer", "batch"]
@@ -30,16 +31,21 @@ class TokenLayerNorm(nn.LayerNorm):
         return super().forward(x)
 
 
-def build_norm(kind: str, d_model: int) -> TokenLayerNorm | TokenBatchNorm:
+def build_norm(kind: str, d_model: int, affine: bool = True) -> TokenLayerNorm | TokenBatchNorm:
     """Builds a norm over tokens [B, L, D] that is called with (x, mask).
+
+    Args:
+        kind: "layer" or "batch".
+        d_model: Width D of the tokens.
+        affine: Whether each feature is scaled and shifted afterwards.
 
     Raises:
         ValueError: If `kind` is neither "layer" nor "batch".
     """
     if kind == "layer":
-        return TokenLayerNorm(d_model)
+        return TokenLayerNorm(d_model, elementwise_affine=affine)
     if kind == "batch":
-        return TokenBatchNorm(d_model)
+        return TokenBatchNorm(d_model, affine)
     raise ValueError(f"unknown norm {kind!r}; expected 'layer' or 'batch'")
 
 
@@ -84,6 +90,8 @@ class EncoderLayer(nn.Module):
         norm_position: "post" normalises after each residual sum; "pre" normalises what enters a sublayer and leaves
             the stream alone; "stream" replaces the stream itself by its normalised form in front of each sublayer,
             which is what the self-supervised PatchTST code calls pre-norm.
+        affine_end: Whether the norm after the feed-forward part scales and shifts; a batch norm behind it would take
+            both away.
 
     Raises:
         ValueError: If norm, position or activation is unknown.
@@ -98,6 +106,7 @@ class EncoderLayer(nn.Module):
         activation: str = "gelu",
         norm: NormKind = "layer",
         norm_position: NormPosition = "post",
+        affine_end: bool = True,
     ) -> None:
         super().__init__()
         if norm_position not in NORM_POSITIONS:
@@ -106,7 +115,7 @@ class EncoderLayer(nn.Module):
         self.mixer = mixer
         self.feed_forward = FeedForward(d_model, d_ff, activation, dropout)
         self.norm_mixer = build_norm(norm, d_model)
-        self.norm_feed_forward = build_norm(norm, d_model)
+        self.norm_feed_forward = build_norm(norm, d_model, affine_end)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -153,7 +162,7 @@ class EncoderLayer(nn.Module):
         return (normalised, normalised) if self.norm_position == "stream" else (x, normalised)
 
 
-class Encoder(nn.Module):
+class Encoder(OlderState):
     """Encoder layers in a row, optionally with carried attention scores and a closing norm.
 
     Args:
@@ -209,6 +218,18 @@ class Encoder(nn.Module):
             x = self.final_norm(x, mask)
         return x, maps
 
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds scale and shift of the last layer's norm into the batch norm that follows at once."""
+        if not isinstance(self.final_norm, TokenBatchNorm) or not len(self.layers):
+            return
+        last = len(self.layers) - 1
+        layer = cast(EncoderLayer, self.layers[last])
+        if layer.norm_position != "post":
+            return
+        inner = ".norm" if isinstance(layer.norm_feed_forward, TokenBatchNorm) else ""
+        source = f"{prefix}layers.{last}.norm_feed_forward{inner}"
+        fold_affine(state, source, f"{prefix}final_norm.norm", self.final_norm.norm.eps)
+
 
 def build_encoder(
     num_layers: int,
@@ -259,8 +280,9 @@ def build_encoder(
             activation=activation,
             norm=norm,
             norm_position=norm_position,
+            affine_end=index < num_layers - 1 or final_norm != "batch" or norm_position != "post",
         )
-        for _ in range(num_layers)
+        for index in range(num_layers)
     ]
     closing = None if final_norm is None else build_norm(final_norm, d_model)
     return Encoder(layers, closing, residual_attention)

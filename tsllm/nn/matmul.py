@@ -27,11 +27,12 @@ VARIABLE = "TSLLM_MATMUL"
 CHOICES = ("auto", "torch", "onednn")
 FEWEST_PRODUCTS = 2**20  # below, calling costs more than is gained
 FEWEST_ROWS = 128  # below, the backward pass would be slower
-_ONEDNN = torch.ops.mkldnn._linear_pointwise
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None where torch was built without oneDNN
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Computes x [..., K] weight' [N, K] + bias [N] -> [..., N] by oneDNN; no gradients."""
+    assert _ONEDNN is not None
     result: Tensor = _ONEDNN(x, weight, bias, "none", [], "")
     return result
 
@@ -116,16 +117,54 @@ def choose_matmul(choice: str) -> Iterator[None]:
         _choice.pop()
 
 
-def uses_onednn() -> bool:
-    """Tells whether large linear maps of float32 on a CPU are computed by oneDNN.
+def read_choice() -> str:
+    """Returns which of `CHOICES` holds.
 
     Raises:
-        ValueError: If TSLLM_MATMUL is none of `CHOICES`.
+        ValueError: If TSLLM_MATMUL is none of them, or asks for oneDNN where torch has none.
     """
     choice = _choice[-1] if _choice else os.environ.get(VARIABLE, "auto")
     if choice not in CHOICES:
         raise ValueError(f"{VARIABLE} is {choice!r}; choose one of {', '.join(CHOICES)}")
+    if choice == "onednn" and not has_onednn():
+        raise ValueError(f"{VARIABLE} is 'onednn', but this torch was built without it; choose auto or torch")
+    return choice
+
+
+def has_onednn() -> bool:
+    """Tells whether this torch can compute linear maps by oneDNN; builds for some systems cannot."""
+    return _ONEDNN is not None and torch.backends.mkldnn.is_available()
+
+
+def uses_onednn() -> bool:
+    """Tells whether large linear maps of float32 on a CPU are computed by oneDNN.
+
+    The one place where this is decided: forecasting models ask for every forward pass, language models where they
+    generate and train (`run_fast`).
+
+    Raises:
+        ValueError: As `read_choice`.
+    """
+    choice = read_choice()
     return choice == "onednn" or (choice == "auto" and is_mkl_slow())
+
+
+def describe_matmul() -> str:
+    """Says by what linear maps on the CPU are computed, for records that go with numbers.
+
+    Numbers differ by rounding between libraries, instruction sets and thread counts, and are equal to the bit where
+    this text, the torch version and the batch are the same.
+
+    Returns:
+        Such as `oneDNN (TSLLM_MATMUL=auto), AVX512, 2 threads`; small maps and other dtypes are torch's either way.
+
+    Raises:
+        ValueError: As `read_choice`.
+    """
+    by = "oneDNN" if uses_onednn() else "torch"
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{by} ({VARIABLE}={read_choice()}), {capability}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def fast_matmul() -> AbstractContextManager[Any]:
@@ -153,7 +192,7 @@ def run_fast(function: Callable[P, R]) -> Callable[P, R]:
 @cache
 def is_mkl_slow() -> bool:
     """Tells whether torch computes on an AMD CPU with AVX-512, by MKL, and oneDNN is at hand."""
-    at_hand = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    at_hand = torch.backends.mkl.is_available() and has_onednn()
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     if torch.accelerator.is_available() or not (at_hand and wide):
         return False
@@ -162,7 +201,10 @@ def is_mkl_slow() -> bool:
     return "AuthenticAMD" in vendor
 
 
-@register_flop_formula(_ONEDNN)  # type: ignore[untyped-decorator]
 def count_flops(x_shape: Sequence[int], weight_shape: Sequence[int], *_: Any, **__: Any) -> int:
     """Returns the FLOPs of `multiply`, for `torch.utils.flop_counter`."""
     return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+if _ONEDNN is not None:
+    register_flop_formula(_ONEDNN)(count_flops)

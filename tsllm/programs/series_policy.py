@@ -1,7 +1,9 @@
 """The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
 
 import json
-from dataclasses import dataclass, field, replace
+import logging
+import shutil
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,18 @@ from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, write_run
 from tsllm.programs.series import finish_series, hold_output_dir, prepare_series, read_start
+from tsllm.programs.stages import Stage, describe_model, describe_training
+from tsllm.rl.dry_run import DryRun, dry_run
 from tsllm.rl.rewards import Reward, build_reward
+from tsllm.rl.windows import ScaledWindows
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments
 from tsllm.training.build import build_for_data
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.scores import score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer
-from tsllm.training.trainer import ForecastTrainer
+from tsllm.training.trainer import ForecastTrainer, find_checkpoint
+
+logger = logging.getLogger(__name__)
 
 POLICY, START, SUPERVISED, DIRECT = "policy", "start", "supervised", "direct"
 SCORES_FILE = "scores.npz"
@@ -98,24 +105,66 @@ class _Program:
         self.earlier = read_start(model_args.pretrained)
         self.data: PreparedData = prepare_series(find_model_class(model_args.model), data_args, self.earlier)
         self.folder = Path(args.output_dir or ".")
+        self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
+        self.trial = self.try_rewards()
         set_seed(args.seed)
         self.model: ForecastModel = build_for_data(
             model_args.model, model_args.model_config, self.data, pretrained=model_args.pretrained
         )
-        self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
         self.seconds: dict[str, float] = {}
+        # Everything that a start and its controls depend on besides their own training arguments.
+        parts = (self.data.train, self.data.validation)
+        self.basis = {
+            "model": describe_model(self.model),
+            "data": [None if part is None else part.digest() for part in parts],
+            "scaler": repr(self.data.scaler),
+        }
+
+    def try_rewards(self) -> DryRun:
+        """Tries every reward on training windows, before anything is built or trained.
+
+        Raises:
+            RewardError: If one raises, or nothing can be learned from the one that is trained on.
+        """
+        windows = ScaledWindows(self.data.train, self.data.scaler)
+        found = {}
+        for name, reward in self.rewards.items():
+            scaled = name == "reward" and self.policy.scale_rewards
+            found[name] = dry_run(
+                reward, windows, season=self.data.task.season, scale_rewards=scaled, seed=self.args.seed
+            )
+        trial = found["reward"].check()
+        logger.warning(trial.summary())
+        for warning in trial.warnings:
+            logger.warning(warning)
+        return trial
+
+    def stage(self, arm: str, **settings: Any) -> Stage:
+        """Returns the stage of an arm, known by all that its results depend on."""
+        return Stage(self.folder / arm, self.basis | settings, writes=self.args.should_save)
 
     def make_start(self) -> None:
-        """Trains the supervised start, unless `pretrained` named one or an interrupted run left it."""
-        path = self.folder / START / SAFE_WEIGHTS_NAME
-        if path.is_file():
-            self.model.load_trained_state(load_file(path), origin=str(path))
-        elif self.model_args.pretrained is None:
+        """Trains the supervised start, goes on with one that was interrupted, or takes up a finished one.
+
+        Raises:
+            ArgumentsError: If the output folder holds a start that was trained with other settings.
+        """
+        if self.model_args.pretrained is None:
             trainer = self.make_supervised(START, self.controls.start_steps, self.controls.start_learning_rate)
-            trainer.train()
-            self.seconds[START] = trainer.stopwatch.seconds
-            trainer.save_model(str(self.folder / START))
+            stage = self.stage(START, training=describe_training(trainer.args))
+            path = self.folder / START / SAFE_WEIGHTS_NAME
+            if stage.is_finished and path.is_file():
+                logger.warning("the supervised start is taken from %s", path)
+                self.model.load_trained_state(load_file(path), origin=str(path))
+            else:
+                checkpoint = stage.find_checkpoint(self.args.world_size)
+                stage.begin()
+                trainer.train(checkpoint)
+                self.seconds[START] = trainer.stopwatch.seconds
+                trainer.save_model(str(self.folder / START))
+                stage.finish()
         self.start = {k: v.detach().cpu().clone() for k, v in self.model.trained_state().items()}
+        self.basis["start"] = describe_model(self.model)["weights"]
 
     def make_supervised(self, arm: str, steps: int, learning_rate: float) -> ForecastTrainer:
         """Builds the trainer of a supervised arm."""
@@ -162,16 +211,21 @@ class _Program:
         )
         if self.args.should_save:
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **scores)  # type: ignore[arg-type]
+            made = path.with_name(f".{path.name}")
+            np.savez(made, **scores)  # type: ignore[arg-type]
+            made.replace(path)
         return scores
 
-    def finished(self, arm: str) -> Scores | None:
-        """Returns the scores of an arm that an interrupted run had finished."""
-        path = self.folder / arm / SCORES_FILE
-        if not (self.args.resume_from_checkpoint and path.is_file()):
-            return None
-        with np.load(path) as loaded:
-            return dict(loaded)
+    def control_stage(self, arm: str, trainer: ForecastTrainer) -> Stage:
+        """Returns the stage of a control: how it is trained and how it is scored."""
+        scoring = {
+            "decisions": self.controls.decisions,
+            "quantiles": self.controls.decision_quantiles,
+            "samples": self.policy.eval_samples,
+            "test": None if self.data.test is None else self.data.test.digest(),
+        }
+        policy = asdict(trainer.policy) if isinstance(trainer, PolicyTrainer) else {"reward": self.policy.reward}
+        return self.stage(arm, training=describe_training(trainer.args), policy=policy, scoring=scoring)
 
 
 def run_policy(
@@ -191,17 +245,18 @@ def run_policy(
     library_logging.enable_progress_bar()
     resume = bool(args.resume_from_checkpoint)
     with hold_output_dir(args) as folder:
-        if not resume and (folder / START).exists() and args.overwrite_output_dir and args.should_save:
-            (folder / START / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
+        if not resume and args.overwrite_output_dir and args.should_save:
+            for arm in (START, SUPERVISED, DIRECT, POLICY):
+                shutil.rmtree(folder / arm, ignore_errors=True)
         program = _Program(model_args, data_args, args, policy, controls)
         program.make_start()
-        arms = {START: program.finished(START) or program.score(START)}
+        arms = {START: program.score(START)}
         if controls.controls:
             arms |= _train_controls(program)
         program.restart()
         set_seed(args.seed)
         trainer = program.make_policy(policy.objective, folder)
-        trainer.train(args.resume_from_checkpoint)
+        train_policy(program, trainer)
         arms[POLICY] = program.score(POLICY)
         program.seconds[POLICY] = trainer.stopwatch.seconds
         run = _finish(program, trainer, arms, recipe)
@@ -209,29 +264,59 @@ def run_policy(
     return PolicyRun(run, arms, overlap=-(-horizon // data_args.test_stride))
 
 
+def train_policy(program: _Program, trainer: PolicyTrainer) -> None:
+    """Trains the policy, or goes on with it; a run that was stopped before its first checkpoint begins anew.
+
+    Raises:
+        ArgumentsError: If the checkpoints in the output folder were made with other settings.
+    """
+    args = program.args
+    lengths = ("max_steps", "num_train_epochs", "eval_steps", "save_steps")  # a run may be made longer
+    training = describe_training(trainer.args, lengths)
+    stage = program.stage(POLICY, training=training, policy=asdict(program.policy))
+    checkpoint: Any = args.resume_from_checkpoint or None
+    if checkpoint is not None:
+        stage.check()
+    if checkpoint is True:
+        try:
+            checkpoint = str(find_checkpoint(program.folder, args.world_size))
+        except FileNotFoundError:
+            logger.warning("%s holds no checkpoint of the policy yet; its training begins", program.folder)
+            checkpoint = None
+    stage.begin()
+    trainer.train(checkpoint)
+    stage.finish()
+
+
 def _train_controls(program: _Program) -> dict[str, Scores]:
     args, controls = program.args, program.controls
     arms: dict[str, Scores] = {}
-    steps = args.max_steps
     wanted = [SUPERVISED]
     direct = program.rewards["reward"].differentiable and program.model.config.head != "bins"
     if direct and not program.policy.is_direct:
         wanted.append(DIRECT)
     for arm in wanted:
-        done = program.finished(arm)
-        if done is not None:
-            arms[arm] = done
-            continue
         program.restart()
         set_seed(args.seed)
+        trainer: ForecastTrainer
         if arm == SUPERVISED:
             rate = controls.control_learning_rate or args.learning_rate
-            trainer = program.make_supervised(arm, steps, rate)
+            trainer = program.make_supervised(arm, args.max_steps, rate)
         else:
             trainer = program.make_policy(DIRECT, program.folder / DIRECT)
-        trainer.train()
+        stage = program.control_stage(arm, trainer)
+        scores = program.folder / arm / SCORES_FILE
+        if stage.is_finished and scores.is_file():
+            logger.warning("the control %s is taken from %s", arm, scores)
+            with np.load(scores) as loaded:
+                arms[arm] = dict(loaded)
+            continue
+        checkpoint = stage.find_checkpoint(args.world_size)
+        stage.begin()
+        trainer.train(checkpoint)
         program.seconds[arm] = trainer.stopwatch.seconds
         arms[arm] = program.score(arm)
+        stage.finish()
     return arms
 
 
@@ -243,6 +328,7 @@ def _finish(program: _Program, trainer: PolicyTrainer, arms: dict[str, Scores], 
         "objective": program.policy.objective if objective is None else objective.name,
         "paper": None if objective is None else objective.paper,
         "reward": program.policy.reward,
+        "dry_run": asdict(program.trial),
         "num_samples": program.policy.num_samples,
     }
     run = finish_series(trainer, program.data, program.model_args.model, program.folder, program.earlier, more)

@@ -1,15 +1,14 @@
 """One run of text fine-tuning: data, starting point, training, test, files."""
 
 import logging
-import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
@@ -24,6 +23,7 @@ from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
+from tsllm.paired import LEAST_WINDOWS, diebold_mariano
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import DataArguments
@@ -43,7 +43,7 @@ class TextScores:
 
     Attributes:
         summary: `mae`, `mse`, `crps`, `coverage_80` in the series' units (coverage in 0..1), counts, seconds.
-        windows: One row a window: `unique_id, cutoff, mae, crps`.
+        windows: One row a window: `unique_id, cutoff`, the scores, `readable` (completions that count).
         example: The last window of each series, history and horizon: `unique_id, ds, y`, whether `ahead`, and there
             `forecast`, `lo`, `hi` (median and 80 % band; NaN = unreadable).
     """
@@ -135,8 +135,16 @@ class TextProgram:
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
 
 
-def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args: Any) -> TextProgram:
-    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it."""
+def prepare_text(
+    model_args: TextModelArguments,
+    data_args: DataArguments,
+    args: Any,
+    check: Callable[[TextProgram], Any] | None = None,
+) -> TextProgram:
+    """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it.
+
+    What `check` refuses is told before that test.
+    """
     asked = data_args.asked()
     asked = replace(asked, covariates=asked.covariates or (), past_covariates=())
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
@@ -156,6 +164,8 @@ def prepare_text(model_args: TextModelArguments, data_args: DataArguments, args:
     forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
     windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
     program = TextProgram(loaded, splits, forecaster, windows, args.test_windows if args.should_save else 0)
+    if check is not None:
+        check(program)
     if args.evaluate_start:
         program.test("start")
     return program
@@ -217,6 +227,7 @@ def build_forecaster(
         digits=args.digits,
         domain=domain,
         season=season,
+        thought_words=args.thought_words,
         covariates=covariates,
         num_samples=args.num_samples,
         options=SamplingOptions(temperature=args.temperature, constrained=args.constrained),
@@ -225,6 +236,8 @@ def build_forecaster(
 
 def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: int) -> TextScores:
     """Tests on the last `num_windows` origins of each series, a horizon apart, each window as a series of its own.
+
+    A window is scored by its readable completions; it has no score only if there is none.
 
     Raises:
         ValueError: If the test part is too short for so many windows.
@@ -237,6 +250,8 @@ def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: i
     rows, parts, examples = [], [], {}
     for name, paths in samples.items():
         y = truth[name].to_numpy()
+        read = paths[np.isfinite(paths).all(axis=1)]  # [readable, h]
+        paths = read if len(read) else paths
         median = np.median(paths, axis=0)
         lo, hi = np.quantile(paths, [0.5 - LEVEL / 200, 0.5 + LEVEL / 200], axis=0)
         scores = {
@@ -246,7 +261,9 @@ def evaluate_text(forecaster: TextForecaster, test: pd.DataFrame, num_windows: i
             f"coverage_{LEVEL:g}": metrics.coverage(y, lo, hi),
         }
         series, _, cutoff = str(name).rpartition("@")
-        rows.append({ID: series, "cutoff": cutoff} | {k: float(v) for k, v in scores.items()})
+        rows.append(
+            {ID: series, "cutoff": cutoff} | {k: float(v) for k, v in scores.items()} | {"readable": len(read)}
+        )
         parts.append(scores)
         examples[series] = (name, {"forecast": median, "lo": lo, "hi": hi})  # the last one of each series stays
     frame = pd.DataFrame(rows)
@@ -313,15 +330,24 @@ def cut_windows(
 
 
 def compare_windows(results: dict[str, TextScores]) -> dict[str, Any]:
-    """Compares start and end window by window: mean gain and a two-sided paired t-test, for MAE and CRPS.
+    """Compares start and end on the windows that both read: mean gain and a two-sided test, for MAE and CRPS.
 
-    The windows do not overlap; neighbouring days may still be correlated, which the test does not know.
+    Series share what happened on a day, so gains are averaged over the series at each cutoff, and
+    `tsllm.paired.diebold_mariano` tests over cutoffs, with the correlation of neighbouring ones.
+
+    Returns:
+        `windows`, `cutoffs`; for each score `gain` (positive = the end is better) and `p_value`, None where there are
+        fewer cutoffs than a test can tell anything by.
     """
     joined = results["start"].windows.merge(results["test"].windows, on=[ID, "cutoff"], suffixes=("_start", "_test"))
-    joined = joined.dropna()
-    found: dict[str, Any] = {"windows": len(joined)}
+    columns = [f"{name}_{when}" for name in ("mae", "crps") for when in ("start", "test")]
+    # Windows come in the order of time, which the text of a cutoff does not have.
+    joined["number"] = pd.factorize(joined["cutoff"])[0]
+    by_cutoff = joined.dropna(subset=columns).groupby("number")[columns]
+    means = by_cutoff.mean()
+    found: dict[str, Any] = {"windows": int(by_cutoff.size().sum()), "cutoffs": len(means)}
     for name in ("mae", "crps"):
-        gain = joined[f"{name}_start"] - joined[f"{name}_test"]
-        p_value = float(stats.ttest_1samp(gain, 0.0).pvalue) if len(gain) > 1 else math.nan
-        found[name] = {"gain": float(gain.mean()), "p_value": None if math.isnan(p_value) else p_value}
+        start, end = means[f"{name}_start"].to_numpy(), means[f"{name}_test"].to_numpy()
+        p_value = diebold_mariano(start, end).p_value if len(means) >= LEAST_WINDOWS else None
+        found[name] = {"gain": float((start - end).mean()) if len(means) else None, "p_value": p_value}
     return found

@@ -5,19 +5,25 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
 
 from tsllm.programs.text import TextProgram, prepare_text
+from tsllm.rl.dry_run import DryRun, draw_forecasts, judge_reward
+from tsllm.rl.rewards import Completions
 from tsllm.text.grammar import NumberGrammar
 from tsllm.text.loading import read_commit
+from tsllm.text.reasoning import ReasoningCodec
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.policy import TextPolicyArguments, TextPolicyTrainer
-from tsllm.training.text.rewards import TextReward, build_reward_rows
+from tsllm.training.text.rewards import TextReward, ThoughtBudget, build_reward_rows
 from tsllm.training.text.supervised import TextModelArguments, build_lora, save_adapter
 
 logger = logging.getLogger(__name__)
+
+TRIED = 16  # windows that a reward is tried on
 
 
 def run_text_policy(
@@ -31,7 +37,7 @@ def run_text_policy(
     Raises:
         ArgumentsError: If the split leaves no training window.
     """
-    program = prepare_text(model_args, data_args, args)
+    program = prepare_text(model_args, data_args, args, check=lambda program: try_reward(program, args))
     forecaster = program.forecaster
     model, tokenizer, codec = forecaster.model, forecaster.tokenizer, forecaster.prompt.codec
     dataset = build_dataset(program, args)
@@ -49,6 +55,53 @@ def run_text_policy(
     }
     program.write(trainer, content)
     return content
+
+
+def try_reward(program: TextProgram, args: TextPolicyArguments) -> DryRun:
+    """Tries the task's reward on completions of training windows, before anything is tested or trained.
+
+    In each group one completion cannot be read and one is too short, as an untrained model writes them.
+
+    Raises:
+        RewardError: If the reward raises, or nothing can be learned from it.
+    """
+    forecaster = program.forecaster
+    codec, tokenizer, horizon = forecaster.prompt.codec, forecaster.tokenizer, forecaster.h
+    rows = list(build_reward_rows(program.splits.train, program.windows))
+    rows = [rows[k] for k in np.linspace(0, len(rows) - 1, min(len(rows), TRIED)).round().astype(int)]
+    if not rows:
+        raise ArgumentsError("the training part holds no complete window; shorten context_length or the horizon")
+    group, limit = args.num_generations or 2, args.max_completion_length or 0
+    reward = args.build_rewards()["task"][1]
+    season = forecaster.prompt.season or 1
+    function = TextReward(reward, codec, season, limit, "task", group)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    target, history = (torch.tensor(columns[name], dtype=torch.float64) for name in ("target", "history"))
+    drawn = draw_forecasts(history, horizon, season, group, torch.Generator().manual_seed(args.seed))  # [R, G, H]
+    samples, counts, tokens = drawn.clone(), torch.full(drawn.shape[:2], horizon), torch.zeros(drawn.shape[:2])
+    for k, past in enumerate(history.numpy()):
+        scale = codec.fit(past)
+        for j in range(group):
+            text = codec.encode(drawn[k, j].numpy(), scale)
+            text = f"<think></think><answer>{text}</answer>" if codec.thought_tokens else text
+            samples[k, j] = torch.from_numpy(codec.decode(text, horizon, scale).values)
+            tokens[k, j] = len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
+    broken = min(2, group - 1)
+    samples[:, :broken], counts[:, 0], counts[:, 1:broken] = torch.nan, 0, horizon - 1
+    found = judge_reward(
+        reward,
+        samples,
+        target,
+        history,
+        season,
+        completions=Completions(counts, tokens.long(), limit),
+        known=function.find_known(columns, range(len(rows))),
+        scale_rewards=str(args.scale_rewards) not in ("none", "False"),
+    )
+    logger.warning(found.summary())
+    for warning in found.warnings:
+        logger.warning(warning)
+    return found.check()
 
 
 def build_dataset(program: TextProgram, args: TextPolicyArguments) -> Dataset:
@@ -89,11 +142,15 @@ def train_text_policy(
     set_seed(args.seed)
     weighted = args.build_rewards()
     season = model_args.season or 1
-    functions = [
-        TextReward(reward, codec, season, args.max_completion_length or 0, name)
+    functions: list[Any] = [
+        TextReward(reward, codec, season, args.max_completion_length or 0, name, args.num_generations or 1)
         for name, (_, reward) in weighted.items()
     ]
-    args.reward_weights = [weight for weight, _ in weighted.values()]
+    weights = [weight for weight, _ in weighted.values()]
+    if isinstance(codec, ReasoningCodec) and args.thought_weight:
+        functions.append(ThoughtBudget(codec.thought_words))
+        weights.append(args.thought_weight)
+    args.reward_weights = weights
     fresh = not isinstance(model, PeftModel)
     if not fresh:
         for name, parameter in model.named_parameters():

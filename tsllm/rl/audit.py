@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tsllm.rl.rewards.base import Reward
+from tsllm.rl.rewards.known import make_known
 from tsllm.rl.rewards.text import score_completions
 
 Values = list[float]
@@ -114,6 +115,7 @@ def audit_reward(
     history, target = make_series(cases, 4 * max(horizon, season), horizon, season, generator)
     noise = torch.randn(cases, honest, horizon, generator=generator) * history.std(1)[:, None, None] / 2
     friends = target[:, None] + noise  # [cases, honest, H]
+    known = make_known(cases, history.shape[1], horizon)
     results, problems = [], []
     attacks = [make_attacks(target[row], history[row], generator) for row in range(cases)]
     for name in attacks[0]:
@@ -123,7 +125,7 @@ def audit_reward(
         tokens = torch.tensor([[_TOKENS_A_VALUE * len(values or ()) for values in group] for group in groups])
         limit = 4 * _TOKENS_A_VALUE * horizon
         try:
-            scores = score_completions(reward, groups, target, history, season, tokens, limit)
+            scores = score_completions(reward, groups, target, history, season, tokens, limit, known)
         except Exception as error:  # an audit reports whatever a reward does; it must outlive it
             problems.append(f"{name}: raised {type(error).__name__}: {error}")
             continue

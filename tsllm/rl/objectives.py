@@ -13,7 +13,7 @@ from torch import Tensor
 from tsllm.registry import Registry
 from tsllm.rl.advantages import ADVANTAGES
 
-SURROGATES = ("clip", "ratio", "capped")
+SURROGATES = ("clip", "ratio", "capped", "projection")
 AGGREGATIONS = ("sequence", "token", "constant", "total")
 LEVELS = ("token", "sequence")
 
@@ -25,7 +25,8 @@ class PolicyLoss(NamedTuple):
         loss: Scalar to minimise.
         clip_fraction: Share of tokens whose gradient the clip removes, in 0..1.
         ratio_max: Largest pi / pi_old.
-        kl: Mean estimate of KL(pi || reference) by token, in nats (Schulman's k3); 0 without a reference.
+        kl: Mean estimate of KL(pi || reference) by token, in nats (Schulman's k3, see `compute_policy_loss`); 0
+            without a reference.
     """
 
     loss: Tensor
@@ -61,7 +62,16 @@ def compute_policy_loss(
     - `clip`: `-min(w A, clamp(w, 1 - epsilon_low, 1 + epsilon_high) A) + beta k3` (Schulman et al. 2017; DAPO's
       clip-higher with epsilon_high > epsilon_low), with `w` in the first term capped at `delta` if given;
     - `ratio`: `-w A + beta k3`, on policy the gradient of REINFORCE;
-    - `capped`: `-stop_gradient(min(w, ratio_cap)) A log pi + beta k3` (CISPO, MiniMax 2025).
+    - `capped`: `-stop_gradient(min(w, ratio_cap)) A log pi + beta k3` (CISPO, MiniMax 2025);
+    - `projection`: `-((A + 1) log pi - w) + beta k3` with `A + 1` the weights of `compute_preference`. Its gradient
+      `-(A + 1 - w) grad log pi` is the centred one while pi = pi_old; later the control variate w follows pi and keeps
+      mean zero, so that any number of inner iterations ends at the projection and not beyond it. (With `clip` they
+      run on towards pi_old^2 exp(r / temperature), with a fixed -1 without end.)
+
+    Direction of k3: over samples of pi its value estimates KL(pi || reference), without bias. Its gradient does not:
+    samples carry none, and what is left, `(1 - ref / pi) grad log pi`, is on average the gradient of
+    KL(reference || pi), which covers all that the reference covers. `unbiased_kl` multiplies by w, and the gradient is
+    that of KL(pi || reference).
 
     Aggregation: `sequence` averages tokens in each sequence, then sequences (GRPO); `token` averages all tokens of
     the batch (BNPO); `constant` divides the sum by sequences x `max_length` (Dr. GRPO); `total` divides it by
@@ -72,7 +82,7 @@ def compute_policy_loss(
         old_log_probs: Of the policy that sampled, [N, T].
         advantages: [N], or [N, T] for credit by token.
         mask: 1 for tokens that count, [N, T].
-        surrogate: "clip", "ratio" or "capped".
+        surrogate: "clip", "ratio", "capped" or "projection".
         aggregation: "sequence", "token", "constant" or "total".
         epsilon_low: Lower clip range.
         epsilon_high: Upper clip range.
@@ -102,6 +112,9 @@ def compute_policy_loss(
     elif surrogate == "ratio":
         clipped = torch.zeros_like(ratio, dtype=torch.bool)
         value = ratio * advantages
+    elif surrogate == "projection":
+        clipped = torch.zeros_like(ratio, dtype=torch.bool)
+        value = (advantages + 1) * log_probs - ratio
     else:
         value, clipped = _clip(ratio, advantages, epsilon_low, epsilon_high, delta)
     token_loss, kl = -value, torch.zeros_like(log_probs)
@@ -195,6 +208,7 @@ class Objective:
         epsilon_high: Upper clip range.
         ratio_cap: Largest ratio of CISPO.
         beta: Weight of the KL to the reference.
+        unbiased_kl: Whether the KL's gradient is that of KL(pi || reference), see `compute_policy_loss`.
         temperature: Of the preference weights, in units of the reward.
         dynamic_sampling: Whether groups without spread are replaced by fresh ones.
         mask_truncated: Whether truncated completions are left out of the loss (text).
@@ -210,6 +224,7 @@ class Objective:
     epsilon_high: float = 0.2
     ratio_cap: float = 5.0
     beta: float = 0.0
+    unbiased_kl: bool = False
     temperature: float = 1.0
     dynamic_sampling: bool = False
     mask_truncated: bool = False
@@ -222,6 +237,10 @@ class Objective:
             raise ValueError(f"{self.name}: epsilon_low ({self.epsilon_low}) must be below 1")
         if self.beta < 0:
             raise ValueError(f"{self.name}: beta ({self.beta}) must be at least 0")
+        if self.unbiased_kl and self.beta == 0:
+            raise ValueError(
+                f"{self.name}: unbiased_kl without beta changes nothing; set beta above 0, or leave it out"
+            )
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """Returns the advantages of rewards [B, G] or [B, G, H], same shape, without gradient."""
@@ -253,18 +272,20 @@ class Objective:
             ratio_cap=self.ratio_cap,
             beta=self.beta,
             reference_log_probs=reference_log_probs,
+            unbiased_kl=self.unbiased_kl,
             max_length=max_length or log_probs.shape[1],
             total_tokens=mask.sum() if total_tokens is None else total_tokens,
         )
 
 
 _CLIP = frozenset({"epsilon_low", "epsilon_high"})
+_KL = frozenset({"beta", "unbiased_kl"})
 
 OBJECTIVES: Registry[Objective] = Registry(
     "objective",
     {
         "grpo": Objective(
-            "grpo", "Shao et al. 2024, arXiv 2402.03300", "zscore", "clip", "sequence", _CLIP | {"beta"}, beta=0.04
+            "grpo", "Shao et al. 2024, arXiv 2402.03300", "zscore", "clip", "sequence", _CLIP | _KL, beta=0.04
         ),
         "dapo": Objective(
             "dapo",
@@ -278,7 +299,7 @@ OBJECTIVES: Registry[Objective] = Registry(
             mask_truncated=True,
         ),
         "dr_grpo": Objective(
-            "dr_grpo", "Liu et al. 2025, arXiv 2503.20783", "center", "clip", "constant", _CLIP | {"beta"}
+            "dr_grpo", "Liu et al. 2025, arXiv 2503.20783", "center", "clip", "constant", _CLIP | _KL
         ),
         "rloo": Objective(
             "rloo",
@@ -286,7 +307,7 @@ OBJECTIVES: Registry[Objective] = Registry(
             "leave_one_out",
             "ratio",
             "constant",
-            frozenset({"beta"}),
+            _KL,
             beta=0.05,
         ),
         "cispo": Objective(
@@ -296,9 +317,9 @@ OBJECTIVES: Registry[Objective] = Registry(
             "reward_preference",
             "the projection on pi_old exp(r / temperature); Peters & Schaal 2007, Abdolmaleki et al. 2018",
             "preference",
-            "clip",
+            "projection",
             "constant",
-            _CLIP | {"temperature", "beta"},
+            _KL | {"temperature"},
         ),
     },
 )

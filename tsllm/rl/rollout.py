@@ -16,6 +16,7 @@ from tsllm.nn.distributions import AutoregressiveNormal, Binned
 from tsllm.rl.advantages import compute_effective_sample_size, compute_preference_weights, compute_spread
 from tsllm.rl.objectives import Objective
 from tsllm.rl.rewards.base import Reward
+from tsllm.rl.rewards.known import Known
 
 CREDITS = ("auto", "step", "path")
 
@@ -39,13 +40,6 @@ class Scored:
     spread: Tensor
     known: Tensor
     effective_size: Tensor | None
-
-
-def fold_channels(values: Tensor) -> Tensor:
-    """Makes a row of each window and channel: [G, B, H, C] -> [B * C, G, H], [B, H, C] -> [B * C, H]."""
-    if values.ndim == 3:
-        return values.transpose(1, 2).flatten(0, 1)  # [B * C, H]
-    return values.permute(1, 3, 0, 2).flatten(0, 1)  # [B * C, G, H]
 
 
 def build_policy(distribution: Distribution, temperature: float = 1.0, fixed_spread: bool = False) -> Distribution:
@@ -112,6 +106,7 @@ def score_rollout(
     credit: str = "auto",
     dependent: bool = False,
     min_spread: float = 0.0,
+    known: Known | None = None,
 ) -> Scored:
     """Scores sampled forecasts and computes advantages.
 
@@ -128,30 +123,32 @@ def score_rollout(
         credit: "step", "path", or "auto" = by step where the reward is additive.
         dependent: Whether steps depend on earlier steps of their path.
         min_spread: Groups whose rewards spread by no more than this do not count.
+        known: Facts about the rows, for rewards that ask for some.
     """
     rows, group, horizon = samples.shape
     observed = ~target.isnan()  # [R, H]
-    known = observed.any(1)
+    judged = observed.any(1)
     rewards = samples.new_zeros(rows, group)
     credits_ = samples.new_zeros(rows, group, horizon)
     by_step = credit == "step" or (credit == "auto" and runner.reward.additive)
-    if bool(known.any()):
-        kept = (samples[known], target[known], history[known], season)
+    if bool(judged.any()):
+        kept = (samples[judged], target[judged], history[judged], season)
+        told = None if known is None else known.take(judged)
         if by_step:
-            steps = runner.score(*kept, by_step=True)  # [R, G, H]
-            rewards[known] = steps.sum(-1) / observed[known].sum(-1)[:, None]
-            credits_[known] = steps.flip(-1).cumsum(-1).flip(-1) if dependent else steps
+            steps = runner.score(*kept, by_step=True, known=told)  # [R, G, H]
+            rewards[judged] = steps.sum(-1) / observed[judged].sum(-1)[:, None]
+            credits_[judged] = steps.flip(-1).cumsum(-1).flip(-1) if dependent else steps
         else:
-            rewards[known] = runner.score(*kept, by_step=False)
+            rewards[judged] = runner.score(*kept, by_step=False, known=told)
     credit_of = credits_ if by_step else rewards[..., None]  # [R, G, H] or [R, G, 1]
     spread = compute_spread(rewards)
     effective = None
     if objective.advantage == "preference":
         weights = compute_preference_weights(credit_of, objective.temperature)
         effective = compute_effective_sample_size(weights).mean()
-    mask = observed & known[:, None] & (spread > min_spread)[:, None]
+    mask = observed & judged[:, None] & (spread > min_spread)[:, None]
     advantages = objective.compute_advantages(credit_of).expand(rows, group, horizon)
-    return Scored(rewards, advantages, mask, spread, known, effective)
+    return Scored(rewards, advantages, mask, spread, judged, effective)
 
 
 class RewardRunner:
@@ -168,18 +165,26 @@ class RewardRunner:
         self.reward, self.workers = reward, workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def score(self, samples: Tensor, target: Tensor, history: Tensor, season: int, *, by_step: bool) -> Tensor:
+    def score(
+        self,
+        samples: Tensor,
+        target: Tensor,
+        history: Tensor,
+        season: int,
+        *,
+        by_step: bool,
+        known: Known | None = None,
+    ) -> Tensor:
         """Returns rewards [R, G], or [R, G, H] by step."""
         if self.workers == 0:
-            function = self.reward.per_step if by_step else self.reward
-            return function(samples, target, history, season)
+            return _score(self.reward, by_step, season, samples, target, history, known)
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
-        parts = [x.detach().cpu().chunk(self.workers) for x in (samples, target, history)]
-        jobs = [
-            self._pool.submit(_score_part, self.reward, by_step, season, *(x.numpy() for x in part))
-            for part in zip(*parts, strict=True)
-        ]
+        jobs = []
+        for rows in torch.arange(len(samples)).chunk(self.workers):
+            arrays = (x.detach()[rows.to(x.device)].cpu().numpy() for x in (samples, target, history))
+            told = None if known is None else known.take(rows)
+            jobs.append(self._pool.submit(_score_part, self.reward, by_step, season, told, *arrays))
         return torch.cat([torch.from_numpy(job.result()) for job in jobs]).to(samples)
 
     def close(self) -> None:
@@ -189,7 +194,13 @@ class RewardRunner:
             self._pool = None
 
 
-def _score_part(reward: Reward, by_step: bool, season: int, *arrays: Any) -> np.ndarray:
-    samples, target, history = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+def _score(
+    reward: Reward, by_step: bool, season: int, samples: Tensor, target: Tensor, history: Tensor, known: Known | None
+) -> Tensor:
     function = reward.per_step if by_step else reward
-    return function(samples, target, history, season).numpy()
+    return function(samples, target, history, season, **reward.tell(known))
+
+
+def _score_part(reward: Reward, by_step: bool, season: int, known: Known | None, *arrays: Any) -> np.ndarray:
+    samples, target, history = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return _score(reward, by_step, season, samples, target, history, known).numpy()

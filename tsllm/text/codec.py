@@ -26,6 +26,8 @@ class ParseFailure(StrEnum):
     MISSING_VALUE = "missing_value"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
+    NO_THOUGHT = "no_thought"
+    NO_ANSWER = "no_answer"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class NumberCodec:
             raise ValueError(f"missing must be a mark without digits, signs and separators, got {self.missing!r}")
         if self.margin < 0:
             raise ValueError(f"margin must not be negative, got {self.margin}")
+
+    @property
+    def thought_tokens(self) -> int:
+        """Tokens that may stand before the numbers."""
+        return 0
 
     def fit(self, history: Sequence[float] | np.ndarray) -> SeriesScale:
         """Chooses offset and resolution from the observed part of `history` [L].

@@ -69,9 +69,12 @@ def sample_completions(
         ValueError: If prompt and completion do not fit into the model's positions.
     """
     options = options or SamplingOptions()
+    if options.constrained and codec.thought_tokens:
+        raise ValueError("a thought follows no grammar of numbers; set constrained to False")
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     num_steps = h * (codec.digits + 3 if options.constrained else options.max_tokens_per_number)
-    _check_positions(model, max(map(len, encoded)), h * (codec.digits + 1))
+    num_steps += codec.thought_tokens
+    _check_positions(model, max(map(len, encoded)), h * (codec.digits + 1) + codec.thought_tokens)
     ids, mask = _pad_left(encoded, tokenizer, model.device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
@@ -201,7 +204,10 @@ class _FreeChooser(_Chooser):
     def __init__(self, tokenizer: Any, codec: NumberCodec, h: int, batch_size: int, device: torch.device) -> None:
         self.end_id = tokenizer.eos_token_id
         self.separator_id = tokenizer(codec.separator, add_special_tokens=False)["input_ids"][-1]
-        self.left = torch.full((batch_size,), h, device=device)  # separators until the h-th number is complete
+        # Separators until the h-th number is complete; a thought may hold any, so that only its end counts.
+        self.left = torch.full(
+            (batch_size,), torch.iinfo(torch.long).max if codec.thought_tokens else h, device=device
+        )
 
     def choose(
         self, logits: Tensor, options: SamplingOptions, generator: torch.Generator | None

@@ -73,6 +73,41 @@ class NumberGrammar:
             state.done + separator.long(),
         )
 
+    def trace(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Follows whole completions.
+
+        Args:
+            tokens: Token ids [B, T], anything after the end.
+
+        Returns:
+            Which of `ids` were allowed at each step [B, T, A], which was taken [B, T], and whether the completion had
+            not ended before that step [B, T].
+
+        Raises:
+            ValueError: If a completion takes a token that was not allowed: it was not sampled under this grammar.
+        """
+        ids = self.ids.to(tokens.device)
+        state = self.start(len(tokens), tokens.device)
+        live = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+        allowed, taken, alive = [], [], []
+        for step, token in enumerate(tokens.unbind(1)):
+            may = self.compute_allowed(state)  # [B, A]
+            match = ids == token[:, None]  # [B, A]
+            wrong = live & ~(match & may).any(1)
+            if bool(wrong.any()):
+                row = int(wrong.nonzero()[0, 0])
+                raise ValueError(
+                    f"completion {row} takes token {int(token[row])} at step {step}, which the grammar does not "
+                    "allow; it was not sampled under this grammar"
+                )
+            choice = torch.where(live, match.long().argmax(1), len(ids) - 1)
+            allowed.append(may)
+            taken.append(choice)
+            alive.append(live)
+            state = self.advance(state, choice)
+            live = live & ~self.is_end(choice)
+        return torch.stack(allowed, 1), torch.stack(taken, 1), torch.stack(alive, 1)
+
     def is_end(self, choice: Tensor) -> Tensor:
         """Returns [B] bool: the completion ended with this choice."""
         return choice == len(self._lengths) + 2

@@ -9,16 +9,15 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
+from tsllm.backbones.adapters import PEFT_PREFIX, check_adapter, find_public_name
 from tsllm.backbones.fingerprint import check_tokenizer, compute_fingerprint, is_same_model
 from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
-from tsllm.backbones.weights import check_floating, read_header
+from tsllm.backbones.weights import read_header
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SETTINGS = "text_forecaster.json"
-# Settings of PEFT that import modules, read further files or build layers anew.
-_FOREIGN = ("megatron_config", "layer_replication", "corda_config", "lora_ga_config", "eva_config", "arrow_config")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
 
 
@@ -129,33 +128,6 @@ def _put_on(model: Any, adapter: Path) -> Any:
     return adapted
 
 
-def check_adapter(folder: Path) -> None:
-    """Checks the files of a LoRA adapter before anything is built from them.
-
-    Raises:
-        OSError: If a file is damaged.
-        ValueError: If it is no LoRA, asks for modules of others or layers that the base model lacks, has weights that
-            are not finite, or sizes that they do not have.
-    """
-    config = check_json(folder / ADAPTER_CONFIG) or {}
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{folder / ADAPTER_CONFIG} has peft_type {config.get('peft_type')!r}; only LORA is loaded")
-    asked = [key for key in _FOREIGN if config.get(key)]
-    if asked:
-        raise ValueError(
-            f"{folder / ADAPTER_CONFIG} sets {asked[0]} to {config[asked[0]]!r}, which is not loaded here"
-        )
-    header = read_header(folder / ADAPTER_WEIGHTS)
-    check_floating(header, str(folder))
-    ranks = {shape[0] for name, shape in header.shapes.items() if ".lora_A." in name or "lora_embedding_A" in name}
-    wanted = [config.get("r", 0), *(config.get("rank_pattern") or {}).values()]
-    if not all(isinstance(r, int) and r <= max(ranks, default=0) for r in wanted):
-        raise ValueError(
-            f"{folder / ADAPTER_CONFIG} has ranks {wanted}, but its weights have {sorted(ranks) or 'none'}: they do "
-            "not belong together, or one is damaged"
-        )
-
-
 def check_adapter_keys(adapted: Any, folder: Path) -> None:
     """Refuses an adapter whose file does not hold exactly the tensors that its configuration asks for.
 
@@ -166,8 +138,11 @@ def check_adapter_keys(adapted: Any, folder: Path) -> None:
 
     wanted = get_peft_model_state_dict(adapted)
     found = read_header(folder / ADAPTER_WEIGHTS).shapes
+    # An adapter of a series model holds every tensor under the bare decoder's name too.
+    prefix = adapted.get_base_model().base_model_prefix
+    twins = {name.replace(f"{PEFT_PREFIX}{prefix}.", PEFT_PREFIX, 1) for name in wanted}
     faults = [f"missing {name}" for name in wanted if name not in found]
-    faults += [f"unexpected {name}" for name in found if name not in wanted]
+    faults += [f"unexpected {name}" for name in found if name not in wanted and name not in twins]
     faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor).all()]
     if faults:
         more = f" ... ({len(faults)} in all)" if len(faults) > 6 else ""
@@ -217,6 +192,10 @@ def read_base_model(folder: Path) -> BaseModel:
     settings = check_json(folder / SETTINGS) or {}
     recorded = settings.get("base") or {}
     name = config.get("base_model_name_or_path") or recorded.get("name")
+    here = recorded.get("name", "")
+    # The adapter names what others can load; what it was trained on stands in our own settings.
+    if here and name == find_public_name(here)[0] and (here == SMOLLM2 or Path(here).exists()):
+        name = here
     if not name:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; load the base and pass adapter={str(folder)!r}")
     if not Path(name).exists() and Path(name).name == SMOLLM2:

@@ -55,6 +55,18 @@ class TextPrompt:
         lines += ["History:", self.codec.encode(history, scale), "Forecast:"]
         return "\n".join(lines) + "\n"
 
-    def build_completion(self, future: Sequence[float] | np.ndarray, scale: SeriesScale) -> str:
-        """Writes the standard answer [h]; an end-of-text token is the tokenizer's business."""
+    def build_completion(
+        self,
+        future: Sequence[float] | np.ndarray,
+        scale: SeriesScale,
+        history: Sequence[float] | np.ndarray | None = None,
+    ) -> str:
+        """Writes the standard answer [h]; an end-of-text token is the tokenizer's business.
+
+        Args:
+            future: [h].
+            scale: The scale of the series.
+            history: [L], for answers that speak of it; this one does not.
+        """
+        del history
         return self.codec.encode(future, scale)

@@ -174,6 +174,35 @@ def test_tails_seen_before_are_not_run_again_and_give_the_same(backbone):
     torch.testing.assert_close(second, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_alone_every_tail_is_run_by_itself_and_what_was_computed_together_is_not_used(backbone):
+    reader = load_backbone(backbone, num_layers=2)
+    reader.tails.capacity = 1e9
+    patches = torch.randn(4, 6, 32)
+    rows = tails_run(reader)
+    with torch.no_grad():
+        together = reader(patches, RAGGED)
+        reader.alone = True
+        alone, again = reader(patches, RAGGED), reader(patches, RAGGED)
+        assert rows == [1, 3, 1, 1, 1]  # prefix, all tails together, then each, then none
+        assert torch.equal(alone, again)
+        reader.tails.clear()
+        reader(patches[:1], Prompt(RAGGED.prefix, (RAGGED.tails[2],), (0,)))
+        assert torch.equal(reader(patches, RAGGED), alone)  # whatever else is stored
+        reader.alone = False
+        reader(patches, RAGGED)
+        assert rows[5:] == [1, 1, 1, 3]
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_tail_beside_others_is_read_alone_too(gpt2):
+    reader = load_backbone(gpt2, num_layers=2)
+    patches = torch.randn(2, 6, 32)
+    prompt = Prompt((5, 6), ((), (9, 10)), (0, 1))
+    with torch.no_grad():
+        reader.alone = True
+        torch.testing.assert_close(reader(patches, prompt), slow_loop(reader, patches, prompt), atol=1e-5, rtol=1e-5)
+
+
 def test_tails_behind_another_prefix_are_run_again(gpt2):
     reader = load_backbone(gpt2, num_layers=2)
     reader.tails.capacity = 1e9

@@ -247,7 +247,10 @@ def test_a_reader_without_language_model_refuses_a_prompt(gpt2):
         TimeLLMConfig(**({"backbone": gpt2, "reader": "none"} | SIZES))
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
+WITH_ONEDNN = pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
+
+
+@pytest.mark.parametrize("products", ["torch", pytest.param("onednn", marks=WITH_ONEDNN)])
 def test_gradient_checkpointing_changes_no_gradient(products, gpt2, build, windows, monkeypatch):
     monkeypatch.setenv("TSLLM_MATMUL", products)
     monkeypatch.setattr(matmul, "FEWEST_PRODUCTS", 1)
@@ -285,3 +288,13 @@ def test_autocast_leaves_nothing_behind_in_the_caches(backbone, build, windows):
         model.train()(past_values=windows, future_values=windows[:, -12:]).loss.backward()
     assert model.patch_embedding.conv.weight.grad.isfinite().all()
     assert not torch.equal(short, exact)
+
+
+def test_computing_alone_is_over_when_it_ends_even_by_an_error(gpt2, build):
+    model = build(gpt2)
+    with model.computing_alone(), model.computing_alone(False):
+        assert model.backbone.alone
+    assert not model.backbone.alone
+    with pytest.raises(ZeroDivisionError), model.computing_alone():
+        1 / 0  # noqa: B018
+    assert not model.backbone.alone

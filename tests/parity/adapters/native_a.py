@@ -108,6 +108,13 @@ def run_series_decomposition(case: Case):
     return {"seasonal": season, "trend": trend}
 
 
+def run_series_decomposition_multi(case: Case):
+    """The mean of the decompositions by several kernels."""
+    parts = [SeriesDecomposition(kernel)(case.inputs["x"]) for kernel in read_arguments(case.meta)["kernel_size"]]
+    season, trend = (torch.stack(side).mean(0) for side in zip(*parts, strict=True))
+    return {"seasonal": season, "trend": trend}
+
+
 def _run_loss(case: Case, compute):
     """Runs `compute(y, yhat, inputs, options)`, which gives named terms and the loss, and the loss's gradient."""
     double = {name: tensor.double() for name, tensor in case.inputs.items()}
@@ -181,6 +188,8 @@ ADAPTERS = {
     (LIBRARY, "models.iTransformer.Model"): run_itransformer,
     (LIBRARY, "layers.StandardNorm.Normalize"): run_normalize,
     (LIBRARY, "layers.Autoformer_EncDec.series_decomp"): run_series_decomposition,
+    (LIBRARY, "layers.Autoformer_EncDec.series_decomp_multi"): run_series_decomposition_multi,
+    ("KimMeen/Time-LLM", "layers.StandardNorm.Normalize"): run_normalize,
     (UNET_REPO, "models.Time_Unet.Model"): run_unet_tsf,
     (PATCHTST_REPO, "src.models.patchTST.PatchTST"): run_patchtst_ssl,
     (PATCHTST_REPO, "src.callback.patch_mask"): run_patch_and_mask,

@@ -73,12 +73,16 @@ def run_find_periods(case: Case):
     return names | {"periods": periods[0], "weights": amplitudes, "period_weights": amplitudes}
 
 
-@torch.no_grad()
-def run_inception(case: Case):
-    options = case.meta["constructor"]["kwargs"]
-    block = MapInception(options["in_channels"], options.get("num_kernels", 6), options["out_channels"]).eval()
-    block.load_state_dict(rename(case.state, [(r"kernels\.(.*)", r"branches.\1")]))
-    return {"y": block(case.inputs["x"])}
+def run_inception(kind: str):
+    @torch.no_grad()
+    def run(case: Case):
+        options = case.meta["constructor"]["kwargs"]
+        sizes = options["in_channels"], options.get("num_kernels", 6), options["out_channels"]
+        block = MapInception(*sizes, kind=kind).eval()
+        block.load_state_dict(rename(case.state, [(r"kernels\.(.*)", r"branches.\1")]))
+        return {"y": block(case.inputs["x"])}
+
+    return run
 
 
 @torch.no_grad()
@@ -102,7 +106,8 @@ ADAPTERS = {
     (LIBRARY, "models.TimesNet.Model"): run_timesnet,
     (LIBRARY, "models.TimesNet.TimesBlock"): run_times_block,
     (LIBRARY, "models.TimesNet.FFT_for_Period"): run_find_periods,
-    (LIBRARY, "layers.Conv_Blocks.Inception_Block_V1"): run_inception,
+    (LIBRARY, "layers.Conv_Blocks.Inception_Block_V1"): run_inception("square"),
+    (LIBRARY, "layers.Conv_Blocks.Inception_Block_V2"): run_inception("cross"),
     (LIBRARY, "models.TimeXer.Model"): run_timexer,
     (LIBRARY, "models.TimeMixer.Model"): run_timemixer,
     (LIBRARY, "models.TimeMixer.DFT_series_decomp"): run_fourier_decomposition,

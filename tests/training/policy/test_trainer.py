@@ -2,8 +2,10 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tsllm.models import MODELS
 from tsllm.models.dlinear import DLinear, DLinearConfig
@@ -11,10 +13,11 @@ from tsllm.programs.series import prepare_series
 from tsllm.rl.objectives import build_objective
 from tsllm.rl.rewards import build_reward
 from tsllm.rl.rollout import RewardRunner, score_rollout, seeded
+from tsllm.rl.windows import ScaledWindows, unfold_problem
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.batches import GlobalBatches
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy.scores import ScaledWindows, score_decisions
+from tsllm.training.policy.scores import score_decisions
 from tsllm.training.policy.trainer import PolicyTrainer, RepeatedBatches
 
 
@@ -29,6 +32,20 @@ def flat_where_low(samples, target, history, season):
     del history, season
     low = target.nanmean(-1, keepdim=True) < 0
     return torch.where(low, 0.0, -(samples - target.nan_to_num()[:, None]).abs().mean(-1).clamp(max=1e3) / 1e3)
+
+
+def pay_by_series(samples, target, history, season, *, unique_id, cutoff, scale):
+    """Pays nothing for the first series, and for the other by model units and hour."""
+    assert samples.shape[0] == len(unique_id) == len(cutoff) == len(scale)
+    hours = torch.tensor([int(str(x)[11:13]) for x in cutoff], dtype=samples.dtype)
+    mine = torch.tensor([float(name == "s1") for name in unique_id])
+    error = ((samples - target.nan_to_num()[:, None]).abs().mean(-1) / scale[:, None]).clamp(max=10)
+    return -error * (mine * (1 + hours / 24))[:, None] / 20
+
+
+def cut_everywhere(samples, target, history, season):
+    """In real units, far below -1."""
+    return -1e4 - (samples - target.nan_to_num()[:, None]).abs().mean(-1)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +200,110 @@ def test_reward_that_tells_nothing_apart_moves_nothing(data, model, tmp_path):
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
 
 
+def test_flat_groups_are_counted_without_dynamic_sampling_too(data, model, tmp_path):
+    reward = {"name": "tests.training.policy.test_trainer:flat_where_low", "low": -1.0, "high": 1.0}
+    trainer = make_trainer(model, data, tmp_path, objective="grpo", reward=reward, num_samples=4)
+    inputs = trainer.collator(trainer.units.gather(torch.arange(0, 64, 8)))
+    target = inputs["future_values"] * inputs["series_scale"] + inputs["series_loc"]
+    low = target.mean(1) < 0  # [B, C]
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.compute_loss(model, inputs)
+    (found,) = trainer._record["flat_groups"]
+    assert 0 < float(found) < 1
+    assert float(found) == pytest.approx(float(low.float().mean()))
+
+
+@pytest.mark.parametrize(
+    ("reward", "reason"), [("never_spread", "earn the same reward"), ("cut_everywhere", "it is cut")]
+)
+def test_a_run_without_any_gradient_stops_with_the_reason(data, model, tmp_path, reward, reason):
+    spec = {"name": f"tests.training.policy.test_trainer:{reward}", "low": -1.0, "high": 1.0}
+    trainer = make_trainer(model, data, tmp_path, objective="grpo", beta=0.0, reward=spec, num_samples=4, max_steps=40)
+    with pytest.raises(RuntimeError, match=f"nothing was learned in 10 steps: in all 160 groups .*{reason}"):
+        trainer.train()
+    assert trainer.state.global_step == 9  # the tenth was not made
+
+
+def test_a_run_that_learned_once_may_stand_still_later(data, model, tmp_path):
+    trainer = make_trainer(model, data, tmp_path, objective="grpo", beta=0.0, num_samples=4, max_steps=14)
+    watch = trainer.idle
+    original = watch.note
+    watch.note = lambda rewards, flat: original(0 * rewards, flat | (trainer.state.global_step > 0))
+    trainer.train()
+    assert watch.learned
+
+
+def test_rewards_are_told_the_series_and_times_of_their_rows(data, model, tmp_path):
+    spec = {"name": "tests.training.policy.test_trainer:pay_by_series", "low": -1.0, "high": 0.0}
+    trainer = make_trainer(model, data, tmp_path, validation=True, objective="dapo", reward=spec, num_samples=4)
+    inputs = trainer.collator(trainer.units.gather(torch.tensor([5, 2, 30])))
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.compute_loss(model, inputs)
+    rollout = trainer._rollouts[0]
+    # Rows are windows times channels: s0 earns nothing in all windows.
+    assert (rollout.scored.rewards[::2] == 0).all()
+    error = (rollout.samples - rollout.inputs["future_values"]).abs().mean(2)[..., 1]  # [G, B], model's units
+    hours = (rollout.inputs["window"] + 23) % 24  # the series begins at midnight and the context has 24 steps
+    expected = -error.clamp(max=10) * (1 + hours / 24) / 20
+    torch.testing.assert_close(rollout.scored.rewards[1::2], expected.T, rtol=1e-4, atol=1e-6)
+    assert np.isfinite(trainer.evaluate()["eval_reward"])
+    direct = make_trainer(
+        model, data, tmp_path / "direct", objective="direct",
+        reward=[spec | {"differentiable": True}], num_samples=4, max_steps=1,
+    )  # fmt: skip
+    direct.train()
+
+
+def accumulated_gradients(model, data, folder, accumulation, **options):
+    """Returns the gradient of one step over 12 windows, some of whose groups are flat, and its loss."""
+    reward = {"name": "tests.training.policy.test_trainer:flat_where_low", "low": -1.0, "high": 1.0}
+    trainer = make_trainer(
+        model, data, folder, reward=reward, num_samples=6, max_steps=2, learning_rate=0.0, max_grad_norm=0.0,
+        per_device_train_batch_size=12 // accumulation, gradient_accumulation_steps=accumulation, **options,
+    )  # fmt: skip
+    gradients, losses, masks = [], [], []
+
+    class Keep(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            gradients.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+            masks.append([rollout.scored.mask.clone() for _, rollout in sorted(trainer._rollouts.items())])
+
+    trainer.add_callback(Keep())
+    draw = trainer._sample
+    noise = torch.randn(6, len(data.train), 6, 2, generator=torch.Generator().manual_seed(1))
+
+    class Fixed:
+        """A distribution whose draws depend on the windows alone, not on how they are batched."""
+
+        def __init__(self, inner, windows):
+            self.inner, self.windows = inner, windows
+
+        def sample(self, shape):
+            return self.inner.loc + self.inner.scale * noise[:, self.windows]
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    trainer._sample = lambda distribution, inputs: draw(Fixed(distribution, inputs["window"]), inputs)
+    losses = [entry["loss"] for entry in run_steps(trainer)]
+    return gradients, losses, masks
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_tokens_are_counted_over_the_accumulated_batch(data, model, tmp_path, iterations):
+    """DAPO's loss by token: a micro-batch with few tokens that count must not weigh as much as a full one."""
+    options = {"objective": "dapo", "max_refills": 0, "num_iterations": iterations}
+    whole, whole_loss, masks = accumulated_gradients(copy.deepcopy(model), data, tmp_path / "a", 1, **options)
+    parts, parts_loss, part_masks = accumulated_gradients(copy.deepcopy(model), data, tmp_path / "b", 4, **options)
+    counts = [int(mask.sum()) for mask in part_masks[0]]
+    assert len(set(counts)) > 1
+    assert sum(counts) == int(masks[0][0].sum())
+    assert whole[0].abs().max() > 0
+    for mine, theirs in zip(parts, whole, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
+    assert parts_loss == pytest.approx(whole_loss, abs=1e-5)
+
+
 def test_flat_windows_are_replaced_and_the_rest_is_kept(data, model, tmp_path):
     reward = {"name": "tests.training.policy.test_trainer:flat_where_low", "low": -1.0, "high": 1.0}
     trainer = make_trainer(model, data, tmp_path, objective="dapo", reward=reward, num_samples=4, max_refills=8)
@@ -248,6 +369,24 @@ def test_windows_without_any_target_count_for_nothing():
     assert scored.known.tolist() == [True, False]
     assert not scored.mask[1].any()
     assert scored.mask[0].all()
+
+
+@pytest.mark.slow  # two processes import torch
+def test_worker_processes_are_told_the_facts_of_their_rows(data):
+    windows = ScaledWindows(data.train, data.scaler)
+    chosen = torch.tensor([0, 7, 13])
+    spec = {"name": "tests.training.policy.test_trainer:pay_by_series", "low": -1.0, "high": 0.0}
+    reward = build_reward(spec)
+    known = windows.find_known(chosen, reward.asks)
+    target, history = unfold_problem(windows.gather(chosen))
+    samples = target[:, None] + torch.randn(6, 4, 6, generator=torch.Generator().manual_seed(0))
+    runner = RewardRunner(reward, workers=2)
+    try:
+        found = runner.score(samples, target, history, 24, by_step=False, known=known)
+    finally:
+        runner.close()
+    torch.testing.assert_close(found, reward(samples, target, history, 24, known=known))
+    assert (found[1::2] < 0).all()
 
 
 @pytest.mark.slow  # two processes import torch

@@ -4,11 +4,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tsllm.backbones.adapters import ADAPTER_WEIGHTS, find_public_name, name_for_both
+from tsllm.backbones.lora import merge_lora
 from tsllm.models.timellm.config import LORA_OPTIONS, TimeLLMConfig
+
+__all__ = ["adapt", "build_lora_config", "inject_lora", "merge_lora", "save_lora"]
 
 # The attention's input projections, where Hu 2021 (LoRA) put the updates, by architecture.
 LORA_TARGETS = {
@@ -23,6 +27,7 @@ LORA_TARGETS = {
     "phi": ["q_proj", "v_proj"],
     "bert": ["query", "value"],
 }
+ALL_LINEAR = "all-linear"
 _POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weight$")
 _NORMS = re.compile(r"(^|[._])(ln|norm|layernorm|LayerNorm|ln_[0-9a-z]+)(\.|$)|layernorm", re.IGNORECASE)
 
@@ -64,11 +69,17 @@ def build_lora_config(llm: PreTrainedModel, options: dict[str, Any]) -> Any:
             f"no LoRA targets are known for architecture {architecture!r}; name them in lora.target_modules "
             f"(known: {', '.join(sorted(LORA_TARGETS))})"
         )
-    matched = [m for name, m in llm.named_modules() if name.rpartition(".")[2] in targets]
+    plain = {name: getattr(m, "base_layer", m) for name, m in llm.named_modules()}
+    if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+        matched = [m for m in plain.values() if isinstance(m, Conv1D | nn.Linear)]
+    elif isinstance(targets, str):  # a regular expression over whole names, as PEFT reads one
+        matched = [m for name, m in plain.items() if re.fullmatch(targets, name)]
+    else:
+        targets = list(targets)
+        matched = [m for name, m in plain.items() if any(f".{name}".endswith(f".{target}") for target in targets)]
     if not matched:
         raise ValueError(f"lora.target_modules {targets} match nothing in {type(llm).__name__}")
-    layer = getattr(matched[0], "base_layer", matched[0])
-    return LoraConfig(target_modules=list(targets), fan_in_fan_out=isinstance(layer, Conv1D), **options)
+    return LoraConfig(target_modules=targets, fan_in_fan_out=isinstance(matched[0], Conv1D), **options)
 
 
 def inject_lora(llm: PreTrainedModel, options: dict[str, Any]) -> None:
@@ -84,25 +95,12 @@ def inject_lora(llm: PreTrainedModel, options: dict[str, Any]) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
-def merge_lora(llm: PreTrainedModel) -> int:
-    """Adds the updates to the weights and removes the adapters, in place; returns how many layers had one."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    adapted = [(name, m) for name, m in llm.named_modules() if isinstance(m, BaseTunerLayer)]
-    for name, module in adapted:
-        module.merge(safe_merge=True)
-        parent, _, leaf = name.rpartition(".")
-        setattr(llm.get_submodule(parent), leaf, module.get_base_layer())
-    if hasattr(llm, "peft_config"):
-        del llm.peft_config
-    llm.requires_grad_(False)
-    return len(adapted)
-
-
 def save_lora(
     llm: PreTrainedModel, folder: Path, config: TimeLLMConfig, state: dict[str, Tensor] | None = None
 ) -> None:
     """Writes the adapter in PEFT's own format: `adapter_config.json` and `adapter_model.safetensors`.
+
+    `PeftModel.from_pretrained` puts it on `AutoModel` and on `AutoModelForCausalLM` of the base model alike.
 
     Args:
         llm: The adapted model.
@@ -115,10 +113,13 @@ def save_lora(
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = build_lora_config(llm, config.lora)
-    settings.base_model_name_or_path = config.backbone
-    settings.revision = config.backbone_revision or None
+    name, revision = find_public_name(config.backbone)
+    settings.base_model_name_or_path = name
+    settings.revision = revision or config.backbone_revision or None
     settings.inference_mode = True
+    # Whole names: on the full model, layers that this one has dropped get no update.
+    settings.target_modules = sorted(n for n, m in llm.named_modules() if hasattr(m, "lora_A"))
     settings.save_pretrained(folder)
     adapter = get_peft_model_state_dict(llm, state_dict=state, adapter_name="default")
-    tensors = {f"base_model.model.{name}": t.detach().cpu().contiguous() for name, t in adapter.items()}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    tensors = name_for_both(adapter, llm.base_model_prefix)
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})

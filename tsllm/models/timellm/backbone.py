@@ -17,6 +17,7 @@ from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.adapters import find_adapter, merge_adapter
 from tsllm.backbones.fingerprint import check_tokenizer
 from tsllm.backbones.pretrained import find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
@@ -43,7 +44,10 @@ class Backbone(nn.Module):
         self.causal = is_causal(llm.config)
         # Uncached computation of the same function, for tests and benchmarks.
         self.inline = False
+        # Runs every tail by itself: its keys and values depend on no other text of the batch, nor on what is stored.
+        self.alone = False
         self.tails = TailStore()
+        self._tails_alone = False
         self._prefix: tuple[tuple[int, ...], KeyValues] | None = None
         self._tails_behind: tuple[int, ...] = ()
         self._precision: torch.dtype | None = None
@@ -168,9 +172,9 @@ class Backbone(nn.Module):
         """Returns keys and values of the distinct tails, padded on the right: [U, heads, T, width] a layer."""
         if not self.tails.capacity or self._is_trained():
             return self._run_tails(prompt.tails, before, differentiate)
-        if self._tails_behind != prompt.prefix:
+        if (self._tails_behind, self._tails_alone) != (prompt.prefix, self.alone):
             self.tails.clear()
-            self._tails_behind = prompt.prefix
+            self._tails_behind, self._tails_alone = prompt.prefix, self.alone
         known = [tail for tail in prompt.tails if tail in self.tails]
         fresh = [tail for tail in prompt.tails if tail not in self.tails]
         parts = [self.tails.get(known)] if known else []
@@ -184,7 +188,9 @@ class Backbone(nn.Module):
         return stacked.select(torch.tensor([position[tail] for tail in prompt.tails], device=self.words.device))
 
     def _run_tails(self, tails: Sequence[tuple[int, ...]], before: list[KeyValues], differentiate: bool) -> KeyValues:
-        """Computes keys and values of tails, padded on the right."""
+        """Computes keys and values of tails, padded on the right: [U, heads, T, width] a layer."""
+        if self.alone and len(tails) > 1:
+            return stack_rows([self._run_tails([tail], before, differentiate) for tail in tails])
         ids = pad_ids(tails, self.words.device)  # [U, T]
         offset = sum(part.num_tokens for part in before)
         length = ids.shape[1]
@@ -264,8 +270,8 @@ def find_precision(values: Tensor) -> torch.dtype:
 
 
 def pad_ids(sequences: Any, device: torch.device) -> Tensor:
-    """Pads lists of token ids with 0 on the right: [N, T] integers."""
-    width = max(map(len, sequences))
+    """Pads lists of token ids with 0 on the right: [N, T] integers, T at least 1."""
+    width = max(1, *map(len, sequences))
     return torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], dtype=torch.long, device=device)
 
 
@@ -296,7 +302,7 @@ def load_backbone(
     """Loads a decoder by name.
 
     Args:
-        name: A packaged name, a folder or a Hub id.
+        name: A packaged name, a folder or a Hub id, of a model or of a PEFT adapter on one.
         revision: Hub revision; empty = main.
         num_layers: Layers kept from the first on; 0 = all.
         weights: "pretrained"; "random" for freshly drawn ones; "spectrum" for random ones that keep the singular
@@ -314,6 +320,11 @@ def load_backbone(
         RuntimeError: If 4-bit weights are asked for without a CUDA device.
     """
     where = find_pretrained(name)
+    adapter = find_adapter(where, revision)
+    if adapter is not None:
+        if quantization:
+            raise ValueError(f"backbone {name!r} is an adapter, which cannot be merged into 4-bit weights")
+        where, revision = find_pretrained(adapter.base), adapter.base_revision
     # On the CPU like all that a model is built from; the trainer moves the whole.
     packed = {"quantization_config": build_quantization(dtype), "device_map": {"": "cpu"}} if quantization else {}
     try:
@@ -328,6 +339,8 @@ def load_backbone(
                 llm = AutoModel.from_config(config, attn_implementation="sdpa", dtype=dtype, trust_remote_code=False)
         else:
             llm = _load_weights(where, config, dtype, options | packed)
+            if adapter is not None:
+                merge_adapter(llm, adapter)
             if weights == "spectrum":
                 rotate_weights(llm, seed)
         tokenizer = load_tokenizer(where, **options) if with_tokenizer else None
@@ -339,7 +352,7 @@ def load_backbone(
         ) from error
     if tokenizer is not None:
         check_tokenizer(tokenizer, name, llm.get_input_embeddings().weight.shape[0])
-    return Backbone(llm, tokenizer, commit)
+    return Backbone(llm, tokenizer, commit if adapter is None else adapter.commit)
 
 
 def _load_weights(

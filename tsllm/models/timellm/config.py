@@ -14,14 +14,22 @@ BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
 READERS = ("llm", "none", "attention", "block")
 PROMPT_STATISTICS = ("window", "series", "none")
 PATCH_ENCODER_OPTIONS = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "attention": "full", "gate": None, "conv": None}
-LORA_OPTIONS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": None, "use_rslora": False}
+LORA_OPTIONS = {
+    "r": 8,
+    "lora_alpha": 16,
+    "lora_dropout": 0.0,
+    "target_modules": None,
+    "use_rslora": False,
+    "use_dora": False,
+}
 
 
 class TimeLLMConfig(ForecastConfig):
     """Which language model is reprogrammed and how.
 
     Attributes:
-        backbone: A packaged name (`smollm2-135m`), a local folder or a Hub id of a decoder.
+        backbone: A packaged name (`smollm2-135m`), a local folder or a Hub id of a decoder, or of a PEFT adapter,
+            whose updates are then merged into its base model.
         backbone_revision: Commit (or branch, tag) on the Hub; resolved to a commit once loaded, and saved so.
         backbone_fingerprint: Filled in when first loaded; another model under the same name is an error afterwards.
         backbone_hidden_size: Filled in when first loaded, checked afterwards.
@@ -36,7 +44,9 @@ class TimeLLMConfig(ForecastConfig):
         num_backbone_layers: Keep the first k layers; 0 = all.
         backbone_mode: `frozen`; `lora` trains low-rank updates; `norms` trains layer norms and position embeddings
             (Zhou 2023, GPT4TS).
-        lora: Options of `lora`: r, lora_alpha, lora_dropout, target_modules, use_rslora.
+        lora: Options of `lora`: r, lora_alpha, lora_dropout; target_modules (names, a regular expression or
+            `all-linear`); use_rslora (Kalajdzievski 2023: alpha / sqrt(r)), use_dora (Liu 2024: length and direction
+            of each column apart).
         gradient_checkpointing: Recompute the backbone's layers in the backward pass: less memory, a third more time.
         patch_length: Steps in a patch.
         patch_stride: Steps between patches.

@@ -1,11 +1,16 @@
 """Time-LLM: patches of a series, reprogrammed into what a frozen language model reads (Jin 2024, ICLR)."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
@@ -23,6 +28,8 @@ from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
+MERGED = "backbone"  # folder of a merged backbone, beside the model on it
+
 
 class TimeLLM(ForecastModel):
     """Forecasts each channel from its own window: normalise, cut into patches, reprogram, read, map to the horizon.
@@ -36,6 +43,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
@@ -66,6 +74,37 @@ class TimeLLM(ForecastModel):
         self._merged = False
         self.post_init()
         self._ignore_frozen()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: Any = None,
+        revision: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Loads a folder or a Hub repository; a backbone that was merged lies in it (`save_merged`).
+
+        Args:
+            pretrained_model_name_or_path: A folder or a Hub id.
+            config: Used instead of the folder's `config.json`.
+            revision: Branch, tag or commit of the Hub repository.
+            **options: See `ForecastModel.from_pretrained`.
+        """
+        source = str(pretrained_model_name_or_path)
+        if config is None or not isinstance(config, cls.config_class):
+            hub = {k: v for k, v in options.items() if k not in ("device_map", "dtype")}
+            config = cls.config_class.from_pretrained(source, revision=revision or "main", **hub)
+        if config.backbone == MERGED:
+            folder = Path(source)
+            if not folder.is_dir():
+                token = options.get("token")
+                folder = Path(
+                    snapshot_download(source, revision=revision, token=token, allow_patterns=[f"{MERGED}/*"])
+                )
+            config.backbone = str((folder / MERGED).resolve())
+        return super().from_pretrained(source, config=config, revision=revision, **options)
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
@@ -281,6 +320,43 @@ class TimeLLM(ForecastModel):
         self.backbone.forget()
         self._merged = True
         return self
+
+    def save_merged(self, folder: str | Path) -> None:
+        """Writes a model that stands for itself: the backbone with its updates merged, whole, and this model on it.
+
+        `folder/backbone` is a language model that `AutoModel` loads; `TimeLLM.from_pretrained(folder)` reads it from
+        there. This model stays as it is.
+
+        Raises:
+            ValueError: If the backbone has no LoRA, or its weights are packed into four bits.
+        """
+        if self.config.backbone_mode != "lora" or self.config.backbone_quantization is not None:
+            raise ValueError(
+                f"nothing to merge: backbone_mode is {self.config.backbone_mode!r}, backbone_quantization "
+                f"{self.config.backbone_quantization!r}; save_merged needs LoRA on whole weights"
+            )
+        target = Path(folder)
+        llm = copy.deepcopy(self.backbone.llm)
+        adaptation.merge_lora(llm)
+        llm.save_pretrained(target / MERGED)
+        if self.backbone.tokenizer is not None:
+            self.backbone.tokenizer.save_pretrained(target / MERGED)
+        config = copy.deepcopy(self.config)
+        config.backbone, config.backbone_mode, config.lora, config.num_backbone_layers = MERGED, "frozen", {}, 0
+        config.backbone_revision, config.backbone_fingerprint = "", compute_fingerprint(llm, self.backbone.tokenizer)
+        config.save_pretrained(target)
+        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k[:9] != "backbone."}
+        save_file(state, target / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    @contextmanager
+    def computing_alone(self, alone: bool = True) -> Iterator[None]:
+        """Within, every text is read by itself, so that texts seen before or beside it change nothing."""
+        before = self.backbone.alone
+        self.backbone.alone = before or alone
+        try:
+            yield
+        finally:
+            self.backbone.alone = before
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switches the trained parts; the frozen backbone always stays in eval mode."""

@@ -89,11 +89,12 @@ class TokenBatchNorm(nn.Module):
 
     Args:
         d_model: Width D of the tokens.
+        affine: Whether each feature is scaled and shifted afterwards.
     """
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, affine: bool = True) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(d_model)
+        self.norm = nn.BatchNorm1d(d_model, affine=affine)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalises x [B, L, D]; masked tokens stay out of the statistics and come back as 0."""

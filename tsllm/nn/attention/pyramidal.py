@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tsllm.nn.attention.base import TokenMixer, check_heads, hide_masked, merge_heads, split_heads
 from tsllm.nn.attention.full import compute_scores, softmax_scores
 from tsllm.nn.dropout import Dropout, drop_out
+from tsllm.nn.older_state import OlderState, fold_constant
 
 Construction = Literal["bottleneck", "conv", "max", "average"]
 CONSTRUCTIONS = ("bottleneck", "conv", "max", "average")
@@ -149,20 +150,24 @@ def build_node_mask(mask: Tensor, pyramid: Pyramid) -> Tensor:
     return torch.cat(levels, dim=1)  # [B, N]
 
 
-class CoarsenConv(nn.Module):
+class CoarsenConv(OlderState):
     """One step up the pyramid: convolution with stride = kernel, batch norm, ELU; [B, D, n] -> [B, D, n // window]."""
 
     def __init__(self, num_channels: int, window_size: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(num_channels, num_channels, window_size, stride=window_size)
+        self.conv = nn.Conv1d(num_channels, num_channels, window_size, stride=window_size, bias=False)
         self.norm = nn.BatchNorm1d(num_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Coarsens x [B, D, n] -> [B, D, n // window]."""
         return F.elu(self.norm(self.conv(x)))
 
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the convolution's bias into the norm."""
+        fold_constant(state, f"{prefix}conv.bias", f"{prefix}norm")
 
-class CoarseScaleConstruction(nn.Module):
+
+class CoarseScaleConstruction(OlderState):
     """Builds the pyramid from its finest level (CSCM): [B, L, D] -> [B, N, D], layer norm over all.
 
     Args:
@@ -191,8 +196,10 @@ class CoarseScaleConstruction(nn.Module):
         self.kind = kind
         self.window_sizes = tuple(window_sizes)
         width = (d_bottleneck or max(1, d_model // 4)) if kind == "bottleneck" else d_model
-        self.down = nn.Linear(d_model, width) if kind == "bottleneck" else None
-        self.up = nn.Linear(width, d_model) if kind == "bottleneck" else None
+        narrows = kind == "bottleneck" and bool(self.window_sizes)
+        # The first convolution turns a bias into one number a channel, which its batch norm takes away.
+        self.down = nn.Linear(d_model, width, bias=False) if narrows else None
+        self.up = nn.Linear(width, d_model) if narrows else None
         convolves = kind in ("bottleneck", "conv")
         self.convs = nn.ModuleList(CoarsenConv(width, size) for size in self.window_sizes if convolves)
         self.norm = nn.LayerNorm(d_model)
@@ -219,6 +226,12 @@ class CoarseScaleConstruction(nn.Module):
         above = torch.cat(levels, dim=2).transpose(1, 2)  # [B, N - L, d]
         nodes = torch.cat([x, above if self.up is None else self.up(above)], dim=1)  # [B, N, D]
         return self.norm(nodes)
+
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the bias of the map into the narrower space into the first norm."""
+        kernel = state.get(f"{prefix}convs.0.conv.weight")  # [d, d, window]
+        if kernel is not None and kernel.dim() == 3:
+            fold_constant(state, f"{prefix}down.bias", f"{prefix}convs.0.norm", kernel.sum(dim=2))
 
 
 def attend_pyramid(

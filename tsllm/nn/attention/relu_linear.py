@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tsllm.nn.attention.base import TokenBatchNorm, TokenMixer, check_heads, hide_masked
 from tsllm.nn.channel_block import CONV
+from tsllm.nn.older_state import OlderState, fold_constant
 
 CHUNK = 64  # tokens whose similarities are written out in the causal form
 EPS = 1e-15  # a query that is clipped everywhere gets exactly 0 instead of 0 / 0
@@ -41,7 +42,7 @@ class Aggregation(nn.Module):
         return self.pointwise(self.depthwise(F.pad(x, self.pads)))
 
 
-def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = False) -> Tensor:
+def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = False, eps: float = EPS) -> Tensor:
     """Attention with the similarity relu(q) . relu(k), K^T V first, so that no L x L matrix exists.
 
     Args:
@@ -49,6 +50,7 @@ def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = 
         keys: [B, h, L, d].
         values: [B, h, L, d]; those of masked tokens and the keys there must be zero.
         causal: Whether token t reads tokens up to t only, by running sums over chunks.
+        eps: What is added to the sum of similarities.
 
     Returns:
         [B, h, L, d]; exactly 0 where all similarities are 0.
@@ -57,7 +59,7 @@ def attend_linear(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = 
     values = F.pad(values, (0, 1), value=1.0)  # [B, h, L, d + 1], the last column sums up the similarities
     sums = _sum_past(queries, keys, values) if causal else queries @ (keys.transpose(-1, -2) @ values)
     numerator, denominator = sums.split([values.shape[-1] - 1, 1], dim=-1)  # [B, h, L, d], [B, h, L, 1]
-    return numerator / (denominator + EPS)
+    return numerator / (denominator + eps)
 
 
 def _sum_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def _sum_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return (near + q @ before).flatten(2, 3)[:, :, :length]  # [B, h, L, e]
 
 
-class ReluLinearAttention(TokenMixer):
+class ReluLinearAttention(TokenMixer, OlderState):
     """Linear attention over several scales at once, joined by a projection and a batch norm.
 
     Args:
@@ -94,13 +96,15 @@ class ReluLinearAttention(TokenMixer):
         scales: Kernels of the further scales, odd; the scale without convolution is always there.
         causal: Whether a token reads only itself and earlier tokens (running sums, causal convolutions).
         qkv_bias: Whether projections and convolutions of queries, keys and values have biases.
-        out_bias: Whether the output projection has a bias.
+        out_bias: Whether the output projection has a bias; only without the batch norm, which would take it away.
         batch_norm: Whether a batch norm follows the output projection.
         num_outputs: Width that comes out; D if None.
         grid: Rows and columns of the map that the tokens come from, row by row; None for a series.
+        eps: What is added to the sum of similarities.
 
     Raises:
-        ValueError: If heads do not fit, a scale is even, or a causal form of a map is asked for.
+        ValueError: If heads do not fit, a scale is even, a causal form of a map is asked for, or a bias that the batch
+            norm would take away.
     """
 
     cost: Literal["linear", "loglinear", "quadratic"] = "linear"
@@ -117,6 +121,7 @@ class ReluLinearAttention(TokenMixer):
         batch_norm: bool = True,
         num_outputs: int | None = None,
         grid: Sequence[int] | None = None,
+        eps: float = EPS,
     ) -> None:
         super().__init__()
         if head_dim is None:
@@ -125,7 +130,13 @@ class ReluLinearAttention(TokenMixer):
             raise ValueError(f"relu_linear attention: scales must be odd to stay centred, got {list(scales)}")
         if causal and grid is not None:
             raise ValueError("relu_linear attention: a map has no order of time; causal needs a series (grid: null)")
+        if out_bias and batch_norm:
+            raise ValueError(
+                "relu_linear attention: out_bias has no effect in front of the batch norm; leave it out or set "
+                "batch_norm: false"
+            )
         self.causal = causal
+        self.eps = eps
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.grid = None if grid is None else tuple(grid)
@@ -153,6 +164,11 @@ class ReluLinearAttention(TokenMixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mixes tokens [B, L, D] -> [B, L, D']; mask [B, L], True = real token."""
-        mixed = attend_linear(*self.compute_qkv(x, mask), causal=self.causal)  # [B, (1+S) h, L, d]
+        mixed = attend_linear(*self.compute_qkv(x, mask), self.causal, self.eps)  # [B, (1+S) h, L, d]
         joined = self.out(mixed.transpose(1, 2).flatten(2))  # [B, L, D']
         return hide_masked(joined if self.norm is None else self.norm(joined, mask), mask)
+
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the bias of the output projection into the batch norm, if there is one."""
+        if self.norm is not None:
+            fold_constant(state, f"{prefix}out.bias", f"{prefix}norm.norm")

@@ -12,9 +12,10 @@ from tsllm.nn.channel_block import (
     check_dims,
     hide_positions,
 )
+from tsllm.nn.older_state import OlderState, fold_constant
 
 
-class LocalRepresentation(ChannelBlock):
+class LocalRepresentation(ChannelBlock, OlderState):
     """Depth-wise convolution, batch norm, pointwise, GELU, pointwise, layer scale, residual.
 
     Args:
@@ -42,7 +43,7 @@ class LocalRepresentation(ChannelBlock):
             raise ValueError(f"local: kernel_size must be odd to stay centred, got {kernel_size}")
         self.ranks = frozenset({dims})
         self.depthwise = CONV[dims](
-            num_channels, num_channels, kernel_size, padding=kernel_size // 2, groups=num_channels
+            num_channels, num_channels, kernel_size, padding=kernel_size // 2, groups=num_channels, bias=False
         )
         self.norm = PositionBatchNorm(num_channels)
         self.up = PointwiseLinear(num_channels, d_hidden or num_channels)
@@ -54,3 +55,7 @@ class LocalRepresentation(ChannelBlock):
         x = hide_positions(x, mask)
         branch = self.down(F.gelu(self.up(self.norm(self.depthwise(x), mask))))  # [B, C, *positions]
         return hide_positions(x + (branch if self.scale is None else self.scale * branch), mask)
+
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the bias of the depth-wise convolution into the norm."""
+        fold_constant(state, f"{prefix}depthwise.bias", f"{prefix}norm.norm")

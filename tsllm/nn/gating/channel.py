@@ -50,18 +50,29 @@ class SqueezeExcitation(ChannelBlock):
 class PooledChannelGate(ChannelBlock):
     """The channel half of CBAM: sigmoid(MLP(mean x) + MLP(max x)) with one MLP for both.
 
+    The light form, half the work, is sigmoid(MLP((mean x + max x) / 2)).
+
     Args:
         num_channels: Number of channels C.
         reduction: The inner width is C // reduction.
         d_hidden: The inner width itself, instead of a reduction.
         bias: Whether the MLP has biases.
+        light: Whether the MLP sees the mean of both pools instead of one after the other.
 
     Raises:
         ValueError: If the reduction leaves no channel.
     """
 
-    def __init__(self, num_channels: int, reduction: int = 4, d_hidden: int | None = None, bias: bool = False) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        reduction: int = 4,
+        d_hidden: int | None = None,
+        bias: bool = False,
+        light: bool = False,
+    ) -> None:
         super().__init__()
+        self.light = light
         width = choose_hidden("cbam", num_channels, reduction, d_hidden)
         self.mlp = nn.Sequential(
             PointwiseLinear(num_channels, width, bias=bias), nn.ReLU(), PointwiseLinear(width, num_channels, bias=bias)
@@ -69,7 +80,10 @@ class PooledChannelGate(ChannelBlock):
 
     def compute_gate(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the gate [B, C, 1...] in (0, 1) for x [B, C, *positions]."""
-        return torch.sigmoid(self.mlp(pool_mean(x, mask)) + self.mlp(pool_max(x, mask)))
+        mean, highest = pool_mean(x, mask), pool_max(x, mask)  # [B, C, 1...]
+        if self.light:
+            return torch.sigmoid(self.mlp(0.5 * (mean + highest)))
+        return torch.sigmoid(self.mlp(mean) + self.mlp(highest))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Rescales the channels of x [B, C, *positions]; mask [B, *positions], True = real."""

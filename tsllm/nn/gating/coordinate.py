@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsllm.nn.channel_block import ChannelBlock, PointwiseLinear, PositionBatchNorm, hide_positions, pool_mean
+from tsllm.nn.older_state import OlderState, fold_constant
 
 
-class CoordinateAttention(ChannelBlock):
+class CoordinateAttention(ChannelBlock, OlderState):
     """Gates rows and columns of a map; on a period-folded map whole periods and phases within the period.
 
     Args:
@@ -21,7 +22,7 @@ class CoordinateAttention(ChannelBlock):
     def __init__(self, num_channels: int, reduction: int = 32, min_hidden: int = 8) -> None:
         super().__init__()
         width = max(min_hidden, num_channels // reduction)
-        self.squeeze = PointwiseLinear(num_channels, width)
+        self.squeeze = PointwiseLinear(num_channels, width, bias=False)
         self.norm = PositionBatchNorm(width)
         self.rows = PointwiseLinear(width, num_channels)
         self.columns = PointwiseLinear(width, num_channels)
@@ -38,3 +39,7 @@ class CoordinateAttention(ChannelBlock):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gates a map x [B, C, H, W]; mask [B, H, W], True = real."""
         return hide_positions(x * self.compute_gate(x, mask), mask)
+
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Folds the bias of the first map into the norm."""
+        fold_constant(state, f"{prefix}squeeze.bias", f"{prefix}norm.norm")

@@ -9,6 +9,7 @@ from tsllm.rl.rewards.accuracy import NegativeMAE, NegativeMASE, NegativeMSE
 from tsllm.rl.rewards.base import Completions, Reward
 from tsllm.rl.rewards.composite import FunctionReward, WeightedReward
 from tsllm.rl.rewards.decision import BatteryProfit, Direction, Newsvendor, PeakTiming
+from tsllm.rl.rewards.known import FACTS, Known
 from tsllm.rl.rewards.scores import Energy, IntervalScore, Pinball
 from tsllm.rl.rewards.shape import Correlation, NegativeDTW, SeasonalityAgreement, TrendAgreement
 from tsllm.rl.rewards.text import FormatValidity, Length, SoftOverlong, score_completions
@@ -51,9 +52,11 @@ def build_reward(spec: str | Mapping[str, Any] | Sequence[Any]) -> Reward:
 
 
 __all__ = [
+    "FACTS",
     "REWARDS",
     "Completions",
     "FunctionReward",
+    "Known",
     "Reward",
     "WeightedReward",
     "build_reward",

@@ -1,11 +1,13 @@
 """The one signature of every reward, and what all of them share: validation, missing values, bounds, the scale."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from tsllm.rl.rewards.known import FACTS, Known
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Problem:
         history_observed: Whether the context is known, [B, L].
         season: Steps in a season.
         completions: The texts behind the forecasts, if any.
+        known: Series, dates, covariates and so on of the rows, as far as the reward asks for them.
     """
 
     samples: Tensor
@@ -46,6 +49,7 @@ class Problem:
     history_observed: Tensor
     season: int
     completions: Completions | None
+    known: Known = field(default_factory=Known)
 
     def last_value(self) -> Tensor:
         """Returns the last observed value of the history, [B]; 0 where the history holds none."""
@@ -102,6 +106,8 @@ def _positive_or(scale: Tensor, otherwise: Tensor, level: Tensor) -> Tensor:
 class Reward:
     """Base of all rewards: `reward(samples, target, history, season)` -> one number for each forecast.
 
+    A reward that must know more than numbers names it in `asks` and finds it in `problem.known`.
+
     A family implements `_paths`, or `_steps` if it is additive over steps. The base checks shapes, gives `low` to
     every forecast with a non-finite value, leaves missing targets out, and keeps the result inside [low, high].
 
@@ -112,6 +118,8 @@ class Reward:
         group_wise: Whether a forecast's reward depends on the other forecasts of its group.
         differentiable: Whether `utility` has a useful gradient with respect to the samples.
         scores_text: Whether the reward judges the text rather than the numbers.
+        asks: Names of `tsllm.rl.rewards.known.Known` that the reward reads.
+        optional: Those of them without which it still works.
     """
 
     low: float = 0.0
@@ -120,6 +128,8 @@ class Reward:
     group_wise: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
     scores_text: ClassVar[bool] = False
+    asks: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     def __call__(
         self,
@@ -128,6 +138,7 @@ class Reward:
         history: Tensor,
         season: int = 1,
         completions: Completions | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Scores a group of forecasts of each series; larger is better.
 
@@ -137,14 +148,16 @@ class Reward:
             history: Context [B, L]; NaN marks missing steps. The only source of scale.
             season: Steps in a season.
             completions: Counts of the texts behind the forecasts, for rewards on text.
+            known: Facts about the rows, for rewards that ask for some.
 
         Returns:
             Rewards [B, G] in [low, high].
 
         Raises:
-            ValueError: If shapes disagree, the season is below 1, or a row of `target` has no observed step.
+            ValueError: If shapes disagree, the season is below 1, a row of `target` has no observed step, or a fact
+                that the reward asks for is not known.
         """
-        problem = check_problem(samples, target, history, season, completions)
+        problem = self._check(samples, target, history, season, completions, known)
         if self.additive:
             steps = self._bound(self._steps(problem), problem.valid[..., None])  # [B, G, H]
             weight = problem.observed[:, None].to(steps.dtype)  # [B, 1, H]
@@ -158,6 +171,7 @@ class Reward:
         history: Tensor,
         season: int = 1,
         completions: Completions | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Scores every step of every forecast, for credit by step; the mean over observed steps is the reward.
 
@@ -167,6 +181,7 @@ class Reward:
             history: See `__call__`.
             season: See `__call__`.
             completions: See `__call__`.
+            known: See `__call__`.
 
         Returns:
             Rewards [B, G, H] in [low, high]; 0 where the target is missing.
@@ -177,17 +192,61 @@ class Reward:
         """
         if not self.additive:
             raise TypeError(f"{type(self).__name__} judges whole forecasts; it has no reward by step")
-        problem = check_problem(samples, target, history, season, completions)
+        problem = self._check(samples, target, history, season, completions, known)
         steps = self._bound(self._steps(problem), problem.valid[..., None])  # [B, G, H]
         return steps * problem.observed[:, None]
 
-    def utility(self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1) -> Tensor:
+    def measure(
+        self,
+        samples: Tensor,
+        target: Tensor,
+        history: Tensor,
+        season: int = 1,
+        completions: Completions | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        """Returns what is computed before anything is cut at `low` and `high`, for trying a reward out.
+
+        Returns:
+            [B, G], or [B, G, H] of an additive reward; not finite where the reward itself is not.
+        """
+        problem = self._check(samples, target, history, season, completions, known)
+        return self._steps(problem) if self.additive else self._paths(problem)
+
+    def utility(
+        self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1, known: Known | None = None
+    ) -> Tensor:
         """Scores a group as a whole: what direct gradient ascent through the samples maximises, [B].
 
         For most rewards this is the mean over the group. A group-wise reward overrides it where its mean is not the
         functional whose score-function gradient it estimates.
         """
-        return self(samples, target, history, season).mean(1)
+        return self(samples, target, history, season, known=known).mean(1)
+
+    def tell(self, known: Known | None) -> dict[str, Any]:
+        """Returns the keyword `known` for a call of this reward, if it asks for facts."""
+        return {"known": known} if self.asks else {}
+
+    def _check(
+        self,
+        samples: Tensor,
+        target: Tensor,
+        history: Tensor,
+        season: int,
+        completions: Completions | None,
+        known: Known | None,
+    ) -> Problem:
+        known = known or Known()
+        unknown = sorted(self.asks - frozenset(FACTS))
+        missing = sorted(self.asks - self.optional - known.names())
+        if unknown or missing:
+            raise ValueError(
+                f"{type(self).__name__} asks for {', '.join(unknown or missing)}, which "
+                f"{'no reward can have' if unknown else 'is not known here'}; "
+                f"{', '.join(FACTS if unknown else sorted(known.names())) or 'nothing besides the numbers'} "
+                f"{'can be had' if unknown else 'is'}"
+            )
+        return check_problem(samples, target, history, season, completions, known)
 
     def _steps(self, problem: Problem) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must implement _steps(problem) -> [B, G, H]")
@@ -202,12 +261,21 @@ class Reward:
         return bounded + 0.0  # turns the -0 of a perfect forecast into 0
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()) if name[0] != "_")
+        options = ", ".join(
+            f"{name}={value!r}"
+            for name, value in sorted(vars(self).items())
+            if name[0] != "_" and name not in ("asks", "optional")
+        )
         return f"{type(self).__name__}({options})"
 
 
 def check_problem(
-    samples: Tensor, target: Tensor, history: Tensor, season: int, completions: Completions | None
+    samples: Tensor,
+    target: Tensor,
+    history: Tensor,
+    season: int,
+    completions: Completions | None,
+    known: Known | None = None,
 ) -> Problem:
     """Checks a reward's inputs and separates missing and invalid values from numbers.
 
@@ -228,7 +296,7 @@ def check_problem(
         )
     if season < 1:
         raise ValueError(f"season ({season}) must be at least 1 step")
-    observed, known = target.isfinite(), history.isfinite()
+    observed, seen = target.isfinite(), history.isfinite()
     if not bool(observed.any(1).all()):
         rows = (~observed.any(1)).nonzero()[:, 0].tolist()
         raise ValueError(f"rows {rows[:5]} of target have no observed step; leave such windows out before scoring")
@@ -242,10 +310,11 @@ def check_problem(
         valid=valid,
         target=torch.where(observed, target, torch.zeros_like(target)).to(samples.dtype),
         observed=observed,
-        history=torch.where(known, history, torch.zeros_like(history)).to(samples.dtype),
-        history_observed=known,
+        history=torch.where(seen, history, torch.zeros_like(history)).to(samples.dtype),
+        history_observed=seen,
         season=season,
         completions=completions,
+        known=(known or Known()).to(samples.device),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tsllm.registry import Registry
 from tsllm.rl.rewards.base import Completions, Problem, Reward
+from tsllm.rl.rewards.known import FACTS, Known
 
 ARGUMENTS = ("samples", "target", "history", "season")
 
@@ -59,6 +60,16 @@ class WeightedReward(Reward):
         """Whether any term judges the text."""
         return any(reward.scores_text for _, reward in self.terms)
 
+    @property
+    def asks(self) -> frozenset[str]:  # type: ignore[override]  # decided by the terms
+        """What any term asks for."""
+        return frozenset().union(*(reward.asks for _, reward in self.terms))
+
+    @property
+    def optional(self) -> frozenset[str]:  # type: ignore[override]  # decided by the terms
+        """What no term needs."""
+        return self.asks - frozenset().union(*(reward.asks - reward.optional for _, reward in self.terms))
+
     def __call__(
         self,
         samples: Tensor,
@@ -66,11 +77,11 @@ class WeightedReward(Reward):
         history: Tensor,
         season: int = 1,
         completions: Completions | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Returns the weighted sum of the terms' rewards, [B, G]; see `Reward.__call__`."""
-        return torch.stack(
-            [weight * reward(samples, target, history, season, completions) for weight, reward in self.terms]
-        ).sum(0)
+        problem = (samples, target, history, season, completions)
+        return torch.stack([weight * reward(*problem, **reward.tell(known)) for weight, reward in self.terms]).sum(0)
 
     def per_step(
         self,
@@ -79,27 +90,34 @@ class WeightedReward(Reward):
         history: Tensor,
         season: int = 1,
         completions: Completions | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Returns the weighted sum of the terms' rewards by step, [B, G, H]; see `Reward.per_step`."""
         if not self.additive:
             names = [type(reward).__name__ for _, reward in self.terms if not reward.additive]
             raise TypeError(f"{', '.join(names)} judge whole forecasts; the sum has no reward by step")
+        problem = (samples, target, history, season, completions)
         return torch.stack(
-            [weight * reward.per_step(samples, target, history, season, completions) for weight, reward in self.terms]
+            [weight * reward.per_step(*problem, **reward.tell(known)) for weight, reward in self.terms]
         ).sum(0)
 
-    def utility(self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1) -> Tensor:
+    def utility(
+        self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1, known: Known | None = None
+    ) -> Tensor:
         """Returns the weighted sum of the terms' utilities, [B]."""
+        problem = (samples, target, history, season)
         return torch.stack(
-            [weight * reward.utility(samples, target, history, season) for weight, reward in self.terms]
+            [weight * reward.utility(*problem, **reward.tell(known)) for weight, reward in self.terms]
         ).sum(0)
 
 
 class FunctionReward(Reward):
-    """A user's function `f(samples, target, history, season) -> [B, G]` as a reward.
+    """A user's function `f(samples, target, history, season, *, unique_id, ds, ...) -> [B, G]` as a reward.
 
     The function sees samples without NaN (invalid forecasts are 0 throughout and get `low` afterwards) and a target
-    and history with NaN where missing. Pickles if the function does, that is if it lives at the top of a module.
+    and history with NaN where missing. Of the facts in `tsllm.rl.rewards.known.Known` it gets those that its signature
+    names; one with a default may be unknown, `**facts` gets all that are known. Pickles if the function does, that is
+    if it lives at the top of a module.
 
     Args:
         function: The function.
@@ -120,7 +138,7 @@ class FunctionReward(Reward):
         additive: bool = False,
         differentiable: bool = False,
     ) -> None:
-        check_signature(function)
+        self.asks, self.optional = read_signature(function)
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(f"low ({low}) must be below high ({high}), both finite: rewards are bounded")
         self.function, self.low, self.high, self.additive = function, float(low), float(high), additive
@@ -135,7 +153,8 @@ class FunctionReward(Reward):
     def _evaluate(self, problem: Problem, shape: list[int]) -> Tensor:
         target = problem.target.masked_fill(~problem.observed, torch.nan)
         history = problem.history.masked_fill(~problem.history_observed, torch.nan)
-        value = self.function(problem.samples, target, history, problem.season)
+        facts = problem.known.get(self.asks)
+        value = self.function(problem.samples, target, history, problem.season, **facts)
         if not isinstance(value, Tensor) or list(value.shape) != shape:
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{_name_of(self.function)} must return a tensor of shape {shape}, found {found}")
@@ -200,23 +219,32 @@ def load_dotted(path: str) -> Any:
         raise ValueError(f"reward {path!r}: {module_name!r} has no {attribute!r}") from error
 
 
-def check_signature(function: Callable[..., Any]) -> None:
-    """Raises ValueError unless a function can be called as `f(samples, target, history, season)`."""
+def read_signature(function: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the facts that a function asks for besides its four arguments, and those of them that have a default.
+
+    Raises:
+        ValueError: If the function cannot be called as `f(samples, target, history, season, *, <facts>)`.
+    """
     name = _name_of(function)
     if not callable(function):
         raise ValueError(f"{name} is not callable; a reward is a function or a Reward class")
     parameters = inspect.signature(function).parameters
-    required = [key for key, value in parameters.items() if value.default is value.empty and value.kind < 4]
-    try:
-        inspect.signature(function).bind(*ARGUMENTS)
-        fits = list(parameters)[: len(ARGUMENTS)] == list(ARGUMENTS)
-    except TypeError:
-        fits = False
-    if not fits:
+    if list(parameters)[: len(ARGUMENTS)] != list(ARGUMENTS):
         raise ValueError(
-            f"{name} must take ({', '.join(ARGUMENTS)}): tensors [B, G, H], [B, H], [B, L] and an int; "
-            f"found ({', '.join(required)})"
+            f"{name} must take ({', '.join(ARGUMENTS)}): tensors [B, G, H], [B, H], [B, L] and an int, and may ask "
+            f"for {', '.join(FACTS)} by keyword; found ({', '.join(parameters)})"
         )
+    bound = getattr(function, "keywords", {})  # of functools.partial: options that the user has filled in
+    more = {key: p for key, p in list(parameters.items())[len(ARGUMENTS) :] if key not in bound}
+    if any(p.kind is p.VAR_KEYWORD for p in more.values()):
+        return frozenset(FACTS), frozenset(FACTS) - {k for k, p in more.items() if p.default is p.empty}
+    unknown = [key for key in more if key not in FACTS]
+    if unknown:
+        raise ValueError(
+            f"{name} asks for {', '.join(unknown)}, which no reward can have; besides {', '.join(ARGUMENTS)} it may "
+            f"ask for {', '.join(FACTS)} (fill in options of your own with functools.partial)"
+        )
+    return frozenset(more), frozenset(key for key, p in more.items() if p.default is not p.empty)
 
 
 def _name_of(function: object) -> str:

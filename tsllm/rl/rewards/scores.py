@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tsllm.rl.rewards.base import Problem, Reward, check_positive, compute_seasonal_scale
+from tsllm.rl.rewards.known import Known
 
 
 class Energy(Reward):
@@ -56,7 +57,9 @@ class Energy(Reward):
         error, spread = self._parts(problem)
         return spread - error
 
-    def utility(self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1) -> Tensor:
+    def utility(
+        self, samples: Tensor, target: Tensor, history: Tensor, season: int = 1, known: Known | None = None
+    ) -> Tensor:
         """Returns minus the fair sample CRPS (Ferro 2014) of each group, scaled, [B]."""
         reward = self(samples, target, history, season).mean(1)
         half = _NegativeDistance(self.bound)(samples, target, history, season).mean(1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tsllm.rl.rewards.base import Completions, Problem, Reward, check_positive
+from tsllm.rl.rewards.known import Known
 
 
 class FormatValidity(Reward):
@@ -96,6 +97,7 @@ def score_completions(
     season: int = 1,
     num_tokens: Tensor | None = None,
     max_tokens: int | None = None,
+    known: Known | None = None,
 ) -> Tensor:
     """Scores groups of parsed completions with any reward; a bad completion never raises.
 
@@ -107,6 +109,7 @@ def score_completions(
         season: Steps in a season.
         num_tokens: Tokens of each completion, [B, G]; needed by rewards on token counts.
         max_tokens: Largest number of tokens that the sampler allows; goes with `num_tokens`.
+        known: Facts about the series, for rewards that ask for some.
 
     Returns:
         Rewards [B, G].
@@ -136,7 +139,7 @@ def score_completions(
     completions = Completions(counts, tokens, limit)
     if num_tokens is None and isinstance(reward, SoftOverlong):
         raise ValueError("soft_overlong judges tokens; pass num_tokens and max_tokens")
-    return reward(samples, target, history, season, completions)
+    return reward(samples, target, history, season, completions, **reward.tell(known))
 
 
 def _to_float(number: object) -> float:

@@ -8,47 +8,13 @@ import torch
 from torch import Tensor
 
 from tsllm import metrics
-from tsllm.data.scaling import StandardScaler
 from tsllm.models.base import ForecastModel
-from tsllm.rl.rewards import Reward
-from tsllm.rl.rollout import fold_channels, seeded
+from tsllm.rl.rewards import Known, Reward
+from tsllm.rl.rollout import seeded
+from tsllm.rl.windows import ScaledWindows, fold_channels, unfold_problem
 from tsllm.training.scores import CRPS_LEVELS
-from tsllm.types import ID, Batch
 
 PIT_LEVELS = tuple(k / 20 for k in range(1, 20))
-
-
-class ScaledWindows:
-    """A window set whose batches also say how to leave scaled units: `series_loc` and `series_scale`, [B, 1, C].
-
-    Args:
-        windows: A `WindowDataset`.
-        scaler: Of its series.
-    """
-
-    def __init__(self, windows: Any, scaler: StandardScaler) -> None:
-        self.windows = windows
-        loc, scale = scaler.loc_scale(windows.window_frame()[ID])
-        self.loc, self.scale = (
-            torch.from_numpy(x.reshape(len(windows), 1, windows.num_channels)).float() for x in (loc, scale)
-        )
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def gather(self, indices: Tensor) -> Batch:
-        """Returns the windows `indices` [B] as one batch."""
-        batch: dict[str, Any] = dict(self.windows.gather(indices))
-        batch |= {"series_loc": self.loc[indices], "series_scale": self.scale[indices]}
-        return batch  # type: ignore[return-value]
-
-
-def unfold_problem(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns target [B * C, H] and history [B * C, L] of a batch in original units, NaN where missing."""
-    loc, scale = batch["series_loc"], batch["series_scale"]
-    history = batch["past_values"] * scale + loc
-    history = history.masked_fill(~batch["past_observed_mask"].bool(), torch.nan)
-    return fold_channels(batch["future_values"] * scale + loc), fold_channels(history)
 
 
 def score_decisions(
@@ -89,7 +55,9 @@ def score_decisions(
         batch: dict[str, Any] = {k: v.to(device) for k, v in windows.gather(indices).items()}  # type: ignore[attr-defined]
         with torch.no_grad(), seeded(seed, number):
             output = model(**{k: v for k, v in batch.items() if k in keys and k != "future_values"})
-            scored = _score_batch(model, output, batch, rewards, season, num_samples, quantiles or {})
+            asked = frozenset().union(*(reward.asks for reward in rewards.values()))
+            facts = windows.find_known(indices, asked) if asked else None
+            scored = _score_batch(model, output, batch, rewards, season, num_samples, quantiles or {}, facts)
         for name, value in scored.items():
             found.setdefault(name, []).append(value.cpu())
     channels = windows.windows.num_channels
@@ -107,6 +75,7 @@ def _score_batch(
     season: int,
     num_samples: int,
     quantiles: Mapping[str, float],
+    facts: Known | None,
 ) -> dict[str, Tensor]:
     target, history = unfold_problem(batch)  # [R, H], [R, L]
     loc, scale = batch["series_loc"], batch["series_scale"]
@@ -118,15 +87,23 @@ def _score_batch(
     decisions = {"": point} | {f"@{name}": table[..., levels.index(level)] for name, level in quantiles.items()}
     scored: dict[str, Tensor] = {}
     samples = None
+
+    def judge(reward: Reward, function: Any, forecasts: Tensor) -> Tensor:
+        value = torch.full(known.shape, torch.nan, dtype=forecasts.dtype, device=forecasts.device)
+        if bool(known.any()):
+            told = None if facts is None else facts.take(known)
+            found = function(forecasts[known], target[known], history[known], season, **reward.tell(told))
+            value[known] = found if found.ndim == 1 else found[:, 0]
+        return value
+
     for name, reward in rewards.items():
         if reward.group_wise:
             if samples is None:
                 samples = fold_channels(output.distribution.sample((num_samples,)) * scale + loc)  # [R, G, H]
-            scored[name] = _on_known(known, reward.utility, samples, target, history, season)
+            scored[name] = judge(reward, reward.utility, samples)
             continue
         for suffix, decision in decisions.items():
-            value = _on_known(known, reward, decision[:, None], target, history, season)
-            scored[name + suffix] = value
+            scored[name + suffix] = judge(reward, reward, decision[:, None])
     crps_columns = [levels.index(level) for level in CRPS_LEVELS]
     observed = ~target.isnan()
     low, high = table[..., levels.index(0.1)], table[..., levels.index(0.9)]
@@ -143,11 +120,3 @@ def _score_batch(
     share = torch.nn.functional.one_hot(place, len(PIT_LEVELS) + 1) * observed[..., None]  # [R, H, 20]
     scored["pit"] = share.sum(1) / count[:, None]
     return scored
-
-
-def _on_known(known: Tensor, function: Any, samples: Tensor, target: Tensor, history: Tensor, season: int) -> Tensor:
-    value = torch.full(known.shape, torch.nan, dtype=samples.dtype, device=samples.device)
-    if bool(known.any()):
-        found = function(samples[known], target[known], history[known], season)
-        value[known] = found if found.ndim == 1 else found[:, 0]
-    return value

@@ -1,84 +1,40 @@
 """Reward optimisation of any `ForecastModel` with a distributional head: one forward pass, a group of forecasts."""
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset
 from tsllm.models.base import ForecastModel
+from tsllm.rl.dry_run import describe_skew
 from tsllm.rl.objectives import Objective
-from tsllm.rl.rewards.scores import Energy, compute_group_quantile
-from tsllm.rl.rollout import (
-    RewardRunner,
-    Scored,
-    build_policy,
-    fold_channels,
-    has_dependent_steps,
-    score_rollout,
-    seeded,
-)
+from tsllm.rl.rollout import RewardRunner, build_policy, has_dependent_steps, score_rollout, seeded
+from tsllm.rl.windows import ScaledWindows, fold_channels, unfold_problem
 from tsllm.training.args import ArgumentsError
-from tsllm.training.batches import GlobalBatches, build_loader
+from tsllm.training.batches import build_loader
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
-from tsllm.training.policy.scores import ScaledWindows, score_decisions, unfold_problem
+from tsllm.training.policy.idle import IdleWatch
+from tsllm.training.policy.rollouts import (
+    RepeatedBatches,
+    Rollout,
+    compute_log_probs,
+    compute_sample_scores,
+    merge_rollouts,
+)
+from tsllm.training.policy.scores import score_decisions
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import ForecastOutput
 
-UNITS = ("series_loc", "series_scale")
+logger = logging.getLogger(__name__)
 
-
-class RepeatedBatches(Sampler[list[int]]):
-    """Repeats the batches of each optimiser step for the inner iterations on one rollout.
-
-    Where the last step of an epoch lacks batches, the epoch's first ones come again.
-
-    Args:
-        batches: This process's share of the global batches.
-        accumulation: Batches of an optimiser step.
-        iterations: Optimiser steps on each rollout.
-    """
-
-    def __init__(self, batches: GlobalBatches, accumulation: int, iterations: int) -> None:
-        self.batches, self.accumulation, self.iterations = batches, accumulation, iterations
-
-    def __len__(self) -> int:
-        return -(-len(self.batches) // self.accumulation) * self.accumulation * self.iterations
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.batches)
-        wanted = -(-len(order) // self.accumulation) * self.accumulation
-        order = [order[k % len(order)] for k in range(wanted)]
-        for start in range(0, wanted, self.accumulation):
-            for _ in range(self.iterations):
-                yield from order[start : start + self.accumulation]
-
-
-@dataclass
-class Rollout:
-    """What a step keeps of its sampled forecasts for the inner iterations.
-
-    Attributes:
-        inputs: The batch, after replacements.
-        samples: [G, B, H, C] in the model's units.
-        old_log_probs: Of the policy that sampled, [R * G, H].
-        reference_log_probs: Of the supervised start, [R * G, H], or None.
-        scored: Rewards and advantages.
-        refills: Rounds of replacement.
-    """
-
-    inputs: dict[str, Tensor]
-    samples: Tensor
-    old_log_probs: Tensor
-    reference_log_probs: Tensor | None
-    scored: Scored
-    refills: int
+EXTRA = ("series_loc", "series_scale", "window")  # what a batch has for rewards, not for the model
 
 
 class PolicyTrainer(ForecastTrainer):
@@ -119,13 +75,18 @@ class PolicyTrainer(ForecastTrainer):
         super().__init__(model, args, self.units, validation, scaler)  # type: ignore[arg-type]
         self.policy, self.season = policy, season
         self.keys = frozenset(model.input_keys())
-        self.collator.keys = self.keys | {*UNITS, "past_observed_mask"}
+        self.collator.keys = self.keys | {*EXTRA, "past_observed_mask"}
         self.runner = RewardRunner(policy.build_reward(), policy.reward_workers)
         self.objective: Objective | None = None if policy.is_direct else policy.build_objective()
         self.reference: dict[str, Tensor] = {}
         if self.objective is not None and self.objective.beta > 0:
             self.reference = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         self._rollouts: dict[int, Rollout] = {}
+        self._rolled_ahead = False
+        self._step_tokens: Tensor | None = None
+        self._warned_of_skew = False
+        self.idle = IdleWatch(self.accelerator, self.runner.reward)
+        self.add_callback(self.idle)
         self._slot, self._slot_step = 0, -1
         self._record: dict[str, list[Tensor]] = {}
 
@@ -147,6 +108,29 @@ class PolicyTrainer(ForecastTrainer):
         finally:
             self.runner.close()
 
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """Collects the micro-batches of a step; where its loss counts tokens, forecasts of all are drawn at once.
+
+        How many tokens count in a step is known only when all its forecasts are scored; a micro-batch that counted
+        for itself would weigh its tokens by 1 / their number.
+        """
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts_tokens = self.objective is not None and self.objective.aggregation == "total"
+        self._rolled_ahead, self._step_tokens = counts_tokens and len(batches) > 1, None
+        if self._rolled_ahead:
+            if self.state.global_step % self.policy.num_iterations == 0:
+                self.accelerator.unwrap_model(self.model).eval()
+                for slot, batch in enumerate(batches):
+                    inputs: Any = self._prepare_inputs(batch)
+                    with torch.no_grad(), self.compute_loss_context_manager():
+                        self._rollouts[slot] = self._roll_out(self._forward(self.model_wrapped, inputs), inputs, slot)
+            masks = [self._rollouts[slot].scored.mask.sum() for slot in range(len(batches))]
+            self._step_tokens = self._sum_over_processes(torch.stack(masks).sum())
+        return batches, count
+
+    def _sum_over_processes(self, value: Tensor) -> Tensor:
+        return self.accelerator.gather(value[None]).sum() if self.args.world_size > 1 else value  # type: ignore[attr-defined]
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -161,7 +145,7 @@ class PolicyTrainer(ForecastTrainer):
             output = self._forward(model, inputs)
             loss = self._compute_direct(output, inputs, slot)
         else:
-            if self.state.global_step % self.policy.num_iterations == 0:
+            if self.state.global_step % self.policy.num_iterations == 0 and not self._rolled_ahead:
                 output = self._forward(model, inputs)
                 rollout = self._roll_out(output, inputs, slot)
                 if rollout.refills:
@@ -209,6 +193,7 @@ class PolicyTrainer(ForecastTrainer):
         assert self.objective is not None
         samples = distribution.sample((self.policy.num_samples,))  # type: ignore[arg-type]  # [G, B, H, C]
         target, history = unfold_problem(inputs)
+        asked = self.runner.reward.asks
         scored = score_rollout(
             self.runner,
             self.objective,
@@ -219,6 +204,7 @@ class PolicyTrainer(ForecastTrainer):
             credit=self.policy.credit,
             dependent=has_dependent_steps(distribution),
             min_spread=self.policy.min_group_spread if self.objective.dynamic_sampling else -1.0,
+            known=self.units.find_known(inputs["window"], asked) if asked else None,
         )
         return Rollout(inputs, samples, compute_log_probs(distribution, samples), None, scored, 0)
 
@@ -227,8 +213,7 @@ class PolicyTrainer(ForecastTrainer):
         policy = self.accelerator.unwrap_model(self.model)
         for turn in range(1, self.policy.max_refills + 1):
             flat = ~rollout.scored.mask.any(1).unflatten(0, (rollout.samples.shape[1], -1)).any(1)  # [B]
-            count = self.accelerator.gather(flat.sum()[None]).sum() if self.args.world_size > 1 else flat.sum()
-            if int(count) == 0:
+            if int(self._sum_over_processes(flat.sum())) == 0:
                 break
             rollout.refills += 1
             if not bool(flat.any()):
@@ -253,9 +238,11 @@ class PolicyTrainer(ForecastTrainer):
         scored = rollout.scored
         log_probs = compute_log_probs(self._policy_of(output), rollout.samples)  # [R * G, H]
         mask = scored.mask[:, None].expand(-1, group, -1).flatten(0, 1)  # [R * G, H]
-        total = mask.sum()
-        if self.args.world_size > 1:
-            total = self.accelerator.gather(total[None]).sum() / self.args.world_size
+        # The shares of all micro-batches and processes, which are averaged later, add up to the loss of the step.
+        shares, total = 1, mask.sum()
+        if self.objective.aggregation == "total":
+            tokens = self._sum_over_processes(scored.mask.sum()) if self._step_tokens is None else self._step_tokens
+            shares, total = self.args.world_size * self.current_gradient_accumulation_steps, tokens * group
         found = self.objective.compute_loss(
             log_probs,
             rollout.old_log_probs,
@@ -267,7 +254,7 @@ class PolicyTrainer(ForecastTrainer):
         self._note(clip_fraction=found.clip_fraction, ratio_max=found.ratio_max)
         if self.reference:
             self._note(kl=found.kl)
-        return self._regularise(found.loss, output, rollout.inputs)
+        return self._regularise(found.loss * shares, output, rollout.inputs)
 
     def _regularise(self, loss: Tensor, output: ForecastOutput, inputs: dict[str, Tensor]) -> Tensor:
         assert output.distribution is not None
@@ -293,19 +280,29 @@ class PolicyTrainer(ForecastTrainer):
         known = ~target.isnan().all(1)
         if not bool(known.any()):
             return samples.sum() * 0.0
-        utility = self.runner.reward.utility(samples[known], target[known], history[known], self.season)
+        reward = self.runner.reward
+        facts = self.units.find_known(inputs["window"], reward.asks).take(known) if reward.asks else None
+        utility = reward.utility(samples[known], target[known], history[known], self.season, **reward.tell(facts))
         self._note(reward=utility.detach().mean())
         return self._regularise(-utility.mean(), output, inputs)
 
     def _note_rollout(self, rollout: Rollout) -> None:
         scored = rollout.scored
         known = scored.known
-        kept = scored.mask.any(1)
+        flat = scored.spread <= self.policy.min_group_spread
+        self.idle.note(scored.rewards[known], flat[known])
+        assert self.objective is not None
+        if self.objective.advantage == "zscore" and not self._warned_of_skew and bool(known.any()):
+            self._warned_of_skew = True
+            loc, scale = rollout.inputs["series_loc"], rollout.inputs["series_scale"]
+            samples, target = fold_channels(rollout.samples * scale + loc), unfold_problem(rollout.inputs)[0]
+            if warning := describe_skew(scored.rewards[known], samples[known], target[known]):
+                logger.warning(warning)
         nothing = scored.spread.new_tensor(torch.nan)
         self._note(
             reward=scored.rewards[known].mean() if bool(known.any()) else nothing,
             reward_spread=scored.spread[known].mean() if bool(known.any()) else nothing,
-            flat_groups=1 - kept[known].float().mean() if bool(known.any()) else nothing,
+            flat_groups=flat[known].float().mean() if bool(known.any()) else nothing,
             refills=nothing.new_tensor(float(rollout.refills)),
         )
         if scored.effective_size is not None:
@@ -345,56 +342,6 @@ class PolicyTrainer(ForecastTrainer):
         )
         output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_reward"] = float(np.nanmean(scored["reward"]))
         return output
-
-
-def compute_log_probs(distribution: Distribution, samples: Tensor) -> Tensor:
-    """Returns the log-densities of samples [G, B, H, C] as sequences [B * C * G, H]."""
-    return fold_channels(distribution.log_prob(samples)).flatten(0, 1)
-
-
-def compute_sample_scores(rollout: Rollout) -> dict[str, Tensor]:
-    """Returns MAE of the median, fair CRPS and 80 % coverage of the samples, in the windows' units."""
-    target = fold_channels(rollout.inputs["future_values"])  # [R, H]
-    known = ~target.isnan().all(1)
-    samples, target = fold_channels(rollout.samples)[known], target[known]  # [R, G, H]
-    if not len(target):
-        return {}
-    valid = torch.ones_like(samples[..., 0], dtype=torch.bool)
-    low, middle, high = (compute_group_quantile(samples, valid, level) for level in (0.1, 0.5, 0.9))
-    observed = ~target.isnan()
-    inside = (target >= low) & (target <= high)
-    # A history of one step has scale 1, so that the reward's unit is the windows'.
-    crps = -Energy(bound=1e6).utility(samples, target, torch.zeros_like(target[:, :1]))
-    return {
-        "sample_mae": (target - middle).abs()[observed].mean(),
-        "sample_crps": crps.mean(),
-        "sample_coverage_80": inside[observed].float().mean(),
-    }
-
-
-def merge_rollouts(rollout: Rollout, part: Rollout, replaced: Tensor) -> Rollout:
-    """Returns `rollout` with the windows marked in `replaced` [B] taken from `part`, in order."""
-    batch, group = replaced.shape[0], rollout.samples.shape[0]
-
-    def put(whole: Tensor, new: Tensor, at: Tensor) -> Tensor:
-        whole = whole.clone()
-        whole[at] = new
-        return whole
-
-    channels = rollout.scored.rewards.shape[0] // batch
-    rows = replaced.repeat_interleave(channels)  # [R]
-    scored = {
-        field.name: put(getattr(rollout.scored, field.name), getattr(part.scored, field.name), rows)
-        for field in fields(Scored)
-        if field.name != "effective_size"
-    }
-    return replace(
-        rollout,
-        inputs={k: put(v, part.inputs[k], replaced) for k, v in rollout.inputs.items()},
-        samples=put(rollout.samples.transpose(0, 1), part.samples.transpose(0, 1), replaced).transpose(0, 1),
-        old_log_probs=put(rollout.old_log_probs, part.old_log_probs, rows.repeat_interleave(group)),
-        scored=Scored(**scored, effective_size=rollout.scored.effective_size),
-    )
 
 
 def check_policy(model: ForecastModel, args: PolicyTrainingArguments, policy: PolicyArguments) -> None:

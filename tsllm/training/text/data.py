@@ -47,7 +47,7 @@ class TextWindows:
                 first = str(pd.Timestamp(ds[cut]) if np.issubdtype(ds.dtype, np.datetime64) else ds[cut])
                 yield {
                     "prompt": self.prompt.build(history, self.h, scale, first, known),
-                    "completion": self.prompt.build_completion(future, scale),
+                    "completion": self.prompt.build_completion(future, scale, history),
                     "unique_id": str(series),
                     "cutoff": str(ds[cut - 1]),
                 }

@@ -17,6 +17,8 @@ from tsllm.rl.rewards import Reward, build_reward
 from tsllm.rl.rollout import seeded
 from tsllm.text.grammar import GrammarState, NumberGrammar
 from tsllm.training.args import ArgumentsError
+from tsllm.training.policy.idle import IdleWatch
+from tsllm.training.text.rewards import TextReward
 
 ALGORITHMS = ("grpo", "dapo")
 
@@ -32,10 +34,12 @@ class TextPolicyArguments(GRPOConfig):
         reward: As for series, and rewards on text (`format`, `length`).
         overlong_cache: DAPO: tokens before `max_completion_length` over which the penalty grows; 0 = no penalty.
         overlong_weight: DAPO: its weight beside the reward.
+        thought_weight: Weight of the penalty on thoughts beyond their budget (`thought_words`), if thoughts are asked
+            for; 0 = no penalty.
         min_group_spread: DAPO: groups whose task rewards spread by no more than this are replaced.
         max_refills: DAPO: rounds of replacement; afterwards such groups are masked.
-        constrained: Whether rollouts allow only tokens that lead to numbers. Log-probabilities stay those of the free
-            model, so that gradients are those of a policy near, not equal to, the one that sampled.
+        constrained: Whether rollouts allow only tokens that lead to numbers. Log-probabilities are those of the
+            distribution that sampled: renormalised over the allowed tokens, for the policy and the reference alike.
         max_windows: Train on at most so many windows, drawn at random; 0 = all.
         test_windows: Rolling origins of the evaluation; 0 = no evaluation.
         evaluate_start: Evaluate the model before training too.
@@ -61,6 +65,7 @@ class TextPolicyArguments(GRPOConfig):
     mask_truncated_completions: bool | None = None  # type: ignore[assignment]
     overlong_cache: int = 16
     overlong_weight: float = 1.0
+    thought_weight: float = 0.1
     min_group_spread: float = 1e-6
     max_refills: int = 3
     constrained: bool = False
@@ -80,6 +85,11 @@ class TextPolicyArguments(GRPOConfig):
             raise ArgumentsError(
                 f"per_device_train_batch_size ({self.per_device_train_batch_size}) must be a multiple of "
                 f"num_generations ({self.num_generations}), so that no group is split"
+            )
+        if self.constrained and self.use_vllm:
+            raise ArgumentsError(
+                "constrained rollouts follow the tokens of this process, which vLLM does not sample; set constrained: "
+                "false (and reward the format), or use_vllm: false"
             )
         self.build_rewards()
         super().__post_init__()
@@ -113,6 +123,10 @@ class TextPolicyTrainer(GRPOTrainer):
 
     def __init__(self, grammar: NumberGrammar | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.idle: IdleWatch | None = None
+        if isinstance(self.reward_funcs[0], TextReward):
+            self.idle = IdleWatch(self.accelerator, self.reward_funcs[0].reward)
+            self.add_callback(self.idle)
         self.grammar = grammar
         self._task_rewards: Tensor | None = None
         self._draws = 0
@@ -126,12 +140,46 @@ class TextPolicyTrainer(GRPOTrainer):
         return (step if self.args.gradient_checkpointing else run_fast(step))(*args, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        training = bool(self.model.training)  # type: ignore[union-attr]
+        group: int = self.num_generations if training else self.num_generations_eval  # type: ignore[assignment]
+        for function in self.reward_funcs:
+            if isinstance(function, TextReward):
+                function.group_size = group
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         here = slice(
             self.accelerator.process_index * len(prompts), (self.accelerator.process_index + 1) * len(prompts)
         )
         self._task_rewards = rewards[here, 0]  # the shaped sum would hide that all answers are equally good
+        if self.idle is not None and training:
+            groups = self._task_rewards.unflatten(0, (-1, group))  # [groups, G]
+            self.idle.note(groups, groups.std(1) <= self.args.min_group_spread)
         return rewards
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Scores completions under the distribution that sampled them: with a grammar, the constrained one."""
+        if self.grammar is None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
+            )
+        parts = []
+        size = batch_size or len(input_ids)
+        for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
+            with self.accelerator.autocast():
+                logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1).logits
+            parts.append(
+                score_constrained(self.grammar, logits[:, :-1], ids[:, -logits_to_keep:], float(self.temperature))
+            )
+        log_probs, entropies = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return log_probs, entropies if compute_entropy else None, None
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with constrained_generation(self.accelerator.unwrap_model(self.model), self.grammar):
@@ -169,6 +217,30 @@ class TextPolicyTrainer(GRPOTrainer):
         with seeded(self.args.seed, self.state.global_step, self._draws, self.accelerator.process_index):
             chosen = torch.randint(len(dataset), (rows // group,))
         return [dataset[int(k)] for k in chosen for _ in range(group)]
+
+
+def score_constrained(
+    grammar: NumberGrammar, logits: Tensor, tokens: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Computes log-probabilities of completions under a grammar: the softmax runs over the allowed tokens alone.
+
+    Args:
+        grammar: The grammar that the completions were sampled under.
+        logits: Of the free model at each token of the completion, [B, T, V].
+        tokens: The completions [B, T], anything after the end.
+        temperature: Of the sampling.
+
+    Returns:
+        Log-probabilities and entropies in nats, [B, T]; 0 after the end.
+    """
+    allowed, taken, live = grammar.trace(tokens)
+    scores = logits[..., grammar.ids.to(logits.device)].float() / temperature  # [B, T, A]
+    # After the end nothing counts; a finite row keeps NaN out of the gradient.
+    free = scores.masked_fill(~(allowed | ~live[..., None]), -torch.inf).log_softmax(-1)
+    chosen = free.gather(-1, taken[..., None])[..., 0]  # [B, T]
+    spread = -(free.exp() * free.masked_fill(free.isinf(), 0.0)).sum(-1)  # [B, T]
+    zero = torch.zeros_like(chosen)
+    return torch.where(live, chosen, zero), torch.where(live, spread, zero)
 
 
 def fill_groups(

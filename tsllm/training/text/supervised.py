@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from tsllm.backbones.adapters import find_public_name
 from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
 from tsllm.text.loading import (
@@ -42,10 +43,15 @@ class TextModelArguments:
         digits: Digits of the written numbers.
         domain: One sentence about the data; None = the data set's own.
         season: Steps of a season told to the model; None = the data set's own.
+        thought_words: Words that the model may think before it answers, `<think>...</think><answer>...</answer>`;
+            0 = none. Needs constrained: false.
         lora_r: Rank of the adapter.
         lora_alpha: Its scale (alpha / rank multiplies the update).
         lora_dropout: Dropout on its input.
-        lora_target_modules: Layers that get it; None = PEFT's own choice for the architecture.
+        lora_target_modules: Layers that get it: names, `all-linear`, or a regular expression; None = PEFT's own choice
+            for the architecture.
+        lora_rslora: Scale by alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023).
+        lora_dora: Train length and direction of each column apart (Liu 2024).
         num_samples: Completions a forecast in the evaluation.
         temperature: Of the sampling in the evaluation.
         constrained: Whether the evaluation allows only tokens that lead to numbers.
@@ -58,13 +64,24 @@ class TextModelArguments:
     digits: int = 3
     domain: str | None = None
     season: int | None = None
+    thought_words: int = 0
     lora_r: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.0
-    lora_target_modules: list[str] | None = None
+    lora_target_modules: list[str] | str | None = None
+    lora_rslora: bool = False
+    lora_dora: bool = False
     num_samples: int = 20
     temperature: float = 1.0
     constrained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.thought_words < 0:
+            raise ArgumentsError(f"thought_words is {self.thought_words}; it must be at least 0")
+        if self.thought_words and self.constrained:
+            raise ArgumentsError(
+                "a thought follows no grammar of numbers; set constrained: false, or thought_words: 0"
+            )
 
 
 @dataclass
@@ -136,6 +153,8 @@ def build_lora(arguments: TextModelArguments, commit: str | None = None) -> Lora
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
         target_modules=arguments.lora_target_modules,
+        use_rslora=arguments.lora_rslora,
+        use_dora=arguments.lora_dora,
     )
 
 
@@ -203,6 +222,9 @@ def save_adapter(trainer: Any, tokenizer: Any) -> None:
     if trainer.is_world_process_zero():
         # Not `save_model`, which would add a pickle of the arguments.
         trained = trainer.accelerator.unwrap_model(trainer.model)
+        for config in trained.peft_config.values():
+            name, revision = find_public_name(str(config.base_model_name_or_path))
+            config.base_model_name_or_path, config.revision = name, config.revision or revision or None
         trained.save_pretrained(str(trainer.args.output_dir), state_dict=state)
         tokenizer.save_pretrained(str(trainer.args.output_dir))
 

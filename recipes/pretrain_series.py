@@ -1,0 +1,19 @@
+"""Trains one model on an endless stream of synthetic series, to forecast series that it has never seen.
+
+accelerate launch recipes/pretrain_series.py --config recipes/configs/pretrain_series/patchcast.yaml
+"""
+
+from collections.abc import Sequence
+
+from tsllm.programs.pretrain_series import StreamArguments, run_pretrain_series
+from tsllm.training.args import ForecastTrainingArguments, ModelArguments, parse_arguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run = run_pretrain_series(*parse_arguments((StreamArguments, ModelArguments, ForecastTrainingArguments), argv))
+    if run.is_main:
+        print(run.summary())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Whatever a user types or puts into a file is answered by one line: `error: ...`, exit code 2, never a traceback."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
+from tsllm.cli.main import app
+
+NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a good CSV file, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TSLLM_DEBUG", raising=False)
+    rows = {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=48, freq="h"), "y": np.arange(48) % 5 + 0.5}
+    pd.DataFrame(rows).assign(x=1.0, note="text").to_csv("good.csv", index=False)
+    (tmp_path / "a_folder").mkdir()
+    (tmp_path / "a_file").write_text("x")
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def is_told(result):
+    """The text of an error that was told in one piece; Typer's own usage errors count, they are no tracebacks."""
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert "error: " in result.output or "Usage:" in result.output, result.output
+    return result.output
+
+
+def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
+    assert run("backtest", "good.csv", *NAIVE).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("backtest", "", *NAIVE), "give a file"),
+        (("backtest", "a_folder", *NAIVE), "holds no Arrow or Parquet files"),
+        (("backtest", "a_file", *NAIVE), "ending"),
+        (("backtest", "gone.csv", *NAIVE), "no file"),
+        (("backtest", "good.csv/x", *NAIVE), ""),
+        (("backtest", "good.csv", "--models", "", "--h", "2"), ""),
+        (("backtest", "good.csv", "--models", "NoSuchModel", "--h", "2"), "NoSuchModel"),
+        (("backtest", "good.csv", "--models", "a_file", "--h", "2"), "a_file"),
+        (("backtest", "good.csv", "--models", "Naive"), "--h"),
+        (("backtest", "good.csv", "--models", "Naive", "--h", "0"), "h is 0"),
+        (("backtest", "good.csv", "--models", "Naive", "--h", "-3"), "h is -3"),
+        (("backtest", "good.csv", "--models", "Naive", "--h", "2.5"), ""),
+        (("backtest", "good.csv", "--models", "Naive", "--h", "1000000"), ""),
+        (("backtest", "good.csv", *NAIVE[:4], "--n-windows", "0"), "n_windows"),
+        (("backtest", "good.csv", *NAIVE[:4], "--n-windows", "-1"), "n_windows"),
+        (("backtest", "good.csv", *NAIVE, "--step-size", "0"), "step_size"),
+        (("backtest", "good.csv", *NAIVE, "--level", "0.8"), "per cent"),
+        (("backtest", "good.csv", *NAIVE, "--level", "80;95"), "no list of numbers"),
+        (("backtest", "good.csv", *NAIVE, "--level", "nan"), "level"),
+        (("backtest", "good.csv", *NAIVE, "--freq", "fortnight"), "fortnight"),
+        (("backtest", "good.csv", *NAIVE, "--freq", "0"), "freq"),
+        (("backtest", "good.csv", *NAIVE, "--season", "0"), "season"),
+        (("backtest", "good.csv", *NAIVE, "--targets", "y"), "targets"),
+        (("backtest", "good.csv", *NAIVE, "--train", "max_steps"), "key=value"),
+        (("backtest", "good.csv", *NAIVE, "--output", "out.xlsx"), "cannot write"),
+        (("backtest", "good.csv", *NAIVE, "--output", "a_file/out.csv"), ""),
+        (("predict", "gone", "good.csv", "--h", "2"), "gone"),
+        (("predict", "a_folder", "good.csv"), "a_folder"),
+        (("predict", "a_file", "good.csv", "--h", "2"), "a_file"),
+        (("predict", "Naive", "good.csv", "--h", "2", "--future", "gone.csv"), "gone.csv"),
+        (("predict", "", "good.csv", "--h", "2"), ""),
+        (("predict", "dlinear", "good.csv", "--h", "2"), "must be trained first"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--covariates", "y"), "'y'"),
+        (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "ds"), "'ds'"),
+        (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "x,x"), "'x' is named twice"),
+        (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "note"), "'note' is not numeric"),
+        (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "gone"), "gone"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--steps", "-1"), ""),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--learning-rate", "-1"), ""),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--context-length", "0"), "context_length"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--val-size", "-1"), "val_size"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--layout", "round"), "round"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "nonsense=1"), "nonsense"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=[1"), "cannot read the value"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=!!python/none"), "cannot"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "head=3"), "3"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=null"), "moving_average"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=-5"), "moving_average"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--output-dir", "a_file"), "a_file"),
+        (("compare", "gone.yaml"), "gone.yaml"),
+        (("convert", "gone.pth", "DLinear"), ""),
+        (("reward", "audit", "no_such_reward"), "no_such_reward"),
+        (("ablate", "gone.csv"), "gone.csv"),
+        (("doctor", "--model", "nothing"), "nothing"),
+        (("nothing",), "nothing"),
+        (("fit", "--nothing"), "nothing"),
+    ],
+)  # fmt: skip
+def test_what_can_be_typed_is_answered_in_one_line(place, arguments, told):
+    assert told in is_told(run(*arguments))
+
+
+GOOD = {
+    "data": [{"name": "good.csv", "h": 2, "n_windows": 2}],
+    "models": ["SeasonalNaive"],
+    "output_dir": "out",
+    "seeds": [0],
+}
+
+
+def change(**fields):
+    return yaml.safe_dump(GOOD | fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "just text",
+        "data: [",
+        "a: &x [*x]",
+        "models: !!python/object/apply:os.system ['true']",
+        "models: !unknown 3",
+        "\x00",
+        "? {a: b} : c",
+        change(nonsense=1),
+        change(data=None),
+        change(data=3),
+        change(data=[]),
+        change(data=[3]),
+        change(data=[None]),
+        change(data=[{"name": "good.csv", "h": "two"}]),
+        change(data=[{"name": "good.csv", "h": 0}]),
+        change(data=[{"name": "good.csv", "h": -1}]),
+        change(data=[{"name": "good.csv", "h": 2, "n_windows": 0}]),
+        change(data=[{"name": "good.csv", "h": 2, "nonsense": 0}]),
+        change(data=[{"name": None, "h": 2}]),
+        change(data=[{"name": 3, "h": 2}]),
+        change(data=[{"h": 2}]),
+        change(data=[{"name": "good.csv", "h": 2, "covariates": "x"}]),
+        change(data=[{"name": "good.csv", "h": 2, "freq": []}]),
+        change(models=None),
+        change(models=[]),
+        change(models=3),
+        change(models=[3]),
+        change(models=[None]),
+        change(models=[{"model": None}]),
+        change(models=[{"nonsense": 1}]),
+        change(models=[{"model": "dlinear", "options": 3}]),
+        change(models=[{"model": "dlinear", "training": [1]}]),
+        change(models=["SeasonalNaive", "SeasonalNaive"]),
+        change(models=[{"model": "SeasonalNaive", "alias": "y"}]),
+        change(seeds=None),
+        change(seeds="abc"),
+        change(seeds=[]),
+        change(seeds=["a"]),
+        change(output_dir=3),
+        change(output_dir=""),
+        change(output_dir="a_file"),
+        change(level=["a"]),
+        change(level=[0.8]),
+        change(level=5),
+        change(reference="Nobody"),
+    ],
+)
+def test_what_can_stand_in_a_yaml_is_answered_in_one_line(place, text):
+    (place / "c.yaml").write_text(text)
+    is_told(run("compare", "c.yaml"))
+
+
+def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):
+    (place / "c.yaml").write_bytes("models: [Zürich]".encode("latin1"))
+    is_told(run("compare", "c.yaml"))
+    (place / "d.yaml").mkdir()
+    is_told(run("compare", "d.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("h is 0"), "h is 0"),
+        (KeyError("x"), "KeyError: 'x' (not foreseen"),
+        (TypeError("no"), "TypeError: no (not foreseen"),
+        (AssertionError(), "AssertionError: no details (not foreseen"),
+        (MemoryError(), "not enough memory"),
+        (yaml.YAMLError("line 3"), "cannot read the YAML: line 3"),
+    ],
+)
+def test_errors_are_described_for_somebody_who_did_not_write_the_program(error, text):
+    assert describe_error(error).startswith(text)
+
+
+@pytest.mark.parametrize("error", [ValueError("h is 0"), TypeError("no"), KeyError("x"), RecursionError("deep")])
+def test_a_recipe_that_fails_says_so_in_one_line(error, capsys, monkeypatch):
+    monkeypatch.delenv("TSLLM_DEBUG", raising=False)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+    monkeypatch.setenv("TSLLM_DEBUG", "1")
+    with pytest.raises(type(error)):
+        run_main(main)
+
+
+def test_every_recipe_ends_so():
+    for file in sorted((Path(__file__).parents[2] / "recipes").glob("*.py")):
+        assert "    run_main(main)\n" in file.read_text(), file
+
+
+def test_settings_that_are_set_twice_are_refused():
+    with pytest.raises(ValueError, match="'a' is set twice"):
+        parse_settings(["a=1", "a=2"])
+
+
+def test_the_console_shows_names_as_they_are(capsys):
+    print_table(pd.DataFrame({"[kW]": ["[/bold]", "[red]x", "a\nb"], "y": [1.0, 2.0, 3.0]}), "[b]title")
+    shown = capsys.readouterr().out
+    for text in ("[kW]", "[/bold]", "[red]x", "a b", "[b]title"):
+        assert text in shown

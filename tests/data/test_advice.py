@@ -1,0 +1,176 @@
+"""The advice of an error, followed literally, succeeds: the code in its text is run on the frame that was refused."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import tsllm.data.frame
+from tsllm.data.frame import fill_gaps, find_covariates, future_frame, infer_freq, to_long, validate_frame
+from tsllm.types import FrameError
+
+
+def long(n=30, freq="h", ids=("a", "b")):
+    times = pd.date_range("2024-01-01", periods=n, freq=freq) if isinstance(freq, str) else np.arange(1, n + 1) * freq
+    return pd.concat([pd.DataFrame({"unique_id": i, "ds": times, "y": np.arange(n) + 1.0}) for i in ids])
+
+
+def wide(n=30, freq="h", time="date"):
+    times = pd.date_range("2024-01-01", periods=n, freq=freq)
+    return pd.DataFrame({time: times, "OT": np.arange(n) + 1.0, "HUFL": np.arange(n) + 2.0})
+
+
+def follow(df, **options):
+    """Runs the code of each refusal until the frame is taken; returns it and how many refusals there were."""
+    for refusals in range(4):
+        try:
+            return validate_frame(df, **options), refusals
+        except FrameError as error:
+            code = re.search(
+                r"\bdf(?:\[[^]]+\])? = .*?(?=[;:,]? (?:\(or|or|and|in UTC|which|\(save)|$|;|, (?:or|and|which)|: in)",
+                str(error),
+            )
+            if code is None:
+                raise AssertionError(f"no code in: {error}") from error
+            names = {"df": df.copy(), "pd": pd, "np": np, "tsllm": tsllm}
+            exec(code[0], names)
+            df = names["df"]
+    raise AssertionError("still refused after four rounds")
+
+
+HOLES = [3, 4, 9]
+
+
+@pytest.mark.parametrize("freq", ["h", "D", "B", "MS", "W-WED", "QS-OCT", 1, 5])
+def test_gaps_are_filled_as_the_error_says_in_long_frames(freq):
+    whole = long(freq=freq).reset_index(drop=True)
+    checked, refusals = follow(whole.drop(index=HOLES))
+    assert refusals == 1
+    assert checked["ds"].tolist() == whole["ds"].tolist()
+    assert checked["y"].isna().to_numpy().nonzero()[0].tolist() == HOLES
+
+
+@pytest.mark.parametrize("freq", ["h", "B", "MS"])
+@pytest.mark.parametrize("time", ["date", "ds"])
+def test_gaps_are_filled_as_the_error_says_in_wide_frames(freq, time):
+    whole = wide(freq=freq, time=time)
+    checked, refusals = follow(whole.drop(index=HOLES))
+    assert refusals == 1
+    filled = checked[checked["unique_id"] == "OT"].reset_index(drop=True)
+    assert filled["ds"].tolist() == whole[time].tolist()
+    assert filled["y"].isna().to_numpy().nonzero()[0].tolist() == HOLES
+
+
+def test_gaps_of_months_written_as_integers_are_filled_after_the_dates_are_made():
+    frame = pd.DataFrame({"unique_id": "a", "ds": [202310, 202311, 202312, 202401, 202403], "y": 1.0})
+    checked, refusals = follow(frame)
+    assert refusals == 2  # first the dates, then the gap
+    assert checked["ds"].tolist() == list(pd.date_range("2023-10-01", periods=6, freq="MS"))
+    with pytest.raises(FrameError, match="may be a month"):
+        fill_gaps(frame)
+
+
+def test_business_days_with_a_holiday_are_business_days():
+    frame = long(freq="B", ids=("a",)).reset_index(drop=True).drop(index=7)
+    assert infer_freq(frame) == "B"
+    assert len(fill_gaps(frame)) == 30
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda df: df.assign(ds=df["ds"].dt.tz_localize("Europe/Paris")),
+        lambda df: df.assign(ds=df["ds"].dt.strftime("%Y-%m-%d %H:%M+01")),
+        lambda df: pd.concat([df, df.iloc[[2, 5]]]),
+        lambda df: df.iloc[::-1],
+        lambda df: df.assign(y=df["y"].astype(object).where(df["y"] != 3, "n/a")),
+        lambda df: df.assign(y=df["y"] + 0j),
+        lambda df: df.assign(y=df["y"].where(df["y"] != 3, np.inf)),
+        lambda df: df.assign(unique_id=[1, *df["unique_id"][1:]]),
+        lambda df: df.assign(unique_id=df["unique_id"].map({"a": 1.5, "b": 2.5})),
+        lambda df: df.assign(x=df["y"].where(df["y"] != 3)),
+        lambda df: df.assign(ds=df["ds"].dt.strftime("%d/%m/%Y")).iloc[[*range(10), *range(30, 40)]],
+    ],
+)  # fmt: skip
+def test_every_refusal_of_a_long_frame_tells_code_that_mends_it(spoil):
+    daily = long(freq="D").reset_index(drop=True)
+    checked, refusals = follow(spoil(daily))
+    assert refusals >= 1
+    assert set(checked.columns) >= {"unique_id", "ds", "y"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda df: df.assign(date=df["date"].dt.tz_localize("UTC")),
+        lambda df: pd.concat([df, df.iloc[[2, 5]]]),
+        lambda df: df.iloc[::-1],
+        lambda df: df.assign(OT=df["OT"].astype(object).where(df["OT"] != 3, "n/a")),
+        lambda df: df.assign(OT=df["OT"].where(df["OT"] != 3, -np.inf)),
+        lambda df: df.set_index("date").rename_axis(None),
+    ],
+)
+def test_every_refusal_of_a_wide_frame_speaks_of_its_own_columns(spoil):
+    checked, refusals = follow(spoil(wide(freq="D")))
+    assert refusals == 1
+    assert len(checked) == 60
+
+
+def test_keys_may_stand_in_the_index():
+    df = long().reset_index(drop=True)
+    expected = validate_frame(df)
+    pd.testing.assert_frame_equal(validate_frame(df.set_index("unique_id")), expected)
+    pd.testing.assert_frame_equal(validate_frame(df.set_index(["unique_id", "ds"])), expected)
+    pd.testing.assert_frame_equal(validate_frame(wide().set_index("date")), validate_frame(wide()))
+
+
+def test_tables_of_other_libraries_are_taken():
+    df = long().reset_index(drop=True)
+    expected = validate_frame(df)
+    pd.testing.assert_frame_equal(validate_frame(pa.Table.from_pandas(df)), expected, check_dtype=False)
+    polars = pytest.importorskip("polars")
+    pd.testing.assert_frame_equal(validate_frame(polars.from_pandas(df)), expected, check_dtype=False)
+    with pytest.raises(FrameError, match="collect it first"):
+        validate_frame(polars.from_pandas(df).lazy())
+
+
+@pytest.mark.parametrize("thing", [{"y": [1]}, [1, 2], "data.csv", None, 3])
+def test_what_is_no_table_is_told(thing):
+    with pytest.raises(FrameError, match="expected a table"):
+        validate_frame(thing)
+
+
+@pytest.mark.parametrize(("old", "new"), [("H", "h"), ("M", "ME"), ("T", "min"), ("Q", "QE-DEC"), ("A", "YE-DEC")])
+def test_the_old_aliases_work_throughout(old, new):
+    df = long(freq=new, n=12).reset_index(drop=True)
+    checked = validate_frame(df, freq=old)
+    pd.testing.assert_frame_equal(future_frame(checked, 3, old), future_frame(checked, 3, new))
+    assert len(fill_gaps(df.drop(index=[3, 4]), old)) == 24
+
+
+def test_covariates_that_cannot_be_are_refused_by_name():
+    df = long().assign(x=1.0)
+    for name in ("y", "ds", "unique_id"):
+        with pytest.raises(FrameError, match=f"column '{name}' cannot be a covariate"):
+            validate_frame(df, covariates=["x", name])
+    with pytest.raises(FrameError, match="covariate 'x' is named twice"):
+        validate_frame(df, covariates=["x", "x"])
+    with pytest.raises(FrameError, match="covariates must be a list of columns, got 'x'"):
+        validate_frame(df, covariates="x")
+
+
+def test_doubled_columns_matter_only_where_they_are_read():
+    df = long().assign(x=1.0).reset_index(drop=True)
+    doubled = pd.concat([df, df[["x"]]], axis=1)
+    assert list(validate_frame(doubled, covariates=[]).columns) == ["unique_id", "ds", "y"]
+    with pytest.raises(FrameError, match="column 'x' appears twice"):
+        validate_frame(doubled)
+    assert find_covariates(doubled) == ([], {"x": "there are several of this name"})
+
+
+def test_columns_that_are_equal_as_text_do_not_name_two_series():
+    df = pd.DataFrame({"ds": [1, 2], 1: [1.0, 2.0], "1": [3.0, 4.0]})
+    with pytest.raises(FrameError, match="do not tell the series apart"):
+        to_long(df)

@@ -1,0 +1,176 @@
+from pathlib import Path
+
+import pytest
+
+from tsllm.evaluation.budget import (
+    BudgetRule,
+    check_budgets,
+    collect_budgets,
+    count_batch,
+    count_steps,
+    count_windows,
+    read_course,
+)
+from tsllm.evaluation.config import CompareConfig
+from tsllm.training.args import check_training
+from tsllm.training.batches import GlobalBatches
+
+
+def test_windows_seen_are_those_that_the_sampler_gives():
+    batches = GlobalBatches(40, 16, seed=0)
+    seen, total = [0], 0
+    for epoch in range(3):
+        batches.epoch = epoch
+        for batch in batches:
+            total += len(batch)
+            seen.append(total)
+    assert [count_windows(k, 16, 40) for k in range(len(seen))] == seen
+    for windows in range(1, 121):
+        steps = count_steps(windows, 16, 40)
+        assert seen[steps - 1] < windows <= seen[steps]
+
+
+def test_convergence_is_the_same_rule_for_every_batch_size():
+    rule = BudgetRule(patience_windows=6400, cap_windows=160_000, eval_every_windows=1600)
+    assert rule.training_for(16, 10**6) == {
+        "max_steps": 10_000,  # 160,000 / 16
+        "eval_steps": 100,  # 1,600 / 16
+        "early_stopping_patience": 4,  # 6,400 / 1,600
+        "lr_scheduler_type": "constant",
+    }
+    assert rule.training_for(64, 10**6) == {
+        "max_steps": 2500,
+        "eval_steps": 25,
+        "early_stopping_patience": 4,
+        "lr_scheduler_type": "constant",
+    }
+    check_training(rule.training_for(64, 10**6))
+
+
+def test_a_small_training_part_and_an_odd_batch_are_rounded_to_whole_validations():
+    rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=100)
+    # 40 windows are 3 steps of 16: 100 windows are 2 epochs and 2 steps = 8; 1,000 are 25 epochs = 75, rounded to 80.
+    made = rule.training_for(16, 40)
+    assert (made["max_steps"], made["eval_steps"], made["early_stopping_patience"]) == (80, 8, 0)
+    assert made["lr_scheduler_type"] == "cosine"
+    # 100 windows in batches of 48 take 3 steps; 1,000 take 21.
+    assert rule.training_for(48, 10**6)["max_steps"] == 21
+    # Patience of two and a half rhythms waits for the third.
+    odd = BudgetRule(patience_windows=250, cap_windows=2000, eval_every_windows=100)
+    assert odd.training_for(10, 10**6)["early_stopping_patience"] == 3
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*.yaml"))
+# Measured before budgets were compared; the tables made with them say so.
+UNEQUAL = {"epf.yaml", "m3_monthly.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_comparison_gives_equal_budgets(path):
+    config = CompareConfig.load(path)
+    found = check_budgets(collect_budgets(config.models))
+    assert bool(found) == (path.name in UNEQUAL), found
+
+
+def test_what_a_model_is_given_wins_over_the_rule():
+    rule = BudgetRule(kind="windows", windows=3200, eval_every_windows=800)
+    given = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "max_steps": 5, "learning_rate": 1e-4}
+    assert rule.apply(given, 10**6) == {
+        **given,
+        "eval_steps": 50,
+        "early_stopping_patience": 0,
+        "lr_scheduler_type": "cosine",
+    }
+    assert rule.apply({}, 10**6)["max_steps"] == 100  # the default batch has 32
+
+
+def test_the_sentence_is_written_from_the_rule():
+    assert BudgetRule(patience_windows=6400, cap_windows=64_000, eval_every_windows=1600).describe() == (
+        "Every trainable model trains until its validation loss has not improved for 6,400 windows seen, at most "
+        "64,000, validated every 1,600 windows, and keeps its best weights."
+    )
+    assert BudgetRule(kind="windows", windows=9600, eval_every_windows=800).describe() == (
+        "Every trainable model sees 9,600 training windows, validated every 800 windows, and keeps its best weights."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "steps"}, "kind is 'steps'; choose convergence or windows"),
+        ({"kind": "windows"}, "windows is 0; kind windows needs"),
+        ({"windows": 5}, "windows is 5, but kind is convergence"),
+        ({"eval_every_windows": 0}, "eval_every_windows is 0"),
+        ({"kind": "windows", "windows": 10}, r"windows is 10, less than eval_every_windows \(1600\)"),
+        ({"patience_windows": 100}, "patience_windows is 100, less than"),
+        ({"cap_windows": 9600}, r"cap_windows \(9600\) must exceed patience_windows \(9600\)"),
+    ],
+)
+def test_rules_that_contradict_themselves_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        BudgetRule(**given)
+
+
+def test_unequal_budgets_are_found_and_named():
+    found = check_budgets(
+        [
+            ("DLinear", {"max_steps": 600}, 16),
+            ("PatchTST", {"max_steps": 300}, 32),
+            ("TimeLLM", {"max_steps": 150}, 16),
+            ("Epochs", {"num_train_epochs": 3, "eval_strategy": "epoch"}, 16),
+        ]
+    )
+    assert found == [
+        "unequal training windows: at most 9,600 windows for DLinear, PatchTST; at most 2,400 windows for TimeLLM; "
+        "3 epochs for Epochs",
+        # By default 4 validations of 50 steps.
+        "unequal patience: 3,200 windows for DLinear, TimeLLM; 6,400 windows for PatchTST; 4 epochs for Epochs",
+        "unequal validation: every 800 windows for DLinear, TimeLLM; every 1,600 windows for PatchTST; every epoch "
+        "for Epochs",
+    ]
+
+
+def test_budgets_of_one_rule_are_equal_whatever_the_batch():
+    for rule in (BudgetRule(), BudgetRule(kind="windows", windows=9600, eval_every_windows=1600)):
+        specs = [(f"b{batch}", rule.training_for(batch, 10**6), batch) for batch in (8, 16, 48, 64, 100)]
+        assert check_budgets(specs) == []
+        longer = {**specs[0][1], "max_steps": specs[0][1]["max_steps"] * 11 // 10}
+        assert len(check_budgets([*specs[1:], ("longer", longer, 8)])) == 1
+    assert check_budgets([("alone", {"max_steps": 5}, 1)]) == []
+    assert check_budgets([("a", {}, 32), ("b", {}, 32)], max_seconds=60) == [
+        "max_seconds is 60: training ends by the clock, so a slower model sees fewer windows"
+    ]
+
+
+def test_the_demo_and_the_tables_of_before_would_not_have_passed():
+    # Steps 1,000 against 200 at batch 16; 1,000 x 64 against 300 x 32.
+    demo = [
+        ("TimeLLM", {"max_steps": 200, "eval_steps": 50}, 16),
+        ("DLinear", {"max_steps": 1000, "eval_steps": 100}, 16),
+    ]
+    assert len(check_budgets(demo)) == 3
+    panel = [("DLinear", {"max_steps": 1000}, 64), ("TimeLLM", {"max_steps": 300}, 32)]
+    assert "at most 64,000 windows for DLinear; at most 9,600 windows for TimeLLM" in check_budgets(panel)[0]
+
+
+def test_a_batch_counts_what_one_step_learns_from():
+    assert count_batch({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8}) == 32
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        count_steps(5, 0, 10)
+
+
+def test_the_course_tells_whether_training_had_converged():
+    log = [
+        {"step": 50, "loss": 1.0},
+        {"step": 50, "eval_loss": 0.9},
+        {"step": 100, "eval_loss": 0.7},
+        {"step": 150, "eval_loss": 0.8},
+        {"step": 150, "train_runtime": 1.0},
+    ]
+    course = read_course(log, batch_size=16, num_train_windows=100)
+    # Seven steps an epoch of 100 windows: 150 steps are 21 epochs and 3 steps.
+    assert (course.steps, course.windows, course.best_step, course.best_loss) == (150, 2148, 100, 0.7)
+    assert course.converged
+    assert not read_course(log[:3], 16, 100).converged  # the best validation was the last one
+    assert read_course([], 16, 100).best_step is None
+    assert not read_course([{"step": 5, "loss": 1.0}], 16, 100).converged

@@ -1,0 +1,247 @@
+"""How long models of a comparison may train: one rule for all, counted in windows seen, and a check that it is one.
+
+Steps are no measure: a step of 64 windows learns from four times as many as one of 16. A sentence about equal budgets
+is written from the rule (`BudgetRule.describe`), never typed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from tsllm.forecasting.neural import DEFAULT_TRAINING
+from tsllm.forecasting.roster import ModelSpec
+from tsllm.training.args import ForecastTrainingArguments, merge_training
+
+# Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
+TOLERANCE = 0.05
+_DEFAULTS = {f.name: f.default for f in fields(ForecastTrainingArguments)}
+
+
+@dataclass(frozen=True)
+class BudgetRule:
+    """When training ends, for every trainable model alike.
+
+    Attributes:
+        kind: "convergence" ends it by the validation loss, "windows" after so many windows.
+        patience_windows: Of convergence: windows seen without a better validation loss.
+        cap_windows: Of convergence: windows seen at most, however much it still improves.
+        windows: Of windows: windows seen.
+        eval_every_windows: Windows seen between validations; the best one's weights are kept.
+
+    Raises:
+        ValueError: If numbers do not fit together.
+    """
+
+    kind: Literal["convergence", "windows"] = "convergence"
+    patience_windows: int = 9600
+    cap_windows: int = 192_000
+    windows: int = 0
+    eval_every_windows: int = 1600
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("convergence", "windows"):
+            raise ValueError(f"kind is {self.kind!r}; choose convergence or windows")
+        if self.kind == "windows" and self.windows < 1:
+            raise ValueError(f"windows is {self.windows}; kind windows needs how many windows a model sees")
+        if self.kind == "convergence" and self.windows:
+            raise ValueError(f"windows is {self.windows}, but kind is convergence; give kind: windows, or cap_windows")
+        names = ("patience_windows", "cap_windows") if self.kind == "convergence" else ("windows",)
+        if self.eval_every_windows < 1:
+            raise ValueError(f"eval_every_windows is {self.eval_every_windows}; it must be at least 1")
+        for name in names:
+            if getattr(self, name) < self.eval_every_windows:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, less than eval_every_windows ({self.eval_every_windows})"
+                )
+        if self.kind == "convergence" and self.cap_windows <= self.patience_windows:
+            raise ValueError(
+                f"cap_windows ({self.cap_windows}) must exceed patience_windows ({self.patience_windows})"
+            )
+
+    def training_for(self, batch_size: int, num_train_windows: int) -> dict[str, Any]:
+        """Returns the training options that keep the rule, to the next whole validation.
+
+        The learning rate stays constant until convergence, because a schedule as long as the cap would not have fallen
+        when training ends; over a fixed number of windows it follows a cosine.
+
+        Args:
+            batch_size: Windows of one optimiser step, over all devices and accumulated batches.
+            num_train_windows: Windows of the training part; the last batch of an epoch is smaller.
+        """
+        every = count_steps(self.eval_every_windows, batch_size, num_train_windows)
+        most = self.cap_windows if self.kind == "convergence" else self.windows
+        steps = count_steps(most, batch_size, num_train_windows)
+        patience = -(-self.patience_windows // self.eval_every_windows) if self.kind == "convergence" else 0
+        return {
+            "max_steps": -(-steps // every) * every,
+            "eval_steps": every,
+            "early_stopping_patience": patience,
+            "lr_scheduler_type": "constant" if self.kind == "convergence" else "cosine",
+        }
+
+    def apply(self, training: Mapping[str, Any], num_train_windows: int) -> dict[str, Any]:
+        """Returns training options with the rule's, where none is given; what is given wins."""
+        return self.training_for(count_batch(training), num_train_windows) | dict(training)
+
+    def describe(self) -> str:
+        """Returns the rule as a sentence."""
+        every = f"validated every {self.eval_every_windows:,} windows"
+        if self.kind == "windows":
+            return (
+                f"Every trainable model sees {self.windows:,} training windows, {every}, and keeps its best weights."
+            )
+        return (
+            "Every trainable model trains until its validation loss has not improved for "
+            f"{self.patience_windows:,} windows seen, at most {self.cap_windows:,}, {every}, and keeps its best "
+            "weights."
+        )
+
+
+def count_windows(steps: int, batch_size: int, num_train_windows: int) -> int:
+    """Returns how many windows have been seen after so many steps; an epoch's last batch holds what is left.
+
+    >>> count_windows(3, 16, 40), count_windows(4, 16, 40)
+    (40, 56)
+    """
+    per_epoch = -(-num_train_windows // batch_size)
+    epochs, rest = divmod(steps, per_epoch)
+    return epochs * num_train_windows + rest * batch_size
+
+
+def count_steps(windows: int, batch_size: int, num_train_windows: int) -> int:
+    """Returns the first step after which so many windows have been seen.
+
+    >>> count_steps(40, 16, 40), count_steps(41, 16, 40), count_steps(64, 16, 1000)
+    (3, 4, 4)
+    """
+    for name, value in (("batch_size", batch_size), ("num_train_windows", num_train_windows), ("windows", windows)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    epochs, rest = divmod(windows, num_train_windows)
+    return epochs * -(-num_train_windows // batch_size) + -(-rest // batch_size)
+
+
+def count_batch(training: Mapping[str, Any]) -> int:
+    """Returns the windows of one optimiser step on one device, for given training options.
+
+    >>> count_batch({}), count_batch({"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4})
+    (32, 64)
+    """
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    batch, accumulated = (int(training.get(name, _DEFAULTS[name])) for name in names)
+    return batch * accumulated
+
+
+@dataclass(frozen=True)
+class TrainingCourse:
+    """How a training went.
+
+    Attributes:
+        steps: Optimiser steps.
+        windows: Windows seen.
+        best_step: Step of the best validation; None without validation.
+        best_loss: Its loss; None without validation.
+        converged: Whether a later validation was no better; a best step that is the last one leaves that open.
+    """
+
+    steps: int
+    windows: int
+    best_step: int | None
+    best_loss: float | None
+    converged: bool
+
+
+def read_course(log: Sequence[Mapping[str, Any]], batch_size: int, num_train_windows: int) -> TrainingCourse:
+    """Reads a training log.
+
+    Args:
+        log: Entries with `step` and, where validated, `eval_loss`.
+        batch_size: Windows of one step.
+        num_train_windows: Windows of the training part.
+    """
+    steps = max((int(entry.get("step", 0)) for entry in log), default=0)
+    losses = {int(entry["step"]): float(entry["eval_loss"]) for entry in log if "eval_loss" in entry}
+    best = min(losses, key=losses.__getitem__) if losses else None
+    return TrainingCourse(
+        steps,
+        count_windows(steps, batch_size, num_train_windows),
+        best,
+        None if best is None else losses[best],
+        best is not None and best < max(losses),
+    )
+
+
+def collect_budgets(models: Sequence[ModelSpec]) -> list[tuple[str, Mapping[str, Any], int]]:
+    """Returns what `check_budgets` reads, of the models that tsllm trains; others count steps in their own way."""
+    trained = [m for m in models if m.kind == "native" and m.is_trainable]
+    return [(m.name, m.training, count_batch(m.training)) for m in trained]
+
+
+def check_budgets(specs: Sequence[tuple[str, Mapping[str, Any], int]], max_seconds: float | None = None) -> list[str]:
+    """Finds unequal budgets.
+
+    Args:
+        specs: Name, training options and windows of one step (`count_batch`) of each trainable model.
+        max_seconds: Time limit of each training, if there is one.
+
+    Returns:
+        A sentence for each way in which they differ, by more than rounding; empty if all are equal.
+    """
+    if len(specs) < 2:
+        return []
+    budgets = {name: _read_budget(training, batch) for name, training, batch in specs}
+    found = []
+    for what, write in _WAYS.items():
+        groups: list[tuple[float, list[str]]] = []
+        for name, budget in budgets.items():
+            near = next((g for g in groups if _is_near(g[0], budget[what])), None)
+            if near is None:
+                groups.append((budget[what], [name]))
+            else:
+                near[1].append(name)
+        if len(groups) > 1:
+            sides = "; ".join(f"{write(value)} for {', '.join(names)}" for value, names in groups)
+            found.append(f"unequal {what}: {sides}")
+    if max_seconds is not None:
+        found.append(
+            f"max_seconds is {max_seconds:g}: training ends by the clock, so a slower model sees fewer windows"
+        )
+    return found
+
+
+def _read_budget(training: Mapping[str, Any], batch: int) -> dict[str, float]:
+    """Returns windows seen at most (negative: epochs), until patience ends (0: never) and between validations."""
+    merged = merge_training(DEFAULT_TRAINING, training)
+    options = {**_DEFAULTS, **merged}
+    steps, epochs = options["max_steps"], options["num_train_epochs"]
+    # As in training: a rhythm in steps means validation by steps, unless that is overruled.
+    by_step = "eval_steps" in merged and str(training.get("eval_strategy", "steps")) == "steps"
+    every = float(options["eval_steps"] * batch) if by_step else -1.0
+    return {
+        "training windows": float(steps * batch) if steps > 0 else -float(epochs),
+        "patience": float(options["early_stopping_patience"] * every),
+        "validation": every,
+    }
+
+
+def _is_near(left: float, right: float) -> bool:
+    return (left < 0) == (right < 0) and abs(left - right) <= TOLERANCE * max(abs(left), abs(right))
+
+
+def _write_most(value: float) -> str:
+    return f"at most {value:,.0f} windows" if value >= 0 else f"{-value:g} epochs"
+
+
+def _write_patience(value: float) -> str:
+    return "none" if value == 0 else f"{value:,.0f} windows" if value > 0 else f"{-value:g} epochs"
+
+
+def _write_rhythm(value: float) -> str:
+    return f"every {value:,.0f} windows" if value >= 0 else "every epoch"
+
+
+_WAYS: dict[str, Callable[[float], str]] = {
+    "training windows": _write_most,
+    "patience": _write_patience,
+    "validation": _write_rhythm,
+}

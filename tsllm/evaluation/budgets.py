@@ -1,0 +1,158 @@
+"""What training each model got, and what may be said of it: equality in words only where the numbers are equal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.evaluation.findings import join_words
+
+# Why a training ended -> in words.
+STOPPED_BY = {
+    "patience": "validation patience",
+    "steps": "its limit of steps",
+    "time": "its limit of seconds",
+    "": "not known",
+}
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """The training of one model with one seed.
+
+    Attributes:
+        model: Alias.
+        seed: Of training.
+        steps: Optimiser steps made.
+        windows_seen: Training windows seen, repeats counted: steps times windows in a step; None = not known.
+        seconds: Of training.
+        best_step: Step of the best validation, whose weights are kept; None = nothing was validated.
+        last_step: Step of the last validation; None = nothing was validated.
+        stopped_by: "patience", "steps", "time" or "" (not known).
+    """
+
+    model: str
+    seed: int
+    steps: int
+    windows_seen: int | None
+    seconds: float
+    best_step: int | None
+    last_step: int | None
+    stopped_by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.stopped_by not in STOPPED_BY:
+            raise ValueError(f"{self.model}: stopped_by is {self.stopped_by!r}; choose one of {sorted(STOPPED_BY)}")
+        if (self.best_step is None) != (self.last_step is None):
+            raise ValueError(f"{self.model}: best_step and last_step belong together; give both or none")
+
+    @property
+    def has_converged(self) -> bool | None:
+        """Whether later validations were no better than the best; None where nothing was validated."""
+        if self.best_step is None or self.last_step is None:
+            return None
+        return self.best_step < self.last_step
+
+
+def read_budget(log: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """Returns what a training log says of its budget: the fields of `BudgetRow` but model and seed.
+
+    Args:
+        log: Entries with `step`, and `eval_loss` where it was validated; `windows_seen` and `stopped_by` in the last
+            entry that has them.
+        seconds: Of training.
+    """
+    found: dict[str, Any] = {"windows_seen": None, "stopped_by": ""}
+    for entry in log:
+        found |= {name: entry[name] for name in ("windows_seen", "stopped_by") if entry.get(name) is not None}
+    validated = [(float(e["eval_loss"]), int(e["step"])) for e in log if "eval_loss" in e and "step" in e]
+    best = min(validated)[1] if validated else None
+    return found | {
+        "steps": max((int(e["step"]) for e in log if "step" in e), default=0),
+        "seconds": seconds,
+        "best_step": best,
+        "last_step": max(step for _, step in validated) if validated else None,
+    }
+
+
+def tabulate_budgets(rows: Sequence[BudgetRow]) -> pd.DataFrame:
+    """Returns one row a model and seed: the fields of `BudgetRow` and `converged`, in words."""
+    words = {True: "yes", False: "no, best at the last step", None: "not validated"}
+    table = pd.DataFrame([asdict(row) for row in rows])
+    if len(table):
+        table["stopped_by"] = [STOPPED_BY[row.stopped_by] for row in rows]
+        table["converged"] = [words[row.has_converged] for row in rows]
+    return table
+
+
+def find_unconverged(rows: Sequence[BudgetRow]) -> list[str]:
+    """Returns the models of which some seed had its best validation at the last step, in the order of the rows."""
+    return list(dict.fromkeys(row.model for row in rows if row.has_converged is False))
+
+
+def are_equal(rows: Sequence[BudgetRow]) -> bool:
+    """Tells whether budgets are equal: all saw the same number of windows, or patience ended each."""
+    seen = {row.windows_seen for row in rows}
+    return (len(seen) == 1 and None not in seen) or all(row.stopped_by == "patience" for row in rows)
+
+
+def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
+    """Says in words what the models got: whether it was equal, how much it was, who had not converged.
+
+    Args:
+        rows: One for each trained model and seed.
+
+    Returns:
+        Sentences, the first on equality; empty without rows.
+    """
+    if not rows:
+        return []
+    models = list(dict.fromkeys(row.model for row in rows))
+    said = [_describe_equality(rows, models)]
+    steps = [row.steps for row in rows]
+    seconds = {m: float(np.mean([row.seconds for row in rows if row.model == m])) for m in models}
+    slow, fast = max(seconds, key=seconds.__getitem__), min(seconds, key=seconds.__getitem__)
+    amount = f"{min(steps):,}" if min(steps) == max(steps) else f"{min(steps):,} to {max(steps):,}"
+    took = f"{seconds[fast]:,.0f}"
+    if len(models) > 1:
+        took += f" ({fast}) to {seconds[slow]:,.0f} ({slow})"
+    said.append(f"Optimiser steps: {amount}; seconds of training for a seed, on average: {took}.")
+    late: dict[str, list[int]] = {}
+    for row in rows:
+        if row.has_converged is False:
+            late.setdefault(row.model, []).append(row.seed)
+    if late:
+        parts = [f"{m} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, s))})" for m, s in late.items()]
+        said.append(
+            f"Not converged: the best validation of {join_words(parts)} was the last one, so more training may help "
+            f"{'it' if len(late) == 1 else 'them'}."
+        )
+    unknown = [m for m in models if any(r.model == m and r.has_converged is None for r in rows)]
+    if unknown:
+        said.append(f"Without validation, so convergence is not known: {join_words(unknown)}.")
+    if not late and not unknown:
+        said.append("Every trained model had its best validation before its last one.")
+    return said
+
+
+def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:
+    count = "The one trained model" if len(models) == 1 else f"The {len(models)} trained models"
+    if all(row.stopped_by == "patience" for row in rows):
+        return f"{count} trained until validation had not improved for the patience given; no limit cut in."
+    known = {m: [r.windows_seen for r in rows if r.model == m] for m in models}
+    missing = [m for m, values in known.items() if None in values]
+    if missing:
+        return f"Budgets cannot be compared: how many windows {join_words(missing)} saw is not known."
+    means = {m: sum(v for v in values if v is not None) / len(values) for m, values in known.items()}
+    if are_equal(rows):
+        return f"{count} saw the same number of training windows, {rows[0].windows_seen:,} for each seed."
+    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    reasons = sorted({STOPPED_BY[row.stopped_by] for row in rows})
+    if least == most:
+        return f"{count} saw {means[most]:,.0f} training windows on average; what ended it: {join_words(reasons)}."
+    return (
+        f"Budgets are not equal: {least} saw {means[least]:,.0f} training windows, {most} {means[most]:,.0f}, "
+        f"{means[most] / max(1.0, means[least]):.1f} times as many; what ended training: {join_words(reasons)}."
+    )

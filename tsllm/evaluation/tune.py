@@ -1,0 +1,487 @@
+"""The search for settings: the same number of trials for every trainable model, by validation loss alone.
+
+`tune_model` is the search itself and knows neither data nor forecasters: it asks a sampler for settings, asks
+`evaluate` for their validation loss, and keeps each trial on disk. `build_space` derives what is searched from the
+model's configuration, `apply_params` puts settings into a model entry, `validate` measures the loss.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm import metrics
+from tsllm.data.task import ForecastTask
+from tsllm.evaluation.prepare import PreparedTask
+from tsllm.evaluation.tables import SeriesScales, WindowArrays
+from tsllm.files import write_json
+from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.neural import DEFAULT_TRAINING
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.models import find_model_class
+from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.build import check_model_config
+from tsllm.types import ID, TARGET, TIME
+
+logger = logging.getLogger(__name__)
+
+Value = float | int | str | bool | None
+Params = dict[str, Value]
+TRIAL_FORMAT = 1
+STARTUP_TRIALS = 5
+LEVELS = (20.0, 40.0, 60.0, 80.0)
+# Multiples of a model's own value that are tried; what a configuration refuses is left out.
+_FACTORS = {"d_model": (0.5, 1, 2), "context_length": (0.5, 1, 2)}
+_DROPOUTS = (0.0, 0.1, 0.3)
+_TRAINING = frozenset(f.name for f in fields(ForecastTrainingArguments))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values.
+
+    Attributes:
+        values: At least two, each once.
+    """
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2 or len({repr(v) for v in self.values}) < len(self.values):
+            raise ValueError(f"{list(self.values)} is no choice; give at least two values, each once")
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value can be chosen."""
+        return value in self.values
+
+    def is_border(self, value: Value) -> bool:
+        """Whether a number is the least or the largest."""
+        numbers = [v for v in self.values if isinstance(v, int | float) and not isinstance(v, bool)]
+        return len(numbers) == len(self.values) > 2 and value in (min(numbers), max(numbers))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A real number between two.
+
+    Attributes:
+        low: Least.
+        high: Largest.
+        log: Whether its logarithm is drawn.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low} and high {self.high}{' (log)' if self.log else ''} are no range")
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies inside."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def is_border(self, value: Value) -> bool:
+        """Whether a number lies within a twentieth of an end."""
+        if not isinstance(value, int | float):
+            return False
+        low, high, at = (
+            (math.log(self.low), math.log(self.high), math.log(value)) if self.log else (self.low, self.high, value)
+        )
+        return not 0.05 <= (at - low) / (high - low) <= 0.95
+
+
+Space = dict[str, Choice | Range]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        number: From 0.
+        params: Its settings.
+        loss: Validation loss; None if it failed.
+        seconds: What it took when it was computed.
+        error: Why it failed; empty otherwise.
+    """
+
+    number: int
+    params: Params
+    loss: float | None
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search found.
+
+    Attributes:
+        name: The model.
+        space: What was searched.
+        trials: In order.
+        best: The trial of the least validation loss, the first among equals.
+    """
+
+    name: str
+    space: Space
+    trials: list[Trial]
+    best: Trial
+
+    @property
+    def at_border(self) -> list[str]:
+        """Settings whose best value is the least or the largest that could be tried."""
+        return [name for name, value in self.best.params.items() if self.space[name].is_border(value)]
+
+    def describe(self) -> str:
+        """Returns the search as a sentence."""
+        distinct = len({_write(t.params) for t in self.trials})
+        failed = sum(t.loss is None for t in self.trials)
+        said = f"{self.name}: {len(self.trials)} trials of {', '.join(sorted(self.space))}"
+        said += f", {distinct} of them distinct" if distinct < len(self.trials) else ""
+        said += f", {failed} failed" if failed else ""
+        chosen = ", ".join(f"{k} {_show(v)}" for k, v in sorted(self.best.params.items()))
+        said += f"; trial {self.best.number + 1} has the best validation loss ({self.best.loss:.4g}): {chosen}"
+        borders = self.at_border
+        return said + (f"; at the border of what was tried: {', '.join(borders)}." if borders else ".")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns one row a trial: `trial, loss, seconds, error` and the settings."""
+        rows = [
+            {"trial": t.number + 1, "loss": t.loss, "seconds": t.seconds, "error": t.error, **t.params}
+            for t in self.trials
+        ]
+        return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class TrialStore:
+    """Trials on disk, one JSON file each, named by a hash of everything that the loss depends on.
+
+    Attributes:
+        folder: Where they lie.
+        about: What the loss depends on besides the model's entry and the settings: fingerprint of the data, windows,
+            training budget, seed of the weights.
+    """
+
+    folder: Path
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, key: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Returns loss and seconds of a trial, or None if it is not there."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return float(state["loss"]), float(state["seconds"])
+
+    def save(self, key: Mapping[str, Any], loss: float, seconds: float) -> None:
+        """Writes a trial, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._path(key), {"key": self._whole(key), "loss": loss, "seconds": seconds})
+
+    def _whole(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        return {"format": TRIAL_FORMAT, "about": dict(self.about), **key}
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        return self.folder / f"{hashlib.sha256(_write(self._whole(key)).encode()).hexdigest()[:20]}.json"
+
+
+def tune_model(
+    spec: Any,
+    evaluate: Callable[[Params], float],
+    space: Space,
+    trials: int,
+    seed: int,
+    store: TrialStore,
+    *,
+    first: Params | None = None,
+    sampler: str = "tpe",
+    tell: Callable[[str], None] = lambda _: None,
+) -> TuneResult:
+    """Searches the settings of the least validation loss.
+
+    The sampler's draws follow from the seed and the losses so far, so a run that goes on after a kill, or with more
+    trials, reads those that are there, draws the same settings, and ends with the same result. A trial that fails
+    counts, and is tried again by the next run.
+
+    Args:
+        spec: What is tuned, a dataclass or a mapping; `name` is its name in messages.
+        evaluate: Settings -> validation loss, on one scale for all settings (not the training loss of a space that
+            holds losses or heads), from data before the first test cutoff alone.
+        space: Name -> what it may be.
+        trials: How many.
+        seed: Of the sampler.
+        store: Where trials are kept.
+        first: Settings of the first trial, those of the entry as it is; what lies outside the space is an error.
+        sampler: "tpe" (Bergstra et al., 2011; the first five are random) or "random".
+        tell: Hears what happens.
+
+    Raises:
+        ImportError: If optuna is not installed.
+        ValueError: If the space is empty, a number is no count, or `first` does not fit.
+        RuntimeError: If every trial fails.
+    """
+    optuna = _require_optuna()
+    if trials < 1 or not space:
+        raise ValueError(f"{trials} trials over {sorted(space)}; a search needs at least one of each")
+    study = optuna.create_study(sampler=_build_sampler(optuna, sampler, seed))
+    if first is not None:
+        study.enqueue_trial(_check_first(first, space))
+    distributions = {name: _build_distribution(optuna, kind) for name, kind in sorted(space.items())}
+    known = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else dict(spec)
+    name = str(getattr(spec, "name", known.get("name", "model")))
+    done: list[Trial] = []
+    for number in range(trials):
+        asked = study.ask(distributions)
+        params: Params = dict(sorted(asked.params.items()))
+        trial = _run_trial(number, params, evaluate, store, {"spec": known, "params": params})
+        study.tell(asked, trial.loss, state=optuna.trial.TrialState.FAIL if trial.loss is None else None)
+        done.append(trial)
+        said = f"failed ({trial.error})" if trial.loss is None else f"validation loss {trial.loss:.4g}"
+        tell(f"{name}, trial {number + 1}/{trials}: {', '.join(f'{k} {_show(v)}' for k, v in params.items())}: {said}")
+    whole = [t for t in done if t.loss is not None]
+    if not whole:
+        raise RuntimeError(f"{name}: every trial failed; the first: {done[0].error}")
+    return TuneResult(name, dict(space), done, min(whole, key=lambda t: (t.loss, t.number)))
+
+
+def tune_for_task(
+    spec: ModelSpec,
+    prepared: PreparedTask,
+    trials: int,
+    seed: int,
+    folder: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    sampler: str = "tpe",
+    tell: Callable[[str], None] = lambda _: None,
+) -> TuneResult:
+    """Searches the settings of a model for a data set of a comparison, on the steps before the first test cutoff.
+
+    Args:
+        spec: The model's entry; the first trial is the entry as it is.
+        prepared: The data set with its test windows, which are not looked at.
+        trials: How many.
+        seed: Of the draws and of the weights.
+        folder: Trials lie in its subfolder `trials`.
+        changes: Of the space, as in `build_space`.
+        sampler: As in `tune_model`.
+        tell: Hears what happens.
+    """
+    task, history = prepared.task, prepared.training
+    space = build_space(spec, task, changes)
+
+    def evaluate(params: Params) -> float:
+        changed = apply_params(spec, params)
+        context = changed.options.get("context_length", task.context_length)
+        model = build_forecaster(changed, replace(task, context_length=context), seed)
+        return validate(model, history, task)
+
+    windows = prepared.windows
+    about = {"data": prepared.fingerprint, "task": asdict(task), "seed": seed}
+    about |= {"windows": [windows.n_windows, windows.step]}
+    store = TrialStore(folder / "trials", about)
+    first = find_first(spec, task, space)
+    return tune_model(spec, evaluate, space, trials, seed, store, first=first, sampler=sampler, tell=tell)
+
+
+def check_equal_search(results: Sequence[TuneResult]) -> list[str]:
+    """Returns a sentence if models were given unequal numbers of trials; none otherwise."""
+    counts = {r.name: len(r.trials) for r in results}
+    if len(set(counts.values())) < 2:
+        return []
+    return ["unequal search: " + ", ".join(f"{name} {count} trials" for name, count in counts.items())]
+
+
+def build_space(
+    spec: ModelSpec,
+    task: ForecastTask,
+    changes: Mapping[str, Any] | None = None,
+) -> Space:
+    """Derives what is searched for a model: learning rate, width, dropout and look-back, as far as it has them.
+
+    Args:
+        spec: The model's entry; its own values are in the middle of what is tried.
+        task: What is forecast.
+        changes: Name -> a list of values, a mapping `{low, high, log}`, or None to leave it out; names are fields of
+            the model's configuration (`loss` too) or training options.
+
+    Raises:
+        ValueError: If the model is not trained by tsllm, or a change names nothing that could be tuned.
+    """
+    if spec.kind != "native" or not spec.is_trainable:
+        raise ValueError(f"{spec.name} is no model that tsllm trains, so there is nothing to tune")
+    config_class = find_model_class(spec.model).config_class
+    known = config_class.own_fields()
+    rate = float(spec.training.get("learning_rate", DEFAULT_TRAINING["learning_rate"]))
+    space: Space = {"learning_rate": Range(rate / 10, rate * 10, log=True)}
+    for name in ("d_model", "context_length"):
+        if name in known:
+            own = task.context_length if name == "context_length" else getattr(config_class, name)
+            own = int(spec.options.get(name, own))
+            values = [max(1, round(own * f)) for f in _FACTORS[name]]
+            space |= _keep_valid(spec, task, name, values)
+    if "dropout" in known:
+        space |= _keep_valid(spec, task, "dropout", _DROPOUTS)
+    for name, change in (changes or {}).items():
+        if name not in known and name not in _TRAINING:
+            raise ValueError(f"{spec.name} has no setting {name!r} to tune; tunable: {sorted(known | _TRAINING)}")
+        if change is None:
+            space.pop(name, None)
+        else:
+            space[name] = read_kind(name, change)
+    return space
+
+
+def read_kind(name: str, given: Any) -> Choice | Range:
+    """Reads what a setting may be from plain types.
+
+    Raises:
+        ValueError: If it is neither a list nor a mapping of low and high.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Choice(tuple(given))
+    if isinstance(given, Mapping) and {"low", "high"} <= set(given) <= {"low", "high", "log"}:
+        return Range(float(given["low"]), float(given["high"]), bool(given.get("log", False)))
+    raise ValueError(f"{name} is {given!r}; give a list of values, {{low, high, log}}, or null to leave it out")
+
+
+def apply_params(spec: ModelSpec, params: Mapping[str, Any]) -> ModelSpec:
+    """Returns the entry with these settings: fields of the configuration as options, the others for training."""
+    known = find_model_class(spec.model).config_class.own_fields()
+    options = {k: v for k, v in params.items() if k in known}
+    training = {k: v for k, v in params.items() if k not in known}
+    return replace(spec, options=spec.options | options, training=spec.training | training)
+
+
+def find_first(spec: ModelSpec, task: ForecastTask, space: Space) -> Params:
+    """Returns the settings of the entry as it is, where the space holds them; others are drawn."""
+    config_class = find_model_class(spec.model).config_class
+    own = DEFAULT_TRAINING | {"context_length": task.context_length} | spec.options | spec.training
+    values = {name: own.get(name, getattr(config_class, name, None)) for name in space}
+    return {name: value for name, value in values.items() if space[name].holds(value)}
+
+
+def validate(forecaster: Forecaster, training: pd.DataFrame, task: ForecastTask) -> float:
+    """Fits a forecaster before the first test cutoff and returns its loss on the validation steps at the end.
+
+    The loss is the mean quantile loss at nine levels over windows `h` apart, each series in units of its seasonal
+    naive error before these steps: one scale, whatever a model trains with, reads and emits. The windows are those
+    that stop its training early.
+
+    Args:
+        forecaster: A forecaster that trains.
+        training: The steps before the first test cutoff.
+        task: What is forecast.
+
+    Raises:
+        ValueError: If nothing is held for validation, or every series is constant.
+    """
+    held = task.held_for_validation(int(training.groupby(ID, sort=False).size().min()))
+    if held == 0:
+        raise ValueError("a search needs validation steps, but val_size is 0; give at least the horizon")
+    forecaster.expect_levels(LEVELS)
+    forecaster.fit(training, task.h)
+    frame = forecaster.predict_rolling(training, task.h, held // task.h, task.h, list(LEVELS))
+    frame = frame.merge(training[[ID, TIME, TARGET]], on=[ID, TIME], how="left", validate="one_to_one")
+    arrays = WindowArrays.of(frame, [forecaster.alias], task.h, LEVELS)
+    before = training.groupby(ID, sort=False).head(-held)
+    scales = SeriesScales.from_training(before, task.season).seasonal_error
+    losses = []
+    for name in dict.fromkeys(arrays.series):
+        if not scales[name] > 0:
+            continue  # a constant series has no scale, and nothing to learn
+        rows = arrays.series == name
+        quantiles = arrays.quantiles[forecaster.alias][rows]  # [N, H, Q]
+        losses.append(float(metrics.quantile_loss(arrays.y[rows], quantiles, arrays.quantile_levels)) / scales[name])
+    if not losses:
+        raise ValueError("every series is constant before the validation steps, so that errors have no scale")
+    return float(np.mean(losses))
+
+
+def _keep_valid(spec: ModelSpec, task: ForecastTask, name: str, values: Sequence[Any]) -> Space:
+    """Returns a choice among the values that the model's configuration takes; nothing if that leaves no choice."""
+    kept = []
+    for value in dict.fromkeys(values):
+        options = spec.options | {name: value}
+        context = options.pop("context_length", task.context_length)
+        known = find_model_class(spec.model).config_class.own_fields()
+        try:
+            check_model_config(spec.model, {k: v for k, v in options.items() if k in known}, context, task.h)
+        except ValueError as error:
+            logger.info("%s: %s %r is not tried: %s", spec.name, name, value, error)
+            continue
+        kept.append(value)
+    return {name: Choice(tuple(kept))} if len(kept) > 1 else {}
+
+
+def _run_trial(
+    number: int, params: Params, evaluate: Callable[[Params], float], store: TrialStore, key: Mapping[str, Any]
+) -> Trial:
+    """Reads a trial from the store, or computes and keeps it."""
+    found = store.load(key)
+    if found is not None:
+        return Trial(number, params, *found)
+    started = time.perf_counter()
+    try:
+        loss = float(evaluate(dict(params)))
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the validation loss is {loss}")
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        logger.warning("trial %d with %s failed: %s", number + 1, params, said)
+        return Trial(number, params, None, time.perf_counter() - started, said)
+    seconds = time.perf_counter() - started
+    store.save(key, loss, seconds)
+    return Trial(number, params, loss, seconds)
+
+
+def _check_first(first: Params, space: Space) -> Params:
+    outside = [name for name, value in first.items() if name not in space or not space[name].holds(value)]
+    if outside:
+        raise ValueError(
+            f"the first trial's {outside[0]} is {first[outside[0]]!r}, which {space.get(outside[0])} lacks"
+        )
+    return dict(first)
+
+
+def _build_sampler(optuna: Any, name: str, seed: int) -> Any:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+    raise ValueError(f"sampler is {name!r}; choose tpe or random")
+
+
+def _build_distribution(optuna: Any, kind: Choice | Range) -> Any:
+    if isinstance(kind, Choice):
+        return optuna.distributions.CategoricalDistribution(kind.values)
+    return optuna.distributions.FloatDistribution(kind.low, kind.high, log=kind.log)
+
+
+def _write(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, default=str)
+
+
+def _show(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _require_optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("a search needs optuna; pip install 'tsllm[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

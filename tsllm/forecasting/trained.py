@@ -1,0 +1,380 @@
+"""A trained model behind frames: validate, scale, cut windows, compute in batches, un-scale, date."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.frequency import Freq
+from tsllm.data.scaling import StandardScaler
+from tsllm.data.task import Asked
+from tsllm.data.windows import WindowDataset, prediction_windows
+from tsllm.forecasting.base import (
+    Forecaster,
+    check_count,
+    check_windows,
+    compute_quantile_levels,
+    count_torch_parameters,
+    name_interval_columns,
+)
+from tsllm.forecasting.batching import split_batches
+from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
+from tsllm.models.base import ForecastModel
+from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
+
+
+class TrainedForecaster(Forecaster):
+    """What a forecaster does once it has a model: `NeuralForecaster` adds how it comes to it.
+
+    Attributes:
+        model: The torch model; None before there is one.
+        spec: How frames become its batches; None before there is a model.
+        calibration: Conformal half-widths of a model without a distribution.
+        history: What is forecast from unless `predict` is given a frame.
+        batch_size: Series that go through the model at once.
+        batch_invariant: Whether every window is computed by itself.
+        new_series: What to do with a series that the scaler never saw.
+        pad_short: Whether a series shorter than the context is padded.
+        perturb: Changes each batch before the model reads it, for ablations; None = nothing.
+        told: Is told after each batch of a forecast how many windows are done, and of how many; None = nobody.
+    """
+
+    rolls_at_once = True
+
+    model: ForecastModel | None = None
+    spec: ForecasterSpec | None = None
+    calibration: Calibration | None = None
+    history: pd.DataFrame | None = None
+    batch_size: int = 256
+    batch_invariant: bool = False
+    new_series: NewSeries | None = None
+    pad_short: bool | None = None
+    perturb: Callable[[Batch], Batch] | None = None
+    told: Callable[[int, int], None] | None = None
+    _asked: Asked = Asked()
+
+    def update(self, df: pd.DataFrame) -> Self:
+        """Takes `df` as the new history; the weights stay.
+
+        Raises:
+            FrameError: If it does not fit the model: other series, another frequency, missing covariates.
+        """
+        self._require_model()
+        history = self._validate(df)
+        self._scaler_for(history)
+        self.history = history
+        return self
+
+    def predict(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Forecasts the `h` steps after each series; see `Forecaster.predict`.
+
+        Raises:
+            ValueError: If the horizon is longer than the model's or the level cannot be given.
+            FrameError: If the history does not fit: other series, too short, covariates of the future missing.
+        """
+        self._require_model()
+        h = self._check_horizon(h)
+        compute_quantile_levels(level)
+        if df is None and self.history is None:
+            raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
+        history = self._validate(df) if df is not None else self.history
+        assert history is not None
+        self._check_length(history, self.context_length, "the context")
+        check_contexts(history, self.context_length)
+        scaler = self._scaler_for(history)
+        # Only the contexts are scaled and copied, so long histories cost no more than short ones.
+        contexts = history.groupby(ID, sort=False).tail(self.context_length)
+        windows = prediction_windows(
+            scaler.transform(contexts),
+            self.context_length,
+            self.prediction_length,
+            future=self._scale_future(X_df, history, scaler),
+            **self._cut(history),
+        )
+        return self._forecast_frame(windows, scaler, h, level).drop(columns=CUTOFF)
+
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last `n_windows` cutoffs of each series, all cutoffs batched; weights stay frozen.
+
+        See `Forecaster.predict_rolling`.
+        """
+        self._require_model()
+        h = self._check_horizon(h)
+        df = self._validate(df)
+        check_windows(df, h, n_windows, step_size)
+        span = h + (n_windows - 1) * step_size
+        needed = self.context_length + span
+        if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
+            return super().predict_rolling(df, h, n_windows, step_size, level)
+        self._check_length(df, needed, "context and test part")
+        scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
+        frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
+        if h < self.prediction_length:
+            frame = self._extend(frame, self.prediction_length - h)
+        windows = WindowDataset(
+            frame.reset_index(drop=True),
+            self.context_length,
+            self.prediction_length,
+            stride=step_size,
+            **self._cut(df),
+        )
+        return self._forecast_frame(windows, scaler, h, level)
+
+    def calibrate(self, windows: Any) -> Self:
+        """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
+        residuals = []
+        for batch in self._iterate(windows):
+            predictions = self._run(batch)[0]
+            residuals.append(batch["future_values"] - predictions)
+        self.calibration = Calibration.from_residuals(torch.cat(residuals))
+        return self
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns trained and all parameters; None before `fit`."""
+        return (None, None) if self.model is None else count_torch_parameters(self.model)
+
+    @property
+    def context_length(self) -> int:  # type: ignore[override]
+        """L, steps read; before `fit`, what was asked for (0 = not yet known)."""
+        return self.model.config.context_length if self.model is not None else self._asked.context_length or 0
+
+    @property
+    def prediction_length(self) -> int:
+        """H, steps forecast at most; before `fit`, what was asked for (0 = not yet known)."""
+        return self.model.config.prediction_length if self.model is not None else self._asked.h or 0
+
+    @property
+    def is_probabilistic(self) -> bool:
+        """Whether the head itself knows quantiles."""
+        self._require_model()
+        assert self.model is not None
+        return self.model.config.head != "point"
+
+    def _require_model(self) -> ForecasterSpec:
+        if self.model is None or self.spec is None:
+            raise ValueError(f"{self.alias} is not trained: call fit(df) first, or load a saved folder")
+        return self.spec
+
+    def _pads(self) -> bool:
+        return bool(self.pad_short)
+
+    def _freq_of(self, df: pd.DataFrame) -> Freq:
+        assert self.spec is not None
+        return self.spec.freq if self.spec.freq is not None else infer_freq(df)
+
+    def _cut(self, df: pd.DataFrame) -> dict[str, Any]:
+        """Returns how windows are cut."""
+        spec = self.spec
+        assert spec is not None
+        return {
+            "freq": self._freq_of(df),
+            "layout": spec.layout,
+            "covariates": spec.covariates,
+            "past_covariates": spec.past_covariates,
+            "channels": list(spec.channels) if spec.layout == "multivariate" else None,
+            "share_covariates": spec.share_covariates,
+        }
+
+    def _validate(self, df: pd.DataFrame, known_series: bool = True) -> pd.DataFrame:
+        """Validates a later frame as strictly as the first one, and against what the model was trained for.
+
+        Raises:
+            FrameError: As `validate_frame`; also for another frequency, and for other aligned series.
+        """
+        spec = self.spec
+        assert spec is not None
+        frame = read_later_frame(df, spec, self.alias)
+        if known_series and spec.layout == "multivariate":
+            self._check_channels(frame, spec.channels)
+        return frame
+
+    def _check_channels(self, frame: pd.DataFrame, channels: list[Any]) -> None:
+        given = {str(name) for name in frame[ID].unique()}
+        lacking = [c for c in channels if str(c) not in given]
+        extra = sorted(given - {str(c) for c in channels})
+        if lacking or extra:
+            faults = [f"lacks {lacking}"] if lacking else []
+            faults += [f"has {extra}"] if extra else []
+            raise FrameError(
+                f"{self.alias} reads the aligned series {channels} as channels of one sample, but the frame "
+                f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
+                "any series"
+            )
+
+    def _scaler_for(self, history: pd.DataFrame) -> StandardScaler:
+        """Returns the stored scaler, with new series added from their history if that is wanted.
+
+        Raises:
+            FrameError: If there are new series and nobody said what to do with them.
+        """
+        assert self.spec is not None
+        scaler = self.spec.load_scaler()
+        known = set(scaler.stats.get(TARGET, {}))
+        new = history[~history[ID].isin(known)]
+        if not len(new):
+            return scaler
+        if self.new_series != "history":
+            names = [str(name) for name in new[ID].unique()]
+            shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+            raise FrameError(
+                f"{self.alias} was not trained on series {shown} ({len(names)} new of {history[ID].nunique()}); pass "
+                "new_series='history' (--new-series) to scale them by their own history"
+            )
+        columns = list(scaler.stats) or [TARGET, *self.spec.covariates, *self.spec.past_covariates]
+        own = type(scaler)().fit(new, columns)
+        for column in columns:
+            scaler.stats.setdefault(column, {}).update(own.stats[column])
+        return scaler
+
+    def _scale_future(
+        self, X_df: pd.DataFrame | None, history: pd.DataFrame, scaler: StandardScaler
+    ) -> pd.DataFrame | None:
+        spec = self.spec
+        assert spec is not None
+        if X_df is None or not spec.covariates:
+            return None
+        keys = future_frame(history, self.prediction_length, self._freq_of(history))
+        return scaler.transform(validate_future(X_df, keys, spec.covariates), list(spec.covariates))
+
+    def _check_horizon(self, h: int | None) -> int:
+        """Returns how many steps a forecast has."""
+        longest = self.prediction_length
+        if h is None:
+            asked = self._asked.h if self.spec is not None else None
+            saved = self.spec.h if self.spec is not None else None
+            return asked or saved or longest
+        check_count("h", h)
+        if h > longest:
+            raise ValueError(f"h is {h}, but {self.alias} forecasts 1 to {longest} steps; train with a larger h")
+        if h < longest and self.covariates:
+            raise ValueError(
+                f"h is {h}, but {self.alias} reads known covariates over its whole horizon of {longest} steps; ask "
+                f"for h={longest}"
+            )
+        return int(h)
+
+    def _check_length(self, df: pd.DataFrame, needed: int, what: str) -> None:
+        sizes = df.groupby(ID, sort=False).size()
+        if self._pads() or sizes.min() >= needed:
+            return
+        raise FrameError(
+            f"series {sizes.idxmin()!r} has {sizes.min()} steps, {what} needs {needed} ({int((sizes < needed).sum())} "
+            "series are too short); give more history, lower context_length, or pass pad_short=True"
+        )
+
+    def _extend(self, frame: pd.DataFrame, steps: int) -> pd.DataFrame:
+        ahead = future_frame(frame, steps, self._freq_of(frame))
+        return pd.concat([frame, ahead], ignore_index=True).sort_values([ID, TIME], kind="stable")
+
+    # How batches become forecasts.
+
+    def _iterate(self, windows: Any) -> Iterator[Batch]:
+        """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
+        assert self.model is not None
+        channels = self.model.config.num_channels
+        for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
+            yield windows.gather(torch.arange(start, end))
+            if self.told is not None:
+                self.told(end, len(windows))
+
+    def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
+        """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
+        model = self.model
+        assert model is not None
+        if self.perturb is not None:
+            batch = self.perturb(batch)
+        read = set(model.input_keys()) - {"future_values"}
+        device = next(model.parameters()).device
+        model.eval()
+        with torch.inference_mode(), model.computing_alone(self.batch_invariant):
+            inputs = {k: v.to(device) for k, v in batch.items() if k in read}  # type: ignore[attr-defined]
+            output = model(**inputs)
+            quantiles = model.compute_quantiles(output, quantile_levels) if quantile_levels else None
+        predictions = output.predictions
+        assert predictions is not None
+        return predictions.float().cpu(), None if quantiles is None else quantiles.float().cpu()
+
+    def _forecast_frame(
+        self, windows: WindowDataset, scaler: StandardScaler, h: int, level: Sequence[float] | None
+    ) -> pd.DataFrame:
+        levels = compute_quantile_levels(level)
+        from_head = levels if self.is_probabilistic else None
+        points, bounds = [], []
+        for batch in self._iterate(windows):
+            predictions, quantiles = self._run(batch, from_head)
+            points.append(predictions)
+            if quantiles is not None:
+                bounds.append(quantiles)
+        centre = torch.cat(points)  # [N, H, C]
+        columns: dict[str, Tensor] = {self.alias: centre}
+        names = name_interval_columns(self.alias, level)
+        if bounds:
+            columns |= dict(zip(names, torch.cat(bounds).unbind(-1), strict=True))
+        elif level:
+            columns |= self._conformal_columns(centre, level)
+        frame = windows.to_frame({k: np.asarray(v, dtype=np.float64) for k, v in columns.items()})
+        frame = frame[np.tile(np.arange(self.prediction_length) < h, len(frame) // self.prediction_length)]
+        frame = scaler.inverse_transform(frame, list(columns))
+        self._check_finite(frame, list(columns))
+        return frame.sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
+
+    def _conformal_columns(self, centre: Tensor, level: Sequence[float]) -> dict[str, Tensor]:
+        if self.calibration is None:
+            raise ValueError(
+                f"{self.alias} has a point head and was not calibrated, so it gives no intervals; fit with validation "
+                "data, call calibrate(windows), or train with head='quantile' or 'student_t'"
+            )
+        columns = {}
+        for lv in level:
+            low, high = name_interval_columns(self.alias, [lv])
+            half = self.calibration.half_width(lv)
+            columns[low], columns[high] = centre - half, centre + half
+        return columns
+
+    def _check_finite(self, frame: pd.DataFrame, columns: list[str]) -> None:
+        bad = ~np.isfinite(frame[columns].to_numpy()).all(axis=1)
+        if bad.any():
+            row = frame.iloc[int(bad.argmax())]
+            raise FloatingPointError(
+                f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} "
+                f"of {len(frame)} rows); its training diverged, or the history holds extreme values"
+            )
+
+
+def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.DataFrame:
+    """Validates a frame for a trained model as strictly as the first one.
+
+    Raises:
+        FrameError: As `validate_frame`; a frame of another frequency is told as that.
+    """
+    covariates = [*spec.covariates, *spec.past_covariates]
+    try:
+        return validate_frame(df, freq=spec.freq, covariates=covariates)
+    except FrameError as error:
+        found = _find_other_freq(df, covariates)
+        if spec.freq is None or found is None or found == spec.freq:
+            raise
+        raise FrameError(
+            f"{alias} was trained on freq {spec.freq!r}, the data have {found!r}; resample them, or train a model for "
+            "this frequency"
+        ) from error
+
+
+def _find_other_freq(df: pd.DataFrame, covariates: Sequence[str]) -> Freq | None:
+    """Returns the frequency of a frame that is sound by its own; None if it is not."""
+    try:
+        return infer_freq(validate_frame(df, covariates=covariates))
+    except FrameError:
+        return None

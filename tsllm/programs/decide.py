@@ -1,0 +1,310 @@
+"""The program of `tsllm decide`: policies side by side on one decision problem, from a YAML file to tables."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tsllm.evaluation.significance import compare_to
+from tsllm.types import CUTOFF, ID
+
+Say = Callable[[str], None]
+KINDS = ("mean", "quantile", "independent", "saa", "learned", "idle", "dynamic", "base_stock", "orders")
+DEFAULT_POLICIES: tuple[Any, ...] = ("idle", "mean", "quantile", "independent", "saa")
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A policy of a comparison.
+
+    Attributes:
+        kind: "idle" (do nothing), "mean" (plug-in), "quantile" (the best one on validation), "independent" (SAA on
+            paths whose steps were permuted), "saa" (sample average over joint paths), "learned" (a network,
+            `tsllm.decisions.learned`); for simulated demand also "dynamic" (the optimum), "base_stock" ((s, S) chosen
+            on simulated paths) and "orders" (a network with recourse, `tsllm.decisions.recourse`).
+        name: In the tables; empty = kind, or the training method.
+        options: Training options of "learned" and "orders"; `levels` of "quantile".
+    """
+
+    kind: str
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"policy {self.kind!r} must be one of {', '.join(KINDS)}")
+        if self.options and self.kind not in ("learned", "orders", "quantile"):
+            raise ValueError(f"policy {self.kind!r} takes no options, found {', '.join(self.options)}")
+
+    @property
+    def label(self) -> str:
+        """Name in the tables."""
+        return self.name or str(self.options.get("method", self.kind))
+
+
+@dataclass(frozen=True)
+class DecideConfig:
+    """A comparison of policies.
+
+    Attributes:
+        title: Of the report.
+        output_dir: Folder of results and report.
+        problem: `name` (of `PROBLEMS`, or a dotted path) and its options.
+        data: `name` (as for `tsllm fit`), `h`, `step_size`, `train`, `validation`, `test` (windows, counted from the
+            end), `covariates`, `past_covariates`; or None for simulated demand.
+        forecaster: `model` ("StepRegression" or a name of the roster) and its options; `refit` windows between fits.
+        demand: For "inventory" without data: `transition`, `means` (Poisson demand of each regime), `start`, `stages`,
+            `paths` (simulated ones that policies may use), `test` (paths).
+        n_samples: Paths that SAA sees.
+        method: "bootstrap", "schaake" or "gaussian".
+        policies: Names or mappings of `PolicySpec`.
+        reference: Label of the policy that the others are tested against.
+        seeds: Of paths and networks.
+        alpha: Level of tests and intervals.
+    """
+
+    problem: dict[str, Any]
+    title: str = "Decisions"
+    output_dir: str = "runs/decide"
+    data: dict[str, Any] | None = None
+    forecaster: dict[str, Any] = field(default_factory=dict)
+    demand: dict[str, Any] | None = None
+    n_samples: int = 200
+    method: str = "bootstrap"
+    policies: tuple[PolicySpec, ...] = ()
+    reference: str = "saa"
+    seeds: tuple[int, ...] = (0,)
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.demand is None):
+            raise ValueError("give either data (a real series) or demand (simulated, for the inventory problem)")
+        labels = [p.label for p in self.policies]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"policies need different names, found {', '.join(labels)}; give some a name")
+        if self.reference not in labels:
+            raise ValueError(f"reference {self.reference!r} is none of the policies {', '.join(labels)}")
+        if not self.seeds:
+            raise ValueError("seeds is empty; give at least one")
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DecideConfig:
+    """Reads a comparison from YAML; unknown keys are errors.
+
+    Raises:
+        ValueError: If a key is unknown or a value does not fit.
+        FileNotFoundError: If there is no such file.
+    """
+    given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} must hold a mapping with at least problem and data or demand")
+    given |= dict(overrides or {})
+    known = [f.name for f in fields(DecideConfig)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    if "problem" not in given or not isinstance(given["problem"], dict) or "name" not in given["problem"]:
+        raise ValueError(f"{path}: problem needs a name, such as problem: {{name: peak_shaving, energy: 4, power: 2}}")
+    specs = [p if isinstance(p, dict) else {"kind": p} for p in given.get("policies", DEFAULT_POLICIES)]
+    for spec in specs:
+        wrong = sorted(set(spec) - {f.name for f in fields(PolicySpec)})
+        if wrong:
+            raise ValueError(f"{path}: unknown key {wrong[0]!r} of a policy; known: kind, name, options")
+    given["policies"] = tuple(PolicySpec(**spec) for spec in specs)
+    given["seeds"] = tuple(given.get("seeds", (0,)))
+    return DecideConfig(**given)
+
+
+@dataclass
+class Outcome:
+    """What one policy did with one seed on the test part.
+
+    Attributes:
+        cost: Of each test window [N].
+        seconds: Deciding, all windows together.
+        training: Seconds of training or choosing; 0 where there is none.
+        notes: What was chosen or logged.
+    """
+
+    cost: np.ndarray
+    seconds: float
+    training: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Bench:
+    """What policies are run on; one subclass for real series, one for simulated demand.
+
+    Attributes:
+        hindsight: Best cost of each test window [N].
+        idle: Cost of doing nothing [N].
+        windows: Frame `unique_id, cutoff` of the test windows.
+        unit: Of the costs.
+    """
+
+    hindsight: np.ndarray
+    idle: np.ndarray
+    windows: pd.DataFrame
+    unit: str
+
+    def run(self, spec: PolicySpec, seed: int) -> Outcome:
+        """Chooses, trains and decides; the test part is only settled."""
+        raise NotImplementedError
+
+    def score(self, seed: int) -> dict[str, Any]:
+        """Returns accuracy and calibration of forecasts and paths on the test part."""
+        return {}
+
+
+def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any]:
+    """Runs all policies with all seeds, writes `decide.json` and `decide.md`, and returns the content of the former.
+
+    A policy and seed that the output folder holds from the same configuration is not run again.
+    """
+    from tsllm.programs.decide_bench import build_bench
+
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _fingerprint(config)
+    bench = build_bench(config, folder, say)
+    outcomes: dict[str, dict[int, Outcome]] = {}
+    scores = {seed: _resume(folder / f"scores-{seed}.json", key, lambda s=seed: bench.score(s)) for seed in config.seeds}
+    for spec in config.policies:
+        for seed in config.seeds:
+            started = time.perf_counter()
+            path = folder / f"{spec.label}-{seed}.json"
+            state = _resume(path, key + _digest(asdict(spec)), lambda s=spec, n=seed: _plain(bench.run(s, n)))
+            outcome = Outcome(**{**state, "cost": np.asarray(state["cost"])})
+            outcomes.setdefault(spec.label, {})[seed] = outcome
+            share = _share(outcome.cost, bench.hindsight, bench.idle)
+            say(f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({time.perf_counter() - started:.0f} s)")
+    report = {
+        "title": config.title,
+        "problem": config.problem,
+        "unit": bench.unit,
+        "windows": len(bench.hindsight),
+        "seeds": list(config.seeds),
+        "hindsight": float(bench.hindsight.mean()),
+        "idle": float(bench.idle.mean()),
+        "table": _tabulate(config, bench, outcomes),
+        "scores": scores,
+        "notes": {label: {str(s): o.notes for s, o in by.items()} for label, by in outcomes.items()},
+    }
+    _write(folder / "decide.json", json.dumps(report, indent=1))
+    _write(folder / "decide.md", render(report))
+    return report
+
+
+def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, Outcome]]) -> list[dict[str, Any]]:
+    """Returns one row a policy: regret, intervals, the test against the reference, times."""
+    reference = outcomes[config.reference]
+    tests: dict[str, list[dict[str, Any]]] = {}
+    for seed in config.seeds:
+        losses = bench.windows.copy()
+        for label, by in outcomes.items():
+            losses[label] = by[seed].cost - bench.hindsight
+        if losses[config.reference].mean() == 0:
+            continue  # a reference without any regret: there is no skill against it
+        rng = np.random.default_rng(seed)
+        for row in compare_to(losses, config.reference, rng, alpha=config.alpha).to_dict("records"):
+            tests.setdefault(str(row["model"]), []).append(row)
+    table = []
+    for label, by in outcomes.items():
+        costs = np.stack([o.cost for o in by.values()])  # [seeds, N]
+        shares = [_share(c, bench.hindsight, bench.idle) for c in costs]
+        row: dict[str, Any] = {
+            "policy": label,
+            "cost": float(costs.mean()),
+            "regret": float((costs - bench.hindsight).mean()),
+            "regret_of_saving": float(np.mean(shares)),
+            "regret_of_saving_by_seed": shares,
+            "regret_of_optimum": float((costs - bench.hindsight).mean() / abs(bench.hindsight.mean()))
+            if bench.hindsight.mean()
+            else None,
+            "ms_per_decision": float(np.mean([o.seconds for o in by.values()]) / len(bench.hindsight) * 1000),
+            "training_seconds": float(np.mean([o.training for o in by.values()])),
+        }
+        found = tests.get(label, [])
+        if found and reference is not by:
+            worst = max(found, key=lambda r: -1.0 if np.isnan(r["p_holm"]) else r["p_holm"])
+            row |= {"p_holm": worst["p_holm"], "skill": float(np.mean([r["skill"] for r in found]))}
+            row |= {"low": min(r["low"] for r in found), "high": max(r["high"] for r in found)}
+            verdicts = {r["verdict"] for r in found}
+            row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "differs between seeds"
+        table.append(row)
+    return sorted(table, key=lambda r: r["regret"])
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Writes a report as Markdown."""
+    lines = [
+        f"# {report['title']}",
+        "",
+        f"{report['windows']} test windows, seeds {', '.join(map(str, report['seeds']))}. Mean cost in hindsight "
+        f"{report['hindsight']:.4g} {report['unit']}, of doing nothing {report['idle']:.4g}. Regret as a share of the "
+        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm, the largest "
+        "of the seeds) against the reference: below 0 is worse than it.",
+        "",
+        "| policy | cost | regret of saving | of optimum | skill [interval] | p | verdict | ms a decision | training s |",
+        "|---|---:|---:|---:|---:|---:|---|---:|---:|",
+    ]
+    for row in report["table"]:
+        skill = f"{row['skill']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if "skill" in row else "reference"
+        p_value = f"{row['p_holm']:.2g}" if "p_holm" in row else "–"
+        optimum = f"{row['regret_of_optimum']:.1%}" if row["regret_of_optimum"] is not None else "–"
+        lines.append(
+            f"| {row['policy']} | {row['cost']:.5g} | {row['regret_of_saving']:.1%} | {optimum} | {skill} | {p_value} | "
+            f"{row.get('verdict', '–')} | {row['ms_per_decision']:.3g} | {row['training_seconds']:.0f} |"
+        )
+    scores = [s for s in report["scores"].values() if s]
+    if scores:
+        lines += ["", "Accuracy and calibration on the test part, mean over the seeds:", "", "| score | value |", "|---|---:|"]
+        for name in scores[0]:
+            lines.append(f"| {name} | {np.mean([s[name] for s in scores]):.4g} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share(cost: np.ndarray, hindsight: np.ndarray, idle: np.ndarray) -> float:
+    """Returns the regret as a share of what perfect foresight saves against doing nothing; NaN where that is 0."""
+    saving = float((idle - hindsight).mean())
+    return float((cost - hindsight).mean() / saving) if saving > 0 else float("nan")
+
+
+def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what the file holds for this configuration, else computes and writes it."""
+    if path.is_file():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if held["key"] == key:
+            return dict(held["value"])
+    value = compute()
+    _write(path, json.dumps({"key": key, "value": value}))
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {**asdict(outcome), "cost": outcome.cost.tolist()}
+
+
+def _fingerprint(config: DecideConfig) -> str:
+    kept = ("problem", "data", "forecaster", "demand", "n_samples", "method")
+    return _digest({name: getattr(config, name) for name in kept})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+__all__ = ["CUTOFF", "ID", "Bench", "DecideConfig", "Outcome", "PolicySpec", "load_config", "render", "run_decide"]

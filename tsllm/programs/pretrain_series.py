@@ -1,0 +1,310 @@
+"""Pre-training of one model on an endless stream of synthetic series: what `recipes/pretrain_series.py` runs."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+
+from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, build_stream
+from tsllm.forecasting.spec import ForecasterSpec
+from tsllm.models import MODELS
+from tsllm.models.base import ForecastModel
+from tsllm.nn.seasonal import view_seasons
+from tsllm.programs.artefacts import (
+    HISTORY_FILE,
+    METRICS_FILE,
+    count_parameters,
+    describe_environment,
+    prepare_output_dir,
+    write_json,
+)
+from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, ModelArguments, build_arguments
+from tsllm.training.supervised import read_model_config
+from tsllm.training.trainer import ForecastTrainer, find_checkpoint, find_input_keys
+
+ANY_FREQ = "any"  # the frequency of a forecaster that reads every one
+TARGET_LIMIT = 100.0  # seasonal changes; a window whose future lies further away teaches nothing but its own size
+
+
+@dataclass
+class StreamArguments:
+    """Which synthetic series are drawn.
+
+    Attributes:
+        series: Fields of `SyntheticConfig` that differ from the defaults.
+        context_length: L, the longest context, steps.
+        prediction_length: H, steps forecast at once.
+        series_seed: Of the series; None = `seed`.
+        validation_windows: Windows held out of training that choose the best checkpoint.
+        alias: Name of the forecast column; empty = the model's class.
+    """
+
+    series: dict[str, Any] = field(default_factory=dict, metadata={"help": "fields of SyntheticConfig"})
+    context_length: int = 512
+    prediction_length: int = 32
+    series_seed: int | None = None
+    validation_windows: int = 2048
+    alias: str = ""
+
+    def build_config(self, seed: int) -> SyntheticConfig:
+        """Returns the configuration of the stream.
+
+        Raises:
+            ArgumentsError: If `series` has unknown fields or values of another type.
+        """
+        taken = sorted({"context_length", "prediction_length", "seed"} & set(self.series))
+        if taken:
+            raise ArgumentsError(f"series sets {taken}, which have arguments of their own; leave them out there")
+        (config,) = build_arguments((SyntheticConfig,), self.series)
+        fields = {name: getattr(config, name) for name in self.series}
+        chosen = seed if self.series_seed is None else self.series_seed
+        return SyntheticConfig(self.context_length, self.prediction_length, chosen, **fields)
+
+
+class StreamCollator:
+    """Gives each window the unit that its loss counts in, and passes on what the model reads.
+
+    The unit is the window's own mean seasonal change, the denominator of MASE; the centre its last level. Models
+    that normalise every window forecast the same in any unit.
+
+    Args:
+        keys: Names of the tensors that the model reads.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = frozenset(keys)
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scales one batch; a future further away than `TARGET_LIMIT` becomes missing."""
+        values, mask = batch["past_values"].squeeze(-1), batch["past_observed_mask"].squeeze(-1)
+        view = view_seasons(values, mask, batch["season"], 1, 1)
+        loc, scale = view.loc.unsqueeze(-1), view.scale.unsqueeze(-1)  # [B, 1, 1]
+        future = (batch["future_values"] - loc) / scale
+        far = (future.abs() > TARGET_LIMIT).any(1, keepdim=True)
+        scaled = batch | {
+            "past_values": torch.where(batch["past_observed_mask"], (batch["past_values"] - loc) / scale, 0.0),
+            "future_values": future.masked_fill(far, torch.nan),
+        }
+        return {key: value for key, value in scaled.items() if key in self.keys}
+
+
+class _StreamedSet:
+    """Stands where a trainer asks for the size of its training set.
+
+    Args:
+        length: Windows that the planned steps draw.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class ThroughputCallback(TrainerCallback):
+    """Adds `windows_per_second` over all processes to each logged loss.
+
+    Args:
+        windows: Windows in an optimiser step.
+    """
+
+    def __init__(self, windows: int) -> None:
+        self.windows = windows
+        self._last: tuple[int, float] | None = None
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Starts the clock with the first step."""
+        self._last = self._last or (state.global_step, time.monotonic())
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Adds the rate since the last log."""
+        if logs is not None and "loss" in logs and self._last is not None:
+            step, began = self._last
+            now = time.monotonic()
+            logs["windows_per_second"] = round((state.global_step - step) * self.windows / max(now - began, 1e-9), 1)
+            self._last = state.global_step, now
+
+
+class StreamTrainer(ForecastTrainer):
+    """A `ForecastTrainer` whose training windows come from a stream that each process has a shard of.
+
+    A resumed run goes on with the batch after the last trained one; nothing is drawn twice.
+
+    Args:
+        model: The model.
+        args: Training arguments; `max_steps` says how long.
+        config: What is drawn.
+        validation: Held-out windows.
+    """
+
+    def __init__(
+        self,
+        model: ForecastModel,
+        args: ForecastTrainingArguments,
+        config: SyntheticConfig,
+        validation: SyntheticWindows | None,
+    ) -> None:
+        if args.max_steps < 1:
+            raise ArgumentsError(f"max_steps is {args.max_steps}; a stream has no end, so say how many steps to train")
+        args.ignore_data_skip = True  # the stream itself starts where the checkpoint ended
+        self.stream_config, self._start = config, 0
+        windows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+        super().__init__(model, args, _StreamedSet(args.max_steps * windows), validation)  # type: ignore[arg-type]
+        keys = find_input_keys(model) + (["season"] if model.uses_season else [])
+        self.collator = self.data_collator = StreamCollator(keys)  # type: ignore[assignment]
+        self.add_callback(ThroughputCallback(windows))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Returns the loader of this process's shards."""
+        from datasets.distributed import split_dataset_by_node
+
+        args = self.args
+        workers = max(1, args.dataloader_num_workers)
+        stream = build_stream(
+            self.stream_config, args.per_device_train_batch_size, args.world_size * workers, self._start // workers
+        )
+        own = split_dataset_by_node(stream, rank=args.process_index, world_size=args.world_size)
+        return DataLoader(own, batch_size=None, num_workers=args.dataloader_num_workers, collate_fn=self.collator)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains, or goes on from a checkpoint."""
+        checkpoint = resume_from_checkpoint or None
+        if checkpoint is True:
+            checkpoint = str(find_checkpoint(self.args.output_dir or ".", self.args.world_size))
+        if checkpoint is not None:
+            state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            self._start = state["global_step"] * self.args.gradient_accumulation_steps
+        return super().train(checkpoint, *args, **kwargs)
+
+
+@dataclass
+class PretrainedRun:
+    """A finished pre-training.
+
+    Attributes:
+        metrics: The content of `metrics.json`.
+        output_dir: Folder of the artefacts.
+        is_main: Whether this process writes.
+    """
+
+    metrics: dict[str, Any]
+    output_dir: Path
+    is_main: bool
+
+    def summary(self) -> str:
+        """Returns the outcome in a line."""
+        m = self.metrics
+        scores = m["validation"] or {}
+        return (
+            f"{m['model']} on synthetic series, seed {m['seed']}: validation loss {scores.get('loss', float('nan')):.4f} "
+            f"({m['seasonal_naive_mae']:.4f} MAE of the seasonal naive, {scores.get('mae', float('nan')):.4f} own), "
+            f"{m['steps']} steps in {m['seconds']:.0f} s -> {self.output_dir}"
+        )
+
+
+def run_pretrain_series(
+    stream: StreamArguments, model_args: ModelArguments, args: ForecastTrainingArguments
+) -> PretrainedRun:
+    """Trains a univariate model on synthetic series and writes an artefact that forecasts any series.
+
+    Raises:
+        ArgumentsError: If the arguments do not fit one another.
+        FileExistsError: If the output folder holds another run.
+    """
+    resume = bool(args.resume_from_checkpoint)
+    with args.main_process_first(desc="preparing the output folder"):
+        folder = prepare_output_dir(
+            args.output_dir or ".", resume=resume or not args.should_save, overwrite=args.overwrite_output_dir
+        )
+    config = stream.build_config(args.seed if args.data_seed is None else args.data_seed)
+    validation = SyntheticWindows(config, stream.validation_windows)
+    set_seed(args.seed)
+    model = build_model(stream, model_args)
+    evaluated = str(args.eval_strategy) != "no"
+    trainer = StreamTrainer(model, args, config, validation if evaluated else None)
+    trainer.train(args.resume_from_checkpoint)
+    scores = trainer.evaluate(validation)
+    metrics = {
+        "validation": {k.removeprefix("eval_"): v for k, v in scores.items() if k.startswith("eval_")},
+        "seasonal_naive_mae": score_naive(validation),
+        "unit": "mean seasonal change of the window, as in MASE",
+        "seconds": round(trainer.stopwatch.seconds, 3),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "windows": trainer.state.global_step * len(trainer.train_dataset) // args.max_steps,  # type: ignore[arg-type]
+        "seed": args.seed,
+        "series_seed": config.seed,
+        "model": model_args.model,
+        "dataset": "synthetic series",
+        "real_data": [],
+        "series": stream.series,
+        "context_length": stream.context_length,
+        "prediction_length": stream.prediction_length,
+        "parameters": count_parameters(model),
+        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "learning_rate": args.learning_rate,
+        "processes": args.world_size,
+        "environment": describe_environment(),
+    }
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        describe_forecaster(stream, model, config.seed).save(folder)
+        write_json(folder / METRICS_FILE, metrics)
+        write_json(folder / HISTORY_FILE, trainer.state.log_history)
+    return PretrainedRun(metrics, folder, trainer.is_world_process_zero())
+
+
+def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
+    """Builds the univariate model, or loads `pretrained` to go on with.
+
+    Raises:
+        ArgumentsError: If `model_config` names unknown fields, or a prompt that speaks of a data set's series.
+    """
+    model_class = MODELS.get(args.model)
+    values = read_model_config(model_class.config_class, args.model_config)
+    if values.get("prompt_domain") or values.get("prompt_statistics") == "series":
+        raise ArgumentsError(
+            "prompt_domain and prompt_statistics: series describe one data set, and this model is for all; leave them "
+            "out, or set prompt: false"
+        )
+    if args.pretrained is not None:
+        if values:
+            raise ArgumentsError(f"pretrained brings its own configuration; leave out {sorted(values)}")
+        return model_class.from_pretrained(args.pretrained)
+    sizes = {"context_length": stream.context_length, "prediction_length": stream.prediction_length}
+    return model_class(model_class.config_class(**values, **sizes, num_channels=1))
+
+
+def describe_forecaster(stream: StreamArguments, model: nn.Module, seed: int) -> ForecasterSpec:
+    """Returns what the artefact says of itself: any frequency, no scaler, synthetic data only."""
+    return ForecasterSpec(
+        alias=stream.alias or type(model).__name__,
+        freq=ANY_FREQ,
+        layout="univariate",
+        data={"name": "synthetic", "origin": f"synthetic series, seed {seed}", "real_data": [], "zero_shot": True},
+    )
+
+
+@torch.no_grad()
+def score_naive(windows: SyntheticWindows) -> float:
+    """Returns the mean absolute error of the seasonal naive on synthetic windows, in units of their loss."""
+    batch = windows.gather(torch.arange(len(windows)))
+    scaled = StreamCollator(["past_values", "past_observed_mask", "future_values", "season"])(batch)
+    values, mask = scaled["past_values"].squeeze(-1), scaled["past_observed_mask"].squeeze(-1)
+    naive = view_seasons(values, mask, scaled["season"], windows.prediction_length).naive
+    return float((scaled["future_values"].squeeze(-1) - naive).abs().nanmean())
