@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,19 +56,18 @@ class OrderPolicy(nn.Module):
         generator: Of the first weights.
     """
 
-    def __init__(
-        self, problem: Inventory, stages: int, regimes: int, hidden: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, problem: Inventory, stages: int, regimes: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.capacity, self.regimes = problem.capacity, regimes
         width = stages + 1 + max(problem.lead_time - 1, 0) + regimes
         sizes = [width, hidden, hidden, problem.capacity + 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(linears)
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in linears:
                 layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
                 layer.bias.zero_()
-            self.layers[-1].weight.mul_(0.1)  # begins close to indifferent
+            linears[-1].weight.mul_(0.1)  # begins close to indifferent
 
     def forward(self, stock: Stock, regime: Tensor) -> Tensor:
         """Returns the logits of the orders, [..., capacity + 1]."""
@@ -112,7 +112,9 @@ def train_orders(
                 best, lowest = copy.deepcopy(policy.state_dict()), cost
         if step == settings.steps:
             break
-        demand, regimes = (x[:, None].expand(-1, settings.group, -1) for x in chain.sample(settings.batch, stages, generator))
+        demand, regimes = (
+            x[:, None].expand(-1, settings.group, -1) for x in chain.sample(settings.batch, stages, generator)
+        )
         log_probs, rewards, kept = _roll_out(policy, problem, demand, regimes, generator, reference)
         to_go = rewards.flip(-1).cumsum(-1).flip(-1)  # [B, G, H]
         advantages = objective.compute_advantages(to_go).float().flatten(0, 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.hub.spec import ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.loading import SETTINGS
 from tsllm.training.args import check_training, read_dataclass
@@ -286,7 +286,7 @@ def open_saved(source: str, **options: Any) -> Any:
     """
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ANY_FREQ, ZeroShotForecaster
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:
@@ -350,7 +350,7 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.model == FLAIR:
         from tsllm.forecasting.flair import FlairForecaster
 
-        given = {"season": task.season, "alias": spec.name, "freq": task.freq}
+        given: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
         return FlairForecaster(**given | spec.options)
     try:
         options["season"] = find_seasons(spec.model, task.season, task.freq)

@@ -268,6 +268,8 @@ class ForecastModel(PreTrainedModel):
             keys.append("past_covariates")
         if self.config.num_known_covariates:
             keys.append("future_covariates")
+        if self.uses_season:
+            keys.append("season")
         return keys
 
     def forecast(self, inputs: Inputs) -> RawForecast:
