@@ -1,10 +1,14 @@
 """A forecaster that is told something."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tsllm.context.effects import write_effects
+from tsllm.context.parser import read_by_rules
+from tsllm.evaluation.backtest import backtest
 from tsllm.forecasting.context import ContextForecaster, PoolForecaster, sample_paths
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.types import FrameError
@@ -66,6 +70,107 @@ def test_a_back_test_reads_only_what_was_published(df):
     without = ContextForecaster(SeasonalNaive(24)).fit(df, 24, {"a": CLOSED})
     with pytest.raises(FrameError, match="does not say when it was published"):
         without.predict_rolling(df, 24, 2, 24)
+
+
+def test_in_a_back_test_the_first_window_does_not_know_what_was_published_later(df):
+    canary = "The output is held at 777 from 2024-01-08 00:00 to 2024-01-11 00:00."
+    frame = pd.DataFrame({"unique_id": ["a"], "text": [canary], "published": ["2024-01-08 23:00"]})
+    models = [SeasonalNaive(24), ContextForecaster(SeasonalNaive(24), context=frame)]
+    for refit in (False, True):
+        out = backtest(df, models, 24, 3, level=[80], refit=refit)
+        late = ((out["unique_id"] == "a") & (out["cutoff"] >= "2024-01-08 23:00")).to_numpy()
+        assert late.sum() == 48
+        for column in ("", "-lo-80", "-hi-80"):
+            told, plain = out["SeasonalNaive+context" + column], out["SeasonalNaive" + column]
+            assert np.array_equal(told[~late], plain[~late])
+            assert (told[late] == 777).all()
+
+
+def test_an_undated_text_of_the_constructor_is_refused_unless_timeless(df):
+    text = "The output is held at 777 from 2024-01-08 00:00 to 2024-01-11 00:00."
+    for context in (text, {"a": text}, pd.DataFrame({"unique_id": ["a"], "text": [text]})):
+        strict = ContextForecaster(SeasonalNaive(24), context=context)
+        for call, arguments in ((strict.fit, (df,)), (strict.check_context, (df,)), (strict.predict, (df, 24))):
+            with pytest.raises(FrameError, match="does not say when it was published"):
+                call(*arguments)
+        with pytest.raises(RuntimeError, match="does not say when it was published"):
+            backtest(df, [strict], 24, 2)
+        out = backtest(df, [ContextForecaster(SeasonalNaive(24), context=context, timeless=True)], 24, 4)
+        told = (out["SeasonalNaive+context"] == 777).to_numpy()
+        due = (out["ds"] >= "2024-01-08").to_numpy()
+        named = (out["unique_id"] == "a").to_numpy() | isinstance(context, str)
+        assert np.array_equal(told, due & named)
+
+
+def test_a_text_of_fit_goes_before_that_of_the_constructor(df):
+    held = "The output is held at {} from 2024-01-11 00:00 to 2024-01-12 00:00."
+    made = ContextForecaster(SeasonalNaive(24), context=held.format(5), timeless=True)
+    assert (made.fit(df, 24).predict()["SeasonalNaive+context"] == 5).all()
+    assert (made.fit(df, 24, held.format(6)).predict()["SeasonalNaive+context"] == 6).all()
+    assert (made.update(df).predict()["SeasonalNaive+context"] == 6).all()
+    assert (made.fit(df, 24).predict()["SeasonalNaive+context"] == 5).all()
+
+
+def test_rows_about_later_windows_do_not_disturb_the_earlier(df):
+    frame = pd.DataFrame(
+        {
+            "unique_id": "a",
+            "text": "Output is held at 777.",
+            "published": ["2024-01-10"],
+            "start": ["2024-01-10 12:00"],
+        }
+    )
+    out = backtest(df, [SeasonalNaive(24), ContextForecaster(SeasonalNaive(24), context=frame)], 12, 4)
+    told = (out["SeasonalNaive+context"] != out["SeasonalNaive"]).to_numpy()
+    assert np.array_equal(told, ((out["unique_id"] == "a") & (out["ds"] >= "2024-01-10 12:00")).to_numpy())
+
+
+def test_a_copy_shares_the_reader_and_tells_what_the_base_was_trained_on(df):
+    class Reader:
+        def read(self, text):
+            return read_by_rules(text)
+
+        def __deepcopy__(self, memo):
+            raise AssertionError("a language model would be copied")
+
+    class Saved(SeasonalNaive):
+        trained_on = "facts"
+        context_length = 48
+
+        def count_parameters(self):
+            return 1, 2
+
+    reader = Reader().read
+    made = copy.deepcopy(ContextForecaster(Saved(24), reader, context={"a": CLOSED}, timeless=True))
+    assert made.reader is reader
+    assert made.context is made._context
+    assert (made.trained_on, made.context_length, made.count_parameters()) == ("facts", 48, (1, 2))
+    assert (made.fit(df, 24).predict()["SeasonalNaive+context"] == 0).sum() == 6
+
+
+def test_paths_keep_to_the_widest_intervals_that_the_base_has(df):
+    class Narrow(SeasonalNaive):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            if level and max(level) > 60:
+                raise ValueError("not calibrated")
+            return super().predict(df, h, level, X_df)
+
+    told = ContextForecaster(Narrow(24)).fit(df, 24, {"a": CLOSED}).predict(level=[40])
+    base = SeasonalNaive(24).fit(df, 24).predict(level=[40])
+    rows = ((told["unique_id"] == "a") & (told["SeasonalNaive+context"] != 0)).to_numpy()
+    for side in ("lo", "hi"):
+        wanted = base.loc[rows, f"SeasonalNaive-{side}-40"].to_numpy()
+        assert told.loc[rows, f"SeasonalNaive+context-{side}-40"].to_numpy() == pytest.approx(wanted, abs=0.05)
+
+
+def test_a_base_that_forecasts_all_series_together_gets_them_all(df):
+    class Together(SeasonalNaive):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            assert df["unique_id"].nunique() == 2
+            return super().predict(df, h, level, X_df)
+
+    told = ContextForecaster(Together(24)).fit(df, 24, {"a": CLOSED}).predict(level=[80])
+    assert (told["SeasonalNaive+context"] == 0).sum() == 6
 
 
 def test_predict_does_not_read_what_is_published_after_the_history(df):

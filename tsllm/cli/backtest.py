@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,9 +37,20 @@ def backtest(
     seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="What was known: a table unique_id, text, published[, start, end], or a text. Each model then stands "
+            "there twice, without and with it."
+        ),
+    ] = None,
+    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
+    timeless: Annotated[
+        bool, typer.Option(help="Texts without `published` may be read at every cutoff; else they are refused.")
+    ] = False,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
-    from tsllm.cli.predict import write_frame
+    from tsllm.cli.predict import read_context, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, score, training_part
@@ -48,6 +59,7 @@ def backtest(
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
+    texts, reading = read_context(context, reader, timeless)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -68,6 +80,8 @@ def backtest(
         roster.append(made)
     if options and not any(spec.kind == "native" for spec in map(ModelSpec, parse_list(models))):
         raise ValueError("--train is for models of tsllm, and none of --models is one; leave it out")
+    if context is not None:
+        roster = _tell(roster, loaded.df, context=texts, freq=loaded.freq, season=task.season, **reading)
     levels = parse_levels(level)
     result = run_backtest(
         loaded.df, roster, task.h, n_windows, step_size, levels, refit, loaded.freq, progress=typer.echo
@@ -85,3 +99,17 @@ def backtest(
     if output is not None:
         write_frame(result.frame, output)
         typer.echo(f"forecasts in {output}")
+
+
+def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:
+    """Returns the models and, behind each, the same one told what was known.
+
+    Raises:
+        FrameError: If the texts do not fit the data, or one does not say when it was published.
+    """
+    from tsllm.forecasting.context import ContextForecaster
+
+    told = [ContextForecaster(model, **options) for model in roster]
+    if told:
+        told[0].check_context(df)
+    return [model for pair in zip(roster, told, strict=True) for model in pair]

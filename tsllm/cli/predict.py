@@ -1,11 +1,13 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
+from tsllm.escape import one_line
 
 
 def predict(
@@ -23,14 +25,23 @@ def predict(
         bool, typer.Option(help="Compute each window by itself: the same bits whichever other series are asked for.")
     ] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
+    context: Annotated[
+        str | None, typer.Option(help="What is known: a text, or a table unique_id, text[, published, start, end].")
+    ] = None,
+    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
+    timeless: Annotated[
+        bool, typer.Option(help="Declare texts without `published` timeless; a forecast from now reads them anyway.")
+    ] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.sources import read_table
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.base import Forecaster
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
+    known_texts, reading = read_context(context, reader, timeless)
     forecaster: Forecaster
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
@@ -54,13 +65,92 @@ def predict(
             raise ValueError(f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder")
         forecaster, h = build_forecaster(spec, task), task.h
     table = None if future is None else read_table(future)
-    out = forecaster.predict(loaded.df, h, parse_levels(level) or None, table)
+    levels = parse_levels(level) or None
+    if context is None:
+        out = forecaster.predict(loaded.df, h, levels, table)
+    else:
+        forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
+        out, explained = forecaster.predict_and_explain(loaded.df, h, levels, table, known_texts)
+        print_effects(explained, known_texts)
     if output is None:
         print_table(out.head(24), f"{forecaster.alias}: {len(out)} rows" + (", the first 24" if len(out) > 24 else ""))
         typer.echo("write all of them with --output forecasts.csv")
     else:
         write_frame(out, output)
         typer.echo(f"{len(out)} rows in {output}")
+
+
+def read_context(context: str | None, reader: Path | None, timeless: bool) -> tuple[Any, dict[str, Any]]:
+    """Reads the options about texts.
+
+    Args:
+        context: A text, or the path of a table.
+        reader: Folder of a trained reader.
+        timeless: Whether texts without `published` may be read at every cutoff.
+
+    Returns:
+        The texts as `ContextForecaster` takes them, and its options `reader`, `check_length` and `timeless`.
+
+    Raises:
+        FileNotFoundError: If a table or a reader is not there.
+        FrameError: If a table has no column of texts or series, or a time is a number.
+        ValueError: If there is a reader, or `timeless`, and no text.
+    """
+    if context is None:
+        given = [name for name, value in {"--reader": reader, "--timeless": timeless}.items() if value]
+        if given:
+            raise ValueError(f"{' and '.join(given)} without --context; give a text or a table, or leave it out")
+        return None, {}
+    texts = _read_texts(context)
+    options: dict[str, Any] = {"timeless": timeless}
+    if reader is not None:
+        from tsllm.programs.context_reader import load_reader
+
+        loaded = load_reader(reader)
+        options |= {"reader": loaded.read, "check_length": loaded.encoder.check_length}
+    return texts, options
+
+
+def _read_texts(context: str) -> Any:
+    from tsllm.context.contract import END, PUBLISHED, START, TEXT
+    from tsllm.data.sources import SUFFIXES, read_table
+    from tsllm.types import ID, FrameError
+
+    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
+    if not (named_as_file or os.path.exists(context)):
+        return context
+    table = read_table(context)
+    for column in (ID, TEXT):
+        if column not in table:
+            raise FrameError(f"{context} has no column {column!r}, only {', '.join(map(str, table.columns))}")
+    for column in [name for name in (PUBLISHED, START, END) if name in table]:
+        if table[column].dtype.kind in "iufb" and table[column].notna().any():
+            raise FrameError(f"{context}: {column} holds numbers; write times as 2024-01-31 12:00")
+        table[column] = table[column].replace("", None)
+    return table
+
+
+def print_effects(explained: list[Any], texts: Any) -> None:
+    """Prints what was understood of each text, series with the same together, and how many texts were not read."""
+    from tsllm.context.contract import TEXT
+    from tsllm.context.effects import write_effects
+    from tsllm.types import ID
+
+    told: dict[tuple[str, str], list[str]] = {}
+    for e in explained:
+        effects = write_effects(e.effects) or "(nothing that changes the forecast)"
+        told.setdefault((e.text, effects), []).append(one_line(e.series))
+    for (text, effects), names in told.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")
+        typer.echo("\n".join(f"  -> {line}" for line in effects.splitlines()))
+    if isinstance(texts, str):
+        return
+    read = {e.series: e.text for e in explained}
+    rows = [(name, text) for name, text in zip(texts[ID], texts[TEXT], strict=True) if text.strip()]
+    unread = sum(text not in read.get(name, "") for name, text in rows)
+    if unread:
+        typer.echo(f"{unread} of {len(rows)} texts not read: published after the end of the data")
 
 
 def write_frame(frame, path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,5 +1,7 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
+import contextlib
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,10 +11,11 @@ import pandas as pd
 
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
 from tsllm.context.blind import draw_blind
-from tsllm.context.contract import Context
+from tsllm.context.contract import TEXT, Context
 from tsllm.context.effects import Effect, write_effects
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
+from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
 from tsllm.forecasting.base import (
@@ -114,6 +117,8 @@ class ContextForecaster(Forecaster):
         alias: Name of the forecast column; None = the base's with `+context`.
         freq: Frequency of the data; None infers it.
         season: Steps in a season; None = by frequency.
+        context: Texts for every `fit` that is given none, so that it can stand among the models of a back-test; as in
+            `predict`. A text without `published` is refused here unless `timeless`.
         timeless: Whether a text without `published` may be read at every cutoff of a back-test.
         check_length: Refuses texts that the reader cannot take in, such as `TextEncoder.check_length`.
         paths: How sample paths come out of the base; None = from its quantiles.
@@ -129,6 +134,7 @@ class ContextForecaster(Forecaster):
         *,
         freq: Freq | None = None,
         season: int | None = None,
+        context: Any = None,
         timeless: bool = False,
         check_length: Callable[[str, str], None] | None = None,
         paths: PathSource | None = None,
@@ -143,19 +149,54 @@ class ContextForecaster(Forecaster):
         self.covariates, self.past_covariates = base.covariates, base.past_covariates
         self._history: pd.DataFrame | None = None
         self._h: int | None = None
-        self._context: Any = None
+        self.context = self._context = context
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies all but the reader, which is frozen and may hold a language model."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        memo |= {id(shared): shared for shared in (self.reader, self.check_length)}
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def fit(self, df: pd.DataFrame, h: int | None = None, context: Any = None) -> Self:
-        """Fits the base, and remembers the texts for `predict` and `predict_rolling`.
+        """Fits the base, and remembers the texts for `predict` and `predict_rolling`; None = the constructor's.
 
         Raises:
-            FrameError: If the texts do not fit the data; see `Context.read`.
+            FrameError: If the texts do not fit the data (see `Context.read`), or one of the constructor's does not say
+                when it was published.
         """
         history = validate_frame(df, freq=self.freq)
-        Context.read(context, history, check_length=self.check_length)
+        given = self.context if context is None else context
+        self._check(given, history)
         self.base.fit(df, h)
-        self._history, self._h, self._context = history, h, context
+        self._history, self._h, self._context = history, h, given
         return self
+
+    def update(self, df: pd.DataFrame) -> Self:
+        """Takes `df` as the new history; the texts stay."""
+        history = validate_frame(df, freq=self.freq)
+        self.base.update(df)
+        self._history = history
+        return self
+
+    def expect_levels(self, level: Sequence[float]) -> None:
+        """Tells the base."""
+        self.base.expect_levels(level)
+
+    def count_parameters(self) -> tuple[int | None, int | None]:
+        """Returns those of the base."""
+        return self.base.count_parameters()
+
+    @property
+    def context_length(self) -> int | None:
+        """Steps of history that the base reads."""
+        return self.base.context_length
+
+    @property
+    def trained_on(self) -> TrainingFacts:
+        """What the base was trained on, so that a back-test finds leakage in it."""
+        return self.base.trained_on
 
     def predict(
         self,
@@ -179,9 +220,32 @@ class ContextForecaster(Forecaster):
             FrameError: If the texts do not fit the data.
             ValueError: If there is no history or no horizon, or a text is too long for the reader.
         """
-        history, steps = self._recall(df, h)
+        return self.predict_and_explain(df, h, level, X_df, context)[0]
+
+    def predict_and_explain(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        X_df: pd.DataFrame | None = None,
+        context: Any = None,
+    ) -> tuple[pd.DataFrame, list[Explanation]]:
+        """Returns what `predict` and `explain_context` return, of one forecast."""
+        history = validate_frame(df, freq=self.freq) if df is not None else self._history
+        if history is None:
+            raise ValueError(f"{self.alias} has no history: call fit(df, h) first")
+        before = self.base.predict(history, h if h is not None else self._h, level, X_df)
         given = self._context if context is None else context
-        return self._change(history, steps, level, X_df, self._read(given, history, steps))[0]
+        texts = self._read(given, history, before[TIME].max())
+        after, effects = self._change(history, before, level, X_df, texts)
+        explained = []
+        for name, found in effects.items():
+            rows = (after[ID] == name).to_numpy()
+            frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
+            frame["before"] = before.loc[rows, self.base.alias].to_numpy()
+            frame["after"] = after.loc[rows, self.alias].to_numpy()
+            explained.append(Explanation(name, texts[name], found, frame))
+        return after, explained
 
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
@@ -202,7 +266,8 @@ class ContextForecaster(Forecaster):
             known = steps.drop(columns=TARGET) if self.covariates else None
             cutoffs = history.groupby(ID, sort=False)[TIME].last()
             texts = {name: told.texts_at(cutoff).get(name, "") for name, cutoff in cutoffs.items()}
-            part = self._change(history, h, level, known, texts)[0]
+            before = self.base.predict(history, h, level, known)
+            part = self._change(history, before, level, known, texts)[0]
             part.insert(2, CUTOFF, part[ID].map(cutoffs))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
@@ -215,75 +280,80 @@ class ContextForecaster(Forecaster):
         context: Any = None,
     ) -> list[Explanation]:
         """Returns for each series with a text: the text, the effects, and the forecast before and after them."""
-        history, steps = self._recall(df, h)
-        texts = self._read(self._context if context is None else context, history, steps)
-        after, effects, before = self._change(history, steps, None, X_df, texts)
-        explained = []
-        for name, found in effects.items():
-            rows = (after[ID] == name).to_numpy()
-            frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
-            frame["before"] = before.loc[rows, self.base.alias].to_numpy()
-            frame["after"] = after.loc[rows, self.alias].to_numpy()
-            explained.append(Explanation(name, texts[name], found, frame))
-        return explained
+        return self.predict_and_explain(df, h, None, X_df, context)[1]
 
-    def _recall(self, df: pd.DataFrame | None, h: int | None) -> tuple[pd.DataFrame, int]:
-        history = validate_frame(df, freq=self.freq) if df is not None else self._history
-        steps = h if h is not None else self._h
-        if history is None or steps is None:
-            raise ValueError(
-                f"{self.alias} has no {'history' if history is None else 'horizon'}: call fit(df, h) first"
-            )
-        return history, steps
+    def check_context(self, df: pd.DataFrame) -> None:
+        """Looks whether the constructor's texts fit the data, as `fit` does, without fitting.
 
-    def _read(self, context: Any, history: pd.DataFrame, h: int) -> dict[Any, str]:
-        """Returns series -> text that a forecast from the end of the history may read."""
-        last = future_frame(history, h, self.freq)[TIME].max() if context is not None else None
-        told = Context.read(context, history, last=last, timeless=True, check_length=self.check_length)
-        lasts = history.groupby(ID, sort=False)[TIME].last()
+        Raises:
+            FrameError: If they do not, or one does not say when it was published.
+            ValueError: If a text is too long for the reader.
+        """
+        self._check(self.context, validate_frame(df, freq=self.freq))
+
+    def _check(self, context: Any, history: pd.DataFrame, last: Any = None) -> Context:
+        """Reads texts; those of the constructor serve many cutoffs, so they may lie ahead and must be dated."""
+        standing = context is not None and context is self.context
+        told = Context.read(
+            context, history, last=None if standing else last, timeless=self.timeless or not standing,
+            check_length=self.check_length,
+        )  # fmt: skip
+        told.texts_at(history[TIME].max())
+        if (told.table[TEXT].str.strip() != "").any():
+            _require_dates(history)
+        return told
+
+    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, str]:
+        """Returns series -> text that a forecast from the end of the history to `last` may read."""
+        told = self._check(context, history, last)
         if told.table.empty:
             return {}
-        return {name: told.texts_at(last).get(name, "") for name, last in lasts.items()}
+        ends = history.groupby(ID, sort=False)[TIME].last()
+        return {name: told.texts_at(end).get(name, "") for name, end in ends.items()}
 
     def _change(
         self,
         history: pd.DataFrame,
-        h: int,
+        before: pd.DataFrame,
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
         texts: dict[Any, str],
-    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], pd.DataFrame]:
-        """Returns the changed forecast, the effects of each series with a text, and the base's forecast."""
-        before = self.base.predict(history, h, level, X_df)
-        names = {c: c.replace(self.base.alias, self.alias, 1) for c in before.columns if c.startswith(self.base.alias)}
+    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]]]:
+        """Returns the base's forecast as the texts change it, and the effects of each series with a text."""
+        columns = name_interval_columns(self.base.alias, level)
+        names = dict(
+            zip([self.base.alias, *columns], [self.alias, *name_interval_columns(self.alias, level)], strict=True)
+        )
         out, effects = before.rename(columns=names), {}
         told = {name: text for name, text in texts.items() if text.strip()}
         if not told:
-            return out, {}, before
-        if not pd.api.types.is_datetime64_any_dtype(history[TIME]):
-            raise FrameError("texts speak of dates, but the data count their steps; give dates in `ds`, or no context")
+            return out, {}
+        _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
         for name, text in told.items():
             effects[name] = read_effects(text, windows[name], self.reader)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
-            part = self._redraw(history, h, level, X_df, windows, changed)
+            part = self._redraw(history, before, level, X_df, windows, changed)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
-        return out, effects, before
+        return out, effects
 
     def _redraw(
-        self, history: pd.DataFrame, h: int, level: Sequence[float] | None, X_df: pd.DataFrame | None,
+        self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,
         windows: dict[Any, Window], changed: dict[Any, list[Effect]],
     ) -> dict[Any, np.ndarray]:  # fmt: skip
-        """Returns for each series with effects its point forecast and interval bounds [h, 1 + 2 * levels]."""
-        cleaned = history[history[ID].isin(changed)].reset_index(drop=True)
+        """Returns for each series with effects its point forecast and interval bounds [h, 1 + 2 * levels].
+
+        The base sees all series, because it may forecast them together.
+        """
+        cleaned, h = history.copy(), len(windows[next(iter(changed))].future_times)
         for name, found in changed.items():
             cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET] = clean_history(windows[name], found)
-        ahead = None if X_df is None else X_df[X_df[ID].isin(changed)]
-        points = self.base.predict(cleaned, h, None, ahead)
-        paths = self.paths(self.base, cleaned, h, ahead, self.samples, self.seed)
+        same = cleaned[TARGET].equals(history[TARGET])
+        points = before if same else self.base.predict(cleaned, h, None, X_df)
+        paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed)
         result = {}
         for name, found in changed.items():
             old = windows[name]
@@ -301,6 +371,11 @@ class ContextForecaster(Forecaster):
                 summary[:, 0] = drawn[0]
             result[name] = summary
         return result
+
+
+def _require_dates(history: pd.DataFrame) -> None:
+    if not pd.api.types.is_datetime64_any_dtype(history[TIME]):
+        raise FrameError("texts speak of dates, but the data count their steps; give dates in `ds`, or no context")
 
 
 def _summarise(paths: np.ndarray, level: Sequence[float] | None) -> np.ndarray:
@@ -323,18 +398,20 @@ def sample_paths(
 ) -> dict[Any, np.ndarray]:
     """Draws paths from the base's own quantiles: each path keeps a smoothly wandering rank over the steps.
 
-    A base without intervals gives its point forecast n times.
+    The widest intervals that the base has are taken; one without any gives its point forecast n times.
 
     Returns:
         Series -> [n, h].
     """
-    columns = name_interval_columns(base.alias, _LEVELS)
-    try:
-        frame = base.predict(history, h, list(_LEVELS), X_df)
-    except (ValueError, NotImplementedError):
-        frame = base.predict(history, h, None, X_df)
-        columns = []
-    levels = np.array([0.5, *compute_quantile_levels(_LEVELS)][: 1 + len(columns)])
+    for count in range(len(_LEVELS), 0, -1):
+        asked = list(_LEVELS[:count])
+        with contextlib.suppress(ValueError, NotImplementedError):
+            frame = base.predict(history, h, asked, X_df)
+            break
+    else:
+        asked, frame = [], base.predict(history, h, None, X_df)
+    columns = name_interval_columns(base.alias, asked)
+    levels = np.array([0.5, *compute_quantile_levels(asked)])
     order = np.argsort(levels)
     rng = np.random.default_rng(seed)
     paths = {}
@@ -343,7 +420,9 @@ def sample_paths(
         if len(levels) == 1:
             paths[name] = np.tile(values.T, (n, 1))
         else:
-            paths[name] = shuffle_by_template(sample_marginals(values, levels[order], n), _draw_walks(n, h, rng))
+            paths[name] = shuffle_by_template(
+                sample_marginals(values, levels[order].tolist(), n), _draw_walks(n, h, rng)
+            )
     return paths
 
 

@@ -1,0 +1,157 @@
+"""`--context` of `tsllm predict` and `tsllm backtest`: what is known, on the command line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import tsllm.programs.context_reader
+from tsllm.cli.main import app
+from tsllm.context.parser import read_by_rules
+from tsllm.context.reading import Reading
+
+CLOSED = "The mill is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
+HELD = "The output is held at 777 from 2024-01-10 00:00 to 2024-01-11 00:00."
+PREDICT = ("predict", "SeasonalNaive", "load.csv", "--h", 24)
+BACKTEST = ("backtest", "load.csv", "--models", "SeasonalNaive,Naive", "--h", 24, "--n-windows", 3)
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A folder with ten days of two series, up to 2024-01-10 23:00, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    y = 20 + 5 * np.sin(np.arange(240) * 2 * np.pi / 24) + np.random.default_rng(0).normal(size=240)
+    times = pd.date_range("2024", periods=240, freq="h")
+    pd.DataFrame({"date": times, "north": y, "south": 2 * y}).to_csv("load.csv", index=False)
+    return tmp_path
+
+
+def write_news(*rows, columns=("unique_id", "text", "published")):
+    pd.DataFrame(rows, columns=columns).to_csv("news.csv", index=False)
+    return "news.csv"
+
+
+def forecast(*arguments, plain="SeasonalNaive"):
+    """What the command says, the forecasts told and plain, and where they differ: series and hours."""
+    said = run(*PREDICT, *arguments, "--output", "told.csv")
+    run(*PREDICT, "--output", "plain.csv")
+    told, base = pd.read_csv("told.csv", parse_dates=["ds"]), pd.read_csv("plain.csv", parse_dates=["ds"])
+    changed = (told["SeasonalNaive+context"] != base[plain]).to_numpy()
+    return said, told[changed]
+
+
+def test_a_text_changes_exactly_the_steps_that_it_names():
+    said, changed = forecast("--context", CLOSED)
+    assert changed.groupby("unique_id")["ds"].apply(lambda ds: ds.dt.hour.tolist()).to_dict() == {
+        "north": [8, 9, 10, 11, 12, 13],
+        "south": [8, 9, 10, 11, 12, 13],
+    }
+    assert (changed["SeasonalNaive+context"] == 0).all()
+    shown = f"north, south: {CLOSED}\n  -> set 0 from 2024-01-11 08:00 to 2024-01-11 14:00\n"
+    assert said.startswith(shown)
+    screen = run(*PREDICT, "--context", CLOSED)
+    assert screen.startswith(shown)
+    assert "SeasonalNaive+context: 48 rows" in screen
+
+
+def test_a_table_is_read_by_its_series_and_what_comes_later_is_told():
+    news = write_news(("south", CLOSED, "2024-01-09"), ("north", "It is held at 1.", "2024-02-01"), ("south", "", ""))
+    said, changed = forecast("--context", news)
+    assert set(changed["unique_id"]) == {"south"}
+    assert changed["ds"].dt.hour.tolist() == [8, 9, 10, 11, 12, 13]
+    assert "south: The mill is closed" in said
+    assert "1 of 2 texts not read: published after the end of the data" in said
+    assert "north" not in said
+
+
+def test_a_text_that_says_nothing_changes_nothing():
+    said, changed = forecast("--context", "The town has 12,000 inhabitants.")
+    assert changed.empty
+    assert "-> (nothing that changes the forecast)" in said
+    assert forecast("--context", "")[1].empty
+
+
+def test_the_reader_of_a_folder_reads(monkeypatch, place):
+    class Deaf:
+        encoder = type("Encoder", (), {"check_length": staticmethod(lambda text, name: None)})
+
+        def read(self, text):
+            return Reading.open(text)
+
+    asked = []
+    monkeypatch.setattr(
+        tsllm.programs.context_reader, "load_reader", lambda folder: asked.append(str(folder)) or Deaf()
+    )
+    assert read_by_rules(CLOSED).statements != Reading.open(CLOSED).statements
+    said, changed = forecast("--context", CLOSED, "--reader", "runs/reader")
+    assert asked == ["runs/reader"]
+    assert changed.empty
+    assert "nothing that changes" in said
+
+
+def test_a_saved_model_of_several_channels_is_told_without_a_horizon_being_given(place):
+    run("fit", "load.csv", "--model", "dlinear", "--context-length", 24, "--h", 24, "--steps", 2,
+        "--set", "moving_average=5", "--output-dir", "fit")  # fmt: skip
+    news = write_news(("south", CLOSED, "2024-01-09"))
+    run("predict", "fit", "load.csv", "--output", "plain.csv")
+    run("predict", "fit", "load.csv", "--context", news, "--output", "told.csv")
+    told, plain = pd.read_csv("told.csv", parse_dates=["ds"]), pd.read_csv("plain.csv")
+    name = plain.columns[2]
+    inside = (told["unique_id"] == "south") & told["ds"].between("2024-01-11 08:00", "2024-01-11 13:00")
+    assert (told.loc[inside, f"{name}+context"] == 0).all()
+    assert told.loc[~inside, f"{name}+context"].tolist() == plain.loc[~inside, name].tolist()
+    assert len(told) == 48
+
+
+def test_a_back_test_has_every_model_twice_and_reads_what_was_published():
+    news = write_news(("north", HELD, "2024-01-09 12:00"))
+    said = run(*BACKTEST, "--context", news, "--level", "80", "--output", "out.csv")
+    out = pd.read_csv("out.csv", parse_dates=["ds", "cutoff"])
+    names = [c for c in out.columns[4:] if "-lo-" not in c and "-hi-" not in c]
+    assert names == ["SeasonalNaive", "SeasonalNaive+context", "Naive", "Naive+context"]
+    knows = (out["unique_id"] == "north") & (out["cutoff"] >= "2024-01-09 12:00")
+    assert knows.sum() == 24
+    for name in ("SeasonalNaive", "Naive"):
+        for column in ("", "-lo-80", "-hi-80"):
+            told = out[f"{name}+context{column}"]
+            assert (told[knows] == 777).all()
+            assert told[~knows].tolist() == out.loc[~knows, name + column].tolist()
+        assert f"{name}+context" in said
+
+
+def test_undated_texts_are_read_in_a_back_test_only_as_timeless():
+    dated_never = write_news(("north", HELD), columns=("unique_id", "text"))
+    for context in (dated_never, HELD):
+        assert "does not say when it was published" in run(*BACKTEST, "--context", context, code=2)
+    run(*BACKTEST, "--context", dated_never, "--timeless", "--output", "out.csv")
+    out = pd.read_csv("out.csv", parse_dates=["ds"])
+    told = out["Naive+context"] == 777
+    assert told.tolist() == ((out["unique_id"] == "north") & (out["ds"] >= "2024-01-10")).tolist()
+
+
+@pytest.mark.parametrize("command", [PREDICT, BACKTEST])
+def test_mistakes_are_told_in_a_line(command):
+    def told(*arguments):
+        lines = [line for line in run(*command, *arguments, code=2).splitlines() if line]
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    write_news(("north", "2024-01-01"), columns=("unique_id", "published"))
+    assert "news.csv has no column 'text', only unique_id, published" in told("--context", "news.csv")
+    write_news(("west", CLOSED, "2024-01-01"))
+    assert "is about series 'west', which the data do not hold" in told("--context", "news.csv")
+    write_news(("north", CLOSED, 20240101))
+    assert "published holds numbers; write times as 2024-01-31 12:00" in told("--context", "news.csv")
+    write_news(("north", CLOSED, "soon"))
+    assert "published is 'soon', which is no time" in told("--context", "news.csv")
+    assert "did you mean news.csv" in told("--context", "nws.csv")
+    assert "--reader without --context" in told("--reader", "news.csv")
+    assert "--timeless without --context" in told("--timeless")
+    assert "holds no reader" in told("--context", CLOSED, "--reader", ".")
