@@ -206,9 +206,25 @@ def test_the_pool_is_a_forecaster(df):
     assert (out["Pool-lo-80"] <= out["Pool"]).all()
 
 
+@pytest.mark.parametrize("column", ["published", "start", "end"])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(20240101, "a number"), (2024.0, "a number"), ("2024-01-01T00:00Z", "zone"),
+     (pd.Timestamp("2024-01-01", tz="UTC"), "zone")],
+)  # fmt: skip
+def test_times_that_would_be_misread_are_refused(df, column, value, told):
+    frame = pd.DataFrame({"unique_id": ["a"], "text": [CLOSED], column: [value]})
+    with pytest.raises(FrameError, match=f"{column} .*{told}"):
+        ContextForecaster(SeasonalNaive(24)).fit(df, 24, frame)
+    with pytest.raises(FrameError, match=f"{column} .*{told}"):
+        ContextForecaster(SeasonalNaive(24)).predict(df, 24, context=frame)
+
+
 def test_texts_need_dates_and_a_horizon(df):
     counted = df.assign(ds=[*range(240)] * 2)
     with pytest.raises(FrameError, match="the data count their steps"):
         ContextForecaster(SeasonalNaive(24), freq=1).fit(counted, 24).predict(context="It is closed on Monday.")
+    with pytest.raises(FrameError, match="the data count their steps"):
+        ContextForecaster(SeasonalNaive(24), freq=1, context=CLOSED, timeless=True).fit(counted, 24)
     with pytest.raises(ValueError, match="has no history"):
         ContextForecaster(SeasonalNaive(24)).predict(context=CLOSED)

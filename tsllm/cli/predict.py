@@ -93,7 +93,7 @@ def read_context(context: str | None, reader: Path | None, timeless: bool) -> tu
 
     Raises:
         FileNotFoundError: If a table or a reader is not there.
-        FrameError: If a table has no column of texts or series, or a time is a number.
+        FrameError: If a table has no column of texts or series.
         ValueError: If there is a reader, or `timeless`, and no text.
     """
     if context is None:
@@ -124,8 +124,6 @@ def _read_texts(context: str) -> Any:
         if column not in table:
             raise FrameError(f"{context} has no column {column!r}, only {', '.join(map(str, table.columns))}")
     for column in [name for name in (PUBLISHED, START, END) if name in table]:
-        if table[column].dtype.kind in "iufb" and table[column].notna().any():
-            raise FrameError(f"{context}: {column} holds numbers; write times as 2024-01-31 12:00")
         table[column] = table[column].replace("", None)
     return table
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
 from tsllm.context.blind import draw_blind
-from tsllm.context.contract import TEXT, Context
+from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
 from tsllm.context.effects import Effect, write_effects
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
@@ -294,6 +294,7 @@ class ContextForecaster(Forecaster):
     def _check(self, context: Any, history: pd.DataFrame, last: Any = None) -> Context:
         """Reads texts; those of the constructor serve many cutoffs, so they may lie ahead and must be dated."""
         standing = context is not None and context is self.context
+        _check_times(context)
         told = Context.read(
             context, history, last=None if standing else last, timeless=self.timeless or not standing,
             check_length=self.check_length,
@@ -371,6 +372,19 @@ class ContextForecaster(Forecaster):
                 summary[:, 0] = drawn[0]
             result[name] = summary
         return result
+
+
+def _check_times(context: Any) -> None:
+    """Refuses numbers, which would count as nanoseconds since 1970, and time zones, which the data do not have."""
+    if not isinstance(context, pd.DataFrame):
+        return
+    for column in [name for name in (PUBLISHED, START, END) if name in context]:
+        given = context[column].dropna()
+        numbers = [value for value in given if isinstance(value, int | float | np.number)]
+        if numbers:
+            raise FrameError(f"context: {column} is {numbers[0]}, a number; write times as 2024-01-31 12:00")
+        if isinstance(pd.to_datetime(given, errors="coerce", format="mixed").dtype, pd.DatetimeTZDtype):
+            raise FrameError(f"context: {column} has a time zone; give the times as the data have them, without one")
 
 
 def _require_dates(history: pd.DataFrame) -> None:
