@@ -73,6 +73,10 @@ class Asked:
         for name in ("covariates", "past_covariates"):
             if isinstance(getattr(self, name), str):
                 raise TaskError(f"{name} is {getattr(self, name)!r}; give a list of column names")
+        if not isinstance(self.share_covariates, bool):
+            raise TaskError(f"share_covariates is {self.share_covariates!r}; it must be true or false")
+        if self.freq is not None:
+            normalize_freq(self.freq)
         both = sorted(set(self.covariates or ()) & set(self.past_covariates or ()))
         if both:
             raise TaskError(f"{both[0]!r} is named as known covariate and as past covariate; name it once")

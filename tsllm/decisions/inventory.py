@@ -125,7 +125,9 @@ class Inventory(DecisionProblem):
         """
         self._check_path(path)
         if (path < 0).any() or (path != path.round()).any():
-            raise ValueError("inventory: hindsight needs demand in whole units of at least 0; scale and round it first")
+            raise ValueError(
+                "inventory: hindsight needs demand in whole units of at least 0; scale and round it first"
+            )
         level = torch.arange(self.capacity + 1, dtype=path.dtype, device=path.device)
         value = torch.zeros(*path.shape[:-1], self.capacity + 1, dtype=path.dtype, device=path.device)
         targets = []

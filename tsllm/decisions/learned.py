@@ -146,9 +146,7 @@ def train_policy(
         )
     generator = torch.Generator().manual_seed(seed)
     policy = PathPolicy(train, settings.hidden, settings.noise, generator)
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     unit = problem.regret(problem.plan(train.forecast), train.paths[:, 0]).mean().clamp(min=1e-12)
     best, lowest, log, flat = copy.deepcopy(policy.state_dict()), torch.inf, [], []
     for step in range(settings.steps + 1):

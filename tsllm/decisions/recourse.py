@@ -55,9 +55,7 @@ class OrderPolicy(nn.Module):
         generator: Of the first weights.
     """
 
-    def __init__(
-        self, problem: Inventory, stages: int, regimes: int, hidden: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, problem: Inventory, stages: int, regimes: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.capacity, self.regimes = problem.capacity, regimes
         width = stages + 1 + max(problem.lead_time - 1, 0) + regimes
@@ -112,7 +110,9 @@ def train_orders(
                 best, lowest = copy.deepcopy(policy.state_dict()), cost
         if step == settings.steps:
             break
-        demand, regimes = (x[:, None].expand(-1, settings.group, -1) for x in chain.sample(settings.batch, stages, generator))
+        demand, regimes = (
+            x[:, None].expand(-1, settings.group, -1) for x in chain.sample(settings.batch, stages, generator)
+        )
         log_probs, rewards, kept = _roll_out(policy, problem, demand, regimes, generator, reference)
         to_go = rewards.flip(-1).cumsum(-1).flip(-1)  # [B, G, H]
         advantages = objective.compute_advantages(to_go).float().flatten(0, 1)

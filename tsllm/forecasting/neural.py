@@ -20,7 +20,7 @@ from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.files import replace_folder
-from tsllm.forecasting.base import check_count
+from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
@@ -143,6 +143,10 @@ class NeuralForecaster(TrainedForecaster):
             check_count(name, value)
         if new_series not in (None, "raise", "history"):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
+        check_seconds(max_seconds)
+        for name, flag in (("pad_short", pad_short), ("batch_invariant", batch_invariant)):
+            if flag is not None and not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
         self.batch_invariant = batch_invariant
         self.log: list[dict[str, Any]] = []
@@ -156,10 +160,11 @@ class NeuralForecaster(TrainedForecaster):
             layout=layout,
             covariates=covariates,
             past_covariates=past_covariates,
-            share_covariates=bool(share_covariates),
+            share_covariates=False if share_covariates is None else share_covariates,
             val_size=val_size,
             domain=config.get("prompt_domain"),
         )
+        self._h = h
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_training(training or {})
         self.training = merge_training(DEFAULT_TRAINING, self._given)
@@ -223,7 +228,7 @@ class NeuralForecaster(TrainedForecaster):
 
         Args:
             df: Long or wide frame.
-            h: Steps ahead; must agree with the constructor's if both are given.
+            h: Steps ahead, at most as many as the constructor's; a forecast has so many unless it is asked for others.
             val_size: Overrides the constructor's.
 
         Raises:
@@ -231,11 +236,14 @@ class NeuralForecaster(TrainedForecaster):
             ValueError: If horizon or sizes do not fit.
         """
         if self._start is not None and self.training.get("max_steps") == 0:
-            self._check_horizon(h)
+            self._h = self._check_horizon(h)
             return self.update(df)
         started = time.perf_counter()
         loaded = self._read(df)
-        return self._train(loaded, self._find_task(loaded, h, val_size), started)
+        task = self._find_task(loaded, h, val_size)
+        self._train(loaded, task, started)
+        self._h = h or self._asked.h or self._h
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
@@ -289,11 +297,11 @@ class NeuralForecaster(TrainedForecaster):
 
     def _check_fresh(self, alias: str | None, of_saved: dict[str, Any]) -> None:
         """Checks the options of a model by name, before any data are there."""
-        given = [name for name, value in of_saved.items() if value is not None and name != "device"]
+        given = [name for name, value in of_saved.items() if value is not None]
         if given:
             raise ValueError(f"{given[0]} is for a saved model, and {self.name!r} is a model to train; leave it out")
         model_class = find_model_class(self.name)
-        self.alias = alias or model_class.__name__
+        self.alias = model_class.__name__ if alias is None else alias
         if self._asked.names_covariates and not model_class.uses_covariates:
             named = [*(self._asked.covariates or ()), *(self._asked.past_covariates or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
@@ -312,6 +320,8 @@ class NeuralForecaster(TrainedForecaster):
         alias: str | None,
     ) -> None:
         """Loads a saved forecaster and applies the changes that are possible."""
+        if revision is not None and Path(source).is_dir():
+            raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
         _refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
@@ -321,9 +331,8 @@ class NeuralForecaster(TrainedForecaster):
             model.change(self.config if asked is None else self.config | {"context_length": asked})
         if device is not None:
             torch.nn.Module.to(model, device)
-        self.alias = alias or spec.alias
+        self.alias = spec.alias if alias is None else alias
         self._begin(model, spec, calibration)
-        self._check_horizon(self._asked.h)
 
     def _begin(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         """Takes a trained model as what it is and as where further training starts."""
@@ -332,6 +341,7 @@ class NeuralForecaster(TrainedForecaster):
         state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
         units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
         self._start = _Start(state, spec, units)
+        self._h = self._check_horizon(self._asked.h or spec.h)
 
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
@@ -358,8 +368,10 @@ class NeuralForecaster(TrainedForecaster):
             fixed = self._asked.h
             if fixed is None and h is None:
                 raise TaskError(f"{self.alias} needs a horizon: NeuralForecaster(..., h=24) or fit(df, h=24)")
-            if fixed is not None and h is not None and h > fixed:
-                raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
+            if fixed is not None and h is not None:
+                if h > fixed:
+                    raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
+                self._check_part(h, fixed)
             return build_task(loaded, replace(asked, h=fixed or h))
         self._check_horizon(h)
         spec = self._start.spec
@@ -472,11 +484,10 @@ class NeuralForecaster(TrainedForecaster):
 
     def _saved_spec(self) -> ForecasterSpec:
         assert self.spec is not None
-        shorter = self._asked.h if self._start is not None else None
         return replace(
             self.spec,
             alias=self.alias,
-            h=shorter if shorter is not None else self.spec.h,
+            h=self._h if self._h != self.prediction_length else None,
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
         )

@@ -175,7 +175,9 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
     key = _fingerprint(config)
     bench = build_bench(config, folder, say)
     outcomes: dict[str, dict[int, Outcome]] = {}
-    scores = {seed: _resume(folder / f"scores-{seed}.json", key, lambda s=seed: bench.score(s)) for seed in config.seeds}
+    scores = {
+        seed: _resume(folder / f"scores-{seed}.json", key, lambda s=seed: bench.score(s)) for seed in config.seeds
+    }
     for spec in config.policies:
         for seed in config.seeds:
             started = time.perf_counter()
@@ -184,7 +186,9 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
             outcome = Outcome(**{**state, "cost": np.asarray(state["cost"])})
             outcomes.setdefault(spec.label, {})[seed] = outcome
             share = _share(outcome.cost, bench.hindsight, bench.idle)
-            say(f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({time.perf_counter() - started:.0f} s)")
+            say(
+                f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({time.perf_counter() - started:.0f} s)"
+            )
     report = {
         "title": config.title,
         "problem": config.problem,
@@ -265,7 +269,13 @@ def render(report: Mapping[str, Any]) -> str:
         )
     scores = [s for s in report["scores"].values() if s]
     if scores:
-        lines += ["", "Accuracy and calibration on the test part, mean over the seeds:", "", "| score | value |", "|---|---:|"]
+        lines += [
+            "",
+            "Accuracy and calibration on the test part, mean over the seeds:",
+            "",
+            "| score | value |",
+            "|---|---:|",
+        ]
         for name in scores[0]:
             lines.append(f"| {name} | {np.mean([s[name] for s in scores]):.4g} |")
     return "\n".join(lines) + "\n"
