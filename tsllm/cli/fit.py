@@ -40,7 +40,7 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
@@ -77,6 +77,8 @@ def fit(
                 f"--revision is for a Hub id to go on from, but {model} is a model to train; leave it out"
             )
         kind = ModelSpec(model).kind if model != "text" else "text"
+        if kind == "own":
+            check_own(model)
         if kind != "native":
             raise ValueError(
                 f"{model} is no model that tsllm trains ({kind}); use `tsllm predict` or `tsllm backtest` with it"

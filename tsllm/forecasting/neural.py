@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tsllm.backbones.trust import load_config
 from tsllm.data.facts import TrainingFacts, holds
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
@@ -21,11 +20,12 @@ from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
+from tsllm.forecasting.loading import load_model
 from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
-from tsllm.models import find_model_class, is_model_name, known_model_classes, name_model_class
+from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
 from tsllm.training.build import build_for_data, check_model_config, train_model
@@ -518,23 +518,6 @@ class NeuralForecaster(TrainedForecaster):
             "processes": 1,
             "environment": describe_environment(),
         }
-
-
-def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:
-    """Loads the model of an artefact folder or a Hub repository, whatever its class.
-
-    Raises:
-        OSError: If the folder holds no model.
-        ValueError: If its class is none that is known.
-    """
-    if not Path(source).exists() and str(source).startswith((".", "/", "~")):
-        raise OSError(f"no folder {source}; give the output folder of a training run or a Hub id")
-    config = load_config(str(source), revision=revision or "main", token=token)
-    for model_class in known_model_classes():
-        if model_class.config_class is type(config):
-            return model_class.from_pretrained(source, config=config, revision=revision, token=token)
-    known = ", ".join(f"{name_model_class(m)} ({m.config_class.model_type})" for m in known_model_classes())
-    raise ValueError(f"{source} holds a {config.model_type!r} model, which is no forecaster of tsllm; known: {known}")
 
 
 def _check_source(source: str) -> None:

@@ -169,7 +169,7 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         _check_saved_for(spec, task)
         return
     if spec.kind == "own":
-        _find_own(spec)
+        check_own(spec.model, spec.options)
         return
     if spec.kind == "text":
         _check_text(spec)
@@ -394,7 +394,7 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
-    made = _find_own(spec)(**spec.options)
+    made = check_own(spec.model, spec.options)(**spec.options)
     if not isinstance(made, Forecaster):
         raise ValueError(_say_no_forecaster(spec.model))
     if spec.alias:
@@ -402,20 +402,20 @@ def _build_own(spec: ModelSpec) -> Forecaster:
     return made
 
 
-def _find_own(spec: ModelSpec) -> Callable[..., Any]:
+def check_own(path: str, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """Returns the class or function behind a dotted path, if it takes the options.
 
     Raises:
         ValueError: If there is none, it makes no forecaster, or it takes other options.
     """
-    module, _, name = spec.model.rpartition(".")
+    module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
         if isinstance(found, type) and not issubclass(found, Forecaster):
-            raise ValueError(_say_no_forecaster(spec.model))
-        inspect.signature(found).bind(**spec.options)
+            raise ValueError(_say_no_forecaster(path))
+        inspect.signature(found).bind(**(options or {}))
     except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"cannot build {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
+        raise ValueError(f"cannot build {path!r} ({error}); give the dotted path of a Forecaster") from error
     return found  # type: ignore[no-any-return]
 
 

@@ -20,7 +20,7 @@ from tsllm.forecasting.base import (
     count_torch_parameters,
     name_interval_columns,
 )
-from tsllm.forecasting.neural import load_model
+from tsllm.forecasting.loading import load_model
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models.base import ForecastModel
