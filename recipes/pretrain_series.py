@@ -5,6 +5,7 @@ accelerate launch recipes/pretrain_series.py --config recipes/configs/pretrain_s
 
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.programs.pretrain_series import StreamArguments, run_pretrain_series
 from tsllm.training.args import ForecastTrainingArguments, ModelArguments, parse_arguments
 
@@ -16,4 +17,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -53,7 +53,7 @@ EVIL = "<img src=x onerror=alert(1)>|[a](javascript:x)"
 
 
 def test_reports_escape_what_stands_in_them():
-    table = TableBlock(EVIL, pd.DataFrame({"model": [EVIL], "mae": [1.0]}))
+    table = TableBlock(pd.DataFrame({"model": [EVIL], "mae": [1.0]}), EVIL)
     report = Report(EVIL, [EVIL], [Section(EVIL, [EVIL], [table], code="```\n<b>")], {EVIL: EVIL})
     text = report.to_markdown()
     assert "<img" not in text

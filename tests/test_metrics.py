@@ -258,3 +258,70 @@ def test_the_table_of_point_metrics_holds_the_functions_themselves():
     assert {name: function(Y, Y_HAT) for name, function in M.POINT_METRICS.items()} == {
         name: getattr(M, name)(Y, Y_HAT) for name in ("mse", "mae", "rmse", "bias", "smape", "wape")
     }
+
+
+class TestPaths:
+    """Scores of joint sample paths, [..., H] against [..., sample, H]."""
+
+    @staticmethod
+    def draw(seed=0):
+        rng = np.random.default_rng(seed)
+        return rng.normal(size=(3, 4)), rng.normal(size=(3, 7, 4)).cumsum(-1)
+
+    @pytest.mark.parametrize("fair", [False, True])
+    def test_energy_score_equals_a_slow_loop(self, fair):
+        y, samples = self.draw()
+        expected = []
+        for t, x in zip(y, samples, strict=True):
+            near = np.mean([np.linalg.norm(a - t) for a in x])
+            pairs = sum(np.linalg.norm(a - b) for a in x for b in x)
+            expected.append(near - pairs / (2 * 7 * (6 if fair else 7)))
+        np.testing.assert_allclose(M.energy_score(y, samples, fair=fair), expected, rtol=1e-12)
+
+    def test_energy_score_of_one_step_is_the_crps(self):
+        y, samples = self.draw()
+        np.testing.assert_allclose(
+            M.energy_score(y[:, :1], samples[:, :, :1]), M.crps_samples(y[:, 0], samples[:, :, 0], dim=())
+        )
+
+    @pytest.mark.parametrize("order", [0.5, 1.0])
+    def test_variogram_score_equals_a_slow_loop(self, order):
+        y, samples = self.draw()
+        expected = []
+        for t, x in zip(y, samples, strict=True):
+            terms = [
+                (abs(t[i] - t[j]) ** order - np.mean(np.abs(x[:, i] - x[:, j]) ** order)) ** 2
+                for i in range(4)
+                for j in range(4)
+                if i != j
+            ]
+            expected.append(np.mean(terms))
+        np.testing.assert_allclose(M.variogram_score(y, samples, order=order), expected, rtol=1e-12)
+
+    def test_scores_agree_with_scoringrules(self):
+        y, samples = self.draw()
+        np.testing.assert_allclose(M.energy_score(y, samples), sr.es_ensemble(y, samples, backend="numpy"))
+
+    def test_joint_samples_score_better_than_the_same_marginals_permuted(self):
+        rng = np.random.default_rng(0)
+        y, samples = (rng.normal(size=s).cumsum(-1) for s in ((200, 6), (200, 100, 6)))
+        broken = rng.permuted(samples, axis=1)
+        assert M.variogram_score(y, samples).mean() < 0.8 * M.variogram_score(y, broken).mean()
+        assert M.energy_score(y, samples).mean() < M.energy_score(y, broken).mean()
+
+    def test_coverage_of_functionals_by_hand(self):
+        samples = np.array([[[0.0, 1.0], [0.0, 3.0], [0.0, 5.0], [0.0, 7.0], [0.0, 9.0]]])  # maxima 1 3 5 7 9
+        for truth, inside in (([0.0, 3.0], 1.0), ([0.0, 1.9], 1.0), ([0.0, 1.7], 0.0), ([9.0, 8.3], 0.0)):
+            assert M.functional_coverage(np.array([truth]), samples, 80, "max") == inside  # [1.8, 8.2]
+        assert M.functional_coverage(np.array([[0.0, 8.0]]), samples, 80, lambda p: p[..., 1]) == 1.0
+        assert np.isnan(M.functional_coverage(np.array([[0.0, np.nan]]), samples, 80, "ramp"))
+
+    def test_a_missing_step_scores_nan_and_wrong_shapes_are_refused(self):
+        y, samples = self.draw()
+        y[0, 1] = np.nan
+        for score in (M.energy_score(y, samples), M.variogram_score(y, samples)):
+            assert np.isnan(score).tolist() == [True, False, False]
+        with pytest.raises(ValueError, match="sample paths"):
+            M.energy_score(y, samples.transpose(1, 0, 2))
+        with pytest.raises(ValueError, match="must be one of max, min, sum, ramp"):
+            M.functional_coverage(y, samples, 80, "peak")

@@ -388,7 +388,8 @@ def _paths(y: Any, samples: Any) -> tuple[Tensor, Tensor]:
     x = _tensor(samples, t)
     if x.dim() != t.dim() + 1 or x.shape[:-2] != t.shape[:-1] or x.shape[-1:] != t.shape[-1:]:
         raise ValueError(
-            f"targets have shape {tuple(t.shape)}, sample paths {tuple(x.shape)}; expected [..., H] and [..., sample, H]"
+            f"targets have shape {tuple(t.shape)}, sample paths {tuple(x.shape)}; expected [..., H] and "
+            "[..., sample, H]"
         )
     return t, x
 

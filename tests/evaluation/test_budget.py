@@ -72,6 +72,18 @@ def test_every_shipped_comparison_gives_equal_budgets(path):
     assert bool(found) == (path.name in UNEQUAL), found
 
 
+@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3"])
+def test_the_headline_trains_by_the_rule_that_its_file_names(name):
+    path = next(p for p in CONFIGS if p.stem == name)
+    rule = BudgetRule(patience_windows=6400, cap_windows=48_000, eval_every_windows=1600)
+    models = [m for m in CompareConfig.load(path).models if m.kind == "native" and m.is_trainable]
+    assert {"DLinear", "PatchTST", "TimeLLM", "TimeLLM-LoRA", "TimeLLM-noLLM", "TimeLLM-random"} <= {
+        m.name for m in models
+    }
+    for model in models:
+        assert model.training == {"per_device_train_batch_size": 16, **rule.training_for(16, 10**6)}
+
+
 def test_what_a_model_is_given_wins_over_the_rule():
     rule = BudgetRule(kind="windows", windows=3200, eval_every_windows=800)
     given = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "max_steps": 5, "learning_rate": 1e-4}

@@ -458,7 +458,7 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
         run_with(config, counted)
     told = str(caught.value)
     for fault in (
-        "L: loss 'nonsense' does not fit head 'point'",
+        "L: unknown loss 'nonsense'",
         "N: num_layers must be a positive integer, got 0",
         "C: C is to read covariates, but none are named for",
         "AutoETZ: unknown model 'AutoETZ'",
@@ -615,3 +615,44 @@ def test_what_a_killed_run_left_is_cleaned_and_a_second_run_in_the_folder_is_ref
     with pytest.raises(BusyFolderError, match="another process is writing"):
         run_compare(config)
     holder.communicate("\n")
+
+
+def test_one_rule_gives_models_of_other_batches_the_same_windows_and_the_report_says_so(data, tmp_path):
+    rule = {"kind": "windows", "windows": 324, "eval_every_windows": 162}
+    one = {"model": "dlinear", "options": TINY, "training": {"per_device_train_batch_size": 16}}
+    other = {"model": "dlinear", "alias": "Small", "options": TINY, "training": {"per_device_train_batch_size": 8}}
+    config = make_config(data, tmp_path, ["SeasonalNaive", one, other], seeds=[0], budget=rule)
+    assert config.find_unequal_budgets() == []
+    (result,) = results = run_compare(config)
+    budgets = {name: result.facts[name][0]["budget"] for name in ("DLinear", "Small")}
+    # 81 training windows: four epochs are 24 steps of 16 or 44 of 8, the last of each epoch smaller.
+    assert {name: b["stopped_by"] for name, b in budgets.items()} == {"DLinear": "steps", "Small": "steps"}
+    assert {n: (b["steps"], b["windows_seen"]) for n, b in budgets.items()} == {
+        "DLinear": (24, 324),
+        "Small": (44, 324),
+    }
+    report, _ = build_compare_report(config, results, "command")
+    assert "Every trainable model sees 324 training windows" in report.to_markdown()
+    unequal = make_config(data, tmp_path, [one, other | {"training": {"max_steps": 9}}], reference="DLinear")
+    assert any(note.startswith("unequal training windows") for note in unequal.find_unequal_budgets())
+    with pytest.raises(ValueError, match="kind windows needs how many windows"):
+        make_config(data, tmp_path, [one], reference="DLinear", budget={"kind": "windows"})
+
+
+def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):
+    pytest.importorskip("optuna", reason="optuna is optional")
+    model = {"model": "dlinear", "options": TINY, "training": QUICK}
+    search = {"trials": 3, "sampler": "random", "search": {"context_length": [6, 12, 24]}}
+    config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], tune=search)
+    (result,) = results = run_compare(config)
+    facts = result.facts["DLinear"][0]
+    assert facts["trials"] == 3
+    trials = len(list((tmp_path / "out" / "trials").glob("*.json")))
+    assert trials >= 1
+    frame = pd.read_parquet(data)
+    last = frame.groupby("unique_id").tail(24).index
+    frame.loc[last, "y"] += 1e3
+    frame.to_parquet(data, index=False)
+    (other,) = run_compare(make_config(data, tmp_path / "b", ["SeasonalNaive", model], seeds=[0], tune=search))
+    assert other.facts["DLinear"][0]["searched"] == facts["searched"]
+    assert "the best of 3 trials each, drawn at random" in build_compare_report(config, results, "c")[0].to_markdown()

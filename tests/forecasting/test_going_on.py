@@ -247,7 +247,7 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"moving_averag": 5}, "unknown fields \\['moving_averag'\\]"),
         ({"moving_average": "wide"}, "moving_average is 'wide'"),
         ({"head": "quantil"}, "quantil"),
-        ({"loss": "mape"}, "loss 'mape' does not fit"),
+        ({"loss": "mape"}, "unknown loss 'mape'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"layout": "wide"}, "layout is 'wide'"),
         ({"new_series": "guess"}, "new_series is 'guess'"),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.backbones.trust import load_config, load_tokenizer
+from tsllm.backbones.trust import check_folder, load_config, load_tokenizer
 from tsllm.cli.main import app
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
@@ -209,13 +209,15 @@ def test_a_checkpoint_that_hides_a_pickle_is_not_converted(trap, tmp_path):
     assert not (tmp_path / "o" / "model.safetensors").exists()
 
 
-def test_a_backbone_that_is_an_adapter_of_another_model_is_refused(tmp_path):
+def test_a_base_model_that_is_an_adapter_of_another_one_is_refused(tmp_path):
     folder = Path(save_tiny_backbone(tmp_path / "base"))
     other = save_tiny_backbone(tmp_path / "other", seed=1)
     (folder / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "base_model_name_or_path": other, "r": 2})
     )
     with pytest.raises(ValueError, match="is an adapter of another model and no model"):
+        check_folder(str(folder), load_config(str(folder)))
+    with pytest.raises(OSError, match=r"holds no adapter_model\.safetensors; pickles are refused"):
         load_backbone(str(folder))
 
 

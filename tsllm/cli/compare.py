@@ -123,6 +123,8 @@ def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
     from tsllm.evaluation.compare_report import build_compare_report, save_compare
 
     quiet_libraries()
+    for note in config.find_unequal_budgets():
+        typer.secho(f"warning: {note}; give one rule for all (budget: {{kind: convergence}})", fg="yellow", err=True)
     started = time.perf_counter()
     results = run_compare(config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"))
     report, tables = build_compare_report(config, results, command)

@@ -19,6 +19,9 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")] = None,
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
+    batch_invariant: Annotated[
+        bool, typer.Option(help="Compute each window by itself: the same bits whichever other series are asked for.")
+    ] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
@@ -32,12 +35,14 @@ def predict(
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
+        changes |= {"batch_invariant": True} if batch_invariant else {}
         forecaster = open_saved(model, revision=revision, **changes)
         known, past = forecaster.covariates, forecaster.past_covariates
         asked = Asked(freq=parse_freq(freq), covariates=known, past_covariates=past)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
     else:
         unused = {"--revision": revision, "--new-series": new_series, "--pad-short": pad_short}
+        unused |= {"--batch-invariant": batch_invariant}
         given = [name for name, value in unused.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")

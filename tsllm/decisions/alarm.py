@@ -1,6 +1,5 @@
 """Any-hour alarm: act if the path may exceed a threshold at any step."""
 
-import torch
 from torch import Tensor
 
 from tsllm.decisions.base import DecisionProblem, check_amounts, normalise_weights

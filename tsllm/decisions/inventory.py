@@ -150,7 +150,7 @@ class Inventory(DecisionProblem):
         return torch.cat([arrived[..., lead:], torch.zeros_like(arrived[..., :lead])], -1), best
 
     def _raise_stock(self, value: Tensor, level: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the best value [..., I] and the stock that it raises I to, given the value [..., J] with J on hand."""
+        """Returns the best value [..., I] and the stock that I is raised to, given the value [..., J] on hand."""
         paid = (value + self.unit_cost * level).flip(-1)
         low, where = paid.cummin(-1)
         low, where = low.flip(-1), self.capacity - where.flip(-1)  # best over J' >= J
@@ -309,7 +309,7 @@ def solve_dynamic(problem: Inventory, chain: DemandChain, stages: int) -> Dynami
             options = options + expected.reshape(*expected.shape, *[1] * lead) + paid
         value, choice = options.min(-1)
         orders.append(choice)
-    at_start = value[(slice(None), problem.start, *[0] * max(lead - 1, 0))]
+    at_start = value[:, problem.start].reshape(len(value), -1)[:, 0]  # [Z], nothing on the way
     return DynamicOptimum(float((chain.start * at_start).sum()), orders[::-1])
 
 

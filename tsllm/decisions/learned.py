@@ -29,6 +29,9 @@ class Training:
         steps: Gradient steps.
         batch: Windows a step.
         group: Paths sampled for each window (G); noises averaged by "perturbed".
+        scenarios: Outcomes that each action is judged on, drawn from the window's paths (K). With one outcome, the
+            z-score of GRPO and DAPO divides away how costly it was and pulls a newsvendor's quantile towards the
+            median; the mean over several keeps it.
         learning_rate: Of Adam.
         hidden: Width of the hidden layer.
         noise: First standard deviation of sampled paths, in units of the forecast's errors at each step.
@@ -41,6 +44,7 @@ class Training:
     steps: int = 400
     batch: int = 32
     group: int = 64
+    scenarios: int = 1
     learning_rate: float = 1e-3
     hidden: int = 32
     noise: float = 0.5
@@ -53,7 +57,7 @@ class Training:
             raise ValueError(
                 f"method {self.method!r} must be one of {', '.join((*GRADIENT_METHODS, *OBJECTIVES.names()))}"
             )
-        for name in ("steps", "batch", "hidden", "eval_every"):
+        for name in ("steps", "batch", "scenarios", "hidden", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.group < 2 or self.noise <= 0 or self.learning_rate <= 0:
@@ -92,6 +96,10 @@ class PathPolicy(nn.Module):
         noise: First standard deviation of samples, in units of `windows.spread`.
         generator: Of the first weights.
     """
+
+    centre: Tensor
+    scale: Tensor
+    spread: Tensor
 
     def __init__(self, windows: Windows, hidden: int, noise: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -148,7 +156,9 @@ def train_policy(
     policy = PathPolicy(train, settings.hidden, settings.noise, generator)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     unit = problem.regret(problem.plan(train.forecast), train.paths[:, 0]).mean().clamp(min=1e-12)
-    best, lowest, log, flat = copy.deepcopy(policy.state_dict()), torch.inf, [], []
+    best, lowest = copy.deepcopy(policy.state_dict()), torch.inf
+    log: list[dict[str, float]] = []
+    flat: list[float] = []
     for step in range(settings.steps + 1):
         if step % settings.eval_every == 0:
             cost = float(problem.cost(decide(policy, problem, validation.forecast), validation.paths[:, 0]).mean())
@@ -165,9 +175,9 @@ def train_policy(
         if step == settings.steps:
             break
         rows = torch.randint(len(train.forecast), (settings.batch,), generator=generator)
-        picks = torch.randint(train.paths.shape[1], (settings.batch,), generator=generator)
+        picks = torch.randint(train.paths.shape[1], (settings.batch, settings.scenarios), generator=generator)
         loss, share = _compute_loss(
-            policy, problem, train.forecast[rows], train.paths[rows, picks], unit, settings, generator
+            policy, problem, train.forecast[rows], train.paths[rows[:, None], picks], unit, settings, generator
         )
         flat.append(share)
         optimizer.zero_grad()
@@ -187,25 +197,25 @@ def _compute_loss(
     settings: Training,
     generator: torch.Generator,
 ) -> tuple[Tensor, float]:
-    """Returns the loss of a batch and the share of groups without spread."""
+    """Returns the loss of a batch and the share of groups without spread; `truth` is [B, K, H]."""
     mean = policy(forecast)  # [B, H]
     if settings.method == "direct":
-        return problem.cost(problem.plan(policy.path(forecast, mean)), truth).mean() / unit, 0.0
+        return problem.cost(problem.plan(policy.path(forecast, mean))[:, None], truth).mean() / unit, 0.0
     noise = torch.randn(len(forecast), settings.group, forecast.shape[1], generator=generator, dtype=torch.float64)
     if settings.method == "perturbed":
         drawn = policy.path(forecast[:, None], mean[:, None] + settings.noise * noise)  # [B, G, H]
-        return problem.cost(problem.plan(drawn), truth[:, None]).mean() / unit, 0.0
+        return problem.cost(problem.plan(drawn)[:, :, None], truth[:, None]).mean() / unit, 0.0
     correction = (mean[:, None] + policy.log_noise.exp() * noise).detach()  # [B, G, H]
     with torch.no_grad():
         actions = problem.plan(policy.path(forecast[:, None], correction))
-        rewards = problem.reward(actions, truth[:, None]) / unit  # [B, G]
+        rewards = problem.reward(actions[:, :, None], truth[:, None]).mean(-1) / unit  # [B, G]
         rewards = torch.where(torch.isfinite(rewards), rewards, torch.full_like(rewards, BAD))
     objective = build_objective(settings.method, **settings.objective)
     spread = rewards.std(1)
     used = spread > 1e-12 if objective.dynamic_sampling else torch.ones_like(spread, dtype=torch.bool)
     flat = float((spread <= 1e-12).double().mean())
     if not used.any():
-        return 0.0 * sum(p.sum() for p in policy.parameters()), flat
+        return 0.0 * mean.sum(), flat
     advantages = objective.compute_advantages(rewards[used]).reshape(-1)
     log_probs = policy.log_prob(mean, correction)[used].flatten(0, 1)  # [B G, H]
     reference = None

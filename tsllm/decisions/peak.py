@@ -83,7 +83,7 @@ class PeakShaving(DecisionProblem):
         bounds = np.concatenate(
             [np.tile([0.0, self.power], (horizon, 1)), np.stack([floor, np.full(count, np.inf)], 1)]
         )
-        found = linprog(np.append(np.zeros(horizon), chances), matrix, limits, bounds=bounds, method="highs")
+        found = linprog(np.append(np.zeros(horizon), chances), matrix, limits, bounds=bounds, method="highs-ipm")
         if found.x is None:
             raise RuntimeError(f"peak_shaving: the linear programme was not solved: {found.message}")
         return torch.as_tensor(found.x[:horizon]).clamp(0, self.power)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -60,12 +61,13 @@ class OrderPolicy(nn.Module):
         self.capacity, self.regimes = problem.capacity, regimes
         width = stages + 1 + max(problem.lead_time - 1, 0) + regimes
         sizes = [width, hidden, hidden, problem.capacity + 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(linears)
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in linears:
                 layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
                 layer.bias.zero_()
-            self.layers[-1].weight.mul_(0.1)  # begins close to indifferent
+            linears[-1].weight.mul_(0.1)  # begins close to indifferent
 
     def forward(self, stock: Stock, regime: Tensor) -> Tensor:
         """Returns the logits of the orders, [..., capacity + 1]."""

@@ -132,45 +132,6 @@ def count_batch(training: Mapping[str, Any]) -> int:
     return batch * accumulated
 
 
-@dataclass(frozen=True)
-class TrainingCourse:
-    """How a training went.
-
-    Attributes:
-        steps: Optimiser steps.
-        windows: Windows seen.
-        best_step: Step of the best validation; None without validation.
-        best_loss: Its loss; None without validation.
-        converged: Whether a later validation was no better; a best step that is the last one leaves that open.
-    """
-
-    steps: int
-    windows: int
-    best_step: int | None
-    best_loss: float | None
-    converged: bool
-
-
-def read_course(log: Sequence[Mapping[str, Any]], batch_size: int, num_train_windows: int) -> TrainingCourse:
-    """Reads a training log.
-
-    Args:
-        log: Entries with `step` and, where validated, `eval_loss`.
-        batch_size: Windows of one step.
-        num_train_windows: Windows of the training part.
-    """
-    steps = max((int(entry.get("step", 0)) for entry in log), default=0)
-    losses = {int(entry["step"]): float(entry["eval_loss"]) for entry in log if "eval_loss" in entry}
-    best = min(losses, key=losses.__getitem__) if losses else None
-    return TrainingCourse(
-        steps,
-        count_windows(steps, batch_size, num_train_windows),
-        best,
-        None if best is None else losses[best],
-        best is not None and best < max(losses),
-    )
-
-
 def collect_budgets(models: Sequence[ModelSpec]) -> list[tuple[str, Mapping[str, Any], int]]:
     """Returns what `check_budgets` reads, of the models that tsllm trains; others count steps in their own way."""
     trained = [m for m in models if m.kind == "native" and m.is_trainable]

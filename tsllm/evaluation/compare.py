@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.data.prepared import hold_out_end
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.ablation import perturb_forecaster
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
@@ -119,6 +120,7 @@ class _ModelRun:
         # What is perturbed is the trained model of another entry.
         self.base = next((m for m in config.models if spec.perturb and m.name == spec.variant_of), spec)
         self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
+        self.searched: dict[str, Any] = {}
         self.files = fingerprint(spec)
         self._frozen: Any = None
         self._said: set[str] = set()
@@ -126,7 +128,48 @@ class _ModelRun:
     def run_seeds(self) -> list[CellResult]:
         """Returns the result of each seed; a model that draws nothing has one for all."""
         seeded = self.spec.is_trainable or self.spec.perturb
+        if self.base.kind == "native":
+            try:
+                self._settle()
+            except Exception as error:
+                return [self._fail(error, range(self.prepared.windows.n_windows))]
         return [self._run_seed(seed) for seed in (self.config.seeds if seeded else self.config.seeds[:1])]
+
+    def _settle(self) -> None:
+        """Gives a model that is trained here the settings of its search and the training of the budget's rule."""
+        was_base = self.base is self.spec
+        settled = self.base
+        if self.config.tune is not None:
+            settled = self._search_settings(settled)
+        if self.config.budget is not None:
+            context = settled.options.get("context_length", self.prepared.task.context_length)
+            windows = count_training_windows(self.prepared, settled, context)
+            settled = replace(settled, training=self.config.budget.apply(settled.training, windows))
+        self.base = settled
+        if was_base:
+            self.spec = settled
+
+    def _search_settings(self, spec: ModelSpec) -> ModelSpec:
+        from tsllm.evaluation.tune import apply_params, tune_for_task
+
+        rule = self.config.tune
+        tuned = spec
+        if self.config.budget is not None:
+            # Trials keep the same rule as the training that follows.
+            windows = count_training_windows(self.prepared, spec, self.prepared.task.context_length)
+            tuned = replace(spec, training=self.config.budget.apply(spec.training, windows))
+        result = tune_for_task(
+            tuned,
+            self.prepared,
+            rule.trials,
+            rule.seed,
+            Path(self.config.output_dir),
+            rule.search,
+            sampler=rule.sampler,
+            tell=self.tell,
+        )
+        self.searched = {"searched": result.describe(), "trials": rule.trials}
+        return apply_params(spec, result.best.params)
 
     def _run_seed(self, seed: int) -> CellResult:
         n_windows, spec = self.prepared.windows.n_windows, self.spec
@@ -149,7 +192,7 @@ class _ModelRun:
                 found = self._run_cell(task, seed, block, key)
             parts.append(found)
         joined = join_cells(parts)
-        joined.facts |= chosen
+        joined.facts |= chosen | self.searched
         if spec.is_trainable and joined.log:
             joined.facts["budget"] = {"seed": seed} | read_budget(joined.log, parts[0].cost.fit_seconds)
         folder = Path(spec.source) if spec.kind == "saved" else self.store.model_folder(key)
@@ -302,6 +345,22 @@ class _ModelRun:
         if math.isnan(loss):
             raise ValueError("training gave no validation loss; give val_size")
         return loss
+
+
+def count_training_windows(prepared: PreparedTask, spec: ModelSpec, context_length: int) -> int:
+    """Returns how many windows the training part of a model has, before its validation part.
+
+    Args:
+        prepared: The data set.
+        spec: The model's entry, which may choose its layout.
+        context_length: Steps read.
+    """
+    task = prepared.task
+    sizes = prepared.training.groupby(ID, sort=False).size()
+    held = hold_out_end(prepared.training, replace(task, val_size=spec.options.get("val_size", task.val_size)))
+    counts = (sizes - held.validation - context_length - task.h + 1).clip(lower=1)
+    layout = spec.options.get("layout", task.layout)
+    return int(counts.iloc[0] if layout == "multivariate" else counts.sum())
 
 
 def load_perturbed(spec: ModelSpec, source: Path, seed: int) -> Forecaster:

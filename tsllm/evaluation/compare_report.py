@@ -333,6 +333,10 @@ def _describe_fits(config: CompareConfig) -> tuple[str, str]:
     if config.look_backs:
         lengths = join_words([str(n) for n in config.look_backs])
         chosen.append(f"Look-back of every trained model: the best on validation among {lengths} steps.")
+    if config.budget is not None:
+        chosen.append(config.budget.describe())
+    if config.tune is not None:
+        chosen.append(config.tune.describe())
     if config.max_seconds:
         chosen.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
     return refit, " ".join(chosen)

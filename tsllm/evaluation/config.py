@@ -10,6 +10,7 @@ import pandas as pd
 from tsllm.data.frequency import Freq
 from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
+from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
 from tsllm.forecasting.base import check_seconds, compute_quantile_levels
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.hub.spec import check_alias
@@ -109,6 +110,38 @@ class DataEntry:
         return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "data entry", "name")
 
 
+@dataclass(frozen=True)
+class TuneRule:
+    """How settings are searched, the same for every model that is trained here.
+
+    Attributes:
+        trials: Of each model and data set, on the validation part before the first cutoff; the first one is the entry
+            as it is.
+        search: Changes of what is tried, as in `tsllm.evaluation.tune.build_space`.
+        sampler: "tpe" or "random".
+        seed: Of the draws and of the weights.
+    """
+
+    trials: int
+    search: dict[str, Any] = field(default_factory=dict)
+    sampler: str = "tpe"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"tune: trials is {self.trials}; it must be at least 1")
+        if self.sampler not in ("tpe", "random"):
+            raise ValueError(f"tune: sampler is {self.sampler!r}; choose tpe or random")
+
+    def describe(self) -> str:
+        """Returns the rule as a sentence."""
+        drawn = "by a tree-structured Parzen estimator" if self.sampler == "tpe" else "at random"
+        return (
+            f"Settings of every trainable model: the best of {self.trials} trials each, drawn {drawn} (seed "
+            f"{self.seed}), by the validation loss before the first cutoff."
+        )
+
+
 @dataclass
 class CompareConfig:
     """A whole comparison, as a YAML file gives it.
@@ -124,6 +157,9 @@ class CompareConfig:
         refit: As in `backtest`.
         look_backs: Context lengths among which each trainable model chooses by its validation loss; empty = as given.
         max_seconds: Training seconds of each trainable model and seed; None = no limit.
+        budget: How long each trainable model trains, one rule for all (`tsllm.evaluation.budget.BudgetRule`); None =
+            as its entry says. What an entry gives itself wins, and is told.
+        tune: How settings are searched (`TuneRule`); None = not at all.
         focus: Alias that the finding also speaks of, the language model's usually; empty = none.
         ablate: Aliases of Time-LLM models whose standard variants are compared, too.
     """
@@ -138,12 +174,21 @@ class CompareConfig:
     refit: bool | int = False
     look_backs: list[int] = field(default_factory=list)
     max_seconds: float | None = None
+    budget: Any = None
+    tune: Any = None
     focus: str = ""
     ablate: str | list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.data = [DataEntry.parse(d) for d in self.data]
         self.models = [ModelSpec.parse(m) for m in self.models]
+        for name, value, rule in (("budget", self.budget, BudgetRule), ("tune", self.tune, TuneRule)):
+            if not isinstance(value, (dict, rule, type(None))):
+                raise ValueError(f"{name} is {value!r}; it must be a mapping")
+        if isinstance(self.budget, dict):
+            self.budget = read_dataclass(BudgetRule, self.budget, "budget")
+        if isinstance(self.tune, dict):
+            self.tune = read_dataclass(TuneRule, self.tune, "tune", "trials")
         self.ablate = [self.ablate] if isinstance(self.ablate, str) else self.ablate
         for name in self.ablate:
             whole = next((m for m in self.models if m.name == name), None)
@@ -174,6 +219,14 @@ class CompareConfig:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
+
+    def find_unequal_budgets(self) -> list[str]:
+        """Returns a sentence for each way in which trainable models get unequal budgets; none if they are equal."""
+        specs = collect_budgets(self.models)
+        if isinstance(self.budget, BudgetRule):
+            rule = self.budget
+            specs = [(name, rule.apply(training, 100_000), batch) for name, training, batch in specs]
+        return check_budgets(specs, self.max_seconds)
 
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "CompareConfig":

@@ -80,6 +80,30 @@ def draw_rows(count: int, n_samples: int, rng: np.random.Generator, weights: np.
     return np.concatenate(rounds)[:n_samples]
 
 
+def weigh_similar(forecast: np.ndarray, earlier: np.ndarray, errors: np.ndarray, width: float) -> np.ndarray:
+    """Weighs earlier windows by how much the shape of their forecast resembles this one's (Bertsimas & Kallus 2020).
+
+    `exp(-d^2 / (2 width^2))` with d the root mean squared distance of the forecasts, each less its mean, in units of
+    the root mean squared error.
+
+    Args:
+        forecast: [H].
+        earlier: Forecasts of the earlier windows [N, H].
+        errors: Their errors [N, H].
+        width: Of the kernel; large weighs all alike.
+
+    Returns:
+        Weights [N] that sum to 1; for `draw_paths`.
+    """
+    if not width > 0:
+        raise ValueError(f"width is {width}; it must be above 0")
+    unit = np.sqrt(np.mean(errors**2))
+    gap = (earlier - earlier.mean(1, keepdims=True)) - (forecast - forecast.mean())
+    distance = np.mean(gap**2, 1) / unit**2
+    weights = np.exp(-(distance - distance.min()) / (2 * width**2))
+    return weights / weights.sum()
+
+
 def tie_by_ranks(samples: np.ndarray, template: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Ties marginal samples together by the rows of a template; rows drawn twice are ranked at random among them.
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.frame import future_frame, validate_future
+from tsllm.forecasting.base import Forecaster, check_windows
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 COARSE = 4  # covariates are read at every fourth step of the horizon
 
 
-class StepRegression:
+class StepRegression(Forecaster):
     """Ridge regression of the `h` steps ahead on what is known at the cutoff; closed form, a second to fit.
 
     The target is the difference to the same steps a period (a week) before. Features, all standardised: the last `h`
@@ -28,6 +29,8 @@ class StepRegression:
         ridge: Penalty as a share of the number of windows; larger is smoother.
         alias: Name of the forecast column.
     """
+
+    rolls_at_once = True
 
     def __init__(
         self,
@@ -108,6 +111,7 @@ class StepRegression:
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
     ) -> pd.DataFrame:
         """Forecasts from the last `n_windows` cutoffs of each series without fitting, all at once."""
+        check_windows(df, h, n_windows, step_size)
         self._check_h(h)
         self._check_level(level)
         parts = []

@@ -14,6 +14,7 @@ import torch
 from tsllm.files import write_json
 from tsllm.hub.card import CARD_FILE, PLOT_FILE, build_card
 from tsllm.hub.spec import CALIBRATION_FILE, SPEC_FILE, Calibration, ForecasterSpec
+from tsllm.nn.matmul import describe_matmul
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.json"
@@ -72,7 +73,7 @@ def write_description(
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions, hardware, command and commit, for the model card."""
+    """Returns versions, hardware, what computes matrix products, command and commit, for the model card."""
     versions = {"python": platform.python_version()}
     for name in ("tsllm", "torch", "transformers", "peft", "trl", "accelerate"):
         try:
@@ -82,7 +83,8 @@ def describe_environment() -> dict[str, Any]:
     hardware = f"{os.cpu_count()} CPU cores ({platform.machine()})"
     if torch.cuda.is_available():
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return {"versions": versions, "hardware": hardware, "command": describe_command(), "commit": find_commit()}
+    found = {"versions": versions, "hardware": hardware, "products": describe_matmul()}
+    return found | {"command": describe_command(), "commit": find_commit()}
 
 
 def describe_command() -> str:

@@ -226,6 +226,8 @@ def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
 def describe_environment(environment: dict[str, Any]) -> Any:
     """Yields name and value of the versions and the commit of a run."""
     yield "versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
+    if environment.get("products"):
+        yield "matrix products", environment["products"]
     if environment.get("commit"):
         yield "commit", environment["commit"]
 

@@ -118,6 +118,8 @@ class ForecastConfig(PreTrainedConfig):
         head = build_output(self.head, self.quantile_levels, self.head_kwargs)
         own = list(self.own_losses) if "mse" in head.losses else []
         if self.loss and self.loss not in (*head.losses, *own):
+            if not any(self.loss in config.own_losses for config in ForecastConfig.__subclasses__()):
+                LOSSES.get(self.loss)  # raises with the nearest names, unless it is a loss that does not fit
             raise ValueError(
                 f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
                 f"this head trains with {', '.join([*head.losses, *own])}"
@@ -266,6 +268,8 @@ class ForecastModel(PreTrainedModel):
             keys.append("past_covariates")
         if self.config.num_known_covariates:
             keys.append("future_covariates")
+        if self.uses_season:
+            keys.append("season")
         return keys
 
     def forecast(self, inputs: Inputs) -> RawForecast:

@@ -5,9 +5,12 @@ Patches of the context and empty patches of the horizon are the tokens of one se
 window's own seasonal change. So the season is an input, and a series that repeats itself costs the network nothing.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from tsllm.data.prepared import PreparedData
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.models.timellm.backbone import Backbone, load_backbone
 from tsllm.models.timellm.config import BACKBONE_WEIGHTS
@@ -130,6 +133,11 @@ class PatchCast(ForecastModel):
         if self.reader is not None:
             kept = self.trained_state()
             self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+
+    @classmethod
+    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+        """Returns the sizes that the data decide, and their season."""
+        return super().config_for(data) | {"season": data.task.season}
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values."""

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import yaml
 
 from tsllm.evaluation.significance import compare_to
+from tsllm.forecasting.paths import Method
 from tsllm.types import CUTOFF, ID
 
 Say = Callable[[str], None]
@@ -64,6 +66,8 @@ class DecideConfig:
             `paths` (simulated ones that policies may use), `test` (paths).
         n_samples: Paths that SAA sees.
         method: "bootstrap", "schaake" or "gaussian".
+        similar: Width of `weigh_similar`: errors of windows with a similar forecast are drawn more often; None = all
+            alike.
         policies: Names or mappings of `PolicySpec`.
         reference: Label of the policy that the others are tested against.
         seeds: Of paths and networks.
@@ -77,7 +81,8 @@ class DecideConfig:
     forecaster: dict[str, Any] = field(default_factory=dict)
     demand: dict[str, Any] | None = None
     n_samples: int = 200
-    method: str = "bootstrap"
+    method: Method = "bootstrap"
+    similar: float | None = None
     policies: tuple[PolicySpec, ...] = ()
     reference: str = "saa"
     seeds: tuple[int, ...] = (0,)
@@ -128,7 +133,7 @@ class Outcome:
 
     Attributes:
         cost: Of each test window [N].
-        seconds: Deciding, all windows together.
+        seconds: Deciding, all windows together; of this process's CPU.
         training: Seconds of training or choosing; 0 where there is none.
         notes: What was chosen or logged.
     """
@@ -175,20 +180,17 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
     key = _fingerprint(config)
     bench = build_bench(config, folder, say)
     outcomes: dict[str, dict[int, Outcome]] = {}
-    scores = {
-        seed: _resume(folder / f"scores-{seed}.json", key, lambda s=seed: bench.score(s)) for seed in config.seeds
-    }
+    scores = {seed: _resume(folder / f"scores-{seed}.json", key, partial(bench.score, seed)) for seed in config.seeds}
     for spec in config.policies:
         for seed in config.seeds:
             started = time.perf_counter()
             path = folder / f"{spec.label}-{seed}.json"
-            state = _resume(path, key + _digest(asdict(spec)), lambda s=spec, n=seed: _plain(bench.run(s, n)))
+            state = _resume(path, key + _digest(asdict(spec)), partial(_run, bench, spec, seed))
             outcome = Outcome(**{**state, "cost": np.asarray(state["cost"])})
             outcomes.setdefault(spec.label, {})[seed] = outcome
             share = _share(outcome.cost, bench.hindsight, bench.idle)
-            say(
-                f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({time.perf_counter() - started:.0f} s)"
-            )
+            seconds = time.perf_counter() - started
+            say(f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({seconds:.0f} s)")
     report = {
         "title": config.title,
         "problem": config.problem,
@@ -208,17 +210,13 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
 
 def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, Outcome]]) -> list[dict[str, Any]]:
     """Returns one row a policy: regret, intervals, the test against the reference, times."""
-    reference = outcomes[config.reference]
-    tests: dict[str, list[dict[str, Any]]] = {}
+    frames = []
     for seed in config.seeds:
         losses = bench.windows.copy()
         for label, by in outcomes.items():
             losses[label] = by[seed].cost - bench.hindsight
-        if losses[config.reference].mean() == 0:
-            continue  # a reference without any regret: there is no skill against it
-        rng = np.random.default_rng(seed)
-        for row in compare_to(losses, config.reference, rng, alpha=config.alpha).to_dict("records"):
-            tests.setdefault(str(row["model"]), []).append(row)
+        frames.append(losses)
+    tested = _test(frames, config)
     table = []
     for label, by in outcomes.items():
         costs = np.stack([o.cost for o in by.values()])  # [seeds, N]
@@ -235,15 +233,23 @@ def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, 
             "ms_per_decision": float(np.mean([o.seconds for o in by.values()]) / len(bench.hindsight) * 1000),
             "training_seconds": float(np.mean([o.training for o in by.values()])),
         }
-        found = tests.get(label, [])
-        if found and reference is not by:
-            worst = max(found, key=lambda r: -1.0 if np.isnan(r["p_holm"]) else r["p_holm"])
-            row |= {"p_holm": worst["p_holm"], "skill": float(np.mean([r["skill"] for r in found]))}
-            row |= {"low": min(r["low"] for r in found), "high": max(r["high"] for r in found)}
-            verdicts = {r["verdict"] for r in found}
-            row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "differs between seeds"
-        table.append(row)
+        table.append(row | tested.get(label, {}))
     return sorted(table, key=lambda r: r["regret"])
+
+
+def _test(frames: list[pd.DataFrame], config: DecideConfig) -> dict[str, dict[str, Any]]:
+    """Tests every policy against the reference: over all seeds, and each seed alone (`p_holm_by_seed`)."""
+    mean = frames[0].copy()
+    columns = [c for c in mean.columns if c not in (ID, CUTOFF)]
+    mean[columns] = np.mean([frame[columns].to_numpy() for frame in frames], axis=0)
+    if not mean[config.reference].any():
+        return {}  # a reference without any regret: there is no skill against it
+    seeds = frames if len(frames) > 1 else ()
+    tested = compare_to(mean, config.reference, alpha=config.alpha, seeds=seeds).set_index("model")
+    alone = [compare_to(frame, config.reference, alpha=config.alpha).set_index("model")["p_holm"] for frame in frames]
+    kept = ["p_holm", "skill", "low", "high", "verdict", "note"]
+    rows = {str(label): row[kept].to_dict() for label, row in tested.iterrows()}
+    return {label: row | {"p_holm_by_seed": [float(p[label]) for p in alone]} for label, row in rows.items()}
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -253,10 +259,10 @@ def render(report: Mapping[str, Any]) -> str:
         "",
         f"{report['windows']} test windows, seeds {', '.join(map(str, report['seeds']))}. Mean cost in hindsight "
         f"{report['hindsight']:.4g} {report['unit']}, of doing nothing {report['idle']:.4g}. Regret as a share of the "
-        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm, the largest "
-        "of the seeds) against the reference: below 0 is worse than it.",
+        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm) "
+        "over all seeds against the reference: below 0 is worse than it. Milliseconds of one core.",
         "",
-        "| policy | cost | regret of saving | of optimum | skill [interval] | p | verdict | ms a decision | training s |",
+        "| policy | cost | regret of saving | of optimum | skill [interval] | p | verdict | ms each | training s |",
         "|---|---:|---:|---:|---:|---:|---|---:|---:|",
     ]
     for row in report["table"]:
@@ -264,8 +270,8 @@ def render(report: Mapping[str, Any]) -> str:
         p_value = f"{row['p_holm']:.2g}" if "p_holm" in row else "–"
         optimum = f"{row['regret_of_optimum']:.1%}" if row["regret_of_optimum"] is not None else "–"
         lines.append(
-            f"| {row['policy']} | {row['cost']:.5g} | {row['regret_of_saving']:.1%} | {optimum} | {skill} | {p_value} | "
-            f"{row.get('verdict', '–')} | {row['ms_per_decision']:.3g} | {row['training_seconds']:.0f} |"
+            f"| {row['policy']} | {row['cost']:.5g} | {row['regret_of_saving']:.1%} | {optimum} | {skill} | "
+            f"{p_value} | {row.get('verdict', '–')} | {row['ms_per_decision']:.3g} | {row['training_seconds']:.0f} |"
         )
     scores = [s for s in report["scores"].values() if s]
     if scores:
@@ -304,17 +310,15 @@ def _write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def _run(bench: Bench, spec: PolicySpec, seed: int) -> dict[str, Any]:
+    outcome = bench.run(spec, seed)
     return {**asdict(outcome), "cost": outcome.cost.tolist()}
 
 
 def _fingerprint(config: DecideConfig) -> str:
-    kept = ("problem", "data", "forecaster", "demand", "n_samples", "method")
+    kept = ("problem", "data", "forecaster", "demand", "n_samples", "method", "similar")
     return _digest({name: getattr(config, name) for name in kept})
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-__all__ = ["CUTOFF", "ID", "Bench", "DecideConfig", "Outcome", "PolicySpec", "load_config", "render", "run_decide"]

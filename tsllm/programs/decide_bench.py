@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from tsllm import metrics
-from tsllm.data.sources import load_frame
+from tsllm.data.sources import LoadedData, load_frame
+from tsllm.data.task import Asked, build_task
 from tsllm.decisions import AnyHourAlarm, DecisionProblem, DemandChain, Inventory, build_problem, solve_dynamic
 from tsllm.decisions.inventory import base_stock, fit_base_stock
 from tsllm.decisions.learned import Training, Windows, decide, train_policy
 from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
-from tsllm.evaluation.significance import diebold_mariano
-from tsllm.forecasting.paths import draw_paths
+from tsllm.forecasting.paths import draw_paths, weigh_similar
 from tsllm.forecasting.regression import StepRegression
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.paired import diebold_mariano
 from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -53,8 +55,7 @@ class SeriesBench(Bench):
         data = dict(config.data or {})
         _check_keys("data", data, DATA_KEYS, {"name", "h", "train", "validation", "test"})
         self.h = int(data["h"])
-        frame = _read(data)
-        rolled = _forecast(config, data, frame, folder, say)
+        rolled = _forecast(config, data, _read(data), folder, say)
         self.counts = (int(data["train"]), int(data["validation"]), int(data["test"]))
         self.forecast, self.truth, keys = self._split(rolled)
         self.windows = keys
@@ -85,13 +86,16 @@ class SeriesBench(Bench):
         """Returns joint paths of a part's windows [N, S, H]; drawn once a seed."""
         if (which, seed) not in self._drawn:
             known = ("train",) if which != "test" else ("train", "validation")
-            errors = np.concatenate([(self.truth[w] - self.forecast[w]).numpy() for w in known])
+            earlier = np.concatenate([self.forecast[w].numpy() for w in known])
+            errors = np.concatenate([self.truth[w].numpy() for w in known]) - earlier
             owner = np.concatenate([np.concatenate(self.series[w]) for w in known])
             rng = np.random.default_rng([seed, {"train": 0, "validation": 1, "test": 2}[which]])
-            drawn = []
+            method, width, drawn = self.config.method, self.config.similar, []
             for point, number in zip(self.forecast[which].numpy(), np.concatenate(self.series[which]), strict=True):
+                own = owner == number
+                weights = None if width is None else weigh_similar(point, earlier[own], errors[own], width)
                 drawn.append(
-                    draw_paths(point, errors[owner == number], self.config.n_samples, rng, method=self.config.method)  # type: ignore[arg-type]
+                    draw_paths(point, errors[own], self.config.n_samples, rng, method=method, weights=weights)
                 )
             self._drawn[which, seed] = torch.as_tensor(np.stack(drawn))
         return self._drawn[which, seed]
@@ -102,10 +106,10 @@ class SeriesBench(Bench):
         act, notes = self._prepare(spec, seed)
         training = time.perf_counter() - started
         paths = self.paths("test", seed) if spec.kind in ("quantile", "independent", "saa") else None
-        started, actions = time.perf_counter(), []
+        started, actions = time.process_time(), []
         for i, forecast in enumerate(self.forecast["test"]):
             actions.append(act(forecast, forecast[None] if paths is None else paths[i]))
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         cost = self.problem.cost(torch.stack(actions), self.truth["test"])
         if not torch.isfinite(cost).all():
             raise RuntimeError(f"{spec.label} decided beyond the limits of {self.problem.name} in some windows")
@@ -210,9 +214,9 @@ class DemandBench(Bench):
         started = time.perf_counter()
         act, notes = self._prepare(spec, seed)
         training = time.perf_counter() - started
-        started = time.perf_counter()
+        started = time.process_time()
         orders = act()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         return Outcome(self.problem.cost(orders, self.path).numpy(), seconds, training, notes)
 
     def _prepare(self, spec: PolicySpec, seed: int) -> tuple[Callable[[], Tensor], dict[str, Any]]:
@@ -261,27 +265,28 @@ class DemandBench(Bench):
         return self.chain.sample(count, self.stages, torch.Generator().manual_seed(seed))
 
 
-def _read(data: dict[str, Any]) -> pd.DataFrame:
+def _read(data: dict[str, Any]) -> LoadedData:
     columns = [*data.get("covariates", ()), *data.get("past_covariates", ())]
-    frame = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path")).df
-    if frame[TARGET].isna().any():
+    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"))
+    if loaded.df[TARGET].isna().any():
         raise ValueError(f"{data['name']} has missing values; decisions need whole paths: fill them first")
-    return frame
+    return loaded
 
 
-def _forecast(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, folder: Path, say: Say) -> pd.DataFrame:
+def _forecast(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, folder: Path, say: Say) -> pd.DataFrame:
     """Returns rolling forecasts of all windows: `unique_id, cutoff, ds, forecast, y`, kept in the folder."""
-    state = json.dumps([config.forecaster, data, len(frame)], sort_keys=True)
+    state = json.dumps([config.forecaster, data, len(loaded.df)], sort_keys=True)
     file = folder / f"forecasts-{hashlib.sha256(state.encode()).hexdigest()[:12]}.parquet"
     if not file.is_file():
-        rolled = _roll(config, data, frame, say)
+        rolled = _roll(config, data, loaded, say)
         part = file.with_suffix(".part")
         rolled.to_parquet(part)
         part.replace(file)
     return pd.read_parquet(file)
 
 
-def _roll(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, say: Say) -> pd.DataFrame:
+def _roll(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, say: Say) -> pd.DataFrame:
+    frame = loaded.df
     h, step = int(data["h"]), int(data.get("step_size", data["h"]))
     total = int(data["train"]) + int(data["validation"]) + int(data["test"])
     refit = int(config.forecaster.get("refit", total))
@@ -292,7 +297,7 @@ def _roll(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, say: 
         after = (total - first - count) * step
         past = frame.groupby(ID, sort=False).head(-before).reset_index(drop=True)
         block = frame.groupby(ID, sort=False).head(-after).reset_index(drop=True) if after else frame
-        forecaster = _build_forecaster(config, data, frame)
+        forecaster = _build_forecaster(config, data, loaded)
         forecaster.fit(past, h)
         rolled = forecaster.predict_rolling(block, h, count, step)
         parts.append(rolled.rename(columns={forecaster.alias: "forecast"})[[ID, CUTOFF, TIME, "forecast"]])
@@ -303,13 +308,14 @@ def _roll(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame, say: 
     return merged.sort_values(["order", CUTOFF, TIME], kind="stable", ignore_index=True).drop(columns="order")
 
 
-def _build_forecaster(config: DecideConfig, data: dict[str, Any], frame: pd.DataFrame) -> Any:
-    options = {k: v for k, v in config.forecaster.items() if k not in ("refit", "model")}
-    name = config.forecaster.get("model", "StepRegression")
-    if name != "StepRegression":
-        raise ValueError(f"forecaster.model is {name!r}; today only StepRegression")
-    known = {"covariates": data.get("covariates", ()), "past_covariates": data.get("past_covariates", ())}
-    return StepRegression(int(data["h"]), **{"period": int(data["h"]), **known, **options})
+def _build_forecaster(config: DecideConfig, data: dict[str, Any], loaded: LoadedData) -> Any:
+    options = {k: v for k, v in config.forecaster.items() if k not in ("refit", "model", "training")}
+    name, h = str(config.forecaster.get("model", "StepRegression")), int(data["h"])
+    known, past = tuple(data.get("covariates", ())), tuple(data.get("past_covariates", ()))
+    if name == "StepRegression":
+        return StepRegression(h, **{"period": h, "covariates": known, "past_covariates": past, **options})
+    task = build_task(loaded, Asked(h=h, covariates=known, past_covariates=past))
+    return build_forecaster(ModelSpec(name, options=options, training=config.forecaster.get("training", {})), task)
 
 
 def _permute(paths: Tensor, generator: torch.Generator) -> Tensor:

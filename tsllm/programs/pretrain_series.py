@@ -1,35 +1,33 @@
 """Pre-training of one model on an endless stream of synthetic series: what `recipes/pretrain_series.py` runs."""
 
+import contextlib
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
+from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
+from tsllm.data.facts import DataRead, TrainingFacts
 from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, build_stream
-from tsllm.forecasting.spec import ForecasterSpec
-from tsllm.models import MODELS
+from tsllm.files import replace_folder, staging_folder
+from tsllm.forecasting.base import count_torch_parameters
+from tsllm.forecasting.zero_shot import ANY_FREQ
+from tsllm.hub.artefacts import OWNED, describe_environment, write_description
+from tsllm.hub.spec import ForecasterSpec
+from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.nn.seasonal import view_seasons
-from tsllm.programs.artefacts import (
-    HISTORY_FILE,
-    METRICS_FILE,
-    count_parameters,
-    describe_environment,
-    prepare_output_dir,
-    write_json,
-)
+from tsllm.programs.artefacts import prepare_output_dir
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, ModelArguments, build_arguments
-from tsllm.training.supervised import read_model_config
-from tsllm.training.trainer import ForecastTrainer, find_checkpoint, find_input_keys
+from tsllm.training.build import read_model_config
+from tsllm.training.trainer import ForecastTrainer, find_checkpoint
 
-ANY_FREQ = "any"  # the frequency of a forecaster that reads every one
+RECIPE = "pretrain_series"
 TARGET_LIMIT = 100.0  # seasonal changes; a window whose future lies further away teaches nothing but its own size
 
 
@@ -109,37 +107,6 @@ class _StreamedSet:
         return self.length
 
 
-class ThroughputCallback(TrainerCallback):
-    """Adds `windows_per_second` over all processes to each logged loss.
-
-    Args:
-        windows: Windows in an optimiser step.
-    """
-
-    def __init__(self, windows: int) -> None:
-        self.windows = windows
-        self._last: tuple[int, float] | None = None
-
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Starts the clock with the first step."""
-        self._last = self._last or (state.global_step, time.monotonic())
-
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Adds the rate since the last log."""
-        if logs is not None and "loss" in logs and self._last is not None:
-            step, began = self._last
-            now = time.monotonic()
-            logs["windows_per_second"] = round((state.global_step - step) * self.windows / max(now - began, 1e-9), 1)
-            self._last = state.global_step, now
-
-
 class StreamTrainer(ForecastTrainer):
     """A `ForecastTrainer` whose training windows come from a stream that each process has a shard of.
 
@@ -165,9 +132,17 @@ class StreamTrainer(ForecastTrainer):
         self.stream_config, self._start = config, 0
         windows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
         super().__init__(model, args, _StreamedSet(args.max_steps * windows), validation)  # type: ignore[arg-type]
-        keys = find_input_keys(model) + (["season"] if model.uses_season else [])
-        self.collator = self.data_collator = StreamCollator(keys)  # type: ignore[assignment]
-        self.add_callback(ThroughputCallback(windows))
+        self.collator = self.data_collator = StreamCollator(model.input_keys())  # type: ignore[assignment]
+        self._windows, self._logged = windows, (0, 0.0)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds `windows_per_second` over all processes to each logged loss."""
+        if "loss" in logs:
+            (step, seconds), now = self._logged, (self.state.global_step, self.stopwatch.seconds)
+            if now[0] > step >= 0 and now[1] > seconds:
+                logs["windows_per_second"] = round((now[0] - step) * self._windows / (now[1] - seconds), 1)
+            self._logged = now
+        super().log(logs, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns the loader of this process's shards."""
@@ -238,35 +213,57 @@ def run_pretrain_series(
     evaluated = str(args.eval_strategy) != "no"
     trainer = StreamTrainer(model, args, config, validation if evaluated else None)
     trainer.train(args.resume_from_checkpoint)
+    run = PretrainedRun(
+        describe_run(trainer, stream, model_args.model, validation), folder, trainer.is_world_process_zero()
+    )
+    write_run(run, trainer, describe_forecaster(stream, model, config, run.metrics["windows"]))
+    return run
+
+
+def describe_run(
+    trainer: StreamTrainer, stream: StreamArguments, model_name: str, validation: SyntheticWindows
+) -> dict[str, Any]:
+    """Returns the content of `metrics.json`: validation scores and facts; there is no test part."""
+    args, state = trainer.args, trainer.state
     scores = trainer.evaluate(validation)
-    metrics = {
+    trained, total = count_torch_parameters(trainer.accelerator.unwrap_model(trainer.model))
+    batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+    return {
+        "test": None,
         "validation": {k.removeprefix("eval_"): v for k, v in scores.items() if k.startswith("eval_")},
         "seasonal_naive_mae": score_naive(validation),
         "unit": "mean seasonal change of the window, as in MASE",
+        "scaled": True,
+        "windows": state.global_step * batch,
         "seconds": round(trainer.stopwatch.seconds, 3),
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
-        "windows": trainer.state.global_step * len(trainer.train_dataset) // args.max_steps,  # type: ignore[arg-type]
+        "test_seconds": 0.0,
+        "steps": state.global_step,
+        "best_step": state.best_global_step,
         "seed": args.seed,
-        "series_seed": config.seed,
-        "model": model_args.model,
-        "dataset": "synthetic series",
+        "series_seed": trainer.stream_config.seed,
+        "model": model_name,
+        "dataset": "synthetic",
         "real_data": [],
         "series": stream.series,
         "context_length": stream.context_length,
         "prediction_length": stream.prediction_length,
-        "parameters": count_parameters(model),
-        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "parameters": {"trainable": trained, "total": total},
+        "global_batch_size": batch,
         "learning_rate": args.learning_rate,
         "processes": args.world_size,
         "environment": describe_environment(),
     }
-    trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        describe_forecaster(stream, model, config.seed).save(folder)
-        write_json(folder / METRICS_FILE, metrics)
-        write_json(folder / HISTORY_FILE, trainer.state.log_history)
-    return PretrainedRun(metrics, folder, trainer.is_world_process_zero())
+
+
+def write_run(run: PretrainedRun, trainer: StreamTrainer, spec: ForecasterSpec) -> None:
+    """Writes the artefact, whole or not at all; every process takes part, the first one writes."""
+    staging = staging_folder(run.output_dir)
+    with replace_folder(run.output_dir, OWNED) if run.is_main else contextlib.nullcontext():
+        trainer.save_model(str(staging))
+        if run.is_main:
+            write_description(
+                staging, spec=spec, metrics=run.metrics, history=trainer.state.log_history, recipe=RECIPE
+            )
 
 
 def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
@@ -275,7 +272,7 @@ def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
     Raises:
         ArgumentsError: If `model_config` names unknown fields, or a prompt that speaks of a data set's series.
     """
-    model_class = MODELS.get(args.model)
+    model_class = find_model_class(args.model)
     values = read_model_config(model_class.config_class, args.model_config)
     if values.get("prompt_domain") or values.get("prompt_statistics") == "series":
         raise ArgumentsError(
@@ -290,13 +287,23 @@ def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
     return model_class(model_class.config_class(**values, **sizes, num_channels=1))
 
 
-def describe_forecaster(stream: StreamArguments, model: nn.Module, seed: int) -> ForecasterSpec:
+def describe_forecaster(
+    stream: StreamArguments, model: ForecastModel, config: SyntheticConfig, windows: int
+) -> ForecasterSpec:
     """Returns what the artefact says of itself: any frequency, no scaler, synthetic data only."""
+    read = DataRead(
+        name="synthetic",
+        origin=f"synthetic series of tsllm.data.synthetic, seed {config.seed}; no real data",
+        domain="series of every kind",
+        windows={"train": windows, "validation": stream.validation_windows},
+    )
     return ForecasterSpec(
         alias=stream.alias or type(model).__name__,
         freq=ANY_FREQ,
         layout="univariate",
-        data={"name": "synthetic", "origin": f"synthetic series, seed {seed}", "real_data": [], "zero_shot": True},
+        data=TrainingFacts([read]),
+        new_series="history",
+        pad_short=True,
     )
 
 

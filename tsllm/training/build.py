@@ -151,4 +151,19 @@ def train_model(
             trainer.add_callback(ProgressLine(progress))
         trainer.train()
     model.eval()
-    return list(trainer.state.log_history)
+    return [*trainer.state.log_history, describe_end(trainer)]
+
+
+def describe_end(trainer: ForecastTrainer) -> dict[str, Any]:
+    """Returns the last entry of a training log: `step`, `windows_seen` (repeats counted) and `stopped_by`.
+
+    `stopped_by` is "time", "steps" (the limit of steps or epochs) or "patience".
+    """
+    steps = trainer.state.global_step
+    windows, batches = len(trainer.padded_train()), len(trainer.batches)
+    epochs, rest = divmod(steps * trainer.args.gradient_accumulation_steps, batches)
+    seen = epochs * windows + min(rest * trainer.batches.batch_size * trainer.args.world_size, windows)
+    callbacks = trainer.callback_handler.callbacks
+    late = any(isinstance(c, TimeLimit) and c.is_over for c in callbacks)
+    stopped_by = "time" if late else "steps" if steps >= trainer.planned_steps() else "patience"
+    return {"step": steps, "windows_seen": seen, "stopped_by": stopped_by}

@@ -145,6 +145,7 @@ class TimeLimit(TrainerCallback):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.started = 0.0
+        self.is_over = False  # whether it ended a training
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Starts the clock."""
@@ -154,4 +155,4 @@ class TimeLimit(TrainerCallback):
         """Looks at the clock."""
         if time.perf_counter() - self.started >= self.seconds:
             control.should_evaluate = control.should_save = str(args.eval_strategy) != "no"
-            control.should_training_stop = True
+            control.should_training_stop = self.is_over = True

@@ -192,7 +192,7 @@ class ForecastTrainer(Trainer):
         checkpoint = resume_from_checkpoint or None
         if checkpoint is True:
             checkpoint = str(find_checkpoint(self.args.output_dir or ".", self.args.world_size))
-        if isinstance(checkpoint, str) and is_final(Path(checkpoint), self._planned_steps(), self.args):
+        if isinstance(checkpoint, str) and is_final(Path(checkpoint), self.planned_steps(), self.args):
             self._finish_from(checkpoint)
             return TrainOutput(self.state.global_step, float("nan"), {})
         result = super().train(checkpoint, *args, **kwargs)
@@ -203,7 +203,8 @@ class ForecastTrainer(Trainer):
             )
         return result
 
-    def _planned_steps(self) -> int:
+    def planned_steps(self) -> int:
+        """Returns how many steps training has unless it ends early."""
         if self.args.max_steps > 0:
             return self.args.max_steps
         return math.ceil(self.args.num_train_epochs * self._steps_per_epoch())

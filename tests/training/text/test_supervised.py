@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.fixtures.artefacts import make_text_artefact
 from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.text.codec import NumberCodec
 from tsllm.text.loading import load_language_model
@@ -167,3 +168,19 @@ def test_an_adapter_of_packed_weights_is_not_merged(trained, tmp_path, llama):
         merge_adapter(folder, tmp_path / "merged")
     with pytest.raises(ValueError, match="holds no adapter; there is nothing to merge"):
         merge_adapter(llama, tmp_path / "merged")
+
+
+def test_an_adapter_names_a_hub_id_and_never_the_cache_of_this_machine(tmp_path):
+    """The base lies in a Hub cache; the adapter asks others for the repository and its commit, and loads here."""
+    commit = "0123456789" * 4
+    cached = tmp_path / "models--someone--tiny" / "snapshots" / commit
+    save_tiny_backbone(cached, "llama", layers=1)
+    folder = make_text_artefact(tmp_path, str(cached), test_windows=0)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("someone/tiny", commit)
+    assert str(tmp_path) not in (folder / "adapter_config.json").read_text()
+    model, _ = load_language_model(folder)
+    plain, _ = load_language_model(cached)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert (model(input_ids=ids).logits - plain(input_ids=ids).logits).abs().max() > 1e-6

@@ -1,0 +1,156 @@
+"""Trained policies reach optima that are known, and say when they cannot learn."""
+
+import pytest
+import torch
+
+from tsllm.decisions import AnyHourAlarm, DemandChain, Inventory, PeakShaving, solve_dynamic
+from tsllm.decisions.base import DecisionProblem
+from tsllm.decisions.learned import Training, Windows, decide, train_policy
+from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
+
+
+class Newsvendor(DecisionProblem):
+    """Order before demand: under 4 and over 1 a unit; the best order is the 80 % quantile."""
+
+    name = "newsvendor"
+    differentiable = True
+
+    def is_feasible(self, action):
+        return torch.isfinite(action).all(-1)
+
+    def _cost(self, action, path):
+        return torch.maximum(4 * (path - action), action - path).sum(-1)
+
+    def hindsight(self, path):
+        return path, torch.zeros_like(path[..., 0])
+
+
+def make_windows(count: int, seed: int, outcomes: int = 1) -> Windows:
+    """Forecast 0 for demand that is normal with deviation 1."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(count, outcomes, 2, generator=generator, dtype=torch.float64)
+    return Windows(torch.zeros(count, 2).double(), truth, torch.ones(2).double())
+
+
+SETTINGS = {"steps": 150, "learning_rate": 2e-2, "weight_decay": 0.0, "hidden": 4}
+
+
+@pytest.mark.parametrize("method", ["direct", "dapo"])
+def test_a_newsvendor_policy_reaches_the_quantile(method):
+    check_quantile(method, seed=0)
+
+
+def test_standardised_rewards_of_single_outcomes_stop_short_of_the_quantile_and_centred_ones_do_not():
+    train, held = make_windows(4000, 0), make_windows(4000, 100)
+    orders = {}
+    for method in ("dapo", "dr_grpo"):
+        settings = Training(method=method, **SETTINGS)
+        policy, _ = train_policy(Newsvendor(), train, held, settings, 0)
+        orders[method] = decide(policy, Newsvendor(), held.forecast[:1])
+    assert orders["dapo"].max() < 0.65  # the 80 % quantile is .84
+    assert orders["dr_grpo"].min() > 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("method", ["direct", "perturbed", "grpo", "dapo", "dr_grpo", "rloo"])
+def test_every_method_reaches_the_quantile_with_every_seed(method, seed):
+    check_quantile(method, seed)
+
+
+def check_quantile(method: str, seed: int) -> None:
+    problem = Newsvendor()
+    # GRPO and DAPO standardise rewards within a group, so that one outcome alone does not show what costs more; the
+    # pull to the start would keep GRPO and RLOO from the optimum by design.
+    scenarios = 32 if method in ("grpo", "dapo") else 1
+    knobs = {"beta": 0.0} if method in ("grpo", "rloo") else {}
+    settings = Training(method=method, scenarios=scenarios, objective=knobs, **SETTINGS)
+    train, held = make_windows(4000, seed, scenarios), make_windows(4000, seed + 100)
+    policy, log = train_policy(problem, train, held, settings, seed)
+    orders = decide(policy, problem, held.forecast[:1])[0]
+    best = torch.quantile(train.paths[:, 0], 0.8, dim=0)
+    fresh = make_windows(20000, 12345).paths[:, 0]
+    optimum = problem.cost(best, fresh).mean()
+    assert problem.cost(orders, fresh).mean() < 1.02 * optimum
+    assert problem.cost(torch.zeros(2).double(), fresh).mean() > 1.3 * optimum
+    assert log[0]["step"] == 0
+
+
+def small_inventory() -> tuple[Inventory, DemandChain]:
+    chances = torch.tensor([[0.6, 0.3, 0.1, 0.0, 0.0], [0.0, 0.1, 0.2, 0.3, 0.4]]).double()
+    chain = DemandChain(torch.tensor([[0.8, 0.2], [0.3, 0.7]]).double(), chances, torch.tensor([0.5, 0.5]).double())
+    return Inventory(1, holding=1.0, shortage=6.0, order_cost=2.0, capacity=6, start=2), chain
+
+
+def test_the_dynamic_optimum_is_the_cost_of_its_own_policy_and_beats_all_base_stocks():
+    from tsllm.decisions.inventory import base_stock
+
+    for lead_time in (0, 1, 2):
+        problem = Inventory(lead_time, holding=1.0, shortage=6.0, order_cost=2.0, capacity=6, start=2)
+        _, chain = small_inventory()
+        optimum = solve_dynamic(problem, chain, 5)
+        demand, regimes = chain.sample(20000, 5, torch.Generator().manual_seed(0))
+        costs = problem.cost(problem.run(lambda s, o=optimum, z=regimes: o.decide(s, z[:, s.stage]), demand), demand)
+        assert abs(costs.mean() - optimum.cost) < 4 * costs.std() / 20000**0.5
+        others = [
+            problem.cost(problem.run(base_stock(s, top), demand), demand).mean()
+            for top in range(1, 7)
+            for s in range(top)
+        ]
+        assert min(others) > optimum.cost
+
+
+def test_the_dynamic_optimum_of_certain_demand_is_hindsight():
+    problem = Inventory(1, holding=1.0, shortage=6.0, order_cost=2.0, capacity=6, start=2)
+    certain = DemandChain(torch.eye(1).double(), torch.eye(5)[3:4].double(), torch.ones(1).double())
+    expected = problem.hindsight(torch.full((5,), 3.0, dtype=torch.float64))[1]
+    assert solve_dynamic(problem, certain, 5).cost == pytest.approx(expected.item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("method", ["grpo", "dapo"])
+def test_an_ordering_policy_comes_within_five_per_cent_of_the_dynamic_optimum(method, seed):
+    problem, chain = small_inventory()
+    policy, _ = train_orders(problem, chain, 5, RecourseTraining(method=method, steps=300), seed)
+    demand, regimes = chain.sample(20000, 5, torch.Generator().manual_seed(77))
+    cost = problem.cost(order_with(policy, problem, demand, regimes), demand).mean()
+    assert cost < 1.05 * solve_dynamic(problem, chain, 5).cost
+
+
+def test_methods_that_need_a_gradient_refuse_problems_without_one():
+    problem = AnyHourAlarm(threshold=1.0)
+    with pytest.raises(ValueError, match="needs the gradient"):
+        train_policy(problem, make_windows(9, 0), make_windows(9, 1), Training(method="direct"), 0)
+
+
+def test_a_reward_without_spread_stops_with_the_reason():
+    problem = PeakShaving(energy=1e-9, power=1e-9)  # whatever is done changes nothing
+    flat = Windows(torch.zeros(5, 3).double(), torch.ones(5, 1, 3).double(), torch.ones(3).double())
+    settings = Training(method="dapo", steps=20, eval_every=5, group=4)
+
+    class Constant(PeakShaving):
+        def reward(self, action, path):
+            return torch.zeros(action.shape[:-1], dtype=torch.float64)
+
+    constant = Constant(energy=problem.energy, power=problem.power)
+    with pytest.raises(RuntimeError, match="no group of the last 5 steps has any spread"):
+        train_policy(constant, flat, flat, settings, 0)
+
+
+def test_training_never_returns_a_policy_worse_than_its_start_on_validation():
+    problem, train, held = Newsvendor(), make_windows(50, 0), make_windows(50, 1)
+    settings = Training(method="dapo", steps=5, eval_every=1, learning_rate=5.0)
+    policy, log = train_policy(problem, train, held, settings, 0)
+    kept = problem.cost(decide(policy, problem, held.forecast), held.paths[:, 0]).mean()
+    assert kept == pytest.approx(min(entry["validation"] for entry in log))
+    assert kept <= log[0]["validation"]
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="must be one of direct, perturbed"):
+        Training(method="ppo")
+    with pytest.raises(ValueError, match="group must be at least 2"):
+        Training(group=1)
+    with pytest.raises(ValueError, match="sum to 1"):
+        DemandChain(torch.ones(1, 1), torch.ones(1, 2), torch.ones(1))

@@ -1,0 +1,134 @@
+"""Pre-training on a stream: what is learnt, how it resumes, what the artefact says."""
+
+import json
+
+import pytest
+import torch
+
+from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, draw_windows
+from tsllm.forecasting.zero_shot import ZeroShotForecaster
+from tsllm.programs.pretrain_series import (
+    StreamArguments,
+    StreamCollator,
+    build_model,
+    run_pretrain_series,
+    score_naive,
+)
+from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, ModelArguments
+
+TINY = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "head": "quantile"}
+STREAM = {"context_length": 32, "prediction_length": 8, "validation_windows": 32}
+
+
+def run(folder, *, resume=None, steps=4, seed=1, model=None, **training):
+    args = {"per_device_train_batch_size": 8, "max_steps": steps, "eval_strategy": "steps", "save_strategy": "steps"}
+    args |= {"eval_steps": 2, "save_steps": 2, "save_total_limit": 5, "load_best_model_at_end": False}
+    args |= {"use_cpu": True, "disable_tqdm": True, "learning_rate": 1e-2, "seed": seed, "logging_steps": 1}
+    args |= {"early_stopping_patience": 0, "resume_from_checkpoint": resume}
+    return run_pretrain_series(
+        StreamArguments(**STREAM),
+        model or ModelArguments(model="patchcast", model_config=dict(TINY)),
+        ForecastTrainingArguments(output_dir=str(folder), **(args | training)),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    return run(folder), folder
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path):
+    _, whole = trained
+    run(tmp_path, steps=4)
+    for stopped in tmp_path.glob("checkpoint-4"):
+        stopped.rename(tmp_path / "gone")
+    run(tmp_path, steps=4, resume=str(tmp_path / "checkpoint-2"))
+    first, second = weights(whole), weights(tmp_path)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
+    result, folder = trained
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test"] is None
+    assert metrics["real_data"] == []
+    assert metrics["windows"] == 4 * 8
+    assert metrics["validation"]["loss"] > 0
+    forecaster = ZeroShotForecaster.from_pretrained(folder)
+    assert forecaster.spec.freq == "any"
+    assert forecaster.spec.scaler["name"] == "none"
+    (read,) = forecaster.trained_on.reads
+    assert read.name == "synthetic"
+    assert "seed 1" in read.origin
+    assert "synthetic" in (folder / "README.md").read_text()
+    assert "validation loss" in result.summary()
+    assert any("windows_per_second" in entry for entry in json.loads((folder / "history.json").read_text()))
+
+
+def test_a_batch_is_told_in_units_of_its_seasonal_change_and_far_futures_are_left_out():
+    batch = draw_windows(SyntheticConfig(32, 8, 0), 16, 0, 0)
+    batch["future_values"][3] = 1e9
+    keys = ["past_values", "past_observed_mask", "future_values", "season"]
+    scaled, again = StreamCollator(keys)(batch), None
+    assert scaled["future_values"][3].isnan().all()
+    moved = batch | {"past_values": batch["past_values"] * 10 + 5, "future_values": batch["future_values"] * 10 + 5}
+    again = StreamCollator(keys)(moved)
+    torch.testing.assert_close(again["past_values"], scaled["past_values"], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(again["future_values"], scaled["future_values"], atol=2e-3, rtol=1e-3, equal_nan=True)
+    assert set(StreamCollator(["past_values"])(batch)) == {"past_values"}
+
+
+def test_the_naive_error_is_that_of_a_slow_loop():
+    windows = SyntheticWindows(SyntheticConfig(32, 8, 0, missing=0.0), 12)
+    scaled = StreamCollator(["past_values", "past_observed_mask", "future_values", "season"])(
+        windows.gather(torch.arange(12))
+    )
+    errors = []
+    for row in range(12):
+        season = int(scaled["season"][row])
+        seen = scaled["past_values"][row, :, 0][scaled["past_observed_mask"][row, :, 0]]
+        for step, y in enumerate(scaled["future_values"][row, :, 0]):
+            at = len(seen) - season + step % season
+            if not y.isnan() and at >= 0:
+                errors.append(abs(float(y - seen[at])))
+            elif not y.isnan():
+                errors.append(abs(float(y - seen[-1])))
+    assert score_naive(windows) == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+
+
+def test_a_stream_without_end_needs_a_number_of_steps(tmp_path):
+    with pytest.raises(ArgumentsError, match="max_steps is -1"):
+        run(tmp_path, steps=-1)
+
+
+def test_a_prompt_that_describes_one_data_set_is_refused():
+    with pytest.raises(ArgumentsError, match="prompt_domain"):
+        build_model(StreamArguments(), ModelArguments(model="timellm", model_config={"prompt_domain": "prices"}))
+
+
+def test_unknown_fields_of_the_series_are_errors():
+    with pytest.raises(ArgumentsError, match="outlier"):
+        StreamArguments(series={"outlier": 0.5}).build_config(0)
+    with pytest.raises(ArgumentsError, match="seed"):
+        StreamArguments(series={"seed": 1}).build_config(0)
+    assert StreamArguments(series={"outliers": 0.5}).build_config(3).outliers == 0.5
+
+
+@pytest.mark.parametrize("model", ["patchcast", "timellm"])
+def test_a_language_model_is_trained_around_and_not_saved(model, tmp_path):
+    backbone = save_tiny_backbone(tmp_path / "llm", "llama", layers=1, width=16)
+    config = {"backbone": backbone, "num_backbone_layers": 1, "head": "quantile", "num_prototypes": 8, "d_ff": 16}
+    config |= {"d_model": 16, "num_heads": 2}
+    config |= {"head_width": 4, "num_layers": 1} if model == "patchcast" else {"prompt": False, "patch_stride": 16}
+    folder = tmp_path / "run"
+    run(folder, steps=2, model=ModelArguments(model=model, model_config=config))
+    assert not [name for name in weights(folder) if ".llm." in name]
+    assert ZeroShotForecaster.from_pretrained(folder).prediction_length == 8

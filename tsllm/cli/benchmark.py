@@ -1,0 +1,33 @@
+"""`tsllm benchmark`: protocols of others, by one command each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsllm.cli.console import explain_errors, parse_list, print_table, quiet_libraries
+
+app = typer.Typer(help="Run published protocols: series never seen, long horizons.", no_args_is_help=True)
+
+
+@app.command("zero-shot")
+@explain_errors
+def zero_shot(
+    models: Annotated[
+        str, typer.Option(help="Saved folders, AutoTheta, AutoETS, FLAIR, chronos:ID, separated by commas.")
+    ] = "AutoTheta,AutoETS",
+    sets: Annotated[str | None, typer.Option(help="Some of the eight sets: m3-monthly,m3-yearly.")] = None,
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/zero_shot"
+    ),
+) -> None:
+    """Score models on eight sets of Chronos' zero-shot benchmark, beside published figures."""
+    from tsllm.evaluation.yardsticks import ZERO_SHOT_SETS
+    from tsllm.programs.benchmark_zero_shot import run_benchmark_zero_shot
+
+    quiet_libraries()
+    report = run_benchmark_zero_shot(parse_list(models), parse_list(sets) or ZERO_SHOT_SETS, output_dir, typer.echo)
+    print_table(report.summary, "relative to the seasonal naive", {"rel_mase": ".3f", "rel_wql": ".3f"})
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"tables in {report.folder}")
