@@ -75,6 +75,7 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("predict", "Naive", "good.csv", "--h", "2", "--future", "good.csv"), "--future"),
         (("fit", "good.csv", "--model", "Naive", "--h", "2"), "no model that tsllm trains"),
         (("fit", "good.csv", "--model", "text", "--h", "2"), "no model that tsllm trains"),
+        (("fit", "good.csv", "--model", "tsllm.models.dlinear.DLinaer", "--h", "2"), "DLinaer"),
         (("compare", "good.csv", *NAIVE, "--covariates", "x"), "none of the models reads any"),
         (("compare", "good.csv", *NAIVE, "--backbone", "gpt2"), "--backbone has no effect"),
         (("backtest", "good.csv", *NAIVE, "--targets", "y"), "targets"),

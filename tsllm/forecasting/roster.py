@@ -196,7 +196,7 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     if find_file(spec.source, SETTINGS, revision) is not None:
         return
     saved = ForecasterSpec.load(spec.source, revision)
-    known = ("revision", "token", "device", "batch_size")
+    known: tuple[str, ...] = ("revision", "token", "device", "batch_size")
     known += ("freq", "season") if saved.freq == ANY_FREQ else ("batch_invariant", "new_series", "pad_short")
     idle = sorted(set(spec.options) - set(known))
     if idle:
@@ -443,7 +443,7 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.model == FLAIR:
         from tsllm.forecasting.flair import FlairForecaster
 
-        given = {"season": task.season, "alias": spec.name, "freq": task.freq}
+        given: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
         return FlairForecaster(**given | spec.options)
     try:
         options["season"] = find_seasons(spec.model, task.season, task.freq)

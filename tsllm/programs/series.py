@@ -140,12 +140,22 @@ def finish_series(
     }
     return TrainingRun(
         model=model,
-        spec=spec if earlier is None else replace(spec, data=earlier.data.extend(data.describe())),
+        spec=spec if earlier is None else _go_on(spec, earlier, data),
         data=data,
         metrics=metrics | describe_run(trainer, data, name) | more,
         history=trainer.state.log_history,
         output_dir=folder,
         is_main=trainer.is_world_process_zero(),
+    )
+
+
+def _go_on(spec: ForecasterSpec, earlier: ForecasterSpec, data: PreparedData) -> ForecasterSpec:
+    """Returns the description with what the artefact that training started from was trained on and told to do."""
+    return replace(
+        spec,
+        data=earlier.data.extend(data.describe()),
+        new_series=earlier.new_series,
+        pad_short=spec.pad_short or earlier.pad_short,
     )
 
 
