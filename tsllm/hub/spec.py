@@ -95,12 +95,12 @@ class ForecasterSpec:
         return load_scaler(self.scaler)
 
     def check_task(self, task: ForecastTask) -> None:
-        """Refuses data on which a saved model cannot go on: of another frequency or season, or other covariates.
+        """Refuses data on which a saved model cannot go on: of another frequency, season or layout, other covariates.
 
         Raises:
             TaskError: Naming what differs.
         """
-        for name in ("freq", "season"):
+        for name in ("freq", "season", "layout"):
             saved, given = getattr(self, name), getattr(task, name)
             if saved is not None and saved != given:
                 raise TaskError(

@@ -11,10 +11,11 @@ from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.trust import check_json
 from tsllm.data.prepared import PreparedData, Strides, prepare_data
-from tsllm.data.task import TaskError, build_task, load_data
+from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ForecasterSpec, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
@@ -28,15 +29,19 @@ PRETRAINING = "pretraining"  # folder of the first stage
 
 
 def prepare_series(
-    model: type[ForecastModel], args: DataArguments, earlier: ForecasterSpec | None = None
+    model: type[ForecastModel],
+    args: DataArguments,
+    earlier: ForecasterSpec | None = None,
+    pretrained: str | Path | None = None,
 ) -> PreparedData:
     """Loads, splits, scales and cuts the series that a recipe names.
 
     Args:
         model: The model that will read them.
         args: What is read and how.
-        earlier: Of the artefact that training starts from; its layout and covariates count unless others are
-            asked for.
+        earlier: Of the artefact that training starts from; its lengths, layout, covariates and padding count, and
+            what is asked for must agree with them.
+        pretrained: That artefact.
 
     Raises:
         TaskError: If the arguments do not fit the data or the model.
@@ -52,13 +57,15 @@ def prepare_series(
             )
         asked = replace(asked, covariates=(), past_covariates=())
     if earlier is not None:
-        asked = replace(asked, layout=asked.layout or earlier.layout)
+        assert pretrained is not None
+        asked = _take_lengths(replace(asked, layout=asked.layout or earlier.layout), pretrained)
         if asked.covariates is None and asked.past_covariates is None:
             asked = replace(asked, covariates=earlier.covariates, past_covariates=earlier.past_covariates)
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
     if earlier is not None:
         earlier.check_task(task)
+        task = replace(task, pads_short=earlier.pad_short)
     data = prepare_data(
         loaded,
         task,
@@ -70,6 +77,25 @@ def prepare_series(
     if data.test is None:
         raise TaskError("the split leaves no test part; give it some steps")
     return data
+
+
+def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
+    """Returns what is asked with the lengths of the model that training starts from.
+
+    Raises:
+        TaskError: If others were asked for.
+    """
+    path = find_file(pretrained, "config.json")
+    config = {} if path is None else check_json(path) or {}
+    for name, field in (("context_length", "context_length"), ("h", "prediction_length")):
+        saved, given = config.get(field), asked.context_length if name == "context_length" else asked.h
+        if given is not None and saved is not None and given != saved:
+            raise TaskError(
+                f"{field} is {given}, but {pretrained} was trained with {saved}; leave it out, or train a new model"
+            )
+        if given is None:
+            asked = replace(asked, **{name: saved})
+    return asked
 
 
 def run_supervised(
@@ -96,7 +122,7 @@ def run_supervised(
     model_class = find_model_class(model_args.model)
     with hold_output_dir(args) as folder:
         earlier = read_start(model_args.pretrained)
-        data = prepare_series(model_class, data_args, earlier)
+        data = prepare_series(model_class, data_args, earlier, model_args.pretrained)
         # The model's initial weights and the order of batches follow from the seed alone.
         set_seed(args.seed)
         model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
@@ -155,7 +181,6 @@ def _go_on(spec: ForecasterSpec, earlier: ForecasterSpec, data: PreparedData) ->
         spec,
         data=earlier.data.extend(data.describe()),
         new_series=earlier.new_series,
-        pad_short=spec.pad_short or earlier.pad_short,
     )
 
 
