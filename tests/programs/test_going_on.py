@@ -40,6 +40,23 @@ def test_what_nobody_asks_for_is_as_the_saved_model_has_it(place):
     assert firsts == [80, 128]  # the half, and training and validation part of the whole
 
 
+def test_a_series_that_was_trained_on_keeps_its_scale_and_another_gets_its_own(place):
+    run(place, f"output_dir={place / 'known'}")
+    saved = NeuralForecaster.from_pretrained(place / "saved").spec.load_scaler().stats["y"]
+    assert NeuralForecaster.from_pretrained(place / "known").spec.load_scaler().stats["y"] == saved
+    frame = pd.read_csv(place / "data.csv")
+    frame.assign(y=frame["y"] + 100).to_csv(place / "other.csv", index=False)
+    run(place, f"output_dir={place / 'new'}", f"dataset={place / 'other.csv'}")
+    own = NeuralForecaster.from_pretrained(place / "new").spec.load_scaler().stats["y"]
+    assert own["a"].loc == pytest.approx(frame.query("unique_id == 'a'")["y"].head(112).mean() + 100)
+
+
+def test_a_test_part_that_was_trained_on_is_refused(place):
+    split = "split={train: 40, validation: 20, test: 60}"
+    with pytest.raises(TaskError, match=r"trained or chosen on series 'a' up to 2024-03-20.*begins after 2024-02-29"):
+        run(place, split)
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

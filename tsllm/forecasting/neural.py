@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from tsllm.data.facts import TrainingFacts, holds
+from tsllm.data.facts import TrainingFacts
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
@@ -29,7 +28,7 @@ from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
 from tsllm.training.build import build_for_data, check_model_config, train_model
-from tsllm.types import ID, TARGET, TIME, FrameError
+from tsllm.types import ID, TARGET, FrameError
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
@@ -375,7 +374,7 @@ class NeuralForecaster(TrainedForecaster):
             return build_task(loaded, replace(asked, h=fixed or h))
         self._check_horizon(h)
         spec = self._start.spec
-        known = any(self._knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
+        known = any(spec.knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
         task = build_task(
             loaded,
             Asked(
@@ -459,26 +458,11 @@ class NeuralForecaster(TrainedForecaster):
         return series
 
     def _continue_scaler(self, df: pd.DataFrame, task: ForecastTask) -> StandardScaler:
-        """Returns the scaler of further training: kept for a series that was trained on, fitted for any other.
-
-        A series is the one that was trained on if it holds the values that were read, not if it bears the same name.
-        """
+        """Returns the scaler of further training."""
         assert self._start is not None
-        saved = self._start.spec.load_scaler()
-        columns = list(saved.stats) or [TARGET, *task.covariates, *task.past_covariates]
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
-        own = type(saved)().fit(train, columns)
-        for name, group in df.groupby(ID, sort=False):
-            if self._knows(name, group):
-                for column in columns:
-                    own.stats[column][name] = saved.stats[column].get(name, own.stats[column][name])
-        return own
-
-    def _knows(self, name: Any, group: pd.DataFrame) -> bool:
-        assert self._start is not None
-        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
-        return any(holds(times, values, read) for read in self._start.spec.data.find(name))
+        return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
 

@@ -213,12 +213,11 @@ class TrainedForecaster(Forecaster):
                 f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
                 "any series"
             )
-        ends = frame.groupby(ID, sort=False)[TIME].last()
+        ends = frame.groupby(ID, sort=False)[TIME].last().sort_values(kind="stable")
         if ends.nunique() > 1:
-            first, last = ends.idxmin(), ends.idxmax()
             raise FrameError(
-                f"{self.alias} reads the aligned series {channels} as channels of one sample, but series {first!r} "
-                f"ends at {ends[first]} and {last!r} at {ends[last]}; cut them to the same end, or train with "
+                f"{self.alias} reads the aligned series {channels} as channels of one sample, but series "
+                f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the same end, or train with "
                 "layout='univariate'"
             )
 

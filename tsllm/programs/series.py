@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
 from tsllm.backbones.trust import check_json
+from tsllm.data.facts import holds, parse_time
 from tsllm.data.prepared import PreparedData, Strides, prepare_data
+from tsllm.data.scaling import StandardScaler
+from tsllm.data.splits import split_frame
 from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
 from tsllm.hub.spec import ForecasterSpec, find_file
@@ -24,6 +28,7 @@ from tsllm.training.build import build_for_data
 from tsllm.training.pretraining import PretrainingArguments, PretrainingTrainer, build_pretraining
 from tsllm.training.scores import score_seasonal_naive
 from tsllm.training.trainer import ForecastTrainer, find_checkpoint
+from tsllm.types import ID, TARGET, TIME
 
 PRETRAINING = "pretraining"  # folder of the first stage
 
@@ -66,17 +71,42 @@ def prepare_series(
     if earlier is not None:
         earlier.check_task(task)
         task = replace(task, pads_short=earlier.pad_short)
+    scaler: str | StandardScaler = args.scaler
+    if earlier is not None:
+        if earlier.scaler["name"] != args.scaler:
+            raise TaskError(f"scaler is {args.scaler!r}, but {pretrained} was trained with {earlier.scaler['name']!r}")
+        train = split_frame(loaded.df, task.split, task.context_length).train
+        scaler = earlier.continue_scaler(loaded.df, train, [TARGET, *task.covariates, *task.past_covariates])
     data = prepare_data(
         loaded,
         task,
-        scaler=args.scaler,
+        scaler=scaler,
         strides=Strides(args.train_stride, args.validation_stride, args.test_stride),
         pad_short=task.pads_short,
         time_features=args.time_features,
     )
     if data.test is None:
         raise TaskError("the split leaves no test part; give it some steps")
+    if earlier is not None:
+        _refuse_seen(earlier, data)
     return data
+
+
+def _refuse_seen(earlier: ForecasterSpec, data: PreparedData) -> None:
+    """Refuses a test part that the model was trained or chosen on before.
+
+    Raises:
+        TaskError: Naming the series and the step.
+    """
+    for name, group in data.loaded.df.groupby(ID, sort=False):
+        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
+        end = times[data.borders[name].validation - 1]
+        for read in earlier.data.find(name):
+            if holds(times, values, read) and parse_time(read.last, times) > end:
+                raise TaskError(
+                    f"the saved model was trained or chosen on series {name!r} up to {read.last}, but its test part "
+                    f"begins after {end}; give a split whose test part is later, or start from an earlier model"
+                )
 
 
 def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
