@@ -117,15 +117,15 @@ def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
     """
     path = find_file(pretrained, "config.json")
     config = {} if path is None else check_json(path) or {}
-    for name, field in (("context_length", "context_length"), ("h", "prediction_length")):
-        saved, given = config.get(field), asked.context_length if name == "context_length" else asked.h
-        if given is not None and saved is not None and given != saved:
+    given = {"context_length": asked.context_length, "prediction_length": asked.h}
+    for name, length in given.items():
+        if length is not None and length != config.get(name, length):
             raise TaskError(
-                f"{field} is {given}, but {pretrained} was trained with {saved}; leave it out, or train a new model"
+                f"{name} is {length}, but {pretrained} was trained with {config[name]}; leave it out, or train a new "
+                "model"
             )
-        if given is None:
-            asked = replace(asked, **{name: saved})
-    return asked
+    known = {name: config.get(name, length) for name, length in given.items()}
+    return replace(asked, context_length=known["context_length"], h=known["prediction_length"])
 
 
 def run_supervised(
