@@ -6,7 +6,6 @@ accelerate launch recipes/grpo_text.py --config recipes/configs/grpo_text/epf_sm
 from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
-from tsllm.hub.text_card import write_text_card
 from tsllm.programs.text_policy import run_text_policy
 from tsllm.training.args import ArgumentsError, DataArguments, parse_arguments
 from tsllm.training.text.policy import TextPolicyArguments
@@ -20,7 +19,6 @@ def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
         raise ArgumentsError(f"algorithm is {args.algorithm!r}; this recipe runs {algorithm}")
     metrics = run_text_policy(model_args, data_args, args)
     if args.should_save:
-        write_text_card(args.output_dir, recipe=f"{algorithm}_text")
         print("rewards", [round(reward, 4) for reward in metrics["rewards"]])
         for name in ("start", "test"):
             if name in metrics:

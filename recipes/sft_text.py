@@ -6,7 +6,6 @@ accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smol
 from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
-from tsllm.hub.text_card import write_text_card
 from tsllm.programs.text import run_text
 from tsllm.training.args import DataArguments, parse_arguments
 from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments
@@ -17,7 +16,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     model_args, data_args, args = parse_arguments(classes, argv)
     metrics = run_text(model_args, data_args, args)
     if args.should_save:
-        write_text_card(args.output_dir, recipe="sft_text")
         for name in ("start", "test"):
             if name in metrics:
                 print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float)})

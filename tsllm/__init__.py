@@ -26,6 +26,7 @@ _LAZY = {
     "build_reward": "tsllm.rl.rewards",
     "compare": "tsllm.evaluation.api",
     "load_frame": "tsllm.data.sources",
+    "simulate": "tsllm.forecasting.paths",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -265,8 +265,9 @@ def energy_score(y: Array, samples: Array, *, fair: bool = False) -> Array:
     if m < (2 if fair else 1):
         raise ValueError(f"{m} samples are too few; the {'fair ' if fair else ''}energy score needs {1 + fair}")
     to_truth = torch.linalg.vector_norm(x - t[..., None, :], dim=-1).mean(-1)
-    # One sample at a time against all: memory stays that of the samples.
-    pairs = torch.stack([torch.linalg.vector_norm(x - x[..., i : i + 1, :], dim=-1).sum(-1) for i in range(m)]).sum(0)
+    flat = x.reshape(-1, *x.shape[-2:])  # [windows, sample, H]; one window at a time, so that memory stays M^2
+    exact = "donot_use_mm_for_euclid_dist"
+    pairs = torch.stack([torch.cdist(one, one, compute_mode=exact).sum() for one in flat]).reshape(t.shape[:-1])
     return _like(to_truth - pairs / (2 * m * (m - 1 if fair else m)), y)
 
 

@@ -191,6 +191,7 @@ LONG, WIDER = (
             "patch_stride": 8,
             "num_prototypes": 50,
         },
+        "patchcast": {**WIDE, "patch_length": 8},
     },
 )
 

@@ -112,7 +112,9 @@ def test_the_dynamic_optimum_of_certain_demand_is_hindsight():
 @pytest.mark.parametrize("method", ["grpo", "dapo"])
 def test_an_ordering_policy_comes_within_five_per_cent_of_the_dynamic_optimum(method, seed):
     problem, chain = small_inventory()
-    policy, _ = train_orders(problem, chain, 5, RecourseTraining(method=method, steps=300), seed)
+    knobs = {"beta": 0.0} if method == "grpo" else {}  # the pull to the start, which orders at random, costs by design
+    settings = RecourseTraining(method=method, steps=300, objective=knobs)
+    policy, _ = train_orders(problem, chain, 5, settings, seed)
     demand, regimes = chain.sample(20000, 5, torch.Generator().manual_seed(77))
     cost = problem.cost(order_with(policy, problem, demand, regimes), demand).mean()
     assert cost < 1.05 * solve_dynamic(problem, chain, 5).cost

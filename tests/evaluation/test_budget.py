@@ -9,7 +9,6 @@ from tsllm.evaluation.budget import (
     count_batch,
     count_steps,
     count_windows,
-    read_course,
 )
 from tsllm.evaluation.config import CompareConfig
 from tsllm.training.args import check_training
@@ -169,20 +168,3 @@ def test_a_batch_counts_what_one_step_learns_from():
     assert count_batch({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8}) == 32
     with pytest.raises(ValueError, match="batch_size is 0"):
         count_steps(5, 0, 10)
-
-
-def test_the_course_tells_whether_training_had_converged():
-    log = [
-        {"step": 50, "loss": 1.0},
-        {"step": 50, "eval_loss": 0.9},
-        {"step": 100, "eval_loss": 0.7},
-        {"step": 150, "eval_loss": 0.8},
-        {"step": 150, "train_runtime": 1.0},
-    ]
-    course = read_course(log, batch_size=16, num_train_windows=100)
-    # Seven steps an epoch of 100 windows: 150 steps are 21 epochs and 3 steps.
-    assert (course.steps, course.windows, course.best_step, course.best_loss) == (150, 2148, 100, 0.7)
-    assert course.converged
-    assert not read_course(log[:3], 16, 100).converged  # the best validation was the last one
-    assert read_course([], 16, 100).best_step is None
-    assert not read_course([{"step": 5, "loss": 1.0}], 16, 100).converged

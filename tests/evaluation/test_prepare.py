@@ -138,3 +138,14 @@ def test_two_data_sets_of_one_name_keep_two_tables(tmp_path):
     _, tables = build_compare_report(config, run_compare(config), "command")
     assert {"scores-load", "scores-load-2"} <= set(tables)
     assert tables["scores-load"]["mae"].tolist() != tables["scores-load-2"]["mae"].tolist()
+
+
+def test_a_data_entry_may_name_the_series_that_it_takes():
+    times = pd.date_range("2024-01-01", periods=40, freq="D")
+    frame = pd.concat([pd.DataFrame({"unique_id": n, "ds": times, "y": float(k)}) for k, n in enumerate("abc")])
+    prepared = prepare_task(DataEntry("three", h=2, series=["c", "a"], frame=frame))
+    assert prepared.windows.df.groupby("unique_id")["y"].mean().to_dict() == {"a": 0.0, "c": 2.0}
+    with pytest.raises(ValueError, match=r"three has no series \['d'\]; it has \['a', 'b', 'c'\]"):
+        prepare_task(DataEntry("three", h=2, series=["a", "d"], frame=frame))
+    with pytest.raises(ValueError, match="has no series in an empty list"):
+        prepare_task(DataEntry("three", h=2, series=[], frame=frame))

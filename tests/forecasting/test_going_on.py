@@ -330,7 +330,7 @@ def test_a_saved_model_of_ones_own_says_how_its_class_is_named(base, tmp_path, m
     # As another process finds it: the class of this type was not named yet.
     config = tmp_path / "saved" / "config.json"
     config.write_text(config.read_text().replace('"road_a"', '"road_b"'))
-    with pytest.raises(ValueError, match="type 'road_b'.*TSLLM_MODELS=my_module.MyModel"):
+    with pytest.raises(ValueError, match=r"type 'road_b'.*TSLLM_MODELS=my_module.MyModel"):
         NeuralForecaster.from_pretrained(tmp_path / "saved")
     monkeypatch.setenv("TSLLM_MODELS", "road_own_b.Mine")
     found = NeuralForecaster.from_pretrained(tmp_path / "saved")

@@ -213,6 +213,7 @@ def test_bad_input_is_told():
     broken.loc[5, "y"] = np.nan
     with pytest.raises(FrameError, match="series 'a': 'y' is missing at 2024-01-02 06:00:00"):
         LEAR().fit(broken)
+    LEAR(input_size=112).fit(broken)  # it lies before the 28 days that are read
     with pytest.raises(FrameError, match=r"LEAR reads \['x'\]; give X_df"):
         LEAR(covariates=["x"]).predict(df.assign(x=1.0), h=2)
     with pytest.raises(

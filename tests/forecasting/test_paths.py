@@ -169,3 +169,15 @@ def test_no_room_gaps_and_wrong_names_are_refused():
         draw_paths(np.zeros(2), make_errors(5, 3), 3, rng)
     with pytest.raises(ValueError, match="rising"):
         sample_marginals(np.zeros((2, 2)), [0.9, 0.1], 5)
+
+
+def test_every_forecaster_draws_paths_by_itself():
+    import tsllm
+
+    df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=200, freq="h")})
+    df["y"] = np.sin(np.arange(200) * 2 * np.pi / 24) + np.random.default_rng(0).normal(size=200) / 9
+    model = tsllm.SeasonalNaive(24)
+    paths = model.simulate(df, n_samples=7, seed=3, h=5, n_windows=20)
+    assert list(paths.columns) == ["unique_id", "ds", "sample", "SeasonalNaive"]
+    assert len(paths) == 7 * 5
+    pd.testing.assert_frame_equal(paths, tsllm.simulate(model, df, 7, 3, h=5, n_windows=20))

@@ -107,6 +107,23 @@ def test_missing_values_missing_intervals_and_short_series_are_told():
         StatisticalForecaster("AutoETS").predict(h=2)
 
 
+@pytest.mark.parametrize("harmonics", [None, {12: 2}])
+def test_a_value_that_no_fit_reads_may_be_missing(harmonics):
+    df = panel(lengths=(80, 80))
+    holed = df.copy()
+    holed.loc[19, "y"] = np.nan  # 80 - 20 = 60 steps from the end: outside 48 + 4 + 2 * 4 = 60
+    model = StatisticalForecaster(
+        "ARIMA", input_size=48, harmonics=harmonics, options={"order": (1, 0, 0)}, alias="AR", freq="MS"
+    )
+    windows = {"h": 4, "n_windows": 3, "step_size": 4}
+    pd.testing.assert_frame_equal(model.predict_rolling(holed, **windows), model.predict_rolling(df, **windows))
+    pd.testing.assert_frame_equal(model.predict(holed, h=4), model.predict(df, h=4))
+    holed.loc[20, "y"] = np.nan
+    with pytest.raises(FrameError, match=r"missing at .*1 among the steps that are read"):
+        model.predict_rolling(holed, **windows)
+    model.predict(holed, h=4)  # one cutoff, at the end
+
+
 def test_a_model_without_intervals_takes_conformal_ones():
     options = {"window_size": 3}
     with pytest.raises(ValueError, match="WindowAverage has no intervals of its own"):

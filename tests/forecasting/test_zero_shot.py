@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from tsllm.data.task import ForecastTask
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, open_saved
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
-from tsllm.data.task import ForecastTask
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import build_model
 from tsllm.types import FrameError
@@ -28,9 +28,7 @@ def forecaster():
 def make_frame(freq="MS", steps=40, names=("a", "b"), start="2015-01-01"):
     rng = np.random.default_rng(0)
     times = pd.date_range(start, periods=steps, freq=freq)
-    parts = [
-        pd.DataFrame({"unique_id": n, "ds": times, "y": 50 + rng.standard_normal(steps).cumsum()}) for n in names
-    ]
+    parts = [pd.DataFrame({"unique_id": n, "ds": times, "y": 50 + rng.standard_normal(steps).cumsum()}) for n in names]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -18,6 +18,7 @@ from tsllm.training.build import read_model_config
 
 CONFIGS = sorted((RECIPES / "configs").glob("*/*.yaml"))
 SUPERVISED = [p for p in CONFIGS if p.parent.name in ("sft_series", "train_native")]
+PRETRAINING = sorted((RECIPES / "configs" / "pretrain_series").glob("*.yaml"))
 TEXT = sorted((RECIPES / "configs" / "sft_text").glob("*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
@@ -76,7 +77,24 @@ def test_a_text_configuration_parses_strictly(path, tmp_path):
     assert DATASETS.get(data.dataset).season
 
 
-@pytest.mark.parametrize("path", [*SUPERVISED, *TEXT], ids=name)
+@pytest.mark.parametrize("path", PRETRAINING, ids=name)
+def test_a_pretraining_configuration_parses_strictly(path):
+    from tsllm.programs.pretrain_series import StreamArguments
+
+    classes = (StreamArguments, ModelArguments, ForecastTrainingArguments)
+    stream, model, args = parse_arguments(classes, [f"--config={path}", "--use_cpu", "bf16=false"])
+    config_class = MODELS.get(model.model).config_class
+    values = read_model_config(config_class, model.model_config)
+    sizes = {"context_length": stream.context_length, "prediction_length": stream.prediction_length}
+    config = config_class(**values, **sizes)
+    assert {k: getattr(config, k) for k in values} == values
+    assert config.head == "quantile"
+    assert stream.build_config(args.seed).context_length == stream.context_length
+    assert args.max_steps > 0
+    assert args.output_dir == f"runs/pretrain_series/{path.stem}"
+
+
+@pytest.mark.parametrize("path", [*SUPERVISED, *PRETRAINING, *TEXT], ids=name)
 def test_configurations_for_a_gpu_use_bfloat16_and_the_others_run_on_a_cpu(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     header = " ".join(line for line in lines if line.startswith("#"))
@@ -89,8 +107,7 @@ def test_configurations_for_a_gpu_use_bfloat16_and_the_others_run_on_a_cpu(path)
 
 
 def test_every_model_of_the_table_has_a_configuration():
-    trained = [*SUPERVISED, *(p for p in CONFIGS if p.parent.name == "pretrain_series")]
-    covered = {yaml.safe_load(p.read_text(encoding="utf-8"))["model"] for p in trained}
+    covered = {yaml.safe_load(p.read_text(encoding="utf-8"))["model"] for p in [*SUPERVISED, *PRETRAINING]}
     assert covered == set(MODELS)
 
 

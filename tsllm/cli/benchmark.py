@@ -7,7 +7,9 @@ import typer
 
 from tsllm.cli.console import explain_errors, parse_list, print_table, quiet_libraries
 
-app = typer.Typer(help="Run published protocols: series never seen, long horizons.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
+)
 
 
 @app.command("zero-shot")
@@ -23,7 +25,7 @@ def zero_shot(
 ) -> None:
     """Score models on eight sets of Chronos' zero-shot benchmark, beside published figures."""
     from tsllm.evaluation.yardsticks import ZERO_SHOT_SETS
-    from tsllm.programs.benchmark_zero_shot import run_benchmark_zero_shot
+    from tsllm.evaluation.zero_shot_report import run_benchmark_zero_shot
 
     quiet_libraries()
     report = run_benchmark_zero_shot(parse_list(models), parse_list(sets) or ZERO_SHOT_SETS, output_dir, typer.echo)
@@ -31,3 +33,31 @@ def zero_shot(
     for note in report.notes:
         typer.echo(note)
     typer.echo(f"tables in {report.folder}")
+
+
+@app.command("cik")
+@explain_errors
+def cik(
+    file: Annotated[Path, typer.Argument(help="Context is Key: one instance a line (JSON).")],
+    output_dir: Annotated[Path, typer.Option(help="Folder for forecasts, scores and report.")],
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="What reads the text, the one that counts first: none, data, rules, learned, rules+learned, "
+            "learned+rules, swapped, spectrum."
+        ),
+    ] = "rules,none,data,swapped",
+    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader, for `learned`.")] = None,
+    control: Annotated[Path | None, typer.Option(help="Folder of one on random weights, for `spectrum`.")] = None,
+    samples: Annotated[int, typer.Option(help="Sample paths an instance.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+) -> None:
+    """Context is Key: forecasts that need their text."""
+    from tsllm.programs.benchmark_cik import run_cik
+
+    quiet_libraries()
+    run_cik(
+        file, output_dir, arms=parse_list(arms), reader=reader, control=control, samples=samples, seed=seed,
+        tell=typer.echo,
+    )  # fmt: skip
+    typer.echo((output_dir / "report.md").read_text(encoding="utf-8"))

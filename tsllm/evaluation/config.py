@@ -38,6 +38,7 @@ class DataEntry:
         past_covariates: Columns known up to the cutoff only; None = the data set's own.
         share_covariates: As in `WindowDataset`.
         targets: Columns of a wide table that are series; None = all.
+        series: Only the series of these names; None = all.
         max_series: Only the first so many series; None = all.
         unit: What tests pair: "cutoff", the mean over series at each; or "series", where series are independent of one
             another, as in competitions of unrelated series with one cutoff each.
@@ -61,6 +62,7 @@ class DataEntry:
     past_covariates: list[str] | None = None
     share_covariates: bool = False
     targets: list[str] | None = None
+    series: list[str] | None = None
     max_series: int | None = None
     unit: str = "cutoff"
     task: str = ""

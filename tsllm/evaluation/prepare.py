@@ -86,6 +86,14 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
         loaded = load_given(entry.frame, asked, entry.name, entry.targets)
     else:
         loaded = load_data(entry.name, asked, data_path=entry.data_path, targets=entry.targets)
+    if entry.series is not None:
+        names = loaded.df[ID].astype(str)
+        absent = sorted(set(entry.series) - set(names))
+        if absent or not entry.series:
+            raise ValueError(
+                f"{entry.name} has no series {absent or 'in an empty list'}; it has {sorted(set(names))[:20]}"
+            )
+        loaded = replace(loaded, df=loaded.df[names.isin(entry.series)].reset_index(drop=True))
     if entry.max_series is not None:
         df = loaded.df
         loaded = replace(loaded, df=df[df[ID].isin(df[ID].unique()[: entry.max_series])].reset_index(drop=True))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
+from tsllm.forecasting.paths import simulate
 from tsllm.hub.spec import check_alias
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -111,6 +112,30 @@ class Forecaster:
             part.insert(2, CUTOFF, part[ID].map(history.groupby(ID)[TIME].last()))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
+
+    def simulate(
+        self,
+        df: pd.DataFrame,
+        n_samples: int = 100,
+        seed: int = 0,
+        h: int | None = None,
+        X_df: pd.DataFrame | None = None,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Draws joint sample paths of the steps after each series, from its forecasts and its past errors.
+
+        Args:
+            df: History; its last part gives the errors that the paths are made of.
+            n_samples: Paths a series.
+            seed: Of the draws.
+            h: Steps ahead; None = the horizon of `fit`.
+            X_df: As in `predict`.
+            **options: Of `tsllm.forecasting.paths.simulate`: `method`, `n_windows`, `step_size`, `level`, `pool`.
+
+        Returns:
+            Frame `unique_id, ds, sample, <alias>`, sorted by series, sample and time.
+        """
+        return simulate(self, df, n_samples, seed, h=h, X_df=X_df, **options)
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; nothing is trained. Here that is `fit`, which only remembers.

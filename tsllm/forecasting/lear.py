@@ -124,7 +124,7 @@ class LEAR(HistoryForecaster):
         return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        return validate_complete(df, self.freq, list(self.covariates), self.alias)
+        return validate_complete(df, self.freq, list(self.covariates), self.alias, self.input_size)
 
     def _find_season(self, freq: Freq) -> int:
         """Returns the steps of a day."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.hub.spec import ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.loading import SETTINGS
 from tsllm.training.args import check_training, read_dataclass
@@ -190,8 +190,6 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         ValueError: If it is of another frequency, forecasts fewer steps, or reads covariates that are not named.
         OSError: If it has no description.
     """
-    from tsllm.forecasting.zero_shot import ANY_FREQ
-
     revision = spec.options.get("revision")
     if find_file(spec.source, SETTINGS, revision) is not None:
         return
@@ -362,7 +360,7 @@ def open_saved(source: str, **options: Any) -> Any:
     """
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ANY_FREQ, ZeroShotForecaster
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     check_saved(source)
     if find_file(source, SETTINGS, options.get("revision")) is not None:

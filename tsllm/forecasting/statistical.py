@@ -134,12 +134,13 @@ class StatisticalForecaster(HistoryForecaster):
         Raises:
             FrameError: If a series is too short for the windows, or as in `predict`.
         """
-        df = self._validate(df)
+        span = h + (n_windows - 1) * step_size
+        df = validate_complete(df, self.freq, self.covariates, self.alias, self.input_size, span)
         compute_quantile_levels(level)
         check_windows(df, h, n_windows, step_size)
         if self.harmonics:
             return super().predict_rolling(df, h, n_windows, step_size, level)
-        freq, span = self._find_freq(df), h + (n_windows - 1) * step_size
+        freq = self._find_freq(df)
         seasons = self._find_seasons(freq, df, df.groupby(ID, sort=False).size() - span)
         windows = {"n_windows": n_windows, "step_size": step_size, "input_size": self.input_size}
         out = self._call("cross_validation", df, freq, seasons, h=h, level=_sorted(level) or None, **windows)
@@ -224,7 +225,7 @@ class StatisticalForecaster(HistoryForecaster):
             raise
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        return validate_complete(df, self.freq, self.covariates, self.alias)
+        return validate_complete(df, self.freq, self.covariates, self.alias, self.input_size)
 
 
 class NixtlaNeuralForecaster(Forecaster):
@@ -417,14 +418,35 @@ def _read_trajectories(model: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: entry["step"])
 
 
-def validate_complete(df: pd.DataFrame, freq: Freq | None, covariates: Sequence[str], alias: str) -> pd.DataFrame:
-    """Validates a frame for a model that cannot read missing values."""
+def validate_complete(
+    df: pd.DataFrame,
+    freq: Freq | None,
+    covariates: Sequence[str],
+    alias: str,
+    input_size: int | None = None,
+    after: int = 0,
+) -> pd.DataFrame:
+    """Validates a frame for a model that cannot read missing values.
+
+    Args:
+        df: The frame.
+        freq: Its frequency; None infers it.
+        covariates: Columns that are read.
+        alias: The model's name, for messages.
+        input_size: How many steps up to a cutoff are read; None = all. What lies before may miss values.
+        after: Steps of each series after the first cutoff.
+
+    Raises:
+        FrameError: If the frame breaks the contract, or a value that is read is missing.
+    """
     df = validate_frame(df, freq=freq, covariates=covariates)
-    missing = df[TARGET].isna().to_numpy()
+    read = df if input_size is None else df.groupby(ID, sort=False).tail(input_size + after)
+    missing = read[TARGET].isna().to_numpy()
     if missing.any():
-        row = df.iloc[int(missing.argmax())]
+        row = read.iloc[int(missing.argmax())]
+        where = "in the whole frame" if input_size is None else "among the steps that are read"
         raise FrameError(
-            f"series {row[ID]!r}: {TARGET!r} is missing at {row[TIME]} ({int(missing.sum())} in the whole frame);"
+            f"series {row[ID]!r}: {TARGET!r} is missing at {row[TIME]} ({int(missing.sum())} {where});"
             f" {alias} needs complete series: interpolate them, or leave the model out"
         )
     return df

@@ -217,8 +217,8 @@ class TrainedForecaster(Forecaster):
         if ends.nunique() > 1:
             raise FrameError(
                 f"{self.alias} reads the aligned series {channels} as channels of one sample, but series "
-                f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the same end, or train with "
-                "layout='univariate'"
+                f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the "
+                "same end, or train with layout='univariate'"
             )
 
     def _scaler_for(self, history: pd.DataFrame) -> StandardScaler:

@@ -22,11 +22,9 @@ from tsllm.forecasting.base import (
 )
 from tsllm.forecasting.loading import load_model
 from tsllm.hub.artefacts import OWNED
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.models.base import ForecastModel
 from tsllm.types import ID, TARGET, FrameError
-
-ANY_FREQ = "any"  # what `forecaster.json` says of a model for every frequency
 
 
 class ZeroShotForecaster(HistoryForecaster):

@@ -31,6 +31,7 @@ NewSeries = Literal["raise", "history"]
 SPEC_FILE = "forecaster.json"
 CALIBRATION_FILE = "calibration.safetensors"
 FORMAT = 2
+ANY_FREQ = "any"  # the frequency of a model for every series, whatever their frequency
 # Names that a forecast column cannot have: those of the keys and of the truth.
 RESERVED = (ID, TIME, CUTOFF, TARGET, "sample")
 
@@ -41,7 +42,7 @@ class ForecasterSpec:
 
     Attributes:
         alias: Name of the forecast column.
-        freq: pandas alias, or an integer step for integer time.
+        freq: pandas alias, or an integer step for integer time; `ANY_FREQ` = the model reads every frequency.
         layout: "multivariate" (aligned series as channels) or "univariate" (one series a sample).
         season: Steps in the main season, for MASE and the seasonal naive.
         channels: Order of the series in the multivariate layout; empty in the univariate one.
@@ -90,7 +91,8 @@ class ForecasterSpec:
         for name in ("share_covariates", "pad_short"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected true or false")
-        normalize_freq(self.freq)
+        if self.freq != ANY_FREQ:
+            normalize_freq(self.freq)
 
     def load_scaler(self) -> StandardScaler:
         """Returns the fitted scaler."""
@@ -124,7 +126,7 @@ class ForecasterSpec:
         Raises:
             TaskError: Naming what differs.
         """
-        for name in ("freq", "season", "layout"):
+        for name in ("freq", "season", "layout") if self.freq != ANY_FREQ else ():
             saved, given = getattr(self, name), getattr(task, name)
             if saved is not None and saved != given:
                 raise TaskError(

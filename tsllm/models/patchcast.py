@@ -5,18 +5,21 @@ Patches of the context and empty patches of the horizon are the tokens of one se
 window's own seasonal change. So the season is an input, and a series that repeats itself costs the network nothing.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tsllm.data.prepared import PreparedData
+from tsllm.backbones.pretrained import compute_fingerprint
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.models.timellm.backbone import Backbone, load_backbone
 from tsllm.models.timellm.config import BACKBONE_WEIGHTS
 from tsllm.nn.encoder import FeedForward, TokenLayerNorm, build_encoder
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 from tsllm.nn.seasonal import SeasonalView, view_seasons
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 NUM_LAGS = 3
 STEP_FEATURES = 5 + 2 * NUM_LAGS  # value, observed, change over a season, the lags and which are known, the phase
@@ -37,6 +40,7 @@ class PatchCastConfig(ForecastConfig):
         backbone: A language model that reads the tokens behind the encoder (packaged name, folder or Hub id); empty =
             none. It stays frozen, and its answer is added to the tokens.
         backbone_revision: Commit on the Hub.
+        backbone_fingerprint: Filled in when first loaded; another model under the same name is an error afterwards.
         backbone_weights: `pretrained`, or for controls `random` and `spectrum` (see `TimeLLMConfig`).
         backbone_seed: Seed of random weights.
         num_backbone_layers: Keep the first k layers; 0 = all.
@@ -57,6 +61,7 @@ class PatchCastConfig(ForecastConfig):
     dropout: float = 0.0
     backbone: str = ""
     backbone_revision: str = ""
+    backbone_fingerprint: str = ""
     backbone_weights: str = "pretrained"
     backbone_seed: int = 0
     num_backbone_layers: int = 2
@@ -108,6 +113,7 @@ class PatchCast(ForecastModel):
     config_class = PatchCastConfig
     config: PatchCastConfig
     uses_season = True
+    can_be_laid_out = False  # it may read a backbone
 
     def __init__(self, config: PatchCastConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -135,7 +141,7 @@ class PatchCast(ForecastModel):
             self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
 
     @classmethod
-    def config_for(cls, data: PreparedData) -> dict[str, Any]:
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Returns the sizes that the data decide, and their season."""
         return super().config_for(data) | {"season": data.task.season}
 
@@ -215,6 +221,13 @@ class LanguageReader(nn.Module):
             seed=config.backbone_seed,
             with_tokenizer=False,
         )
+        fingerprint = compute_fingerprint(self.backbone.llm)
+        if config.backbone_fingerprint not in ("", fingerprint):
+            raise ValueError(
+                f"backbone {config.backbone!r} has fingerprint {fingerprint}, but the artefact was trained with "
+                f"{config.backbone_fingerprint}: the weights are others; load the ones that it was trained with"
+            )
+        config.backbone_fingerprint = fingerprint
         config.backbone_revision = self.backbone.commit or config.backbone_revision
         width = self.backbone.hidden_size
         self.prototypes = PROTOTYPES.get("direct")(self.backbone.words, config.num_prototypes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,7 @@ def write_run(run: TrainingRun, trainer: Any, recipe: str) -> None:
     The trainer writes the model, because it knows how to gather sharded weights. It is loaded from there again, so
     that calibration and picture come from the artefact.
     """
-    staging = staging_folder(run.output_dir)
-    with replace_folder(run.output_dir, OWNED) if run.is_main else contextlib.nullcontext():
+    with writing(trainer, OWNED) as staging:
         trainer.save_model(str(staging))
         if not run.is_main:
             return
@@ -129,6 +129,19 @@ def write_run(run: TrainingRun, trainer: Any, recipe: str) -> None:
             calibration=forecaster.calibration,
             recipe=recipe,
         )
+
+
+@contextlib.contextmanager
+def writing(trainer: Any, owned: Sequence[str]) -> Iterator[Path]:
+    """Gives every process the folder in which the artefact is put together; it appears whole when the block ends.
+
+    Args:
+        trainer: Of the run; its first process writes.
+        owned: As in `replace_folder`.
+    """
+    folder = str(trainer.args.output_dir)
+    with replace_folder(folder, owned) if trainer.is_world_process_zero() else contextlib.nullcontext():
+        yield staging_folder(folder)
 
 
 def plot_forecast(forecaster: NeuralForecaster, frame: pd.DataFrame, path: str | Path) -> None:

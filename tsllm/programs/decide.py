@@ -248,7 +248,7 @@ def _test(frames: list[pd.DataFrame], config: DecideConfig) -> dict[str, dict[st
     tested = compare_to(mean, config.reference, alpha=config.alpha, seeds=seeds).set_index("model")
     alone = [compare_to(frame, config.reference, alpha=config.alpha).set_index("model")["p_holm"] for frame in frames]
     kept = ["p_holm", "skill", "low", "high", "verdict", "note"]
-    rows = {str(label): row[kept].to_dict() for label, row in tested.iterrows()}
+    rows = {str(label): {k: row[k] for k in kept} for label, row in tested.iterrows()}
     return {label: row | {"p_holm_by_seed": [float(p[label]) for p in alone]} for label, row in rows.items()}
 
 

@@ -16,9 +16,8 @@ from tsllm.data.facts import DataRead, TrainingFacts
 from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, build_stream
 from tsllm.files import replace_folder, staging_folder
 from tsllm.forecasting.base import count_torch_parameters
-from tsllm.forecasting.zero_shot import ANY_FREQ
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.nn.seasonal import view_seasons
@@ -186,7 +185,8 @@ class PretrainedRun:
         m = self.metrics
         scores = m["validation"] or {}
         return (
-            f"{m['model']} on synthetic series, seed {m['seed']}: validation loss {scores.get('loss', float('nan')):.4f} "
+            f"{m['model']} on synthetic series, seed {m['seed']}: validation loss "
+            f"{scores.get('loss', float('nan')):.4f} "
             f"({m['seasonal_naive_mae']:.4f} MAE of the seasonal naive, {scores.get('mae', float('nan')):.4f} own), "
             f"{m['steps']} steps in {m['seconds']:.0f} s -> {self.output_dir}"
         )
@@ -225,7 +225,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`: validation scores and facts; there is no test part."""
     args, state = trainer.args, trainer.state
-    scores = trainer.evaluate(validation)
+    scores = trainer.evaluate(validation)  # type: ignore[arg-type]
     trained, total = count_torch_parameters(trainer.accelerator.unwrap_model(trainer.model))
     batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
     return {
@@ -283,7 +283,7 @@ def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
         if values:
             raise ArgumentsError(f"pretrained brings its own configuration; leave out {sorted(values)}")
         return model_class.from_pretrained(args.pretrained)
-    sizes = {"context_length": stream.context_length, "prediction_length": stream.prediction_length}
+    sizes: dict[str, Any] = {"context_length": stream.context_length, "prediction_length": stream.prediction_length}
     return model_class(model_class.config_class(**values, **sizes, num_channels=1))
 
 

@@ -19,7 +19,7 @@ from tsllm.data.scaling import StandardScaler
 from tsllm.data.splits import split_frame
 from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
-from tsllm.hub.spec import ForecasterSpec, find_file
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
@@ -61,18 +61,22 @@ def prepare_series(
                 "reads them (timexer)"
             )
         asked = replace(asked, covariates=(), past_covariates=())
+    # A model for every series has no scaler, and reads and forecasts what it is asked for.
+    is_for_any = earlier is not None and earlier.freq == ANY_FREQ
     if earlier is not None:
         assert pretrained is not None
-        asked = _take_lengths(replace(asked, layout=asked.layout or earlier.layout), pretrained)
+        asked = replace(asked, layout=asked.layout or earlier.layout)
+        if not is_for_any:
+            asked = _take_lengths(asked, pretrained)
         if asked.covariates is None and asked.past_covariates is None:
             asked = replace(asked, covariates=earlier.covariates, past_covariates=earlier.past_covariates)
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
     if earlier is not None:
         earlier.check_task(task)
-        task = replace(task, pads_short=earlier.pad_short)
+        task = task if is_for_any else replace(task, pads_short=earlier.pad_short)
     scaler: str | StandardScaler = args.scaler
-    if earlier is not None:
+    if earlier is not None and not is_for_any:
         if earlier.scaler["name"] != args.scaler:
             raise TaskError(f"scaler is {args.scaler!r}, but {pretrained} was trained with {earlier.scaler['name']!r}")
         train = split_frame(loaded.df, task.split, task.context_length).train

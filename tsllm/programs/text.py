@@ -23,18 +23,28 @@ from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
+from tsllm.hub.package import TEXT_ARTEFACTS
+from tsllm.hub.text_card import write_text_card
 from tsllm.paired import LEAST_WINDOWS, diebold_mariano
+from tsllm.programs.artefacts import writing
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import DataArguments
 from tsllm.training.text.data import TextWindows
-from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments, choose_windows, train_text
+from tsllm.training.text.supervised import (
+    TextModelArguments,
+    TextTrainingArguments,
+    choose_windows,
+    save_adapter,
+    train_text,
+)
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
 
 LEVEL = 80.0
 EXAMPLE_FILE = "forecast.csv"
+TEXT_OWNED = (*TEXT_ARTEFACTS, EXAMPLE_FILE, "windows_*.csv")
 
 
 @dataclass
@@ -73,12 +83,12 @@ class TextProgram:
     test_windows: int
     results: dict[str, TextScores] = field(default_factory=dict)
 
-    def take_over(self, trainer: Any) -> None:
-        """Lets the forecaster use what was trained and saved."""
+    def take_over(self, trainer: Any, folder: Path) -> None:
+        """Lets the forecaster use what was trained and saved in a folder."""
         self.forecaster.model = trainer.accelerator.unwrap_model(trainer.model).eval()
         if trainer.is_fsdp_enabled and trainer.is_world_process_zero():
             # The first process forecasts alone, for which a sharded model is of no use.
-            self.forecaster.model = load_language_model(str(trainer.args.output_dir), device=trainer.args.device)[0]
+            self.forecaster.model = load_language_model(str(folder), device=trainer.args.device)[0]
 
     def test(self, name: str) -> None:
         """Tests the forecaster as it is now, if anything is tested."""
@@ -124,15 +134,15 @@ class TextProgram:
             cutoffs=find_cutoffs(self.loaded.df, borders),
         )
 
-    def write(self, trainer: Any, content: dict[str, Any]) -> None:
+    def write(self, trainer: Any, content: dict[str, Any], folder: Path, recipe: str) -> None:
         """Writes all files but the adapter, in the first process."""
         if not trainer.is_world_process_zero():
             return
-        folder = Path(str(trainer.args.output_dir))
         self.forecaster.facts = self.forecaster.facts.extend(self.describe_data())
         self.forecaster.save(folder)
         write_results(folder, content, self.results)
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
+        write_text_card(folder, recipe=recipe)
 
 
 def prepare_text(
@@ -171,7 +181,9 @@ def prepare_text(
     return program
 
 
-def run_text(model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments) -> dict[str, Any]:
+def run_text(
+    model_args: TextModelArguments, data_args: DataArguments, args: TextTrainingArguments, recipe: str = "sft_text"
+) -> dict[str, Any]:
     """Fine-tunes, tests before and after on the same windows, and writes the artefacts.
 
     Returns:
@@ -185,14 +197,16 @@ def run_text(model_args: TextModelArguments, data_args: DataArguments, args: Tex
     began = time.monotonic()
     trainer = train_text(model, tokenizer, dataset, model_args, args)
     seconds = time.monotonic() - began
-    program.take_over(trainer)
-    program.test("test")
-    content = program.describe(trainer, model_args, seconds) | {
-        "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "training": facts,
-        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-    }
-    program.write(trainer, content)
+    with writing(trainer, TEXT_OWNED) as folder:
+        save_adapter(trainer, tokenizer, folder)
+        program.take_over(trainer, folder)
+        program.test("test")
+        content = program.describe(trainer, model_args, seconds) | {
+            "global_batch_size": args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps,
+            "training": facts,
+            "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        }
+        program.write(trainer, content, folder, recipe)
     return content
 
 

@@ -10,7 +10,8 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
 
-from tsllm.programs.text import TextProgram, prepare_text
+from tsllm.programs.artefacts import writing
+from tsllm.programs.text import TEXT_OWNED, TextProgram, prepare_text
 from tsllm.rl.dry_run import DryRun, draw_forecasts, judge_reward
 from tsllm.rl.rewards import Completions
 from tsllm.text.grammar import NumberGrammar
@@ -44,16 +45,17 @@ def run_text_policy(
     began = time.monotonic()
     trainer = train_text_policy(model, tokenizer, dataset, codec, forecaster.h, model_args, args)
     seconds = time.monotonic() - began
-    save_adapter(trainer, tokenizer)
-    program.take_over(trainer)
-    program.test("test")
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    content = program.describe(trainer, model_args, seconds) | {
-        "algorithm": args.algorithm,
-        "reward": args.reward,
-        "rewards": [entry["rewards/task/mean"] for entry in log],
-    }
-    program.write(trainer, content)
+    with writing(trainer, TEXT_OWNED) as folder:
+        save_adapter(trainer, tokenizer, folder)
+        program.take_over(trainer, folder)
+        program.test("test")
+        log = [entry for entry in trainer.state.log_history if "reward" in entry]
+        content = program.describe(trainer, model_args, seconds) | {
+            "algorithm": args.algorithm,
+            "reward": args.reward,
+            "rewards": [entry["rewards/task/mean"] for entry in log],
+        }
+        program.write(trainer, content, folder, f"{args.algorithm}_text")
     return content
 
 

@@ -20,6 +20,7 @@ from tsllm.training.text.supervised import (
     TextTrainingArguments,
     choose_windows,
     merge_adapter,
+    save_adapter,
     train_text,
 )
 
@@ -57,7 +58,9 @@ def train(folder, source, model_arguments=None, df=None, **changes):
     model, tokenizer = load_language_model(source)
     arguments = make_arguments(folder, **changes)
     dataset, _ = choose_windows(make_frame() if df is None else df, WINDOWS, arguments, model, tokenizer)
-    return train_text(model, tokenizer, dataset, model_arguments or TextModelArguments(lora_r=2), arguments)
+    trainer = train_text(model, tokenizer, dataset, model_arguments or TextModelArguments(lora_r=2), arguments)
+    save_adapter(trainer, tokenizer, folder)
+    return trainer
 
 
 def read(folder):

@@ -187,7 +187,7 @@ def choose_windows(
 def train_text(
     model: Any, tokenizer: Any, dataset: Any, model_arguments: TextModelArguments, arguments: TextTrainingArguments
 ) -> SFTTrainer:
-    """Fine-tunes with LoRA and writes the adapter and the tokenizer into `output_dir`.
+    """Fine-tunes with LoRA; `save_adapter` writes what came of it.
 
     A model that carries an adapter already goes on training that one.
 
@@ -211,13 +211,12 @@ def train_text(
     # Layers that are computed anew in the backward pass would not be reached there, and so differ.
     train = trainer.train if arguments.gradient_checkpointing else run_fast(trainer.train)
     train(resume_from_checkpoint=arguments.resume_from_checkpoint)
-    save_adapter(trainer, tokenizer)
     trainer.accelerator.unwrap_model(trainer.model).eval()
     return trainer
 
 
-def save_adapter(trainer: Any, tokenizer: Any) -> None:
-    """Writes adapter and tokenizer to `output_dir`; every process takes part in gathering what is sharded."""
+def save_adapter(trainer: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Writes adapter and tokenizer into a folder; every process takes part in gathering what is sharded."""
     state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         # Not `save_model`, which would add a pickle of the arguments.
@@ -225,8 +224,8 @@ def save_adapter(trainer: Any, tokenizer: Any) -> None:
         for config in trained.peft_config.values():
             name, revision = find_public_name(str(config.base_model_name_or_path))
             config.base_model_name_or_path, config.revision = name, config.revision or revision or None
-        trained.save_pretrained(str(trainer.args.output_dir), state_dict=state)
-        tokenizer.save_pretrained(str(trainer.args.output_dir))
+        trained.save_pretrained(str(folder), state_dict=state)
+        tokenizer.save_pretrained(str(folder))
 
 
 def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:

@@ -54,7 +54,7 @@ def describe_caveats(scores: Sequence[SetScore]) -> list[str]:
     """Returns what failed, what a model was trained on, and what stands where, in sentences."""
     sets = list(dict.fromkeys(s.data for s in scores))
     notes = [
-        f"Relative to the seasonal naive, geometric mean over {len(sets)} set(s): {', '.join(sets)}. Published figures: "
+        f"Relative to the seasonal naive, geometric mean over {len(sets)} set(s): {', '.join(sets)}. Published: "
         f"{SOURCE}, relative to the published {BASELINE}; whether a published model was trained on these sets is as "
         "its authors say.",
     ]
@@ -71,7 +71,7 @@ def write_report(report: ZeroShotReport) -> str:
     """Returns the report as Markdown."""
     columns = ["model", "rel_mase", "rel_wql", "failed", "trained_on", "seconds", "source"]
     lines = ["# Zero-shot benchmark", "", *(f"- {note}" for note in report.notes), ""]
-    lines += _write_markdown(report.summary[columns]) + [""]
+    lines += [*_write_markdown(report.summary[columns]), ""]
     lines += _write_markdown(report.table.drop(columns=["error"]))
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,21 @@
+"""Trains a reader of texts on synthetic pairs, for `ContextForecaster` and `tsllm benchmark cik`.
+
+python recipes/train_context_reader.py --config recipes/configs/train_context_reader/smollm2.yaml
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+
+from tsllm.programs.context_reader import ReaderArguments, run_reader_training
+from tsllm.training.args import parse_arguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    (arguments,) = parse_arguments((ReaderArguments,), argv)
+    print(json.dumps(run_reader_training(arguments), indent=2))
+
+
+if __name__ == "__main__":
+    main()

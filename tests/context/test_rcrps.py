@@ -1,0 +1,74 @@
+"""The score of Context is Key: by hand, by brute force, and at its edges."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tsllm.context.rcrps import average, compute_difference, compute_rcrps, compute_violation
+from tsllm.data.cik import Scoring
+
+
+def scoring(truth, region=(), scaling=1.0, low=None, high=None, step_highs=None):
+    return Scoring(np.array(truth, float), tuple(region), scaling, low, high, step_highs or {}, Fraction(1))
+
+
+def slow_crps(samples, truth):
+    pairs = [abs(a - b) for i, a in enumerate(samples) for b in samples[i + 1 :]]
+    return np.mean([abs(a - truth) for a in samples]) - sum(pairs) / (len(samples) * (len(samples) - 1))
+
+
+def test_two_samples_around_the_truth_score_half_their_distance_less_itself():
+    # |1 - 2| + |3 - 2| over 2 = 1; the only pair is 2 apart, over 2 * 1 = 1; 1 - 1 = 0.
+    assert compute_rcrps(np.array([[1.0], [3.0]]), scoring([2.0])) == pytest.approx(0.0)
+    # Truth 5: (4 + 2) / 2 - 1 = 2; scaled by .5.
+    assert compute_rcrps(np.array([[1.0], [3.0]]), scoring([5.0], scaling=0.5)) == pytest.approx(1.0)
+
+
+def test_region_and_rest_weigh_the_same_whatever_their_length():
+    samples = np.array([[0.0, 0.0, 0.0, 0.0]] * 2)
+    # Region: step 1 with error 4; rest: errors 1, 2, 3, mean 2; (4 + 2) / 2.
+    assert compute_rcrps(samples, scoring([1.0, 4.0, 2.0, 3.0], region=[1])) == pytest.approx(3.0)
+    assert compute_rcrps(samples, scoring([1.0, 4.0, 2.0, 3.0])) == pytest.approx(2.5)
+    assert compute_rcrps(samples, scoring([1.0, 4.0, 2.0, 3.0], region=[0, 1, 2, 3])) == pytest.approx(2.5)
+
+
+def test_bounds_cost_ten_times_the_mean_violation():
+    samples = np.array([[2.0, 0.0], [2.0, 0.0]])
+    # Above 1 by 1 on one of two steps: .5, scaled by .1: .05, times ten: .5. CRPS: |2 - 2|, |0 - 0|.
+    assert compute_rcrps(samples, scoring([2.0, 0.0], scaling=0.1, high=1.0)) == pytest.approx(0.5)
+    assert compute_violation(samples, scoring([2.0, 0.0], low=1.0)) == pytest.approx([0.5, 0.5])
+    # A maximum of its own on step 0 only: mean over that one step.
+    assert compute_violation(samples, scoring([2.0, 0.0], step_highs={0: 0.5})) == pytest.approx([1.5, 1.5])
+
+
+def test_it_equals_a_slow_loop_on_random_samples():
+    rng = np.random.default_rng(3)
+    samples, truth = rng.normal(size=(7, 5)), rng.normal(size=5)
+    case = scoring(truth, region=[0, 3], scaling=0.3, low=-0.5, high=0.8, step_highs={2: 0.1})
+    steps = [slow_crps(samples[:, t].tolist(), truth[t]) for t in range(5)]
+    halves = (np.mean([steps[0], steps[3]]) + np.mean([steps[1], steps[2], steps[4]])) / 2
+    broken = [
+        0.3 * (np.mean([max(0, -0.5 - x) + max(0, x - 0.8) for x in row]) + max(0, row[2] - 0.1)) for row in samples
+    ]
+    expected = 0.3 * halves + slow_crps([10 * v for v in broken], 0.0)
+    assert compute_rcrps(samples, case) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_catastrophe_costs_five():
+    assert compute_rcrps(np.full((3, 2), 1e9), scoring([0.0, 0.0])) == 5.0
+
+
+def test_wrong_shapes_and_missing_values_are_refused():
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]; expected \[at least 2, 2\]"):
+        compute_rcrps(np.zeros((1, 2)), scoring([0.0, 0.0]))
+    with pytest.raises(ValueError, match="1 of 4 sampled values are not finite"):
+        compute_rcrps(np.array([[0.0, np.nan], [0.0, 0.0]]), scoring([0.0, 0.0]))
+
+
+def test_the_mean_weighs_tasks_and_differences_are_paired():
+    weights = {"a/1": Fraction(1, 2), "a/2": Fraction(1, 2), "b/1": Fraction(1)}
+    scores = {"a/1": 1.0, "a/2": 3.0, "b/1": 0.0}
+    assert average(scores, weights) == pytest.approx(1.0)
+    mean, low, high = compute_difference(scores, {k: v + 0.25 for k, v in scores.items()}, weights, list(scores))
+    assert (mean, low, high) == pytest.approx((-0.25, -0.25, -0.25))

@@ -1,0 +1,151 @@
+"""From texts to effects: what can be copied, when it is, what the rules and the tables say."""
+
+import pandas as pd
+import pytest
+
+from tsllm.context.applying import Window
+from tsllm.context.effects import write_effects
+from tsllm.context.lexer import find_mentions, resolve_moment, split_sentences
+from tsllm.context.parser import read_by_rules
+from tsllm.context.readers import read_effects, read_in_turn
+from tsllm.context.reading import NONE, Reading, assemble
+
+TIMES = pd.date_range("2024-03-06", periods=72, freq="h")  # a Wednesday
+PAST = pd.date_range(end="2024-03-05 23:00", periods=96, freq="h")
+
+
+def window(values=None):
+    return Window(pd.Series(range(96), dtype=float).to_numpy() if values is None else values, PAST, TIMES, 24)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said", "value"),
+    [
+        ("It rises to 1,200.5 units.", "number", "1,200.5", 1200.5),
+        ("a noise of 5.5e-04 is added", "number", "5.5e-04", 5.5e-4),
+        ("times minus −3.", "number", "−3", -3.0),
+        ("up seven per cent", "percent", "seven per cent", 7.0),
+        ("down 12.5% today-like", "percent", "12.5%", 12.5),
+        ("demand doubles", "factor", "doubles", 2.0),
+        ("about a third of it", "factor", "a third", 1 / 3),
+        ("for two hours", "duration", "two hours", 7200.0),
+        ("a 90-minute stop", "duration", "90-minute", 5400.0),
+        ("within a fortnight", "duration", "a fortnight", 1209600.0),
+        ("on 3rd May 2024 at noon it ends", "moment", "3rd May 2024 at noon", 0.0),
+        ("by 2024-03-07 08:00:00.", "moment", "2024-03-07 08:00:00", 0.0),
+        ("opens at 8 am.", "moment", "8 am", 0.0),
+    ],
+)
+def test_a_mention_is_found_with_its_value(text, kind, said, value):
+    found = [m for m in find_mentions(text) if m.kind == kind]
+    assert [m.text for m in found] == [said]
+    assert found[0].value == pytest.approx(value)
+    assert text[found[0].start : found[0].end] == said
+
+
+@pytest.mark.parametrize(
+    ("said", "start", "end"),
+    [
+        ("2024-03-07 08:00:00", "2024-03-07 08:00", "2024-03-07 08:00"),
+        ("2024-03-07", "2024-03-07", "2024-03-08"),
+        ("2024-04", "2024-04-01", "2024-05-01"),
+        ("8 March", "2024-03-08", "2024-03-09"),
+        ("March 8th, 2024 at 2 pm", "2024-03-08 14:00", "2024-03-08 14:00"),
+        ("noon", "2024-03-06 12:00", "2024-03-06 12:00"),
+        ("Friday", "2024-03-08", "2024-03-09"),
+        ("Thursday at 10:30", "2024-03-07 10:30", "2024-03-07 10:30"),
+        ("tomorrow", "2024-03-06", "2024-03-07"),  # the day after the last one seen
+    ],
+)
+def test_a_moment_is_completed_by_the_horizon(said, start, end):
+    moment = resolve_moment(said, TIMES)
+    assert (moment.start, moment.end) == (pd.Timestamp(start), pd.Timestamp(end))
+
+
+def test_a_moment_that_the_horizon_lacks_is_none():
+    assert resolve_moment("Monday", TIMES) is None
+    assert resolve_moment("08:00", TIMES, after=pd.Timestamp("2024-03-06 22:00")).start == pd.Timestamp(
+        "2024-03-07 08:00"
+    )
+
+
+def test_sentences_do_not_break_at_decimal_points():
+    text = "The load is 0.5. It grows by 1.5 kW!\nNothing else"
+    assert [text[a:b] for a, b in split_sentences(text)] == ["The load is 0.5.", "It grows by 1.5 kW!", "Nothing else"]
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        (
+            "A fair is on from 2024-03-07 08:00 for 2 hours, with 4 times the usual demand.",
+            "multiply 4 from 2024-03-07 08:00 to 2024-03-07 10:00",
+        ),
+        (
+            "Between 2024-03-07 08:00 and 2024-03-07 14:00 the mill is closed.",
+            "set 0 from 2024-03-07 08:00 to 2024-03-07 14:00",
+        ),
+        ("The values are bounded below by 0.60, the values are bounded above by 13.20.", "floor 0.6\ncap 13.2"),
+        ("Sales will fall by 20% on Friday.", "multiply 0.8 from 2024-03-08 to 2024-03-09"),
+        (
+            "The sensor had a glitch from 2024-03-04 06:00 for 1 hour.",
+            "ignore from 2024-03-04 06:00 to 2024-03-04 07:00",
+        ),
+        (
+            "A fair begins on 2024-03-07 08:00 and lasts 2 hours. Demand reaches 4 times the usual.",
+            "multiply 4 from 2024-03-07 08:00 to 2024-03-07 10:00",
+        ),
+        ("A dip of 75% was seen 2 weeks ago.", ""),
+        ("The town has 12,000 inhabitants.", ""),
+        ("", ""),
+    ],
+)
+def test_the_rules_read_plain_sentences(text, effects):
+    assert write_effects(read_effects(text, window())) == effects
+
+
+def test_tables_states_and_statistics_are_read_by_their_form():
+    table = "\n".join(f"({t}, {k})" for k, t in enumerate(PAST.append(TIMES)[::24]))
+    (effect,) = read_effects(f"Here is another place:\n{table}", window(), None)
+    assert effect.kind == "follow"
+    assert effect.points[0] == (PAST[0], 0.0)
+    assert len(effect.points) == 7
+    pieces = "The load is set to: 0.1 until 2024-03-04 00:00, 0.3 from 2024-03-04 00:00 until 2024-03-07 00:00."
+    (effect,) = read_effects(pieces, window(), None)
+    assert effect.points == ((PAST[0], 0.1), (pd.Timestamp("2024-03-04"), 0.3))
+    sky = "At 2024-03-04 06:00:00, the sky became grey.\n"
+    sky += "At 2024-03-06 07:00:00, we expect that the sky will become blue."
+    (effect,) = read_effects(sky, window(), None)
+    assert effect.points == ((pd.Timestamp("2024-03-04 06:00"), "grey"), (pd.Timestamp("2024-03-06 07:00"), "blue"))
+    yearly = "On average, they see 58 cases per year and the month with the most cases was June."
+    assert write_effects(read_effects(yearly, window(), None)) == "total 58\npeak June"
+
+
+def test_a_table_of_an_earlier_year_is_moved():
+    old = pd.date_range("2023-03-01", periods=14, freq="D")
+    text = "\n".join(f"{t:%Y-%m-%d}: {k}" for k, t in enumerate(old))
+    past = pd.date_range("2024-03-01", periods=7, freq="D")
+    times = pd.date_range("2024-03-08", periods=7, freq="D")
+    (effect,) = read_effects(text, Window(pd.Series(range(7), dtype=float).to_numpy(), past, times), None)
+    assert effect.points[0] == (pd.Timestamp("2024-03-01"), 0.0)
+    assert effect.points[-1] == (pd.Timestamp("2024-03-14"), 13.0)
+
+
+def test_a_value_borrows_the_span_of_a_sentence_without_an_effect():
+    text = "A fair is held from 2024-03-07 08:00 to 2024-03-07 10:00. The capacity is 5 then. A cap of 9 holds always."
+    reading = Reading.open(text)
+    roles = [
+        {"2024-03-07 08:00": "start", "2024-03-07 10:00": "end", "5": "cap"}.get(m.text, NONE)
+        for m in reading.mentions
+    ]
+    given = Reading(text, reading.mentions, roles, reading.sentences, reading.statements)
+    assert write_effects(assemble(given, TIMES, PAST)) == "cap 5 from 2024-03-07 08:00 to 2024-03-07 10:00"
+
+
+def test_readers_in_turn_take_the_first_that_finds_something():
+    def mute(text):
+        return Reading.open(text)
+
+    text = "Sales will fall by 20% on Friday. Nothing more."
+    assert read_in_turn(mute, read_by_rules)(text) == read_by_rules(text)
+    assert read_in_turn(read_by_rules, mute)(text) == read_by_rules(text)

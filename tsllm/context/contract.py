@@ -1,0 +1,154 @@
+"""What is known and told: texts for series, checked, and handed out only to forecasts that may have read them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tsllm.types import ID, TIME, FrameError
+
+TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
+_COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+LengthCheck = Callable[[str, str], None]  # text, its name in messages
+
+
+@dataclass(frozen=True)
+class Context:
+    """Texts of series.
+
+    Attributes:
+        table: Columns `unique_id, text, published, start, end`, one row a text; NaT where a time is not given.
+        timeless: Whether a text without `published` may be read at every cutoff.
+    """
+
+    table: pd.DataFrame
+    timeless: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        context: Any,
+        df: pd.DataFrame,
+        *,
+        last: Any = None,
+        timeless: bool = False,
+        check_length: LengthCheck | None = None,
+    ) -> "Context":
+        """Checks what a user gave.
+
+        Args:
+            context: None; one text for all series; a mapping series -> text; or a frame `unique_id, text` with
+                optional columns `published` (from when it may be read), `start`, `end` (the times it is about).
+            df: The validated history: which series and times there are.
+            last: The last time that is forecast; None = no check of `start` and `end` at that side.
+            timeless: Whether texts without `published` may be read at every cutoff.
+            check_length: Refuses a text that the reader cannot take in whole.
+
+        Raises:
+            FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, `end`
+                before `start`, times outside the data, unknown columns.
+            ValueError: If a text is too long for the reader.
+        """
+        table = _tabulate(context, list(df[ID].unique()))
+        known = set(df[ID])
+        for row, (name, text) in enumerate(zip(table[ID], table[TEXT], strict=True)):
+            if name not in known:
+                raise FrameError(
+                    f"context row {row} is about series {name!r}, which the data do not hold; they hold "
+                    f"{', '.join(map(repr, sorted(known, key=str)[:5]))}{' ...' if len(known) > 5 else ''}"
+                )
+            if not isinstance(text, str):
+                raise FrameError(
+                    f'context row {row} (series {name!r}): the text is {text!r}; give a string, "" for none'
+                )
+            if check_length is not None and text:
+                check_length(text, f"the text of series {name!r}")
+        for column in (PUBLISHED, START, END):
+            table[column] = _read_times(table, column)
+        _check_spans(table, df, last)
+        return cls(table, timeless)
+
+    def texts_at(self, cutoff: Any) -> dict[Any, str]:
+        """Returns what may be read at a cutoff: series -> its texts, one a line, in the order given.
+
+        Raises:
+            FrameError: If a text does not say when it was published and is not declared timeless.
+        """
+        open_rows = self.table[PUBLISHED].isna() & (self.table[TEXT] != "")
+        if open_rows.any() and not self.timeless:
+            row = int(open_rows.to_numpy().argmax())
+            raise FrameError(
+                f"context row {row} (series {self.table[ID].iloc[row]!r}) does not say when it was published, so a "
+                f"back-test cannot tell whether the cutoff {cutoff} may read it; add a column `published`, or declare "
+                "the texts timeless"
+            )
+        allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
+        return _join(allowed)
+
+    def texts(self) -> dict[Any, str]:
+        """Returns all texts, for a forecast made now: series -> its texts, one a line."""
+        return _join(self.table)
+
+
+def _join(table: pd.DataFrame) -> dict[Any, str]:
+    told = table[table[TEXT] != ""]
+    return {name: "\n".join(_write(row) for row in rows.itertuples()) for name, rows in told.groupby(ID, sort=False)}
+
+
+def _write(row: Any) -> str:
+    """Adds the span that a row is about, where it has one and the text may not say it."""
+    if pd.isna(row.start) and pd.isna(row.end):
+        return str(row.text)
+    first = f"From {row.start:%Y-%m-%d %H:%M:%S}" if not pd.isna(row.start) else ""
+    last = f"{'until' if first else 'Until'} {row.end:%Y-%m-%d %H:%M:%S}" if not pd.isna(row.end) else ""
+    return f"{' '.join(filter(None, (first, last)))}: {row.text}"
+
+
+def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
+    if context is None:
+        rows: list[dict[str, Any]] = []
+    elif isinstance(context, str):
+        rows = [{ID: name, TEXT: context} for name in ids]
+    elif isinstance(context, pd.DataFrame):
+        unknown = [str(column) for column in context.columns if column not in _COLUMNS]
+        missing = [column for column in (ID, TEXT) if column not in context.columns]
+        if unknown or missing:
+            raise FrameError(
+                f"the context frame has columns {list(context.columns)}; it needs unique_id and text, and may have "
+                f"published, start and end{f'; unknown: {unknown}' if unknown else ''}"
+            )
+        return context.reindex(columns=_COLUMNS).reset_index(drop=True)
+    elif isinstance(context, Mapping):
+        rows = [{ID: name, TEXT: text} for name, text in context.items()]
+    else:
+        raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _read_times(table: pd.DataFrame, column: str) -> pd.Series:
+    times = pd.to_datetime(table[column], errors="coerce", format="mixed")
+    wrong = times.isna() & table[column].notna()
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise FrameError(
+            f"context row {row}: {column} is {table[column].iloc[row]!r}, which is no time; write 2024-01-31 12:00"
+        )
+    return times
+
+
+def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:
+    if table[[START, END]].isna().all(axis=None):
+        return
+    if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
+        raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
+    first = df[TIME].min()
+    for row, (start, end) in enumerate(zip(table[START], table[END], strict=True)):
+        if not pd.isna(start) and not pd.isna(end) and end < start:
+            raise FrameError(f"context row {row} ends at {end}, before it starts at {start}")
+        if not pd.isna(end) and end < first:
+            raise FrameError(f"context row {row} ends at {end}, before the data begin at {first}")
+        if last is not None and not pd.isna(start) and start > last:
+            raise FrameError(
+                f"context row {row} starts at {start}, behind the last forecast step {last}; leave it out or raise h"
+            )

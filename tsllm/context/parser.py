@@ -1,0 +1,111 @@
+"""A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
+
+import re
+
+from tsllm.context.lexer import Mention
+from tsllm.context.reading import NONE, Reading
+
+_ZERO = re.compile(
+    r"\bno (?!longer\b|change|effect|impact)\w+|closed|closure|shut ?down|offline|depleted|blackout|"
+    r"out of (?:service|order|stock|use)|zero (?:readings|values|output|production)|unavailable|suspended|outage|"
+    r"under maintenance|not operat", re.IGNORECASE,
+)  # fmt: skip
+_OVER = re.compile(
+    r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|"
+    r"\b(?:was|were) (?:under|in) maintenance|\bwas (?:closed|offline|out of)|miscalibrat|erroneous", re.IGNORECASE,
+)  # fmt: skip
+_FUTURE = re.compile(
+    r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
+)
+_SKIP = re.compile(
+    r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
+    r"years? ago|weeks? ago|months? ago|cancel", re.IGNORECASE,
+)  # fmt: skip
+_HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
+_CAP = re.compile(
+    r"bounded above|at most|no more than|not exceed|maximum|upper (?:limit|bound)|capped|"
+    r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
+    r"ceiling|not (?:go|rise) above", re.IGNORECASE,
+)  # fmt: skip
+_FLOOR = re.compile(
+    r"bounded below|at least|no less than|not (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
+    r"(?:stay|remain)s? above|greater than or equal", re.IGNORECASE,
+)  # fmt: skip
+_TIMES = re.compile(r"^(?:-fold| ?times|x\b| ?×)", re.IGNORECASE)
+_RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
+_FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
+_SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
+
+
+def read_by_rules(text: str) -> Reading:
+    """Gives roles by key words around each mention, sentence by sentence."""
+    reading = Reading.open(text)
+    for k, (first, last) in enumerate(reading.sentences):
+        sentence = text[first:last]
+        inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
+        over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
+        skip_all = bool(_SKIP.search(sentence)) and not over
+        for i in inside:
+            mention = reading.mentions[i]
+            before, behind = text[first : mention.start], text[mention.end : last]
+            if mention.kind == "moment":
+                reading.roles[i] = _read_moment(before, behind)
+            elif mention.kind == "duration":
+                reading.roles[i] = _read_duration(before)
+            elif not skip_all and not over:
+                reading.roles[i] = _read_value(mention, before, behind)
+        if skip_all:
+            for i in inside:
+                reading.roles[i] = NONE
+        if over:
+            reading.statements[k] = "over"
+        elif _HOLIDAY.search(sentence):
+            reading.statements[k] = "holiday"
+        elif not skip_all and _ZERO.search(sentence):
+            reading.statements[k] = "zero"
+    return reading
+
+
+def _read_moment(before: str, behind: str) -> str:
+    near = before[-24:].lower()
+    if re.search(r"(?:until|till|to|through|ending (?:on|at)|by)\s*$", near):
+        return "end"
+    if re.search(r"between[^.]*and\s*$", before[-60:].lower()):
+        return "end"
+    if re.search(
+        r"(?:from|between|since|as of|after|(?:starting|began|begins?|beginning)(?: on| at| from)?)\s*$", near
+    ):
+        return "start"
+    if re.match(r",? for\b|,? and last", behind.lower()):
+        return "start"
+    return "day"
+
+
+def _read_duration(before: str) -> str:
+    near = before[-30:].lower()
+    if re.search(r"every\s*$", near):
+        return "every"
+    if re.search(r"\b(?:for|lasts?|lasted|lasting)\s*(?:about|approximately|around|roughly)?\s*$", near):
+        return "length"
+    return NONE
+
+
+def _read_value(mention: Mention, before: str, behind: str) -> str:
+    near = re.split(r"[,;]", before)[-1]
+    if mention.kind == "factor":
+        return "multiply"
+    if _TIMES.match(behind):
+        return "multiply"
+    if mention.kind == "percent":
+        around = near[-50:] + " " + behind[:25]
+        if _FALL.search(around):
+            return "lower"
+        return "raise" if _RISE.search(around) else NONE
+    if _SET.search(before[-20:]):
+        return "set"
+    if re.search(r"\b(?:by|of|to|below|above|than|is|exceed|at|most|least|limit|=|≤|≥)\s*$", near):
+        if _CAP.search(near):
+            return "cap"
+        if _FLOOR.search(near):
+            return "floor"
+    return NONE

@@ -1,0 +1,67 @@
+"""From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
+
+import logging
+from collections.abc import Callable
+
+from tsllm.context.applying import Window
+from tsllm.context.effects import Effect
+from tsllm.context.parser import read_by_rules
+from tsllm.context.reading import NONE, Reading, assemble
+from tsllm.context.structure import read_structure
+
+logger = logging.getLogger(__name__)
+ProseReader = Callable[[str], Reading]
+
+
+def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_rules) -> list[Effect]:
+    """Reads what a text says about a window.
+
+    Args:
+        text: Any text; an empty one says nothing.
+        window: History and times.
+        prose: Gives roles to the mentions of a text; None reads tables and statistics only.
+
+    Returns:
+        Effects in the order of the text, tables first; nothing is said twice.
+    """
+    if not text.strip():
+        return []
+    effects, rest = read_structure(text, window.future_times, window.past_times)
+    if prose is not None:
+        effects += assemble(prose(rest), window.future_times, window.past_times)
+    told = []
+    for effect in dict.fromkeys(effects):
+        if is_plausible(effect, window):
+            told.append(effect)
+        else:
+            logger.warning("%s is left out: it would cut off almost all of the history", effect)
+    return told
+
+
+def is_plausible(effect: Effect, window: Window) -> bool:
+    """Tells whether a bound of the whole horizon leaves a twentieth of the history's values as they are."""
+    if effect.kind not in {"cap", "floor"} or effect.start is not None or effect.end is not None:
+        return True
+    number = float(effect.number or 0.0)
+    kept = window.past <= number if effect.kind == "cap" else window.past >= number
+    return bool(kept.mean() >= 0.05)
+
+
+def read_in_turn(*readers: ProseReader) -> ProseReader:
+    """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
+
+    def read(text: str) -> Reading:
+        readings = [reader(text) for reader in readers]
+        first = readings[0]
+        roles, statements = list(first.roles), list(first.statements)
+        for k, (start, end) in enumerate(first.sentences):
+            inside = [j for j, m in enumerate(first.mentions) if start <= m.start and m.end <= end]
+            for other in readings:
+                if other.statements[k] != NONE or any(other.roles[j] != NONE for j in inside):
+                    statements[k] = other.statements[k]
+                    for j in inside:
+                        roles[j] = other.roles[j]
+                    break
+        return Reading(first.text, first.mentions, roles, first.sentences, statements)
+
+    return read
