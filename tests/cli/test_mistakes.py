@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
 from tsllm.cli.main import app
+from tsllm.forecasting.roster import build_forecaster
 
 NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
 
@@ -209,6 +210,22 @@ def test_what_a_yaml_says_itself_cannot_be_said_beside_it(place, option):
     (place / "c.yaml").write_text(change())
     assert f"{option.partition('=')[0]} has no effect here" in is_told(run("compare", "c.yaml", option))
     assert not (place / "out").exists()
+
+
+def test_a_backtest_decides_as_a_comparison_does_by_the_steps_before_the_first_cutoff(place, monkeypatch):
+    asked = []
+
+    def build(spec, task, *rest):
+        asked.append(task.context_length)
+        return build_forecaster(spec, task, *rest)
+
+    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.compare"):
+        monkeypatch.setattr(f"{where}.build_forecaster", build)
+    windows = ("--h", "2", "--n-windows", "8")
+    run("backtest", "good.csv", "--models", "dlinear", *windows, "--train", "max_steps=0")
+    run("compare", "good.csv", "--models", "dlinear", *windows, "--max-seconds", "0.1", "--output-dir", "out")
+    # Two thirds of the 32 - 2 steps before the first cutoff; the whole 48 would bear 24, a day.
+    assert asked == [20] * 4  # each checks, then builds
 
 
 def test_a_backtest_in_which_a_model_fails_ends_with_one(place, monkeypatch):
