@@ -11,6 +11,7 @@ from tsllm.__about__ import __version__
 from tsllm.registration import register_with_transformers
 
 _LAZY = {
+    "ContextForecaster": "tsllm.forecasting.context",
     "DATASETS": "tsllm.data.sources",
     "Forecaster": "tsllm.forecasting.base",
     "MODELS": "tsllm.models",
@@ -26,6 +27,7 @@ _LAZY = {
     "build_reward": "tsllm.rl.rewards",
     "compare": "tsllm.evaluation.api",
     "load_frame": "tsllm.data.sources",
+    "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
     "simulate": "tsllm.forecasting.paths",
 }
 

@@ -23,7 +23,7 @@ from tsllm.forecasting.loading import load_model
 from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
-from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
+from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
@@ -322,6 +322,11 @@ class NeuralForecaster(TrainedForecaster):
         if revision is not None and Path(source).is_dir():
             raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
+        if spec.freq == ANY_FREQ:
+            raise ValueError(
+                f"{source} forecasts series of any frequency; recipes/pretrain_series.py trains it; load it with "
+                "tsllm.ZeroShotForecaster.from_pretrained"
+            )
         _refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
         calibration = Calibration.load(source, revision, token)
