@@ -343,7 +343,9 @@ def sample_paths(
         if len(levels) == 1:
             paths[name] = np.tile(values.T, (n, 1))
         else:
-            paths[name] = shuffle_by_template(sample_marginals(values, levels[order], n), _draw_walks(n, h, rng))
+            paths[name] = shuffle_by_template(
+                sample_marginals(values, levels[order].tolist(), n), _draw_walks(n, h, rng)
+            )
     return paths
 
 
