@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 
+from tsllm.cli.console import run_main
 from tsllm.programs.context_reader import ReaderArguments, run_reader_training
 from tsllm.training.args import parse_arguments
 
@@ -18,4 +19,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

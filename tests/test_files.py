@@ -13,6 +13,8 @@ import pytest
 
 from tsllm.files import BusyFolderError, lock_folder, replace_folder, write_json
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.roster import open_saved
+from tsllm.text.loading import SETTINGS
 
 
 def make_frame(scale=1.0):
@@ -44,6 +46,16 @@ def test_an_older_models_files_do_not_survive_in_the_same_folder(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "checkpoint-3" / "state.json").read_text() == "{}"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_text_forecasters_files_do_not_make_a_series_forecaster_one(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (SETTINGS, "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    train().save_pretrained(folder)
+    assert isinstance(open_saved(str(folder)), NeuralForecaster)
+    assert not [p.name for p in folder.iterdir() if p.name.startswith(("adapter", "text", "tokenizer"))]
 
 
 @pytest.mark.parametrize("at", ["model.safetensors", "metrics.json", "README.md"])

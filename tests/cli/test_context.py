@@ -126,6 +126,16 @@ def test_a_back_test_has_every_model_twice_and_reads_what_was_published():
         assert f"{name}+context" in said
 
 
+def test_a_trained_model_forecasts_the_same_bits_where_nothing_is_told(place):
+    news = write_news(("north", HELD, "2024-01-09 12:00"))
+    run("backtest", "load.csv", "--models", "dlinear", "--h", 24, "--n-windows", 3, "--context-length", 48,
+        "--train", "max_steps=2", "--context", news, "--output", "out.csv")  # fmt: skip
+    out = pd.read_csv("out.csv", parse_dates=["cutoff"])
+    knows = (out["unique_id"] == "north") & (out["cutoff"] >= "2024-01-09 12:00")
+    assert (out.loc[knows, "DLinear+context"] == 777).all()
+    assert out.loc[~knows, "DLinear+context"].tolist() == out.loc[~knows, "DLinear"].tolist()
+
+
 def test_undated_texts_are_read_in_a_back_test_only_as_timeless():
     dated_never = write_news(("north", HELD), columns=("unique_id", "text"))
     for context in (dated_never, HELD):

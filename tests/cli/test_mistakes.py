@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
 from tsllm.cli.main import app
+from tsllm.forecasting.roster import build_forecaster
 
 NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
 
@@ -68,6 +69,16 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("backtest", "good.csv", *NAIVE, "--freq", "fortnight"), "fortnight"),
         (("backtest", "good.csv", *NAIVE, "--freq", "0"), "freq"),
         (("backtest", "good.csv", *NAIVE, "--season", "0"), "season"),
+        (("backtest", "good.csv", *NAIVE, "--train", "max_steps=2"), "--train has no effect"),
+        (("backtest", "good.csv", *NAIVE, "--context-length", "9"), "--context-length has no effect"),
+        (("backtest", "good.csv", *NAIVE, "--input-size", "9"), "--input-size has no effect"),
+        (("backtest", "good.csv", *NAIVE, "--covariates", "x"), "--covariates has no effect"),
+        (("predict", "Naive", "good.csv", "--h", "2", "--future", "good.csv"), "--future"),
+        (("fit", "good.csv", "--model", "Naive", "--h", "2"), "no model that tsllm trains"),
+        (("fit", "good.csv", "--model", "text", "--h", "2"), "no model that tsllm trains"),
+        (("fit", "good.csv", "--model", "tsllm.models.dlinear.DLinaer", "--h", "2"), "DLinaer"),
+        (("compare", "good.csv", *NAIVE, "--covariates", "x"), "none of the models reads any"),
+        (("compare", "good.csv", *NAIVE, "--backbone", "gpt2"), "--backbone has no effect"),
         (("backtest", "good.csv", *NAIVE, "--targets", "y"), "targets"),
         (("backtest", "good.csv", *NAIVE, "--train", "max_steps"), "key=value"),
         (("backtest", "good.csv", *NAIVE, "--output", "out.xlsx"), "cannot write"),
@@ -171,11 +182,60 @@ def change(**fields):
         change(level=[0.8]),
         change(level=5),
         change(reference="Nobody"),
+        change(seeds=[0, 0]),
+        change(seeds=[-1]),
+        change(refit=0),
+        change(look_backs=[0]),
+        change(look_backs=[4, 4]),
+        change(max_seconds=0),
+        change(data=[GOOD["data"][0] | {"covariates": ["x"]}]),
+        change(data=[GOOD["data"][0] | {"past_covariates": ["x"]}]),
+        change(models=["SeasonalNaive", {"model": "nowhere.Forecaster"}]),
+        change(models=["SeasonalNaive", {"model": "json.JSONDecoder"}]),
+        change(models=["SeasonalNaive", {"model": "tsllm.forecasting.naive.Naive", "options": {"colour": 1}}]),
+        change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "./gone"}}]),
+        change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "gpt2", "num_sample": 3}}]),
     ],
 )
 def test_what_can_stand_in_a_yaml_is_answered_in_one_line(place, text):
     (place / "c.yaml").write_text(text)
     is_told(run("compare", "c.yaml"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--h=3", "--models=Naive", "--n-windows=7", "--step-size=2", "--level=50", "--freq=h", "--covariates=x"],
+)
+def test_what_a_yaml_says_itself_cannot_be_said_beside_it(place, option):
+    (place / "c.yaml").write_text(change())
+    assert f"{option.partition('=')[0]} has no effect here" in is_told(run("compare", "c.yaml", option))
+    assert not (place / "out").exists()
+
+
+def test_a_backtest_decides_as_a_comparison_does_by_the_steps_before_the_first_cutoff(place, monkeypatch):
+    asked = []
+
+    def build(spec, task, *rest):
+        asked.append(task.context_length)
+        return build_forecaster(spec, task, *rest)
+
+    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.compare"):
+        monkeypatch.setattr(f"{where}.build_forecaster", build)
+    windows = ("--h", "2", "--n-windows", "8")
+    run("backtest", "good.csv", "--models", "dlinear", *windows, "--train", "max_steps=0")
+    run("compare", "good.csv", "--models", "dlinear", *windows, "--max-seconds", "0.1", "--output-dir", "out")
+    # Two thirds of the 32 - 2 steps before the first cutoff; the whole 48 would bear 24, a day.
+    assert asked == [20] * 4  # each checks, then builds
+
+
+def test_a_backtest_in_which_a_model_fails_ends_with_one(place, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("tsllm.forecasting.naive.Naive.fit", fail)
+    result = run("backtest", "good.csv", "--models", "SeasonalNaive,Naive", "--h", "2", "--n-windows", "2")
+    assert result.exit_code == 1
+    assert "failed: Naive" in result.output
 
 
 def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):

@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
 from tsllm.models.base import ForecastConfig, ForecastModel, RawForecast
@@ -467,6 +468,47 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
     assert "DLinear:" not in told
     assert counted.built == []
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def saved_daily(tmp_path_factory):
+    """A saved model of seven daily steps that reads a covariate."""
+    ds = pd.date_range("2020", periods=90, freq="D")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.sin(np.arange(90.0)), "load": np.arange(90) % 5})
+    folder = tmp_path_factory.mktemp("saved") / "timexer"
+    options = {"context_length": 14, "patch_length": 7, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1}
+    made = NeuralForecaster("timexer", 7, covariates=["load"], training={"max_steps": 0}, **options).fit(frame)
+    made.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ({"freq": "h"}, {}, "trained on freq 'D', the data have 'h'"),
+        ({"h": 14}, {}, "forecasts 1 to 7 steps, the comparison asks for 14"),
+        ({"covariates": ()}, {}, "reads the covariates \\['load'\\], which are not named"),
+        ({}, {"context_length": 7}, "option 'context_length' has no effect"),
+        ({}, {"training": {"max_steps": 2}}, "option 'training' has no effect"),
+        ({}, {"batch_size": 4, "pad_short": True}, ""),
+    ],
+)
+def test_a_saved_model_is_checked_against_the_task_before_the_first_step(saved_daily, task, options, message):
+    given = {"h": 7, "freq": "D", "season": 7, "context_length": 14, "covariates": ("load",)} | task
+    spec = ModelSpec(saved_daily, "S", options)
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        check_forecaster(spec, ForecastTask(**given))
+
+
+def test_a_context_of_an_entrys_own_is_not_searched_and_pads_nothing(data, tmp_path):
+    own = {"model": "dlinear", "options": TINY | {"context_length": 10}, "training": QUICK}
+    config = make_config(data, tmp_path, ["SeasonalNaive", own], look_backs=[6, 12])
+    facts = run_compare(config)[0].facts["DLinear"][0]
+    assert facts["look_back"] == 10
+    assert "look_back_losses" not in facts
+    task = ForecastTask(h=4, freq="h", season=24, context_length=48, pads_short=True)
+    assert build_forecaster(ModelSpec.parse(own), task).pad_short is None
+    assert build_forecaster(ModelSpec("dlinear"), task).pad_short is True
 
 
 @pytest.mark.parametrize(

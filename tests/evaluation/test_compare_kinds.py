@@ -81,6 +81,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     save_series,
 ):
     adapter, saved = save_adapter(h=8), save_series()
+    (tmp_path / "gone").mkdir()  # a folder, so that it shows only when it is loaded that it holds no model
     models = [
         "SeasonalNaive",
         {"model": "AutoETS", "options": {"input_size": 48}},

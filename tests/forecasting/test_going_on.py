@@ -13,6 +13,7 @@ from tsllm.evaluation.leakage import LeakageError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.regression import StepRegression
 from tsllm.forecasting.statistical import StatisticalForecaster
 from tsllm.types import FrameError
 
@@ -91,8 +92,9 @@ def test_a_frame_of_the_future_is_refused_by_series_and_row(base, case, layout):
     models = [
         timexer(layout=layout, training=QUICK | {"max_steps": 1}).fit(base),
         StatisticalForecaster("AutoARIMA", 1, covariates=["promo"], freq="D").fit(base, 7),
+        StepRegression(7, 7, covariates=["promo"]).fit(base),
     ]
-    for model in models[: 2 if layout == "univariate" else 1]:
+    for model in models[: 3 if layout == "univariate" else 1]:
         with pytest.raises(FrameError, match=message):
             model.predict(X_df=spoil(X), h=7)
 
@@ -257,11 +259,88 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"h": 2.5}, "h is 2.5"),
         ({"scaler": "robust"}, "scaler 'robust' is unknown"),
         ({"revision": "main"}, "revision is for a saved model"),
+        ({"device": "cpu"}, "device is for a saved model"),
+        ({"max_seconds": -1}, "max_seconds is -1"),
+        ({"max_seconds": "long"}, "max_seconds is 'long'"),
+        ({"pad_short": "yes"}, "pad_short is 'yes'"),
+        ({"batch_invariant": 1}, "batch_invariant is 1"),
+        ({"share_covariates": "yes"}, "share_covariates is 'yes'"),
+        ({"freq": "fortnight"}, "freq 'fortnight' is no pandas frequency"),
+        ({"alias": ""}, "alias '' cannot name a forecast"),
     ],
 )
 def test_bad_options_fail_in_the_constructor(options, message):
     with pytest.raises((ValueError, KeyError), match=message):
         NeuralForecaster("dlinear", **({"h": 7} | options))
+
+
+@pytest.mark.parametrize("build", ["fresh", "saved", "naive", "statistical"])
+def test_a_forecast_has_the_horizon_of_fit_unless_it_is_asked_for_another(build, base, folder):
+    made = {
+        "fresh": lambda: dlinear(training=QUICK | {"max_steps": 1}),
+        "saved": lambda: NeuralForecaster(str(folder), training=QUICK | {"max_steps": 1}),
+        "naive": lambda: SeasonalNaive(7, freq="D"),
+        "statistical": lambda: StatisticalForecaster("AutoETS", 1, freq="D"),
+    }[build]().fit(base, 3)
+    assert len(made.predict()) == 2 * 3
+    assert len(made.predict(h=5)) == 2 * 5
+
+
+def test_a_shorter_horizon_survives_saving_and_further_training(base, folder, tmp_path):
+    for source, target in ((folder, "a"), (tmp_path / "a", "b"), (tmp_path / "b", "c")):
+        changes = {"h": 3} if source == folder else {}
+        forecaster = NeuralForecaster.from_pretrained(source, training=QUICK | {"max_steps": 1}, **changes)
+        assert len(forecaster.predict(base)) == 2 * 3
+        assert len(forecaster.fit(base).predict()) == 2 * 3
+        forecaster.save_pretrained(tmp_path / target)
+    assert len(NeuralForecaster.from_pretrained(tmp_path / "c").predict(base, h=7)) == 2 * 7
+
+
+def test_a_part_of_the_horizon_is_refused_before_training_where_covariates_are_read(base):
+    with pytest.raises(ValueError, match="reads known covariates over its whole horizon of 7"):
+        timexer().fit(base, h=3)
+
+
+def test_the_way_to_lora_is_told(base, tmp_path):
+    small = {"backbone": str(save_tiny_backbone(tmp_path / "gpt2", "gpt2", layers=1, width=16)), "d_ff": 8}
+    small |= {"num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "num_prototypes": 4, "patch_length": 7}
+    made = NeuralForecaster("timellm", 7, training={"max_steps": 0}, context_length=21, **small).fit(base)
+    made.save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="the backbone stays frozen; give backbone_mode='lora' with it"):
+        NeuralForecaster.from_pretrained(tmp_path / "saved", lora={"r": 2})
+    changed = NeuralForecaster.from_pretrained(tmp_path / "saved", backbone_mode="lora", lora={"r": 2})
+    assert changed.model.config.lora == {"r": 2}
+
+
+OWN = """
+from tsllm.models.dlinear import DLinear, DLinearConfig
+class Config(DLinearConfig):
+    model_type = "{kind}"
+class {name}(DLinear):
+    config_class = Config
+"""
+
+
+def test_a_saved_model_of_ones_own_says_how_its_class_is_named(base, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module, kind in (("road_own_a", "road_a"), ("road_own_b", "road_b")):
+        (tmp_path / f"{module}.py").write_text(OWN.format(kind=kind, name="Mine"))
+    made = NeuralForecaster("road_own_a.Mine", 7, training={"max_steps": 0}, context_length=21, moving_average=5)
+    made.fit(base).save_pretrained(tmp_path / "saved")
+    # As another process finds it: the class of this type was not named yet.
+    config = tmp_path / "saved" / "config.json"
+    config.write_text(config.read_text().replace('"road_a"', '"road_b"'))
+    with pytest.raises(ValueError, match=r"type 'road_b'.*TSLLM_MODELS=my_module.MyModel"):
+        NeuralForecaster.from_pretrained(tmp_path / "saved")
+    monkeypatch.setenv("TSLLM_MODELS", "road_own_b.Mine")
+    found = NeuralForecaster.from_pretrained(tmp_path / "saved")
+    assert type(found.model).__module__ == "road_own_b"
+    pd.testing.assert_frame_equal(found.predict(base), made.predict(base))
+
+
+def test_options_of_the_hub_are_refused_for_a_folder(folder):
+    with pytest.raises(ValueError, match="revision is for a Hub repository"):
+        NeuralForecaster.from_pretrained(folder, revision="main")
 
 
 def test_a_new_data_set_of_the_same_names_gets_its_own_scaler(base, folder):
@@ -310,6 +389,9 @@ def test_other_aligned_series_are_refused_with_the_way_out_before_any_training(b
     stopped = base.drop(index=base[base["unique_id"] == "b"].index[-9:])
     with pytest.raises(FrameError, match="layout='univariate'"):
         training.fit(stopped)
+    for use in (forecaster.update, forecaster.predict, lambda df: forecaster.predict_rolling(df, 7, 2, 7)):
+        with pytest.raises(FrameError, match=r"series 'b' ends at 2024-05-20.*layout='univariate'"):
+            use(stopped)
     with pytest.raises(FrameError, match="layout='univariate'"):
         dlinear(layout="multivariate").fit(stopped)
     assert told == []

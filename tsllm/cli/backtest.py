@@ -54,8 +54,9 @@ def backtest(
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, score, training_part
+    from tsllm.evaluation.windows import Windows
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
@@ -69,17 +70,31 @@ def backtest(
         past_covariates=name_list(past_covariates),
     )
     loaded = load_data(data, asked, targets=parse_list(targets) or None)
-    task = build_task(loaded, asked)
+    ahead = build_task(loaded, asked).h
+    # As in a comparison, what the data decide is decided by the steps before the first cutoff.
+    windows = Windows.of(loaded.df, ahead, n_windows, ahead if step_size is None else step_size)
+    task = build_task(replace(loaded, df=windows.history(0)), asked)
     options = parse_settings(training)
+    specs = [ModelSpec(name) for name in parse_list(models)]
+    kinds = {spec.kind for spec in specs}
+    trained = kinds & {"native", "neuralforecast"}
+    for option, given, used in (
+        ("--train", options, "native" in kinds),
+        ("--context-length", context_length, trained or "text" in kinds),
+        ("--input-size", input_size, "statistical" in kinds),
+        ("--covariates", covariates, any(map(reads_covariates, specs))),
+        ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
+    ):
+        if given and not used:
+            raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
     roster = []
-    for name in parse_list(models):
-        spec = ModelSpec(name)
+    for spec in specs:
+        check_forecaster(spec, task)
+    for spec in specs:
         made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed)
         if isinstance(made, StatisticalForecaster | LEAR):
             made.input_size = input_size
         roster.append(made)
-    if options and not any(spec.kind == "native" for spec in map(ModelSpec, parse_list(models))):
-        raise ValueError("--train is for models of tsllm, and none of --models is one; leave it out")
     if context is not None:
         roster = _tell(roster, loaded.df, context=texts, freq=loaded.freq, season=task.season, **reading)
     levels = parse_levels(level)
@@ -99,6 +114,8 @@ def backtest(
     if output is not None:
         write_frame(result.frame, output)
         typer.echo(f"forecasts in {output}")
+    if result.failures:
+        raise typer.Exit(1)
 
 
 def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:

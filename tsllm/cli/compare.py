@@ -1,6 +1,7 @@
 """`tsllm compare`: all models on the same windows, with costs, tests and a report."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(help="YAML file, or the data: a file, a named data set, a Hub id.")],
     models: Annotated[
         str, typer.Option(help="For data: AutoETS, dlinear, text, neuralforecast:NHITS, chronos:ID, folders, Hub ids.")
@@ -37,6 +39,7 @@ def compare(
     given = {k: v for k, v in overrides.items() if v is not None}
     common = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
     if source.endswith((".yaml", ".yml")):
+        refuse_given(context, OF_DATA, f"it is for data, and stands in the file {source}")
         run_file(source, given, write_command("tsllm compare", source, **common))
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
@@ -50,6 +53,8 @@ def compare(
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
+    if not {"timellm", "text"} & {spec.model for spec in specs}:
+        refuse_given(context, ("backbone",), "neither timellm nor text is among --models")
     config = CompareConfig(
         data=[
             DataEntry(
@@ -71,6 +76,22 @@ def compare(
     columns = {"covariates": covariates, "past_covariates": past_covariates, "freq": freq}
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
+
+
+# What a YAML file says itself.
+OF_DATA = ("models", "h", "n_windows", "step_size", "level", "backbone", "covariates", "past_covariates", "freq")
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuses options that were given and would have no effect.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise ValueError(f"--{name.replace('_', '-')} has no effect here: {why}; leave it out")
 
 
 def write_command(program: str, *arguments: str, **options: Any) -> str:

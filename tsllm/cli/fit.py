@@ -40,7 +40,7 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
@@ -76,12 +76,18 @@ def fit(
             raise ValueError(
                 f"--revision is for a Hub id to go on from, but {model} is a model to train; leave it out"
             )
+        kind = ModelSpec(model).kind if model != "text" else "text"
+        if kind == "own":
+            check_own(model)
+        if kind != "native":
+            raise ValueError(
+                f"{model} is no model that tsllm trains ({kind}); use `tsllm predict` or `tsllm backtest` with it"
+            )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
         named = bool(covariates or past_covariates)
         built = build_forecaster(ModelSpec(model, options=options, training=training, covariates=named or None), task)
-        if not isinstance(built, NeuralForecaster):
-            raise ValueError(f"{model} needs no training: use `tsllm predict` or `tsllm backtest` with it directly")
+        assert isinstance(built, NeuralForecaster)
         forecaster, horizon = built, task.h
     forecaster.progress = lambda step, total, values: typer.echo(
         f"  step {step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items())

@@ -64,6 +64,8 @@ def predict(
         if spec.is_trainable:
             raise ValueError(f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder")
         forecaster, h = build_forecaster(spec, task), task.h
+    if future is not None and not forecaster.covariates:
+        raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
     table = None if future is None else read_table(future)
     levels = parse_levels(level) or None
     if context is None:

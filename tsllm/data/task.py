@@ -73,6 +73,10 @@ class Asked:
         for name in ("covariates", "past_covariates"):
             if isinstance(getattr(self, name), str):
                 raise TaskError(f"{name} is {getattr(self, name)!r}; give a list of column names")
+        if not isinstance(self.share_covariates, bool):
+            raise TaskError(f"share_covariates is {self.share_covariates!r}; it must be true or false")
+        if self.freq is not None:
+            normalize_freq(self.freq)
         both = sorted(set(self.covariates or ()) & set(self.past_covariates or ()))
         if both:
             raise TaskError(f"{both[0]!r} is named as known covariate and as past covariate; name it once")
@@ -128,10 +132,7 @@ class ForecastTask:
         Raises:
             TaskError: If fewer than a horizon were asked for.
         """
-        held = max(self.h, shortest // 10) if self.val_size is None else self.val_size
-        if held and held < self.h:
-            raise TaskError(f"val_size is {held}, less than the horizon of {self.h}; give 0 or at least {self.h}")
-        return held
+        return hold_for_validation(self.h, self.val_size, shortest)
 
 
 def load_data(
@@ -242,6 +243,18 @@ def choose_layout(df: pd.DataFrame) -> Layout:
     """Returns "multivariate" if all series share their times, else "univariate"."""
     spans = df.groupby(ID, sort=False)[TIME].agg(["min", "max", "size"])
     return "multivariate" if len(spans.drop_duplicates()) == 1 else "univariate"
+
+
+def hold_for_validation(h: int, val_size: int | None, shortest: int) -> int:
+    """Returns how many steps at the end of each series are held: `val_size`, or a tenth of the shortest, at least `h`.
+
+    Raises:
+        TaskError: If fewer than a horizon were asked for.
+    """
+    held = max(h, shortest // 10) if val_size is None else val_size
+    if held and held < h:
+        raise TaskError(f"val_size is {held}, less than the horizon of {h}; give 0 or at least {h}")
+    return held
 
 
 def build_split(split: list[float] | dict[str, Any]) -> SplitRule:

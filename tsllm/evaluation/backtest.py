@@ -15,7 +15,7 @@ from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
-from tsllm.forecasting.base import Forecaster, check_count, name_interval_columns
+from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.hub.spec import check_alias
 from tsllm.types import CUTOFF, ID, TIME
 
@@ -152,8 +152,6 @@ def run_backtest(
     did.
     """
     step = h if step_size is None else step_size
-    for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step)):
-        check_count(name, value)
     aliases = [model.alias for model in models]
     check_aliases(aliases, sorted(level or ()))
     df = validate_frame(df, freq=freq, covariates=usable_covariates(df))

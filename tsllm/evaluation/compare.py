@@ -23,7 +23,7 @@ from tsllm.evaluation.saved import fingerprint, list_files
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,12 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
     """
     faults = []
     for prepared in tasks:
+        asked = [*(prepared.entry.covariates or ()), *(prepared.entry.past_covariates or ())]
+        if asked and not any(reads_covariates(spec) for spec in config.models):
+            faults.append(
+                f"{prepared.name}: the covariates {asked} are named, but none of the models reads any; leave them "
+                "out, or add one that does (timexer, LEAR, AutoARIMA with covariates: true)"
+            )
         for spec in config.models:
             try:
                 check_forecaster(spec, prepared.task)
@@ -169,7 +175,7 @@ class _ModelRun:
         n_windows, spec = self.prepared.windows.n_windows, self.spec
         task = self.prepared.task
         chosen: dict[str, Any] = {}
-        if self.base.is_trainable and self.config.look_backs:
+        if self.base.is_trainable and self.config.look_backs and not self.base.fixes_context:
             try:
                 chosen = self._search_look_back()
             except RuntimeError as error:

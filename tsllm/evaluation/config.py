@@ -11,6 +11,7 @@ from tsllm.data.frequency import Freq
 from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
+from tsllm.forecasting.base import check_seconds, compute_quantile_levels
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
@@ -206,6 +207,14 @@ class CompareConfig:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
         if not self.seeds or not self.data or not self.models:
             raise ValueError("a comparison needs at least one data set, one model and one seed")
+        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; give different numbers of at least 0")
+        if len(set(self.look_backs)) < len(self.look_backs) or any(length < 1 for length in self.look_backs):
+            raise ValueError(f"look_backs are {self.look_backs}; give different numbers of at least 1 step")
+        if not isinstance(self.refit, bool) and self.refit < 1:
+            raise ValueError(f"refit is {self.refit}; give true, false, or each how many cutoffs (at least 1)")
+        check_seconds(self.max_seconds)
+        compute_quantile_levels(self.level)
         if not self.output_dir.strip():
             raise ValueError("output_dir is empty; name the folder for cells, tables and report")
         for spec in self.models:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tsllm.forecasting.base import check_count
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -32,7 +33,10 @@ class Windows:
 
         Raises:
             FrameError: If a series has no step before its first cutoff.
+            ValueError: If a number is no count.
         """
+        for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step)):
+            check_count(name, value)
         span = h + (n_windows - 1) * step
         sizes = df.groupby(ID, sort=False).size()
         if sizes.min() <= span:

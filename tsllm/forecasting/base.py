@@ -234,6 +234,17 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1 step")
 
 
+def check_seconds(seconds: Any) -> None:
+    """Refuses what is no limit of seconds; None = no limit.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and seconds > 0):
+        raise ValueError(f"max_seconds is {seconds!r}; it must be a number above 0, or None for no limit")
+
+
 def check_windows(df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> None:
     """Refuses windows that a series has no room for, with at least one step before the first cutoff.
 

@@ -4,7 +4,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -125,6 +125,8 @@ class ContextForecaster(Forecaster):
         samples: Paths a series.
         seed: Of the draws.
     """
+
+    rolls_at_once: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -258,7 +260,7 @@ class ContextForecaster(Forecaster):
         check_windows(df, h, n_windows, step_size)
         whole = validate_frame(df, freq=self.freq)
         told = Context.read(self._context, whole, timeless=self.timeless, check_length=self.check_length)
-        parts = []
+        rolled, parts = self.base.predict_rolling(whole, h, n_windows, step_size, level), []
         for k in range(n_windows):
             ahead = h + (n_windows - 1 - k) * step_size
             history = whole.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
@@ -266,7 +268,8 @@ class ContextForecaster(Forecaster):
             known = steps.drop(columns=TARGET) if self.covariates else None
             cutoffs = history.groupby(ID, sort=False)[TIME].last()
             texts = {name: told.texts_at(cutoff).get(name, "") for name, cutoff in cutoffs.items()}
-            before = self.base.predict(history, h, level, known)
+            here = rolled[CUTOFF] == rolled[ID].map(cutoffs)
+            before = rolled[here].drop(columns=CUTOFF).reset_index(drop=True)
             part = self._change(history, before, level, known, texts)[0]
             part.insert(2, CUTOFF, part[ID].map(cutoffs))
             parts.append(part)

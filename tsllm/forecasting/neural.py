@@ -7,29 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from tsllm.backbones.trust import load_config
-from tsllm.data.facts import TrainingFacts, holds
+from tsllm.data.facts import TrainingFacts
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.files import replace_folder
-from tsllm.forecasting.base import check_count
+from tsllm.forecasting.base import check_count, check_seconds
+from tsllm.forecasting.loading import load_model
 from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
-from tsllm.models import find_model_class, is_model_name, known_model_classes, name_model_class
+from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
 from tsllm.training.build import build_for_data, check_model_config, train_model
-from tsllm.types import ID, TARGET, TIME, FrameError
+from tsllm.types import ID, TARGET, FrameError
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
@@ -143,6 +142,10 @@ class NeuralForecaster(TrainedForecaster):
             check_count(name, value)
         if new_series not in (None, "raise", "history"):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
+        check_seconds(max_seconds)
+        for name, flag in (("pad_short", pad_short), ("batch_invariant", batch_invariant)):
+            if flag is not None and not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
         self.batch_invariant = batch_invariant
         self.log: list[dict[str, Any]] = []
@@ -156,10 +159,11 @@ class NeuralForecaster(TrainedForecaster):
             layout=layout,
             covariates=covariates,
             past_covariates=past_covariates,
-            share_covariates=bool(share_covariates),
+            share_covariates=False if share_covariates is None else share_covariates,
             val_size=val_size,
             domain=config.get("prompt_domain"),
         )
+        self._h = h
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_training(training or {})
         self.training = merge_training(DEFAULT_TRAINING, self._given)
@@ -223,7 +227,7 @@ class NeuralForecaster(TrainedForecaster):
 
         Args:
             df: Long or wide frame.
-            h: Steps ahead; must agree with the constructor's if both are given.
+            h: Steps ahead, at most as many as the constructor's; a forecast has so many unless it is asked for others.
             val_size: Overrides the constructor's.
 
         Raises:
@@ -231,11 +235,14 @@ class NeuralForecaster(TrainedForecaster):
             ValueError: If horizon or sizes do not fit.
         """
         if self._start is not None and self.training.get("max_steps") == 0:
-            self._check_horizon(h)
+            self._h = self._check_horizon(h)
             return self.update(df)
         started = time.perf_counter()
         loaded = self._read(df)
-        return self._train(loaded, self._find_task(loaded, h, val_size), started)
+        task = self._find_task(loaded, h, val_size)
+        self._train(loaded, task, started)
+        self._h = h or self._asked.h or self._h
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
@@ -289,11 +296,11 @@ class NeuralForecaster(TrainedForecaster):
 
     def _check_fresh(self, alias: str | None, of_saved: dict[str, Any]) -> None:
         """Checks the options of a model by name, before any data are there."""
-        given = [name for name, value in of_saved.items() if value is not None and name != "device"]
+        given = [name for name, value in of_saved.items() if value is not None]
         if given:
             raise ValueError(f"{given[0]} is for a saved model, and {self.name!r} is a model to train; leave it out")
         model_class = find_model_class(self.name)
-        self.alias = alias or model_class.__name__
+        self.alias = model_class.__name__ if alias is None else alias
         if self._asked.names_covariates and not model_class.uses_covariates:
             named = [*(self._asked.covariates or ()), *(self._asked.past_covariates or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
@@ -312,6 +319,8 @@ class NeuralForecaster(TrainedForecaster):
         alias: str | None,
     ) -> None:
         """Loads a saved forecaster and applies the changes that are possible."""
+        if revision is not None and Path(source).is_dir():
+            raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
         if spec.freq == ANY_FREQ:
             raise ValueError(
@@ -326,9 +335,8 @@ class NeuralForecaster(TrainedForecaster):
             model.change(self.config if asked is None else self.config | {"context_length": asked})
         if device is not None:
             torch.nn.Module.to(model, device)
-        self.alias = alias or spec.alias
+        self.alias = spec.alias if alias is None else alias
         self._begin(model, spec, calibration)
-        self._check_horizon(self._asked.h)
 
     def _begin(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         """Takes a trained model as what it is and as where further training starts."""
@@ -337,6 +345,7 @@ class NeuralForecaster(TrainedForecaster):
         state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
         units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
         self._start = _Start(state, spec, units)
+        self._h = self._check_horizon(self._asked.h or spec.h)
 
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
@@ -363,12 +372,14 @@ class NeuralForecaster(TrainedForecaster):
             fixed = self._asked.h
             if fixed is None and h is None:
                 raise TaskError(f"{self.alias} needs a horizon: NeuralForecaster(..., h=24) or fit(df, h=24)")
-            if fixed is not None and h is not None and h > fixed:
-                raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
+            if fixed is not None and h is not None:
+                if h > fixed:
+                    raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
+                self._check_part(h, fixed)
             return build_task(loaded, replace(asked, h=fixed or h))
         self._check_horizon(h)
         spec = self._start.spec
-        known = any(self._knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
+        known = any(spec.knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
         task = build_task(
             loaded,
             Asked(
@@ -452,36 +463,20 @@ class NeuralForecaster(TrainedForecaster):
         return series
 
     def _continue_scaler(self, df: pd.DataFrame, task: ForecastTask) -> StandardScaler:
-        """Returns the scaler of further training: kept for a series that was trained on, fitted for any other.
-
-        A series is the one that was trained on if it holds the values that were read, not if it bears the same name.
-        """
+        """Returns the scaler of further training."""
         assert self._start is not None
-        saved = self._start.spec.load_scaler()
-        columns = list(saved.stats) or [TARGET, *task.covariates, *task.past_covariates]
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
-        own = type(saved)().fit(train, columns)
-        for name, group in df.groupby(ID, sort=False):
-            if self._knows(name, group):
-                for column in columns:
-                    own.stats[column][name] = saved.stats[column].get(name, own.stats[column][name])
-        return own
-
-    def _knows(self, name: Any, group: pd.DataFrame) -> bool:
-        assert self._start is not None
-        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
-        return any(holds(times, values, read) for read in self._start.spec.data.find(name))
+        return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
 
     def _saved_spec(self) -> ForecasterSpec:
         assert self.spec is not None
-        shorter = self._asked.h if self._start is not None else None
         return replace(
             self.spec,
             alias=self.alias,
-            h=shorter if shorter is not None else self.spec.h,
+            h=self._h if self._h != self.prediction_length else None,
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
         )
@@ -512,23 +507,6 @@ class NeuralForecaster(TrainedForecaster):
             "processes": 1,
             "environment": describe_environment(),
         }
-
-
-def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:
-    """Loads the model of an artefact folder or a Hub repository, whatever its class.
-
-    Raises:
-        OSError: If the folder holds no model.
-        ValueError: If its class is none that is known.
-    """
-    if not Path(source).exists() and str(source).startswith((".", "/", "~")):
-        raise OSError(f"no folder {source}; give the output folder of a training run or a Hub id")
-    config = load_config(str(source), revision=revision or "main", token=token)
-    for model_class in known_model_classes():
-        if model_class.config_class is type(config):
-            return model_class.from_pretrained(source, config=config, revision=revision, token=token)
-    known = ", ".join(f"{name_model_class(m)} ({m.config_class.model_type})" for m in known_model_classes())
-    raise ValueError(f"{source} holds a {config.model_type!r} model, which is no forecaster of tsllm; known: {known}")
 
 
 def _check_source(source: str) -> None:

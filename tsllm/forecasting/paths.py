@@ -319,8 +319,8 @@ def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, st
     """
     shortest = int(df.groupby(ID, sort=False).size().min())
     fitting = min(n_windows, (shortest - 1 - h) // step_size + 1)
-    read = getattr(forecaster, "context_length", None)
-    if isinstance(read, int):
+    read = forecaster.context_length
+    if read is not None:
         fitting = min(fitting, (shortest - read - h) // step_size + 1)
     if fitting < 2:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import future_frame
+from tsllm.data.frame import future_frame, validate_future
 from tsllm.forecasting.base import Forecaster, check_windows
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -95,11 +95,13 @@ class StepRegression(Forecaster):
             raise ValueError(f"{self.alias} has no history: call fit(df), or predict(df=...)")
         if self.covariates and X_df is None:
             raise ValueError(f"{self.alias} reads {', '.join(self.covariates)} over the horizon; give X_df")
+        ahead = future_frame(history, self.h)
+        if self.covariates:
+            ahead = validate_future(X_df, ahead, self.covariates)
+        futures = dict(iter(ahead.groupby(ID, sort=False)))
         parts = []
         for name, part in history.groupby(ID, sort=False):
-            future = future_frame(part, self.h)
-            if X_df is not None and self.covariates:
-                future = future.merge(X_df[[ID, TIME, *self.covariates]], on=[ID, TIME], how="left")
+            future = futures[name].reset_index(drop=True)
             whole = pd.concat([part, future], ignore_index=True)
             future[self.alias] = self._forecast(name, part, whole, np.array([len(part)]))[0]
             parts.append(future[[ID, TIME, self.alias]])

@@ -1,7 +1,9 @@
 """The roster: from a name in Python, a command line or a YAML file to a forecaster."""
 
 import importlib
-from collections.abc import Mapping
+import inspect
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,11 @@ class ModelSpec:
         return self.kind in ("native", "neuralforecast") and not self.perturb
 
     @property
+    def fixes_context(self) -> bool:
+        """Whether its options name its context, so that nothing else decides it."""
+        return "context_length" in self.options or "input_size" in self.options
+
+    @property
     def source(self) -> str:
         """What `model` names within its kind: a class of neuralforecast, a Hub id or folder of Chronos, itself."""
         return self.model.partition(":")[2] if self.kind in PACKAGED else self.model
@@ -159,16 +166,83 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     """
     if spec.kind == "saved":
         check_saved(spec.source)
-        if find_file(spec.source, SETTINGS, spec.options.get("revision")) is None:
-            ForecasterSpec.load(spec.source, spec.options.get("revision"))
+        _check_saved_for(spec, task)
         return
-    if spec.kind in ("text", "chronos", "own"):
-        return  # these load what they are made of
+    if spec.kind == "own":
+        check_own(spec.model, spec.options)
+        return
+    if spec.kind == "text":
+        _check_text(spec)
+        return
+    if spec.kind == "chronos":
+        return  # it loads what it is made of
     build_forecaster(spec, task)
     if spec.kind == "native":
         given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
         context = given.pop("context_length", task.context_length)
         check_model_config(spec.model, given, context, task.h)
+
+
+def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
+    """Checks a saved model's description against a task.
+
+    Raises:
+        ValueError: If it is of another frequency, forecasts fewer steps, or reads covariates that are not named.
+        OSError: If it has no description.
+    """
+    revision = spec.options.get("revision")
+    if find_file(spec.source, SETTINGS, revision) is not None:
+        return
+    saved = ForecasterSpec.load(spec.source, revision)
+    known: tuple[str, ...] = ("revision", "token", "device", "batch_size")
+    known += ("freq", "season") if saved.freq == ANY_FREQ else ("batch_invariant", "new_series", "pad_short")
+    idle = sorted(set(spec.options) - set(known))
+    if idle:
+        raise ValueError(f"option {idle[0]!r} has no effect on a saved model that is used as it is; it takes {known}")
+    if saved.freq == ANY_FREQ:
+        return
+    if saved.freq != task.freq:
+        raise ValueError(f"it was trained on freq {saved.freq!r}, the data have {task.freq!r}; leave it out")
+    config = find_file(spec.source, "config.json", revision)
+    longest = None if config is None else json.loads(config.read_text(encoding="utf-8")).get("prediction_length")
+    if longest is not None and longest < task.h:
+        raise ValueError(f"it forecasts 1 to {longest} steps, the comparison asks for {task.h}; train with a larger h")
+    offered = {*task.covariates, *task.past_covariates}
+    lacking = [name for name in (*saved.covariates, *saved.past_covariates) if name not in offered]
+    if lacking:
+        raise ValueError(
+            f"it reads the covariates {lacking}, which are not named for {task.name or 'the data'}; name them in the "
+            "data entry (covariates: [...], past_covariates: [...])"
+        )
+
+
+def _check_text(spec: ModelSpec) -> None:
+    """Checks the options of a text model before its language model is loaded.
+
+    Raises:
+        ValueError: If an option is unknown, or the language model is a folder that is not there.
+    """
+    from tsllm.forecasting.text import TextForecaster
+    from tsllm.text.generate import SamplingOptions
+
+    known = {f.name for f in fields(SamplingOptions)} | {"language_model", "adapter", "revision", "device"}
+    known |= set(inspect.signature(TextForecaster).parameters) - {"model", "tokenizer", "h", "options", "facts"}
+    unknown = sorted(set(spec.options) - known)
+    if unknown:
+        raise ValueError(f"text has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    for name in ("language_model", "adapter"):
+        source = str(spec.options.get(name) or "")
+        if source.startswith((".", "/", "~")) and not Path(source).is_dir():
+            raise ValueError(f"{name} is {source!r}, but there is no such folder")
+
+
+def reads_covariates(spec: ModelSpec) -> bool:
+    """Tells whether a model of a comparison reads covariates of the data; True where that shows only when it runs."""
+    if spec.covariates is not None:
+        return spec.covariates
+    if spec.kind == "native":
+        return find_model_class(spec.model).uses_covariates
+    return spec.model in OPPONENTS or spec.kind in ("saved", "own")
 
 
 def check_saved(source: str) -> None:
@@ -203,7 +277,7 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         _require_covariates(spec, task)
         options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}
         options["share_covariates"] = task.share_covariates
-    if task.pads_short:
+    if task.pads_short and not spec.fixes_context:
         options["pad_short"] = True
     return NeuralForecaster(
         spec.model,
@@ -318,19 +392,36 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
-    module, _, name = spec.model.rpartition(".")
-    try:
-        made = getattr(importlib.import_module(module), name)(**spec.options)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"cannot build {spec.model!r} ({error}); give the dotted path of a Forecaster") from error
+    made = check_own(spec.model, spec.options)(**spec.options)
     if not isinstance(made, Forecaster):
-        raise ValueError(
-            f"{spec.model} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, "
-            "fit(df, h) and predict(df, h, level, X_df)"
-        )
+        raise ValueError(_say_no_forecaster(spec.model))
     if spec.alias:
         made.alias = spec.alias
     return made
+
+
+def check_own(path: str, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """Returns the class or function behind a dotted path, if it takes the options.
+
+    Raises:
+        ValueError: If there is none, it makes no forecaster, or it takes other options.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+        if isinstance(found, type) and not issubclass(found, Forecaster):
+            raise ValueError(_say_no_forecaster(path))
+        inspect.signature(found).bind(**(options or {}))
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"cannot build {path!r} ({error}); give the dotted path of a Forecaster") from error
+    return found  # type: ignore[no-any-return]
+
+
+def _say_no_forecaster(path: str) -> str:
+    return (
+        f"{path} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, fit(df, h) and "
+        "predict(df, h, level, X_df)"
+    )
 
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq, customary_seasons, normalize_freq
+from tsllm.data.task import hold_for_validation
 from tsllm.forecasting.base import (
     Forecaster,
     HistoryForecaster,
@@ -324,7 +325,7 @@ class NixtlaNeuralForecaster(Forecaster):
         df = self._validate(df)
         freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
         shortest = int(df.groupby(ID, sort=False).size().min())
-        held = max(self.h, shortest // 10) if self.val_size is None else self.val_size
+        held = hold_for_validation(self.h, self.val_size, shortest)
         self._engine = NeuralForecast(models=[self._build()], freq=freq)
         started = time.perf_counter()
         self._engine.fit(df, val_size=held)

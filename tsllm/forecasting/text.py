@@ -115,6 +115,7 @@ class TextForecaster(Forecaster):
             raise ValueError("a thought follows no grammar of numbers; set constrained: false, or thought_words: 0")
         self.report = ParseReport()
         self._history: pd.DataFrame | None = None
+        self._fitted_h: int | None = None
 
     @property
     def context_length(self) -> int:
@@ -193,7 +194,7 @@ class TextForecaster(Forecaster):
             ValueError: If `h` is longer than the forecaster's own, or the frame breaks the contract.
         """
         self._check_horizon(h)
-        self._history = self._validate(df)
+        self._history, self._fitted_h = self._validate(df), h
         return self
 
     def predict(
@@ -221,7 +222,7 @@ class TextForecaster(Forecaster):
         for name, values in zip(names, quantiles, strict=True):
             out[name] = values.reshape(-1)
         steps = out.groupby(ID, sort=False).cumcount()
-        return out[steps < (h or self.h)].reset_index(drop=True)
+        return out[steps < (h or self._fitted_h or self.h)].reset_index(drop=True)
 
     def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None) -> dict[Any, np.ndarray]:
         """Returns the sampled paths of each series, [num_samples, h], NaN where a completion was unreadable."""

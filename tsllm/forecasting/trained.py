@@ -56,6 +56,7 @@ class TrainedForecaster(Forecaster):
     perturb: Callable[[Batch], Batch] | None = None
     told: Callable[[int, int], None] | None = None
     _asked: Asked = Asked()
+    _h: int | None = None  # steps that a forecast has unless it is asked for others; None = the model's horizon
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the weights stay.
@@ -212,6 +213,13 @@ class TrainedForecaster(Forecaster):
                 f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
                 "any series"
             )
+        ends = frame.groupby(ID, sort=False)[TIME].last().sort_values(kind="stable")
+        if ends.nunique() > 1:
+            raise FrameError(
+                f"{self.alias} reads the aligned series {channels} as channels of one sample, but series "
+                f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the "
+                "same end, or train with layout='univariate'"
+            )
 
     def _scaler_for(self, history: pd.DataFrame) -> StandardScaler:
         """Returns the stored scaler, with new series added from their history if that is wanted.
@@ -252,18 +260,20 @@ class TrainedForecaster(Forecaster):
         """Returns how many steps a forecast has."""
         longest = self.prediction_length
         if h is None:
-            asked = self._asked.h if self.spec is not None else None
-            saved = self.spec.h if self.spec is not None else None
-            return asked or saved or longest
+            return self._h or longest
         check_count("h", h)
         if h > longest:
             raise ValueError(f"h is {h}, but {self.alias} forecasts 1 to {longest} steps; train with a larger h")
+        self._check_part(h, longest)
+        return int(h)
+
+    def _check_part(self, h: int, longest: int) -> None:
+        """Refuses a part of the horizon where covariates are read over the whole of it."""
         if h < longest and self.covariates:
             raise ValueError(
                 f"h is {h}, but {self.alias} reads known covariates over its whole horizon of {longest} steps; ask "
                 f"for h={longest}"
             )
-        return int(h)
 
     def _check_length(self, df: pd.DataFrame, needed: int, what: str) -> None:
         sizes = df.groupby(ID, sort=False).size()

@@ -12,6 +12,7 @@ from torch import Tensor
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
+from tsllm.files import replace_folder
 from tsllm.forecasting.base import (
     HistoryForecaster,
     check_count,
@@ -19,7 +20,8 @@ from tsllm.forecasting.base import (
     count_torch_parameters,
     name_interval_columns,
 )
-from tsllm.forecasting.neural import load_model
+from tsllm.forecasting.loading import load_model
+from tsllm.hub.artefacts import OWNED
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.models.base import ForecastModel
 from tsllm.types import ID, TARGET, FrameError
@@ -101,10 +103,10 @@ class ZeroShotForecaster(HistoryForecaster):
         return cls(model, spec, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes `config.json`, `model.safetensors` and `forecaster.json`."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder)
-        self.spec.save(folder)
+        """Writes `config.json`, `model.safetensors` and `forecaster.json`, whole or not at all."""
+        with replace_folder(folder, OWNED) as made:
+            self.model.save_pretrained(made)
+            self.spec.save(made)
 
     @property
     def context_length(self) -> int:

@@ -18,7 +18,8 @@ from tsllm.nn.matmul import describe_matmul
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.json"
-# What belongs to an artefact; a new one in the same folder replaces all of it.
+# What belongs to an artefact; a new one in the same folder replaces all of it. The last lines are a text forecaster's,
+# whose settings would make its folder out of any other.
 OWNED = (
     "config.json",
     "model.safetensors",
@@ -29,6 +30,17 @@ OWNED = (
     METRICS_FILE,
     HISTORY_FILE,
     "lora",
+    "text_forecaster.json",
+    "adapter_*",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template*",
 )
 
 

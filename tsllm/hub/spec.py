@@ -5,18 +5,20 @@ An artefact folder holds `config.json` and `model.safetensors` (the model), `for
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
-from tsllm.data.facts import TrainingFacts, from_names
+from tsllm.data.facts import TrainingFacts, from_names, holds
 from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.scaling import StandardScaler, load_scaler
 from tsllm.data.task import ForecastTask, TaskError
@@ -96,13 +98,35 @@ class ForecasterSpec:
         """Returns the fitted scaler."""
         return load_scaler(self.scaler)
 
+    def knows(self, name: Any, group: pd.DataFrame) -> bool:
+        """Tells whether a series is one that was trained on: by the values that were read, not by its name alone."""
+        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
+        return any(holds(times, values, read) for read in self.data.find(name))
+
+    def continue_scaler(self, df: pd.DataFrame, train: pd.DataFrame, columns: Sequence[str]) -> StandardScaler:
+        """Returns the scaler of further training: kept for a series that was trained on, fitted for any other.
+
+        Args:
+            df: Whole series, in original units.
+            train: Their training part.
+            columns: What is scaled, where the saved scaler does not say.
+        """
+        saved = self.load_scaler()
+        columns = list(saved.stats) or list(columns)
+        own = type(saved)().fit(train, columns)
+        for name, group in df.groupby(ID, sort=False):
+            if self.knows(name, group):
+                for column in columns:
+                    own.stats[column][name] = saved.stats[column].get(name, own.stats[column][name])
+        return own
+
     def check_task(self, task: ForecastTask) -> None:
-        """Refuses data on which a saved model cannot go on: of another frequency or season, or other covariates.
+        """Refuses data on which a saved model cannot go on: of another frequency, season or layout, other covariates.
 
         Raises:
             TaskError: Naming what differs.
         """
-        for name in ("freq", "season") if self.freq != ANY_FREQ else ():
+        for name in ("freq", "season", "layout") if self.freq != ANY_FREQ else ():
             saved, given = getattr(self, name), getattr(task, name)
             if saved is not None and saved != given:
                 raise TaskError(

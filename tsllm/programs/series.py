@@ -7,14 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
+from tsllm.backbones.trust import check_json
+from tsllm.data.facts import holds, parse_time
 from tsllm.data.prepared import PreparedData, Strides, prepare_data
-from tsllm.data.task import TaskError, build_task, load_data
+from tsllm.data.scaling import StandardScaler
+from tsllm.data.splits import split_frame
+from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
@@ -23,20 +28,25 @@ from tsllm.training.build import build_for_data
 from tsllm.training.pretraining import PretrainingArguments, PretrainingTrainer, build_pretraining
 from tsllm.training.scores import score_seasonal_naive
 from tsllm.training.trainer import ForecastTrainer, find_checkpoint
+from tsllm.types import ID, TARGET, TIME
 
 PRETRAINING = "pretraining"  # folder of the first stage
 
 
 def prepare_series(
-    model: type[ForecastModel], args: DataArguments, earlier: ForecasterSpec | None = None
+    model: type[ForecastModel],
+    args: DataArguments,
+    earlier: ForecasterSpec | None = None,
+    pretrained: str | Path | None = None,
 ) -> PreparedData:
     """Loads, splits, scales and cuts the series that a recipe names.
 
     Args:
         model: The model that will read them.
         args: What is read and how.
-        earlier: Of the artefact that training starts from; its layout and covariates count unless others are
-            asked for.
+        earlier: Of the artefact that training starts from; its lengths, layout, covariates and padding count, and
+            what is asked for must agree with them.
+        pretrained: That artefact.
 
     Raises:
         TaskError: If the arguments do not fit the data or the model.
@@ -51,25 +61,75 @@ def prepare_series(
                 "reads them (timexer)"
             )
         asked = replace(asked, covariates=(), past_covariates=())
+    # A model for every series has no scaler, and reads and forecasts what it is asked for.
+    is_for_any = earlier is not None and earlier.freq == ANY_FREQ
     if earlier is not None:
+        assert pretrained is not None
         asked = replace(asked, layout=asked.layout or earlier.layout)
+        if not is_for_any:
+            asked = _take_lengths(asked, pretrained)
         if asked.covariates is None and asked.past_covariates is None:
             asked = replace(asked, covariates=earlier.covariates, past_covariates=earlier.past_covariates)
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
     if earlier is not None:
         earlier.check_task(task)
+        task = task if is_for_any else replace(task, pads_short=earlier.pad_short)
+    scaler: str | StandardScaler = args.scaler
+    if earlier is not None and not is_for_any:
+        if earlier.scaler["name"] != args.scaler:
+            raise TaskError(f"scaler is {args.scaler!r}, but {pretrained} was trained with {earlier.scaler['name']!r}")
+        train = split_frame(loaded.df, task.split, task.context_length).train
+        scaler = earlier.continue_scaler(loaded.df, train, [TARGET, *task.covariates, *task.past_covariates])
     data = prepare_data(
         loaded,
         task,
-        scaler=args.scaler,
+        scaler=scaler,
         strides=Strides(args.train_stride, args.validation_stride, args.test_stride),
         pad_short=task.pads_short,
         time_features=args.time_features,
     )
     if data.test is None:
         raise TaskError("the split leaves no test part; give it some steps")
+    if earlier is not None:
+        _refuse_seen(earlier, data)
     return data
+
+
+def _refuse_seen(earlier: ForecasterSpec, data: PreparedData) -> None:
+    """Refuses a test part that the model was trained or chosen on before.
+
+    Raises:
+        TaskError: Naming the series and the step.
+    """
+    for name, group in data.loaded.df.groupby(ID, sort=False):
+        times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
+        end = times[data.borders[name].validation - 1]
+        for read in earlier.data.find(name):
+            if holds(times, values, read) and parse_time(read.last, times) > end:
+                raise TaskError(
+                    f"the saved model was trained or chosen on series {name!r} up to {read.last}, but its test part "
+                    f"begins after {end}; give a split whose test part is later, or start from an earlier model"
+                )
+
+
+def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
+    """Returns what is asked with the lengths of the model that training starts from.
+
+    Raises:
+        TaskError: If others were asked for.
+    """
+    path = find_file(pretrained, "config.json")
+    config = {} if path is None else check_json(path) or {}
+    given = {"context_length": asked.context_length, "prediction_length": asked.h}
+    for name, length in given.items():
+        if length is not None and length != config.get(name, length):
+            raise TaskError(
+                f"{name} is {length}, but {pretrained} was trained with {config[name]}; leave it out, or train a new "
+                "model"
+            )
+    known = {name: config.get(name, length) for name, length in given.items()}
+    return replace(asked, context_length=known["context_length"], h=known["prediction_length"])
 
 
 def run_supervised(
@@ -96,7 +156,7 @@ def run_supervised(
     model_class = find_model_class(model_args.model)
     with hold_output_dir(args) as folder:
         earlier = read_start(model_args.pretrained)
-        data = prepare_series(model_class, data_args, earlier)
+        data = prepare_series(model_class, data_args, earlier, model_args.pretrained)
         # The model's initial weights and the order of batches follow from the seed alone.
         set_seed(args.seed)
         model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
@@ -140,12 +200,21 @@ def finish_series(
     }
     return TrainingRun(
         model=model,
-        spec=spec if earlier is None else replace(spec, data=earlier.data.extend(data.describe())),
+        spec=spec if earlier is None else _go_on(spec, earlier, data),
         data=data,
         metrics=metrics | describe_run(trainer, data, name) | more,
         history=trainer.state.log_history,
         output_dir=folder,
         is_main=trainer.is_world_process_zero(),
+    )
+
+
+def _go_on(spec: ForecasterSpec, earlier: ForecasterSpec, data: PreparedData) -> ForecasterSpec:
+    """Returns the description with what the artefact that training started from was trained on and told to do."""
+    return replace(
+        spec,
+        data=earlier.data.extend(data.describe()),
+        new_series=earlier.new_series,
     )
 
 

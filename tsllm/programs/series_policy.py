@@ -103,7 +103,9 @@ class _Program:
     ) -> None:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
         self.earlier = read_start(model_args.pretrained)
-        self.data: PreparedData = prepare_series(find_model_class(model_args.model), data_args, self.earlier)
+        self.data: PreparedData = prepare_series(
+            find_model_class(model_args.model), data_args, self.earlier, model_args.pretrained
+        )
         self.folder = Path(args.output_dir or ".")
         self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}
         self.trial = self.try_rewards()

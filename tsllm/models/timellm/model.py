@@ -155,6 +155,8 @@ class TimeLLM(ForecastModel):
         super().change(values)
         if mode != self.config.backbone_mode:
             self.unfreeze(mode, lora)
+        elif lora is not None and mode == "frozen":
+            raise ValueError(f"lora is {lora!r}, but the backbone stays frozen; give backbone_mode='lora' with it")
         elif lora is not None:
             super().change({"lora": lora})
 

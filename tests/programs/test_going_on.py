@@ -1,0 +1,71 @@
+"""A recipe that starts from a saved forecaster gives the same answers as further training in Python."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.recipes.programs import load_recipe
+from tsllm.data.task import TaskError
+from tsllm.forecasting.neural import NeuralForecaster
+
+QUICK = {"max_steps": 1, "eval_steps": 1, "per_device_train_batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A CSV of two daily series and a forecaster that was trained on their first half."""
+    folder = tmp_path_factory.mktemp("going_on")
+    ds = pd.date_range("2024-01-01", periods=160, freq="D")
+    y = np.sin(np.arange(160) * 2 * np.pi / 7)
+    frame = pd.concat([pd.DataFrame({"unique_id": k, "ds": ds, "y": y * s}) for k, s in (("a", 1.0), ("b", 3.0))])
+    frame.to_csv(folder / "data.csv", index=False)
+    half = frame.groupby("unique_id").head(80).reset_index(drop=True)
+    options = {"context_length": 21, "moving_average": 5, "new_series": "history", "pad_short": True}
+    NeuralForecaster("dlinear", 7, training=QUICK, **options).fit(half).save_pretrained(folder / "saved")
+    return folder
+
+
+def run(place, *arguments):
+    given = [f"dataset={place / 'data.csv'}", "model=dlinear", f"pretrained={place / 'saved'}", "--use_cpu"]
+    given += [f"output_dir={place / 'out'}", "eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false"]
+    load_recipe("train_native").main([*given, "max_steps=1", "disable_tqdm=true", *arguments])
+
+
+def test_what_nobody_asks_for_is_as_the_saved_model_has_it(place):
+    run(place)
+    found = NeuralForecaster.from_pretrained(place / "out")
+    assert (found.context_length, found.prediction_length) == (21, 7)
+    assert (found.spec.layout, found.new_series, found.pad_short) == ("multivariate", "history", True)
+    firsts = [read.series["a"].steps for read in found.trained_on.reads]
+    assert firsts == [80, 128]  # the half, and training and validation part of the whole
+
+
+def test_a_series_that_was_trained_on_keeps_its_scale_and_another_gets_its_own(place):
+    run(place, f"output_dir={place / 'known'}")
+    saved = NeuralForecaster.from_pretrained(place / "saved").spec.load_scaler().stats["y"]
+    assert NeuralForecaster.from_pretrained(place / "known").spec.load_scaler().stats["y"] == saved
+    frame = pd.read_csv(place / "data.csv")
+    frame.assign(y=frame["y"] + 100).to_csv(place / "other.csv", index=False)
+    run(place, f"output_dir={place / 'new'}", f"dataset={place / 'other.csv'}")
+    own = NeuralForecaster.from_pretrained(place / "new").spec.load_scaler().stats["y"]
+    assert own["a"].loc == pytest.approx(frame.query("unique_id == 'a'")["y"].head(112).mean() + 100)
+
+
+def test_a_test_part_that_was_trained_on_is_refused(place):
+    split = "split={train: 40, validation: 20, test: 60}"
+    with pytest.raises(TaskError, match=r"trained or chosen on series 'a' up to 2024-03-20.*begins after 2024-02-29"):
+        run(place, split)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("context_length=28", "context_length is 28, but .* was trained with 21"),
+        ("prediction_length=3", "prediction_length is 3, but .* was trained with 7"),
+        ("layout=univariate", "trained with layout 'multivariate', the data have 'univariate'"),
+        ("season=30", "trained with season 7, the data have 30"),
+    ],
+)
+def test_what_the_saved_model_fixes_is_refused_by_name(place, argument, message):
+    with pytest.raises(TaskError, match=message):
+        run(place, argument)
