@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.paths import (
     draw_paths,
     iterate_paths,
@@ -15,7 +16,7 @@ from tsllm.forecasting.paths import (
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 
-class Drift:
+class Drift(Forecaster):
     """Repeats the last value; its errors are random walks."""
 
     alias = "Drift"
