@@ -165,5 +165,4 @@ def test_mistakes_are_told_in_a_line(command):
     assert "published is 'soon', which is no time" in told("--context", "news.csv")
     assert "did you mean news.csv" in told("--context", "nws.csv")
     assert "--reader without --context" in told("--reader", "news.csv")
-    assert "--timeless without --context" in told("--timeless")
     assert "holds no reader" in told("--context", CLOSED, "--reader", ".")

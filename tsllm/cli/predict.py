@@ -29,9 +29,6 @@ def predict(
         str | None, typer.Option(help="What is known: a text, or a table unique_id, text[, published, start, end].")
     ] = None,
     reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
-    timeless: Annotated[
-        bool, typer.Option(help="Declare texts without `published` timeless; a forecast from now reads them anyway.")
-    ] = False,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.sources import read_table
@@ -41,7 +38,7 @@ def predict(
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
-    known_texts, reading = read_context(context, reader, timeless)
+    known_texts, reading = read_context(context, reader)
     forecaster: Forecaster
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
@@ -82,7 +79,7 @@ def predict(
         typer.echo(f"{len(out)} rows in {output}")
 
 
-def read_context(context: str | None, reader: Path | None, timeless: bool) -> tuple[Any, dict[str, Any]]:
+def read_context(context: str | None, reader: Path | None, timeless: bool = False) -> tuple[Any, dict[str, Any]]:
     """Reads the options about texts.
 
     Args:
