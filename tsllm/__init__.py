@@ -26,6 +26,7 @@ _LAZY = {
     "build_model": "tsllm.models",
     "build_reward": "tsllm.rl.rewards",
     "compare": "tsllm.evaluation.api",
+    "evaluate": "tsllm.evaluation.evaluate",
     "load_frame": "tsllm.data.sources",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
     "simulate": "tsllm.forecasting.paths",
