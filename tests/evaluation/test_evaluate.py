@@ -74,6 +74,17 @@ def test_only_the_levels_asked_for_are_scored():
     assert "wql" not in tsllm.evaluate(make_windows(), level=[])
 
 
+def test_coverage_is_the_same_upside_down():
+    """Both ends of each interval count: here a target lies below one, not above."""
+    frame = make_windows()
+    mirrored = frame.copy()
+    for column in frame.columns.drop(["unique_id", "ds", "cutoff"]):
+        swapped = column.replace("-lo-", "-@-").replace("-hi-", "-lo-").replace("-@-", "-hi-")
+        mirrored[swapped] = -frame[column]
+    columns = ["mae", "wql", "coverage-80", "coverage-95"]
+    pd.testing.assert_frame_equal(tsllm.evaluate(mirrored)[columns], tsllm.evaluate(frame)[columns])
+
+
 @pytest.mark.parametrize("lost", [np.nan, np.inf])
 def test_a_window_without_a_complete_forecast_counts_as_failed_and_the_others_are_scored(lost):
     frame = make_windows()
