@@ -28,6 +28,7 @@ _LAZY = {
     "compare": "tsllm.evaluation.api",
     "evaluate": "tsllm.evaluation.evaluate",
     "load_frame": "tsllm.data.sources",
+    "plot": "tsllm.evaluation.plotting",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
     "simulate": "tsllm.forecasting.paths",
 }
