@@ -80,11 +80,12 @@ print("fine")
     assert run(code).splitlines()[-1] == "fine"
 
 
-def test_the_built_package_says_that_it_is_typed(monkeypatch):
+def test_the_built_package_says_that_it_is_typed(monkeypatch, tmp_path):
     root = Path(tsllm.__file__).parents[1]
     monkeypatch.chdir(root)
-    built = Distribution()
+    built = Distribution({"script_name": "setup.py"})
     built.parse_config_files([str(root / "pyproject.toml")])
+    built.get_command_obj("egg_info").egg_base = str(tmp_path)
     command = built.get_command_obj("build_py")
     command.ensure_finalized()
     files = {package: names for package, _, _, names in command.data_files if names}
