@@ -1,8 +1,10 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from setuptools import Distribution
 
 import tsllm
 
@@ -68,6 +70,7 @@ def test_layers_with_optional_parts_import_without_them():
     """Models, data and training must run on machines without trl, datasets and statsforecast."""
     code = """
 import sys
+from pathlib import Path
 for name in ("trl", "datasets", "statsforecast"):
     sys.modules[name] = None
 import tsllm.models, tsllm.training.build, tsllm.forecasting.neural, tsllm.data.sources, tsllm.rl.rewards
@@ -75,3 +78,15 @@ import tsllm.training.policy.trainer
 print("fine")
 """
     assert run(code).splitlines()[-1] == "fine"
+
+
+def test_the_built_package_says_that_it_is_typed(monkeypatch, tmp_path):
+    root = Path(tsllm.__file__).parents[1]
+    monkeypatch.chdir(root)
+    built = Distribution({"script_name": "setup.py"})
+    built.parse_config_files([str(root / "pyproject.toml")])
+    built.get_command_obj("egg_info").egg_base = str(tmp_path)
+    command = built.get_command_obj("build_py")
+    command.ensure_finalized()
+    files = {package: names for package, _, _, names in command.data_files if names}
+    assert files["tsllm"] == ["py.typed"]

@@ -26,7 +26,9 @@ _LAZY = {
     "build_model": "tsllm.models",
     "build_reward": "tsllm.rl.rewards",
     "compare": "tsllm.evaluation.api",
+    "evaluate": "tsllm.evaluation.evaluate",
     "load_frame": "tsllm.data.sources",
+    "plot": "tsllm.evaluation.plotting",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
     "simulate": "tsllm.forecasting.paths",
 }

@@ -1,0 +1,134 @@
+"""History, forecasts and bands of any forecast frame in one call: `tsllm.plot`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tsllm.data.columns import require_columns
+from tsllm.data.frame import validate_frame
+from tsllm.escape import escape_label
+from tsllm.evaluation.evaluate import find_models
+from tsllm.evaluation.figures import COLOURS, new_figure, style_of
+from tsllm.forecasting.base import format_level, name_interval_columns
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
+
+_SHOWN_SERIES = 4
+_SHOWN_HORIZONS = 3
+
+
+def plot(
+    df: Any,
+    forecasts: pd.DataFrame,
+    *,
+    models: Sequence[str] | None = None,
+    level: Sequence[float] | None = None,
+    series: Sequence[Any] | None = None,
+    context: int | None = None,
+) -> Any:
+    """Draws the end of the history, the forecasts and their bands, one panel a series.
+
+    Args:
+        df: Long or wide frame with the history; steps beyond the forecast's start are drawn as observed, too.
+        forecasts: Frame `unique_id, ds`, one column a model and its interval bounds, as `predict` gives; or a
+            back-test frame, of which the last cutoff of each series is drawn.
+        models: Which models; None = all.
+        level: Which bands, in per cent; None = each model's widest, [] = none. A model without the band has only its
+            line.
+        series: Which series; None = the first four, which the title then says.
+        context: Steps of history; None = three times the horizon.
+
+    Returns:
+        A matplotlib figure; in a notebook it shows itself, `figure.savefig("forecast.png")` writes it.
+
+    Raises:
+        FrameError: If a column or the history of a series is missing.
+        ValueError: If a model, level or series is unknown, or `context` is negative.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"ds": pd.date_range("2024", periods=48, freq="h"), "load": range(48)})
+        >>> forecasts = tsllm.SeasonalNaive(24).fit(df, 12).predict(level=[80])
+        >>> len(tsllm.plot(df, forecasts).axes)
+        1
+    """
+    require_columns(forecasts, [ID, TIME], "a forecast frame")
+    offered = find_models(forecasts)
+    chosen = _choose(models, list(offered), "model")
+    bands = _choose_bands({alias: offered[alias] for alias in chosen}, level)
+    every = list(forecasts[ID].unique())
+    names = _choose(every[:_SHOWN_SERIES] if series is None else series, every, "series")
+    if context is not None and context < 0:
+        raise ValueError(f"context is {context}; it must be at least 0 steps")
+    history = validate_frame(df, covariates=[])
+    figure, axes = new_figure(len(names), 1, height=2.2 * len(names) + 0.5, squeeze=False)
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        window = forecasts[forecasts[ID] == name].sort_values(TIME, kind="stable")
+        if CUTOFF in window:
+            window = window[window[CUTOFF] == window[CUTOFF].max()]
+        own = history[history[ID] == name]
+        if own.empty:
+            raise FrameError(f"df has no history of series {name!r}; its series are {list(history[ID].unique()[:5])}")
+        _draw_panel(ax, own, window, bands, context)
+        ax.set_title(escape_label(name), fontsize=9, loc="left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
+    if series is None and len(every) > len(names):
+        figure.suptitle(f"{len(names)} of {len(every)} series", fontsize=9)
+    return figure
+
+
+def _choose(asked: Sequence[Any] | None, known: list[Any], what: str) -> list[Any]:
+    """Returns what was asked for, or all.
+
+    Raises:
+        ValueError: If something is unknown, nothing is left, or a name stands where a list is expected.
+    """
+    if isinstance(asked, str):
+        raise ValueError(f"{what} {asked!r} is one name; give a list: [{asked!r}]")
+    chosen = known if asked is None else list(dict.fromkeys(asked))
+    absent = [name for name in chosen if name not in known]
+    if absent or not chosen:
+        shown = ", ".join(map(str, known[:10])) + (" ..." if len(known) > 10 else "")
+        raise ValueError(f"no {what} {absent[0]!r}; there are {shown}" if absent else f"no {what} is named: {shown}")
+    return chosen
+
+
+def _choose_bands(offered: dict[str, list[float]], level: Sequence[float] | None) -> dict[str, list[float]]:
+    """Returns the levels drawn for each model, the widest first."""
+    known = sorted({lv for levels in offered.values() for lv in levels})
+    absent = [lv for lv in level or () if lv not in known]
+    if absent:
+        raise ValueError(f"no model has an interval of {absent[0]:g} %; the frame holds the levels {known}")
+    if level is None:
+        return {alias: levels[-1:] for alias, levels in offered.items()}
+    return {alias: [lv for lv in reversed(levels) if lv in level] for alias, levels in offered.items()}
+
+
+def _draw_panel(
+    ax: Any, own: pd.DataFrame, window: pd.DataFrame, bands: dict[str, list[float]], context: int | None
+) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    start, end = window[TIME].iloc[0], window[TIME].iloc[-1]
+    past = own[own[TIME] < start].tail(_SHOWN_HORIZONS * len(window) if context is None else context)
+    later = window if TARGET in window else own[(own[TIME] >= start) & (own[TIME] <= end)]
+    observed = pd.concat([past[[TIME, TARGET]], later[[TIME, TARGET]]])
+    ax.plot(observed[TIME], observed[TARGET], color="black", linewidth=1.3, label="observed")
+    for k, (alias, levels) in enumerate(bands.items()):
+        for lv in levels:
+            low, high = name_interval_columns(alias, [lv])
+            label = f"{escape_label(alias)}, {format_level(lv)} %"
+            colour = COLOURS[k % len(COLOURS)]
+            ax.fill_between(
+                window[TIME], window[low], window[high], color=colour, alpha=0.18, linewidth=0, label=label
+            )
+        style = style_of(k) | {"markersize": 3, "markevery": max(1, len(window) // 8)}
+        ax.plot(window[TIME], window[alias], linewidth=1.2, label=escape_label(alias), **style)
+    ax.axvline(window[CUTOFF].iloc[0] if CUTOFF in window else start, color="#888888", linewidth=0.8)
+    ax.tick_params(labelsize=8)
+    if own[TIME].dtype.kind == "M":
+        locator = AutoDateLocator()
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.xaxis.get_offset_text().set_fontsize(8)
