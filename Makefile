@@ -15,7 +15,7 @@ demo: setup
 	$(BIN)/tsllm demo --output-dir runs/demo
 
 test: setup
-	$(BIN)/python -m pytest -q --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
