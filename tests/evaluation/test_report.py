@@ -220,7 +220,9 @@ def test_words_never_say_more_than_the_tests():
     assert sure[0] == "A wins: MAE 1 MW, significantly less than every other model."
     assert "B (its error is 10.0 % higher [5.0, 20.0], p = .002)" in sure[1]
     unsure = describe_winner(table, make_pairs(B="no difference shown", C="worse"))
-    assert unsure[0] == "A has the lowest error (MAE 1), but the test does not tell it from B."
+    assert (
+        unsure[0] == "A has the lowest error (MAE 1), but the test, adjusted for all pairs, does not tell it from B."
+    )
     untested = describe_winner(table, make_pairs(B="not tested", C="not tested"))
     assert untested[0] == f"A has the lowest error (MAE 1); not tested against B and C ({FEW})."
 
@@ -238,7 +240,7 @@ def test_one_model_in_words():
     table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 1.1]})
     assert describe_model("B", table, make_pairs(B="worse")) == (
         "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval -20.0 to -5.0 %), a significant loss "
-        "(adjusted p = .002)."
+        "(p = .002, adjusted for the comparisons with A alone)."
     )
 
 

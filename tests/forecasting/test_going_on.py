@@ -213,7 +213,10 @@ def test_what_an_artefact_fixes_is_refused_by_name(folder, change, name):
 
 
 def test_saying_what_the_artefact_says_is_no_change(folder, base):
-    NeuralForecaster(str(folder), layout="multivariate", freq="d", season=7, scaler="standard", moving_average=5)
+    same = {"layout": "multivariate", "freq": "d", "season": 7, "scaler": "standard", "moving_average": 5}
+    pd.testing.assert_frame_equal(
+        NeuralForecaster(str(folder), **same).predict(base), NeuralForecaster.from_pretrained(folder).predict(base)
+    )
 
 
 def test_update_takes_a_new_history_without_training(base, folder):

@@ -204,7 +204,9 @@ def test_any_bytes_as_csv_are_refused_in_words_or_read(tmp_path_factory, content
     path.write_bytes(content)
     loaded = told(lambda: load_frame(path))
     if loaded is not None:
-        assert len(loaded.df) % max(1, loaded.df["unique_id"].nunique()) >= 0
+        assert not loaded.df.duplicated(["unique_id", "ds"]).any()
+        assert not np.isinf(loaded.df["y"]).any()
+        pd.testing.assert_frame_equal(validate_frame(loaded.df, freq=loaded.freq), loaded.df)
 
 
 @LONG

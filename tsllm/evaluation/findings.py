@@ -52,7 +52,10 @@ def describe_winner(
             f"{name_metric(tested or metric)}."
         )
     elif tied:
-        headline = f"{winner} has the lowest error ({said}), but the test does not tell it from {join_words(tied)}."
+        headline = (
+            f"{winner} has the lowest error ({said}), but the test, adjusted for all pairs, does not tell it from "
+            f"{join_words(tied)}."
+        )
     elif untested:
         reasons = _give_reasons([rows.get(m, {"model": m}) for m in untested])
         headline = f"{winner} has the lowest error ({said}); not tested against {reasons}."
@@ -104,10 +107,11 @@ def describe_model(
     if row["verdict"] == "not tested":
         return f"{place}: {amount}, not tested: {row.get('note') or 'no reason known'}."
     interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'])}"
+    p = f"{write_p(row['p_holm'])}, adjusted for the comparisons with {row['reference']} alone"
     said = {
-        "better": f"a significant gain (adjusted {write_p(row['p_holm'])})",
-        "worse": f"a significant loss (adjusted {write_p(row['p_holm'])})",
-        "no difference shown": f"which the test does not tell from no difference (adjusted {write_p(row['p_holm'])})",
+        "better": f"a significant gain ({p})",
+        "worse": f"a significant loss ({p})",
+        "no difference shown": f"which the test does not tell from no difference ({p})",
     }
     return f"{place}: {amount} ({interval}), {said[row['verdict']]}." + describe_unconverged(
         [m for m in unconverged if m in (model, row["reference"])]

@@ -237,6 +237,7 @@ class _Tester:
         self.units = numbers.to_numpy(dtype=int)  # [N]
 
     def test(self, model: str, reference: str) -> _Tested:
+        """Tests one model against another; the row says why where it cannot."""
         pair = [self.columns[model], self.columns[reference]]
         both = np.isfinite(self.losses[:, pair]).all(1)
         a, b = _average(self.losses[both][:, pair], self.units[both]).T

@@ -203,39 +203,20 @@ def draw_paths(
     return tie_by_gaussian(samples, errors, rng) if method == "gaussian" else tie_by_ranks(samples, errors, rows, rng)
 
 
-def simulate(
-    forecaster: Any,
-    df: pd.DataFrame,
-    n_samples: int = 100,
-    seed: int = 0,
-    *,
-    h: int | None = None,
-    X_df: pd.DataFrame | None = None,
-    method: Method | None = None,
-    n_windows: int = 50,
-    step_size: int | None = None,
-    level: Sequence[float] | None = None,
-    pool: bool = False,
-) -> pd.DataFrame:
-    """Draws joint sample paths of the steps after `df` from any forecaster; see `iterate_paths`.
+def simulate(forecaster: Any, df: pd.DataFrame, n_samples: int = 100, seed: int = 0, **options: Any) -> pd.DataFrame:
+    """Draws joint sample paths of the steps after `df` from any forecaster.
+
+    Args:
+        forecaster: With `predict`, `predict_rolling` and `alias`, fitted where it needs to be.
+        df: Histories, as in `iterate_paths`.
+        n_samples: Paths for each series.
+        seed: Of all randomness.
+        **options: Of `iterate_paths`: `h`, `X_df`, `method`, `n_windows`, `step_size`, `level`, `pool`.
 
     Returns:
         Frame `unique_id, ds, sample, <alias>` with samples from 0, sorted by series, sample and time.
     """
-    parts = iterate_paths(
-        forecaster,
-        df,
-        n_samples,
-        seed,
-        h=h,
-        X_df=X_df,
-        method=method,
-        n_windows=n_windows,
-        step_size=step_size,
-        level=level,
-        pool=pool,
-    )
-    return pd.concat(list(parts), ignore_index=True)
+    return pd.concat(list(iterate_paths(forecaster, df, n_samples, seed, **options)), ignore_index=True)
 
 
 def iterate_paths(
