@@ -194,6 +194,9 @@ garbage = st.one_of(
     st.binary(max_size=60),
     st.text("unique_ids,y\n\"'0123456789.-+:;\t ABé\r\0", max_size=80).map(lambda t: t.encode()),
     st.lists(st.text('ab0123,".-', max_size=12), max_size=6).map(lambda rows: "\n".join(["ds,y", *rows]).encode()),
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["1", "-2.5", "", "inf"])), min_size=2, max_size=5).map(
+        lambda rows: "\n".join(["ds,y", *(f"{ds},{y}" for ds, y in rows)]).encode()
+    ),
 )
 
 
