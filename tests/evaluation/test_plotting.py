@@ -51,8 +51,8 @@ def test_a_panel_holds_the_end_of_the_history_every_forecast_and_the_widest_band
         "One": ([20, 21], [52, 53]),
         "Two": ([20, 21], [-2, -3]),
     }
-    assert list(bands(figure.axes[1])) == ["One, 95 %"]
-    assert bands(figure.axes[1])["One, 95 %"] >= {(20, 50), (20, 54), (21, 51), (21, 55)}
+    assert list(bands(figure.axes[1])) == ["One, 95 % interval"]
+    assert bands(figure.axes[1])["One, 95 % interval"] >= {(20, 50), (20, 54), (21, 51), (21, 55)}
 
 
 def test_models_levels_series_and_context_choose():
@@ -60,8 +60,8 @@ def test_models_levels_series_and_context_choose():
     (ax,) = figure.axes
     assert list(lines(ax)) == ["observed", "One"]
     assert lines(ax)["observed"] == ([17, 18, 19], [117, 118, 119])
-    assert list(bands(ax)) == ["One, 95 %", "One, 80 %"]
-    assert bands(ax)["One, 80 %"] >= {(20, 51), (20, 53), (21, 52), (21, 54)}
+    assert list(bands(ax)) == ["One, 95 % interval", "One, 80 % interval"]
+    assert bands(ax)["One, 80 % interval"] >= {(20, 51), (20, 53), (21, 52), (21, 54)}
     assert not bands(tsllm.plot(make_history(), make_forecasts(), level=[]).axes[0])
 
 

@@ -138,33 +138,57 @@ def plot_forecasts(
     Returns:
         A matplotlib figure.
     """
-    from matplotlib.dates import ConciseDateFormatter
-
     names = list(frame[ID].unique())[:max_series]
+    bands: dict[str, list[float]] = {model: [] for model in models}
+    if level is not None:
+        bands[models[0]] = [level]
     figure, axes = new_figure(len(names), 1, height=2.6 * len(names) + 0.3, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
         cutoff = pick_typical_window(frame, name, models[0])
         window = frame[(frame[ID] == name) & (frame[CUTOFF] == cutoff)]
         past = df[(df[ID] == name) & (df[TIME] <= cutoff)].tail(context)
-        joined = pd.concat([past[[TIME, TARGET]], window[[TIME, TARGET]]])
-        ax.plot(joined[TIME], joined[TARGET], color="black", linewidth=1.3, label="observed")
-        if level is not None:
-            low, high = name_interval_columns(models[0], [level])
-            label = f"{escape_label(models[0])}, {format_level(level)} % interval"
-            band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0, "label": label}
-            ax.fill_between(window[TIME], window[low], window[high], **band)
-        for k, model in enumerate(models):
-            style = style_of(k) | {"markersize": 3, "markevery": 4}
-            ax.plot(window[TIME], window[model], linewidth=1.2, label=escape_label(model), **style)
-        ax.axvline(cutoff, color="#888888", linewidth=0.8)
+        draw_panel(ax, pd.concat([past[[TIME, TARGET]], window[[TIME, TARGET]]]), window, bands, cutoff)
         ax.set_title(f"{escape_label(name)}, forecast from {cutoff}", fontsize=9, loc="left")
-        ax.tick_params(labelsize=8)
-        if past[TIME].dtype.kind == "M":
-            ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
-            ax.xaxis.get_offset_text().set_fontsize(8)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
+    add_legend(figure, axes[0, 0])
     return figure
+
+
+def draw_panel(
+    ax: Any, observed: pd.DataFrame, window: pd.DataFrame, bands: Mapping[str, Sequence[float]], start: Any
+) -> None:
+    """Draws observed steps and forecasts with their bands into one panel.
+
+    Args:
+        ax: Axes of matplotlib.
+        observed: `ds, y`, history and whatever is known of the horizon.
+        window: Forecasts `ds, <alias>` and their bounds.
+        bands: Alias -> levels of its bands in per cent, the widest first; the models in their order.
+        start: Where the line stands that parts history and forecast.
+    """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    ax.plot(observed[TIME], observed[TARGET], color="black", linewidth=1.3, label="observed")
+    for k, (alias, levels) in enumerate(bands.items()):
+        for level in levels:
+            low, high = name_interval_columns(alias, [level])
+            label = f"{escape_label(alias)}, {format_level(level)} % interval"
+            band = {"color": COLOURS[k % len(COLOURS)], "alpha": 0.18, "linewidth": 0, "label": label}
+            ax.fill_between(window[TIME], window[low], window[high], **band)
+        style = style_of(k) | {"markersize": 3, "markevery": max(1, len(window) // 6)}
+        ax.plot(window[TIME], window[alias], linewidth=1.2, label=escape_label(alias), **style)
+    ax.axvline(start, color="#888888", linewidth=0.8)
+    ax.tick_params(labelsize=8)
+    if observed[TIME].dtype.kind == "M":
+        locator = AutoDateLocator()
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.xaxis.get_offset_text().set_fontsize(8)
+
+
+def add_legend(figure: Any, ax: Any) -> None:
+    """Puts the legend of one panel below the figure."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
 
 
 def draw_forecasts(

@@ -9,8 +9,7 @@ from tsllm.data.columns import require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.escape import escape_label
 from tsllm.evaluation.evaluate import find_models
-from tsllm.evaluation.figures import COLOURS, new_figure, style_of
-from tsllm.forecasting.base import format_level, name_interval_columns
+from tsllm.evaluation.figures import add_legend, draw_panel, new_figure
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 _SHOWN_SERIES = 4
@@ -69,10 +68,13 @@ def plot(
         own = history[history[ID] == name]
         if own.empty:
             raise FrameError(f"df has no history of series {name!r}; its series are {list(history[ID].unique()[:5])}")
-        _draw_panel(ax, own, window, bands, context)
+        start, end = window[TIME].iloc[0], window[TIME].iloc[-1]
+        past = own[own[TIME] < start].tail(_SHOWN_HORIZONS * len(window) if context is None else context)
+        later = window if TARGET in window else own[(own[TIME] >= start) & (own[TIME] <= end)]
+        observed = pd.concat([past[[TIME, TARGET]], later[[TIME, TARGET]]])
+        draw_panel(ax, observed, window, bands, window[CUTOFF].iloc[0] if CUTOFF in window else start)
         ax.set_title(escape_label(name), fontsize=9, loc="left")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=3, frameon=False, loc="outside lower center")
+    add_legend(figure, axes[0, 0])
     if series is None and len(every) > len(names):
         figure.suptitle(f"{len(names)} of {len(every)} series", fontsize=9)
     return figure
@@ -103,32 +105,3 @@ def _choose_bands(offered: dict[str, list[float]], level: Sequence[float] | None
     if level is None:
         return {alias: levels[-1:] for alias, levels in offered.items()}
     return {alias: [lv for lv in reversed(levels) if lv in level] for alias, levels in offered.items()}
-
-
-def _draw_panel(
-    ax: Any, own: pd.DataFrame, window: pd.DataFrame, bands: dict[str, list[float]], context: int | None
-) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    start, end = window[TIME].iloc[0], window[TIME].iloc[-1]
-    past = own[own[TIME] < start].tail(_SHOWN_HORIZONS * len(window) if context is None else context)
-    later = window if TARGET in window else own[(own[TIME] >= start) & (own[TIME] <= end)]
-    observed = pd.concat([past[[TIME, TARGET]], later[[TIME, TARGET]]])
-    ax.plot(observed[TIME], observed[TARGET], color="black", linewidth=1.3, label="observed")
-    for k, (alias, levels) in enumerate(bands.items()):
-        for lv in levels:
-            low, high = name_interval_columns(alias, [lv])
-            label = f"{escape_label(alias)}, {format_level(lv)} %"
-            colour = COLOURS[k % len(COLOURS)]
-            ax.fill_between(
-                window[TIME], window[low], window[high], color=colour, alpha=0.18, linewidth=0, label=label
-            )
-        style = style_of(k) | {"markersize": 3, "markevery": max(1, len(window) // 8)}
-        ax.plot(window[TIME], window[alias], linewidth=1.2, label=escape_label(alias), **style)
-    ax.axvline(window[CUTOFF].iloc[0] if CUTOFF in window else start, color="#888888", linewidth=0.8)
-    ax.tick_params(labelsize=8)
-    if own[TIME].dtype.kind == "M":
-        locator = AutoDateLocator()
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        ax.xaxis.get_offset_text().set_fontsize(8)
