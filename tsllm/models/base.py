@@ -229,6 +229,16 @@ class ForecastModel(PreTrainedModel):
             "num_known_covariates": windows.num_known_covariates,
         }
 
+    @classmethod
+    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG003
+        """Returns fields with which a new model forecasts such data better than as published; most need none.
+
+        Args:
+            data: What it will be trained on.
+            given: What somebody asked for, which wins.
+        """
+        return {}
+
     def describe_data(self, data: "PreparedData") -> None:
         """Tells the model what it must know of the training data before it is trained; most need nothing."""
 

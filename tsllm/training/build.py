@@ -33,7 +33,8 @@ def build_for_data(
 
     Args:
         name: Of the table, or the dotted path of a class.
-        given: Fields of the configuration, without those that the data decide.
+        given: Fields of the configuration, without those that the data decide. What is not given is the model's
+            `default_config_for` these data, else the configuration's own default.
         data: What it will be trained on.
         pretrained: Folder or Hub id of a model to start from; its configuration counts, changed by `given`.
 
@@ -41,8 +42,10 @@ def build_for_data(
         ArgumentsError: If `given` names unknown fields or such that the data decide, or `pretrained` is another model.
     """
     model_class = find_model_class(name)
-    values = model_class.config_for(data) | read_model_config(model_class.config_class, given)
+    asked = read_model_config(model_class.config_class, given)
+    values = model_class.config_for(data) | asked
     if pretrained is None:
+        values = model_class.default_config_for(data, asked) | values
         model = model_class(model_class.config_class(**values))
     else:
         model = _start_from(str(pretrained), model_class, values)

@@ -28,6 +28,7 @@ from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
+_PUBLISHED_PATCH = 16  # steps, as in Jin 2024
 MERGED = "backbone"  # folder of a merged backbone, beside the model on it
 
 
@@ -119,6 +120,21 @@ class TimeLLM(ForecastModel):
             loc, scale = data.scaler.loc_scale(data.channels)
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
         return values
+
+    @classmethod
+    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns patches of whole seasons, side by side: a day for hourly data, a year for monthly ones.
+
+        A sixth of the tokens, and the head sees each step of the season at one place. Where somebody asks for either
+        length, or three seasons do not fit into the context, the published 16 and 8 stay.
+        """
+        if {"patch_length", "patch_stride"} & set(given):
+            return {}
+        season, context = data.task.season, data.train.context_length
+        if season == 1 or 3 * season > context:
+            return {}
+        length = season * max(1, min(_PUBLISHED_PATCH // season, context // (3 * season)))
+        return {"patch_length": length, "patch_stride": length}
 
     def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
