@@ -176,6 +176,7 @@ class NeuralForecaster(TrainedForecaster):
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"past_covariates": past_covariates, "share_covariates": share_covariates}
+            _refuse_idle(self._given, val_size, max_seconds)
             self._load(model, revision, token, device, fixed, alias)
 
     @classmethod
@@ -235,6 +236,7 @@ class NeuralForecaster(TrainedForecaster):
             ValueError: If horizon or sizes do not fit.
         """
         if self._start is not None and self.training.get("max_steps") == 0:
+            _refuse_idle(self._given, val_size, None)
             self._h = self._check_horizon(h)
             return self.update(df)
         started = time.perf_counter()
@@ -513,6 +515,20 @@ def _check_source(source: str) -> None:
     """Refuses what is neither a model's name nor could be an artefact."""
     if not (Path(source).is_dir() or "/" in source):
         find_model_class(source)  # raises with the nearest names
+
+
+def _refuse_idle(training: Mapping[str, Any], val_size: int | None, max_seconds: float | None) -> None:
+    """Refuses options of a training where a saved model is given new history alone.
+
+    Raises:
+        ValueError: Naming the option that would have no effect.
+    """
+    if training.get("max_steps") != 0:
+        return
+    idle = [name for name in training if name not in ("max_steps", "seed")]
+    idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
+    if idle:
+        raise ValueError(f"max_steps is 0, so nothing is trained and {idle[0]} has no effect; leave one of them out")
 
 
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
