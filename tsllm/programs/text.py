@@ -13,8 +13,8 @@ import pandas as pd
 from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.data.facts import DataRead, read_series
-from tsllm.data.prepared import find_cutoffs
 from tsllm.data.frequency import Freq
+from tsllm.data.prepared import find_cutoffs
 from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
 from tsllm.data.task import ForecastTask, build_task, load_data
@@ -103,10 +103,11 @@ class TextProgram:
         """Returns what `metrics.json` holds of every text run."""
         args, context, h = trainer.args, self.forecaster.context_length, self.forecaster.h
         tested = self.results.get("test")
+        naive = None
+        if tested:
+            naive = score_naive(self.splits.test, context, h, self.test_windows, self.loaded.freq, self.season)
         return {name: scores.summary for name, scores in self.results.items()} | {
-            "seasonal_naive": score_naive(self.splits.test, context, h, self.test_windows, self.loaded.freq, self.season)
-            if tested
-            else None,
+            "seasonal_naive": naive,
             "scaled": False,
             "windows": tested.summary["windows"] if tested else 0,
             "seconds": round(seconds, 3),
