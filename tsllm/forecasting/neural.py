@@ -17,10 +17,18 @@ from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_dat
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
+from tsllm.data.windows import check_share
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
+from tsllm.forecasting.few_shot import (
+    FEW_SHOT_TRAINING,
+    TransferableForecaster,
+    check_fine_tune,
+    choose_trained,
+    match_channels,
+)
 from tsllm.forecasting.loading import load_model
-from tsllm.forecasting.trained import TrainedForecaster
+from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
@@ -28,7 +36,7 @@ from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
 from tsllm.training.build import build_for_data, check_model_config, train_model
-from tsllm.types import ID, TARGET, FrameError
+from tsllm.types import ID, TARGET
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
@@ -48,13 +56,21 @@ class _Start:
     state: dict[str, Tensor]
     spec: ForecasterSpec
     model_config: dict[str, Any]
+    trainable: frozenset[str]
+
+    @property
+    def is_for_any(self) -> bool:
+        """Whether it is a model for every series, which brings no scaler, frequency or horizon of its own."""
+        return self.spec.freq == ANY_FREQ
 
 
-class NeuralForecaster(TrainedForecaster):
+class NeuralForecaster(TransferableForecaster):
     """A neural forecaster of frames.
 
     Built by the name of a model, `fit` trains it from fresh weights. Built from a saved folder or a Hub id, it
     forecasts at once, and `fit` trains it further, always from the saved weights. `update` changes the history alone.
+    A model that was pre-trained for every series (recipes/pretrain_series.py) forecasts any frame before `fit`, as
+    `ZeroShotForecaster` does; `fit` then is few-shot fine-tuning with lengths, frequency and scaler of the new data.
 
     ```python
     forecaster = NeuralForecaster("dlinear", h=24).fit(df)
@@ -79,6 +95,10 @@ class NeuralForecaster(TrainedForecaster):
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
             heads; None = a tenth, at least `h`; 0 = none.
+        train_share: Share of the training windows that are trained on, the first of each series; the scaler and the
+            validation part stay as they are (few-shot). 1 = all.
+        fine_tune: What `fit` changes in a saved model: "all" weights that were trained, the "head" alone, or "none"
+            (it only takes the history); None = "all".
         max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
         max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `num_train_epochs`, `learning_rate`, `seed` ...)
@@ -126,6 +146,8 @@ class NeuralForecaster(TrainedForecaster):
         share_covariates: bool | None = None,
         scaler: str | None = None,
         val_size: int | None = None,
+        train_share: float = 1.0,
+        fine_tune: str | None = None,
         max_val_windows: int = 256,
         max_seconds: float | None = None,
         training: Mapping[str, Any] | None = None,
@@ -143,13 +165,17 @@ class NeuralForecaster(TrainedForecaster):
         if new_series not in (None, "raise", "history"):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
         check_seconds(max_seconds)
+        check_share("train_share", train_share)
+        check_fine_tune(fine_tune)
         for name, flag in (("pad_short", pad_short), ("batch_invariant", batch_invariant)):
             if flag is not None and not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
         self.batch_invariant = batch_invariant
         self.log: list[dict[str, Any]] = []
+        self.train_share, self.fine_tune = train_share, fine_tune
         self._start: _Start | None = None
+        self._zero_shot = None
         self.name, self.config = model, dict(config)
         self._asked = Asked(
             h=h,
@@ -171,7 +197,8 @@ class NeuralForecaster(TrainedForecaster):
             self.training = merge_training(
                 {**DEFAULT_TRAINING, **find_model_class(model).default_training}, self._given
             )
-            self._check_fresh(alias, {"revision": revision, "token": token, "device": device})
+            of_saved = {"revision": revision, "token": token, "device": device, "fine_tune": fine_tune}
+            self._check_fresh(alias, of_saved)
         else:
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
@@ -198,7 +225,8 @@ class NeuralForecaster(TrainedForecaster):
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
                 `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
-                `backbone_mode` and `lora`.
+                `train_share`, `fine_tune`, `backbone_mode` and `lora`; for a model for every series also `freq`,
+                `season`, `scaler`, `context_length` and any `h`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -235,10 +263,14 @@ class NeuralForecaster(TrainedForecaster):
             FrameError: If the frame breaks the contract, or does not fit a saved model.
             ValueError: If horizon or sizes do not fit.
         """
-        if self._start is not None and self.training.get("max_steps") == 0:
+        if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
             _refuse_idle(self._given, val_size, None)
-            self._h = self._check_horizon(h)
-            return self.update(df)
+            if self._zero_shot is None:
+                self._h = self._check_horizon(h)
+                return self.update(df)
+            self._h = h or self._h
+            self._zero_shot.fit(df, self._h)
+            return self
         started = time.perf_counter()
         loaded = self._read(df)
         task = self._find_task(loaded, h, val_size)
@@ -257,6 +289,9 @@ class NeuralForecaster(TrainedForecaster):
         """
         self._require_model()
         assert self.model is not None
+        if self._zero_shot is not None:
+            self._told_alias().save_pretrained(folder)
+            return
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
             write_description(
@@ -324,15 +359,15 @@ class NeuralForecaster(TrainedForecaster):
         if revision is not None and Path(source).is_dir():
             raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
-        if spec.freq == ANY_FREQ:
-            raise ValueError(
-                f"{source} forecasts series of any frequency; recipes/pretrain_series.py trains it; load it with "
-                "tsllm.ZeroShotForecaster.from_pretrained"
-            )
+        is_for_any = spec.freq == ANY_FREQ
+        if is_for_any:  # frequency, season and scaler are those of the data
+            fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler")}
         _refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
         calibration = Calibration.load(source, revision, token)
-        if self.config or self._asked.context_length is not None:
+        if is_for_any:
+            model.change(self.config)
+        elif self.config or self._asked.context_length is not None:
             asked = self._asked.context_length
             model.change(self.config if asked is None else self.config | {"context_length": asked})
         if device is not None:
@@ -346,8 +381,17 @@ class NeuralForecaster(TrainedForecaster):
         self._take(model, spec, calibration)
         state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
         units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
-        self._start = _Start(state, spec, units)
-        self._h = self._check_horizon(self._asked.h or spec.h)
+        trainable = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+        self._start = _Start(state, spec, units, trainable)
+        if not self._start.is_for_any:
+            self._h = self._check_horizon(self._asked.h or spec.h)
+            return
+        self.training = merge_training(self.training | FEW_SHOT_TRAINING, self._given)
+        if model.config.head == "quantile":
+            freq, season = self._asked.freq, self._asked.season
+            self._zero_shot = ZeroShotForecaster(
+                model, spec, self.alias, freq=freq, season=season, batch_size=self.batch_size
+            )
 
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
@@ -363,7 +407,7 @@ class NeuralForecaster(TrainedForecaster):
 
     def _read(self, df: pd.DataFrame) -> LoadedData:
         """Validates the frame of a training."""
-        if self._start is not None:
+        if self._start is not None and not self._start.is_for_any:
             frame = self._validate(df, known_series=False)
             return LoadedData("", frame, self._freq_of(frame))
         return load_given(df, self._asked)
@@ -379,6 +423,12 @@ class NeuralForecaster(TrainedForecaster):
                     raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
                 self._check_part(h, fixed)
             return build_task(loaded, replace(asked, h=fixed or h))
+        if self._start.is_for_any:
+            lengths = self._start.model_config
+            context = asked.context_length or lengths["context_length"]
+            steps = h or asked.h or lengths["prediction_length"]
+            task = build_task(loaded, replace(asked, h=steps, context_length=context, layout="univariate"))
+            return replace(task, pads_short=bool(self.pad_short))
         self._check_horizon(h)
         spec = self._start.spec
         known = any(spec.knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
@@ -405,10 +455,11 @@ class NeuralForecaster(TrainedForecaster):
             loaded,
             task,
             split=hold_out_end(loaded.df, task),
-            scaler=self.scaler if self._start is None else self._continue_scaler(loaded.df, task),
+            scaler=self._choose_scaler(loaded.df, task),
             strides=Strides(validation=None, max_validation=self.max_val_windows),
             channels=self._continue_channels(loaded.df),
             pad_short=pads,
+            train_share=self.train_share,
         )
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
@@ -427,6 +478,7 @@ class NeuralForecaster(TrainedForecaster):
             data=earlier.extend(data.describe()),
             pad_short=pads,
         )
+        self._zero_shot = None
         self._take(model, spec, None)
         if data.validation is not None and not self.is_probabilistic:
             self.calibrate(data.validation)
@@ -439,9 +491,13 @@ class NeuralForecaster(TrainedForecaster):
         model, start = self.model, self._start
         assert model is not None
         assert start is not None
+        model.resize(start.model_config["context_length"], start.model_config["prediction_length"])
         for name, value in start.model_config.items():
             setattr(model.config, name, value)
         model.load_trained_state(start.state, origin=self.name)
+        if start.is_for_any:
+            model.resize(data.task.context_length, data.task.h)
+        choose_trained(model, start.trainable, self.fine_tune or "all")
         data.time_features = bool(model.config.num_time_features)
         model.adopt(data)
         return model
@@ -452,21 +508,12 @@ class NeuralForecaster(TrainedForecaster):
         Raises:
             FrameError: If there are more or fewer series than the model has channels.
         """
-        if self._start is None or self._start.spec.layout != "multivariate":
-            return None
-        channels, series = self._start.spec.channels, list(df[ID].unique())
-        if set(map(str, channels)) == set(map(str, series)):
-            return list(channels)
-        if len(series) != len(channels):
-            raise FrameError(
-                f"{self.alias} reads {len(channels)} aligned series as channels of one sample, the data have "
-                f"{len(series)}; give as many, or start from a model trained with layout='univariate'"
-            )
-        return series
+        return None if self._start is None else match_channels(df, self._start.spec, self.alias)
 
-    def _continue_scaler(self, df: pd.DataFrame, task: ForecastTask) -> StandardScaler:
-        """Returns the scaler of further training."""
-        assert self._start is not None
+    def _choose_scaler(self, df: pd.DataFrame, task: ForecastTask) -> str | StandardScaler:
+        """Returns the scaler of a training: by name for a new one; of further training, fitted."""
+        if self._start is None or self._start.is_for_any:
+            return self.scaler
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
         return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])

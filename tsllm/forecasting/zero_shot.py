@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from tsllm.data.facts import TrainingFacts
-from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frame import future_frame, infer_freq, series_bounds, validate_frame
 from tsllm.data.frequency import Freq, default_season
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import (
     HistoryForecaster,
     check_count,
+    check_windows,
     compute_quantile_levels,
     count_torch_parameters,
     name_interval_columns,
@@ -24,7 +25,7 @@ from tsllm.forecasting.loading import load_model
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.models.base import ForecastModel
-from tsllm.types import ID, TARGET, FrameError
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
 class ZeroShotForecaster(HistoryForecaster):
@@ -45,6 +46,8 @@ class ZeroShotForecaster(HistoryForecaster):
     Raises:
         ValueError: If the model has a point head, or several channels.
     """
+
+    rolls_at_once = True
 
     def __init__(
         self,
@@ -144,21 +147,58 @@ class ZeroShotForecaster(HistoryForecaster):
         if h is None and self._h is None:
             h = self.prediction_length
         history, steps = self._recall(df, h)
-        freq = self.freq if self.freq is not None else infer_freq(history)
+        freq = self._freq_of(history)
         out = future_frame(history, steps, freq)
-        levels = [0.5, *compute_quantile_levels(level)]
         series = {name: y.to_numpy(dtype=np.float64) for name, y in history.groupby(ID, sort=False)[TARGET]}
-        for name, y in series.items():
+        return self._fill(out, list(series), list(series.values()), steps, freq, level)
+
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last `n_windows` cutoffs of each series, all cutoffs batched.
+
+        See `Forecaster.predict_rolling`.
+        """
+        df = self._validate(df)
+        check_windows(df, h, n_windows, step_size)
+        names, contexts, rows = [], [], []
+        for name, first, last in series_bounds(df):
+            y = df[TARGET].to_numpy(dtype=np.float64)[first:last]
+            for end in range(len(y) - h - (n_windows - 1) * step_size, len(y) - h + 1, step_size):
+                names.append(name)
+                contexts.append(y[max(0, end - self.context_length) : end])
+                rows.append(first + end + np.arange(h))
+        at = np.stack(rows)  # [windows, h]
+        times = df[TIME].to_numpy()
+        out = df.iloc[at.reshape(-1)][[ID, TIME]].reset_index(drop=True)
+        out[CUTOFF] = times[at[:, 0] - 1].repeat(h)
+        return self._fill(out, names, contexts, h, self._freq_of(df), level)
+
+    def _freq_of(self, df: pd.DataFrame) -> Freq:
+        return self.freq if self.freq is not None else infer_freq(df)
+
+    def _fill(
+        self,
+        out: pd.DataFrame,
+        names: Sequence[Any],
+        contexts: Sequence[np.ndarray],
+        h: int,
+        freq: Freq,
+        level: Sequence[float] | None,
+    ) -> pd.DataFrame:
+        """Writes the forecasts of each context, of the series `names`, into the rows of `out`, h each."""
+        for name, y in zip(names, contexts, strict=True):
             if np.isnan(y[-self.context_length :]).all():
                 raise FrameError(
                     f"series {name!r} has no observed value among its last {self.context_length} steps, so there is "
                     "nothing to forecast from; leave it out"
                 )
+        levels = [0.5, *compute_quantile_levels(level)]
         season = default_season(freq) if self.season is None else self.season
-        found = self.forecast(list(series.values()), steps, season, levels)  # [series, h, Q]
-        names = [self.alias, *name_interval_columns(self.alias, level)]
-        out[names] = found.reshape(-1, len(levels))
-        bad = ~np.isfinite(out[names].to_numpy()).all(axis=1)
+        found = self.forecast(contexts, h, season, levels)  # [series, h, Q]
+        columns = [self.alias, *name_interval_columns(self.alias, level)]
+        out[columns] = found.reshape(-1, len(levels))
+        bad = ~np.isfinite(out[columns].to_numpy()).all(axis=1)
         if bad.any():
             raise FloatingPointError(
                 f"{self.alias} forecasts a non-finite value for series {out[ID].iloc[int(bad.argmax())]!r} "

@@ -192,6 +192,7 @@ class ForecastModel(PreTrainedModel):
     default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
     uses_season: ClassVar[bool] = False
+    head_parts: ClassVar[tuple[str, ...]] = ()  # modules behind the last layer that reads tokens; () = it names none
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -255,6 +256,23 @@ class ForecastModel(PreTrainedModel):
                 raise ValueError(f"{name} of the data is {value}, but the model was built for {saved}")
             setattr(self.config, name, value)
         self.describe_data(data)
+
+    def resize(self, context_length: int, prediction_length: int) -> None:
+        """Changes the lengths of a trained model in place, where its weights allow that; here, nowhere.
+
+        Args:
+            context_length: L, steps.
+            prediction_length: H, steps.
+
+        Raises:
+            ValueError: If they differ from its own.
+        """
+        own = (self.config.context_length, self.config.prediction_length)
+        if (context_length, prediction_length) != own:
+            raise ValueError(
+                f"{type(self).__name__} reads {own[0]} steps and forecasts {own[1]}, and its weights fit no others "
+                f"({context_length} and {prediction_length} were asked for); ask for its own, or train a new model"
+            )
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Changes configuration fields of a loaded model, where that is possible; here, nowhere.
