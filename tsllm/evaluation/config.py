@@ -32,6 +32,8 @@ class DataEntry:
         n_windows: Cutoffs, the last ones of each series.
         step_size: Steps between cutoffs; None = h.
         val_size: Steps before the first cutoff that are held for early stopping and look-back search.
+        split: "customary" = the cutoffs are those of the named data set's own test part, `step_size` apart, and the
+            validation part is its own too; empty = the last `n_windows` cutoffs.
         freq: Frequency; None = the data set's, or inferred.
         layout: "auto", "multivariate" or "univariate"; None = auto.
         covariates: Columns known over the horizon; None = the data set's own.
@@ -56,6 +58,7 @@ class DataEntry:
     n_windows: int = 1
     step_size: int | None = None
     val_size: int | None = None
+    split: str = ""
     freq: Freq | None = None
     layout: str | None = None
     covariates: list[str] | None = None
@@ -77,6 +80,13 @@ class DataEntry:
                 raise ValueError(f"{self.name}: {name} is {value}; it must be at least 1")
         if self.unit not in ("cutoff", "series"):
             raise ValueError(f"{self.name}: unit is {self.unit!r}; choose cutoff or series")
+        if self.split not in ("", "customary"):
+            raise ValueError(f"{self.name}: split is {self.split!r}; choose customary, or leave it out")
+        if self.split and (self.n_windows != 1 or self.val_size is not None or self.task):
+            raise ValueError(
+                f"{self.name}: split: customary brings its own windows and validation part; leave out n_windows, "
+                "val_size and task (step_size says how far apart the cutoffs are)"
+            )
         self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:

@@ -36,7 +36,7 @@ def _find_base(spec: ModelSpec) -> str:
         return spec.source
     if spec.kind == "native":
         return _name_backbone(spec.options) if spec.model == "timellm" else ""
-    if spec.kind != "saved":
+    if spec.kind not in ("saved", "few-shot"):
         return ""
     adapter = _read_json(spec, "adapter_config.json") or {}
     if adapter.get(BASE_KEY):
@@ -63,7 +63,7 @@ def fingerprint(spec: ModelSpec) -> str:
 
     A folder's name stays when it is trained again; this is how its old results are told from new ones.
     """
-    if spec.kind != "saved":
+    if spec.kind not in ("saved", "few-shot"):
         return ""
     folder = Path(spec.source)
     if not folder.is_dir():

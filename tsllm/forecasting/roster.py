@@ -19,7 +19,7 @@ from tsllm.training.build import check_model_config
 NAIVE = ("SeasonalNaive", "Naive")
 OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
 FLAIR = "FLAIR"
-PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
+PACKAGED = ("neuralforecast", "chronos", "few-shot")  # kinds written "kind:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
 
@@ -63,7 +63,7 @@ class ModelSpec:
         if self.alias:
             check_alias(self.alias)
         check_training(self.training)
-        if self.training and self.kind != "native":
+        if self.training and self.kind not in ("native", "few-shot"):
             raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
 
     @property
@@ -75,6 +75,8 @@ class ModelSpec:
         - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
         - naive: "SeasonalNaive", "Naive".
         - text: a causal language model that reads and writes numbers, as it is.
+        - few-shot: "few-shot:FOLDER", a saved model that is trained further here, from its weights; options are those
+          of `NeuralForecaster.from_pretrained` (`fine_tune` ...).
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
@@ -97,7 +99,7 @@ class ModelSpec:
     @property
     def is_trainable(self) -> bool:
         """Whether it is trained here, so that seed, look-back search and budget apply to it."""
-        return self.kind in ("native", "neuralforecast") and not self.perturb
+        return self.kind in ("native", "neuralforecast", "few-shot") and not self.perturb
 
     @property
     def fixes_context(self) -> bool:
@@ -118,6 +120,8 @@ class ModelSpec:
             return find_model_class(self.model).__name__
         if self.kind == "text":
             return f"{Path(self.options['language_model']).name}-text"
+        if self.kind == "few-shot":
+            return f"{Path(self.source).name}-few-shot"
         return self.source.rpartition(".")[2] if self.kind == "own" else Path(self.source).name
 
     @classmethod
@@ -153,6 +157,8 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
             return _build_chronos(spec, task)
         case "saved":
             return _load_saved(spec, task)
+        case "few-shot":
+            return _build_few_shot(spec, task, seed)
         case "own":
             return _build_own(spec)
     return _build_statistical(spec, task)
@@ -168,6 +174,8 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         check_saved(spec.source)
         _check_saved_for(spec, task)
         return
+    if spec.kind == "few-shot":
+        check_saved(spec.source)
     if spec.kind == "own":
         check_own(spec.model, spec.options)
         return
@@ -389,6 +397,19 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.alias:
         loaded.alias = spec.alias
     return loaded  # type: ignore[no-any-return]
+
+
+def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    """Loads a saved model of series as where a training starts: with the task's lengths if it is one for every series."""
+    from tsllm.forecasting.neural import NeuralForecaster
+
+    options: dict[str, Any] = {"alias": spec.name, "h": task.h, "val_size": task.val_size}
+    if ForecasterSpec.load(spec.source).freq == ANY_FREQ:
+        options |= {"freq": task.freq, "season": task.season}
+        options |= {"new_series": "history", "pad_short": True}
+    return NeuralForecaster.from_pretrained(
+        spec.source, training={"seed": seed} | spec.training, **options | spec.options
+    )
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
