@@ -22,6 +22,7 @@ _LAZY = {
     "TimeLLM": "tsllm.models.timellm",
     "TimeLLMConfig": "tsllm.models.timellm",
     "ablate": "tsllm.evaluation.api",
+    "long_term": "tsllm.evaluation.long_term_report",
     "backtest": "tsllm.evaluation.backtest",
     "build_model": "tsllm.models",
     "build_reward": "tsllm.rl.rewards",

@@ -1,15 +1,103 @@
 """`tsllm benchmark`: protocols of others, by one command each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperCommand
 
 from tsllm.cli.console import explain_errors, parse_list, print_table, quiet_libraries
 
 app = typer.Typer(
     help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
 )
+
+
+class SpacedLists(TyperCommand):
+    """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
+
+    lists = ("--data", "--horizons", "--models", "--seeds", "--transfer", "--terms")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Joins what follows a list option up to the next option."""
+        joined: list[str] = []
+        inside = 0
+        for arg in args:
+            if inside and not arg.startswith("--"):
+                joined[-1] += ("," if inside > 1 else "") + arg
+                inside += 1
+                continue
+            inside = int(arg in self.lists)
+            joined.append(arg)
+            if inside:
+                joined.append("")
+        return super().parse_args(ctx, joined)
+
+
+@app.command("long-term", cls=SpacedLists)
+@explain_errors
+def long_term(
+    file: Annotated[Path | None, typer.Argument(help="YAML of the whole run; options replace its entries.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Named data sets: etth1 etth2 ettm1 ettm2 weather electricity traffic ili ...")
+    ] = None,
+    horizons: Annotated[str | None, typer.Option(help="Steps ahead; by default each set's customary ones.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="dlinear patchtst timellm SeasonalNaive FOLDER few-shot:FOLDER ...")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds: 0 1 2.")] = None,
+    transfer: Annotated[str | None, typer.Option(help="Trained on one, tested on another: etth1:etth2 ...")] = None,
+    few_shot: Annotated[float | None, typer.Option(help="First share of the training windows: 0.1.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Look-back; by default each set's customary one.")] = None,
+    layout: Annotated[str | None, typer.Option(help="multivariate or univariate.")] = None,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Folder of the CSV files, or the file of the one data set.")
+    ] = None,
+    test_stride: Annotated[int | None, typer.Option(help="Steps between test windows; published results: 1.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Model that tests refer to; the first by default.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder of cells, tables and report.")] = None,
+) -> None:
+    """The long-term protocol and its table: full, few-shot, and trained on one set, tested on another; resumable."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.long_term_report import report_long_term
+    from tsllm.evaluation.protocol import LongTermConfig
+
+    shown: dict[str, Any] = {"data": data, "horizons": horizons, "models": models, "seeds": seeds}
+    shown |= {"transfer": transfer, "few_shot": few_shot, "context_length": context_length, "layout": layout}
+    shown |= {"data_path": data_path, "test_stride": test_stride, "reference": reference}
+    shown |= {"max_seconds": max_seconds, "output_dir": output_dir}
+    given = {k: v for k, v in shown.items() if v is not None}
+    for name in ("data", "models", "transfer"):
+        given |= {name: parse_list(given[name])} if name in given else {}
+    for name in ("horizons", "seeds"):
+        given |= {name: _parse_counts(name, given[name])} if name in given else {}
+    given |= {name: str(given[name]) for name in ("output_dir", "data_path") if name in given}
+    quiet_libraries()
+    if file is None and not given.get("models"):
+        raise ValueError("name what to run: --models dlinear patchtst, or a YAML file")
+    config = LongTermConfig.load(file, given) if file is not None else LongTermConfig(**given)
+    words = [str(file)] if file is not None else []
+    result = report_long_term(config, write_command("tsllm benchmark long-term", *words, **shown), typer.echo)
+    _print_wide(result.table, config.title)
+    for failure in result.failures:
+        typer.secho(f"failed: {failure}", fg=typer.colors.RED, err=True)
+    typer.echo(f"report in {result.report}; table.md, table.tex and CSV files beside it")
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _parse_counts(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in parse_list(text)]
+    except ValueError:
+        raise ValueError(f"--{name} is {text!r}; give whole numbers: --{name} 96 192") from None
+
+
+def _print_wide(table: Any, title: str) -> None:
+    typer.echo(title)
+    typer.echo(table.to_markdown())
 
 
 @app.command("zero-shot")

@@ -314,9 +314,7 @@ _ETT = Source(
     domain="oil temperature and six load readings of an electricity transformer",
     horizons=_HORIZONS,
 )
-_ETTM = replace(
-    _ETT, load=partial(_load_rows, stem="ETTm1", freq="15min"), split=ett_rule(4), freq="15min", season=96
-)
+_ETTM = replace(_ETT, load=partial(_load_rows, stem="ETTm1", freq="15min"), split=ett_rule(4), freq="15min", season=96)
 
 
 def _rows(stem: str, freq: str, season: int, licence: str, origin: str, domain: str, **changes: Any) -> Source:

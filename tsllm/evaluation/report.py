@@ -28,6 +28,10 @@ PACKAGES = (
 )
 
 
+# How Markdown marks the best cell, and the second where a table tells it.
+_MARKS: dict[bool | str, str] = {True: "**%s**", "second": "*%s*", False: "%s"}
+
+
 @dataclass(frozen=True)
 class TableBlock:
     """A table of a section.
@@ -181,8 +185,6 @@ def _write_markdown_table(table: TableBlock) -> list[str]:
     lines = ["| " + " | ".join(escape_cell(c).replace("_", " ") for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if table.is_numeric(c) else "---" for c in columns) + "|")
     for row in table.rows():
-        lines.append(
-            "| " + " | ".join(f"**{escape_cell(text)}**" if best else escape_cell(text) for text, best in row) + " |"
-        )
+        lines.append("| " + " | ".join(_MARKS[best] % escape_cell(text) for text, best in row) + " |")
     lines += [""] + [f"- {k.replace('_', ' ')}: {escape_markdown(v)}" for k, v in table.notes.items()]
     return lines + [line for sentence in table.below for line in ("", escape_markdown(sentence))]

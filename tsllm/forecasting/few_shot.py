@@ -59,6 +59,11 @@ class TransferableForecaster(TrainedForecaster):
     max_val_windows: int = 256
     _zero_shot: ZeroShotForecaster | None = None  # forecasts until a model for every series is fitted
 
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether it is a model for every series that was not fitted yet."""
+        return self._zero_shot is not None
+
     def transfer(self, df: pd.DataFrame, val_size: int | None = None) -> Self:
         """Takes over another data set without training: its scaler, season and texts; the weights stay as they are.
 

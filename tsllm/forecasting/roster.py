@@ -400,7 +400,7 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
 
 def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
-    """Loads a saved model of series as where a training starts: with the task's lengths if it is one for every series."""
+    """Loads a saved model as where a training starts; one for every series takes the task's horizon and season."""
     from tsllm.forecasting.neural import NeuralForecaster
 
     options: dict[str, Any] = {"alias": spec.name, "h": task.h, "val_size": task.val_size}

@@ -111,6 +111,32 @@ class TrainedForecaster(Forecaster):
 
         See `Forecaster.predict_rolling`.
         """
+        h = self._check_horizon(h) if self.model is not None else h
+        found = self.cut_rolling(df, h, n_windows, step_size)
+        if found is None:
+            return super().predict_rolling(self._validate(df), h, n_windows, step_size, level)
+        return self._forecast_frame(*found, h, level)
+
+    def cut_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int
+    ) -> tuple[WindowDataset, StandardScaler] | None:
+        """Returns the scaled windows of the last `n_windows` cutoffs of each series, and what scaled them.
+
+        Targets beyond `h` are missing where the model's horizon is longer.
+
+        Args:
+            df: Whole series; the last cutoff lies `h` steps before the end.
+            h: Steps ahead, at most the model's.
+            n_windows: How many cutoffs.
+            step_size: Steps between cutoffs.
+
+        Returns:
+            None where a series is shorter than windows and context together but may be padded: its windows have
+            contexts of different lengths.
+
+        Raises:
+            FrameError: If a series is too short.
+        """
         self._require_model()
         h = self._check_horizon(h)
         df = self._validate(df)
@@ -118,7 +144,7 @@ class TrainedForecaster(Forecaster):
         span = h + (n_windows - 1) * step_size
         needed = self.context_length + span
         if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
-            return super().predict_rolling(df, h, n_windows, step_size, level)
+            return None
         self._check_length(df, needed, "context and test part")
         scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
         frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
@@ -131,7 +157,13 @@ class TrainedForecaster(Forecaster):
             stride=step_size,
             **self._cut(df),
         )
-        return self._forecast_frame(windows, scaler, h, level)
+        return windows, scaler
+
+    def forecast_windows(self, windows: WindowDataset) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields predictions and targets [B, H, C] of the windows in order, in their scaled units; NaN = missing."""
+        self._require_model()
+        for batch in self._iterate(windows):
+            yield self._run(batch)[0], batch["future_values"]
 
     def calibrate(self, windows: Any) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
