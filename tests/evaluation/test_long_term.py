@@ -65,9 +65,7 @@ def test_batches_of_tensors_and_frames_of_forecasts_give_the_same_losses(folder,
     config = LongTermConfig(["exchange"], [DLINEAR], [4], context_length=12, data_path=str(folder))
     stretch = protocol_data.prepare_stretch(config, protocol_data_of(config), 4)
     monkeypatch.setattr(protocol_data, "_MOST_ROWS", 100)  # several blocks
-    slow = pd.concat(
-        [protocol_data._score_frame(p, stretch) for p in protocol_data._forecast_frames(model, stretch)]
-    )
+    slow = pd.concat([protocol_data._score_frame(p, stretch) for p in protocol_data._forecast_frames(model, stretch)])
     keys = ["unique_id", "cutoff"]
     both = found.cells[0].losses.merge(slow, on=keys, validate="one_to_one")
     assert len(both) == len(slow) == 58

@@ -16,8 +16,6 @@ from tsllm.models.base import ForecastModel
 from tsllm.types import ID, FrameError
 
 FINE_TUNE = ("all", "head", "none")
-# What fine-tuning a model for every series gets unless somebody says otherwise: smaller steps than from scratch.
-FEW_SHOT_TRAINING: dict[str, Any] = {"learning_rate": 3e-4}
 
 
 def check_fine_tune(fine_tune: str | None) -> None:

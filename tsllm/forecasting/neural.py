@@ -21,7 +21,6 @@ from tsllm.data.windows import check_share
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.few_shot import (
-    FEW_SHOT_TRAINING,
     TransferableForecaster,
     check_fine_tune,
     choose_trained,
@@ -386,7 +385,6 @@ class NeuralForecaster(TransferableForecaster):
         if not self._start.is_for_any:
             self._h = self._check_horizon(self._asked.h or spec.h)
             return
-        self.training = merge_training(self.training | FEW_SHOT_TRAINING, self._given)
         if model.config.head == "quantile":
             freq, season = self._asked.freq, self._asked.season
             self._zero_shot = ZeroShotForecaster(
