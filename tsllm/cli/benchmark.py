@@ -123,6 +123,123 @@ def zero_shot(
     typer.echo(f"tables in {report.folder}")
 
 
+@app.command("gift-eval", cls=SpacedLists)
+@explain_errors
+def gift_eval(
+    folder: Annotated[Path, typer.Argument(help="A data set of GIFT-Eval as downloaded, or a folder of several.")],
+    models: Annotated[
+        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
+    ] = "AutoETS",
+    terms: Annotated[str, typer.Option(help="short, medium, long.")] = "short",
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/gift_eval"
+    ),
+) -> None:
+    """GIFT-Eval's rules on its data: scores relative to the seasonal naive, beside published ones."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.relative import PUBLISHED_GIFT_EVAL, list_gift_entries, run_relative
+
+    shown = {"models": models, "terms": terms, "seeds": seeds, "output_dir": output_dir}
+    quiet_libraries()
+    report = run_relative(
+        list_gift_entries(folder, parse_list(terms)),
+        parse_list(models),
+        output_dir,
+        "GIFT-Eval",
+        write_command("tsllm benchmark gift-eval", str(folder), **shown),
+        ("rel_WQL", PUBLISHED_GIFT_EVAL),
+        _parse_counts("seeds", seeds),
+        typer.echo,
+    )
+    _print_relative(report)
+
+
+@app.command("fev", cls=SpacedLists)
+@explain_errors
+def fev(
+    file: Annotated[Path, typer.Argument(help="Tasks of fev (YAML).")],
+    models: Annotated[
+        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
+    ] = "AutoETS",
+    tasks: Annotated[str | None, typer.Option(help="Some of its tasks by name; by default all.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/fev"
+    ),
+) -> None:
+    """The tasks of a fev file: scores relative to the seasonal naive, beside published ones."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.relative import PUBLISHED_FEV_SKILL, list_fev_entries, run_relative
+
+    shown = {"models": models, "tasks": tasks, "seeds": seeds, "output_dir": output_dir}
+    quiet_libraries()
+    report = run_relative(
+        list_fev_entries(file, parse_list(tasks)),
+        parse_list(models),
+        output_dir,
+        f"fev, {file.name}",
+        write_command("tsllm benchmark fev", str(file), **shown),
+        ("rel_test_error", {model: round(1 - skill, 3) for model, skill in PUBLISHED_FEV_SKILL.items()}),
+        _parse_counts("seeds", seeds),
+        typer.echo,
+    )
+    _print_relative(report)
+
+
+def _print_relative(report: Any) -> None:
+    """Prints a summary relative to the seasonal naive; status 1 if a model failed somewhere."""
+    formats = dict.fromkeys(("rel_test_error", "rel_MASE", "rel_WQL"), ".3f") | {"skill": ".1%"}
+    print_table(report.summary, "relative to the seasonal naive", formats)
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"report in {report.report}; summary.csv, summary.md and fev_summary.csv beside it")
+    if (report.summary["failed"] > 0).any():
+        raise typer.Exit(1)
+
+
+@app.command("short-term", cls=SpacedLists)
+@explain_errors
+def short_term(
+    folder: Annotated[Path, typer.Argument(help="Monthly-train.csv, Monthly-test.csv ..., as M4 was published.")],
+    models: Annotated[
+        str, typer.Option(help="AutoTheta, AutoETS, dlinear, saved folders ..., separated by commas.")
+    ] = "SeasonalNaive,AutoTheta",
+    season: Annotated[int | None, typer.Option(help="Of every group; by default M4's by the group's name.")] = None,
+    max_series: Annotated[int | None, typer.Option(help="Only the first so many series of each group.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    smape_loss: Annotated[
+        bool, typer.Option("--smape-loss", help="Models of tsllm train on sMAPE in original units.")
+    ] = False,
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/short_term"
+    ),
+) -> None:
+    """Competitions like M4: sMAPE, MASE and OWA against Naive2, by group and over all series."""
+    from dataclasses import replace
+
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.short_term import load_competition, run_short_term
+    from tsllm.forecasting.roster import ModelSpec
+
+    shown: dict[str, Any] = {"models": models, "season": season, "max_series": max_series, "seeds": seeds}
+    command = write_command("tsllm benchmark short-term", str(folder), **shown, output_dir=output_dir)
+    command += " --smape-loss" if smape_loss else ""
+    quiet_libraries()
+    specs = [ModelSpec.parse(name) for name in parse_list(models)]
+    if smape_loss:
+        own = {"loss": "smape", "scaler": "none"}
+        specs = [replace(s, options=own | s.options) if s.kind == "native" else s for s in specs]
+    groups = load_competition(folder, season, max_series)
+    report = run_short_term(groups, specs, output_dir, _parse_counts("seeds", seeds), command, typer.echo)
+    print_table(report.table, "sMAPE 0 to 200; OWA against Naive2", {"smape": ".3f", "mase": ".3f", "owa": ".3f"})
+    typer.echo(f"report in {report.report}; table.csv and table.md beside it")
+    for failure in report.failures:
+        typer.secho(f"failed: {failure}", fg=typer.colors.RED, err=True)
+    if report.failures:
+        raise typer.Exit(1)
+
+
 @app.command("cik")
 @explain_errors
 def cik(

@@ -16,7 +16,7 @@ from tsllm.text.loading import SETTINGS
 from tsllm.training.args import check_training, read_dataclass
 from tsllm.training.build import check_model_config
 
-NAIVE = ("SeasonalNaive", "Naive")
+NAIVE = ("SeasonalNaive", "Naive", "Naive2")
 OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
 FLAIR = "FLAIR"
 PACKAGED = ("neuralforecast", "chronos", "few-shot")  # kinds written "kind:model"
@@ -73,7 +73,7 @@ class ModelSpec:
         - native: a name of `tsllm.models.MODELS` ("timellm") or the dotted path of a model class of one's own,
           trained here.
         - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
-        - naive: "SeasonalNaive", "Naive".
+        - naive: "SeasonalNaive", "Naive", "Naive2".
         - text: a causal language model that reads and writes numbers, as it is.
         - few-shot: "few-shot:FOLDER", a saved model that is trained further here, from its weights; options are those
           of `NeuralForecaster.from_pretrained` (`fine_tune` ...).
@@ -270,6 +270,10 @@ def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.model == "Naive":
         return Naive(spec.name, freq=task.freq, **spec.options)
     options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq} | spec.options
+    if spec.model == "Naive2":
+        from tsllm.forecasting.naive2 import Naive2
+
+        return Naive2(**options)
     return SeasonalNaive(**options)
 
 

@@ -54,7 +54,7 @@ class PointOutput:
     """One number a step."""
 
     num_parameters = 1
-    losses = ("mse", "mae", "smooth_l1", "huber")
+    losses = ("mse", "mae", "smooth_l1", "huber", "smape")
 
     def to_output(self, parameters: Tensor, loc: Tensor | None, scale: Tensor | None) -> HeadOutput:
         """Returns predictions only."""

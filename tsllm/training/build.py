@@ -44,6 +44,11 @@ def build_for_data(
     model_class = find_model_class(name)
     asked = read_model_config(model_class.config_class, given)
     values = model_class.config_for(data) | asked
+    if asked.get("loss") == "smape" and data.scaler.name != "none":
+        raise ArgumentsError(
+            f"loss smape is relative to the level of a series, which scaler {data.scaler.name!r} takes away; set "
+            "scaler: none"
+        )
     if pretrained is None:
         values = model_class.default_config_for(data, asked) | values
         model = model_class(model_class.config_class(**values))
