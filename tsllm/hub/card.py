@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.hub.templates import render_card
 
 CARD_FILE = "README.md"
@@ -94,6 +94,7 @@ def build_card(folder: Path, *, recipe: str = "", plot: str | None = None, repo_
         data_facts=list(_describe_data(spec)),
         training_facts=list(_describe_training(metrics, recipe)),
         data_name=data_name,
+        for_any=spec.freq == ANY_FREQ,
         base_model=base_model,
         citations=_cite(config, spec),
     )
