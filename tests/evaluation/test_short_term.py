@@ -47,7 +47,7 @@ def test_rows_become_series_of_training_and_test_steps(folder):
 
 def test_files_that_do_not_fit_are_told(folder, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(FileNotFoundError, match="no files like Monthly-train.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no files like Monthly-train\.csv"):
         load_competition(empty)
     write_group(empty, "Tuesday", [make_series(20, 0)], 3)
     with pytest.raises(ValueError, match="'Tuesday' is none of M4's"):
@@ -59,7 +59,7 @@ def test_files_that_do_not_fit_are_told(folder, tmp_path_factory):
     with pytest.raises(FrameError, match="hold other series or another order"):
         load_competition(folder)
     test.unlink()
-    with pytest.raises(FileNotFoundError, match="has no Yearly-test.csv"):
+    with pytest.raises(FileNotFoundError, match=r"has no Yearly-test\.csv"):
         load_competition(folder)
     path = folder / "Train" / "Quarterly-train.csv"
     table = pd.read_csv(path)
