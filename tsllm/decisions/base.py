@@ -48,6 +48,10 @@ class DecisionProblem(ABC):
             Action [..., A] and its cost [...].
         """
 
+    def discretise(self, path: Tensor) -> Tensor:
+        """Returns the path that the problem settles, [..., H]: in whole units where it counts units; here as it is."""
+        return path
+
     def plan(self, path: Tensor) -> Tensor:
         """Returns the action for a forecast taken as certain, [..., H] -> [..., A]; here that of `hindsight`."""
         return self.hindsight(path)[0]
@@ -107,6 +111,10 @@ class DecisionProblem(ABC):
         candidates = torch.cat([self.plan(torch.cat([paths, mean])), self.idle(paths.shape[-1])[None]])
         expected = torch.stack([(chances * self.cost(action, paths)).sum() for action in candidates])
         return candidates[expected.argmin()]
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({options})"
 
     def _check_path(self, path: Tensor) -> None:
         if path.shape[-1] == 0 or not torch.isfinite(path).all():

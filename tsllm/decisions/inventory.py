@@ -113,9 +113,13 @@ class Inventory(DecisionProblem):
             costs.append(paid + self.holding * stock + self.shortage * (-after).clamp(min=0))
         return torch.stack(costs, -1)
 
+    def discretise(self, path: Tensor) -> Tensor:
+        """Returns demand rounded to whole units, and none where it is negative."""
+        return path.round().clamp(min=0)
+
     def plan(self, path: Tensor) -> Tensor:
-        """Plans for a forecast as if certain: demand rounded to whole units, and none where it is negative."""
-        return self.hindsight(path.round().clamp(min=0))[0]
+        """Plans for a forecast as if certain, in whole units."""
+        return self.hindsight(self.discretise(path))[0]
 
     def hindsight(self, path: Tensor) -> tuple[Tensor, Tensor]:
         """Solves the dynamic programme over the stock for each known demand [..., H]; ties order less.

@@ -29,8 +29,8 @@ class PolicySpec:
     Attributes:
         kind: "idle" (do nothing), "mean" (plug-in), "quantile" (the best one on validation), "independent" (SAA on
             paths whose steps were permuted), "saa" (sample average over joint paths), "learned" (a network,
-            `tsllm.decisions.learned`); for simulated demand also "dynamic" (the optimum), "base_stock" ((s, S) chosen
-            on simulated paths) and "orders" (a network with recourse, `tsllm.decisions.recourse`).
+            `tsllm.policies.learned`); for simulated demand also "dynamic" (the optimum), "base_stock" ((s, S) chosen
+            on simulated paths) and "orders" (a network with recourse, `tsllm.policies.recourse`).
         name: In the tables; empty = kind, or the training method.
         options: Training options of "learned" and "orders"; `levels` of "quantile".
     """

@@ -18,12 +18,11 @@ from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.task import Asked, build_task
 from tsllm.decisions import AnyHourAlarm, DecisionProblem, DemandChain, Inventory, build_problem, solve_dynamic
 from tsllm.decisions.inventory import base_stock, fit_base_stock
-from tsllm.decisions.learned import Training, Windows, decide, train_policy
-from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
 from tsllm.forecasting.paths import draw_paths, weigh_similar
-from tsllm.forecasting.regression import StepRegression
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
 from tsllm.paired import diebold_mariano
+from tsllm.policies.learned import Training, Windows, decide, train_policy
+from tsllm.policies.recourse import RecourseTraining, order_with, train_orders
 from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -310,10 +309,8 @@ def _roll(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, say: S
 
 def _build_forecaster(config: DecideConfig, data: dict[str, Any], loaded: LoadedData) -> Any:
     options = {k: v for k, v in config.forecaster.items() if k not in ("refit", "model", "training")}
-    name, h = str(config.forecaster.get("model", "StepRegression")), int(data["h"])
+    name, h = str(config.forecaster.get("model", STEP_REGRESSION)), int(data["h"])
     known, past = tuple(data.get("covariates", ())), tuple(data.get("past_covariates", ()))
-    if name == "StepRegression":
-        return StepRegression(h, **{"period": h, "covariates": known, "past_covariates": past, **options})
     task = build_task(loaded, Asked(h=h, covariates=known, past_covariates=past))
     return build_forecaster(ModelSpec(name, options=options, training=config.forecaster.get("training", {})), task)
 

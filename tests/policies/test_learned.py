@@ -5,8 +5,8 @@ import torch
 
 from tsllm.decisions import AnyHourAlarm, DemandChain, Inventory, PeakShaving, solve_dynamic
 from tsllm.decisions.base import DecisionProblem
-from tsllm.decisions.learned import Training, Windows, decide, train_policy
-from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
+from tsllm.policies.learned import Training, Windows, decide, train_policy
+from tsllm.policies.recourse import RecourseTraining, order_with, train_orders
 
 
 class Newsvendor(DecisionProblem):
