@@ -167,8 +167,8 @@ def build_reward(spec: str | Mapping[str, Any] | Sequence[Any], table: Registry[
     """Builds a reward from a configuration.
 
     A name of the table ("energy"); a decision problem ("peak_shaving", or the dotted path of one's own) with its
-    options and `bound`; a dotted path to a user's own function or class ("shop.rewards:margin" or "shop.rewards.margin"); a
-    mapping `{name: ..., weight: ..., **options}`; or a list of such, which is summed.
+    options and `bound`; a dotted path to a user's own function or class ("shop.rewards:margin" or
+    "shop.rewards.margin"); a mapping `{name: ..., weight: ..., **options}`; or a list of such, which is summed.
 
     Args:
         spec: The configuration, as YAML gives it.
