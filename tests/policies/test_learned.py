@@ -6,7 +6,7 @@ import torch
 from tsllm.decisions import AnyHourAlarm, DemandChain, Inventory, PeakShaving, solve_dynamic
 from tsllm.decisions.base import DecisionProblem
 from tsllm.policies.learned import PathPolicy, Training, Windows, _compute_loss, decide, train_policy
-from tsllm.policies.recourse import RecourseTraining, order_with, train_orders
+from tsllm.policies.recourse import RecourseTraining, draw_from_chain, order_with, read_progress, train_orders
 
 
 class Newsvendor(DecisionProblem):
@@ -114,9 +114,10 @@ def test_an_ordering_policy_comes_within_five_per_cent_of_the_dynamic_optimum(me
     problem, chain = small_inventory()
     knobs = {"beta": 0.0} if method == "grpo" else {}  # the pull to the start, which orders at random, costs by design
     settings = RecourseTraining(method=method, steps=300, objective=knobs)
-    policy, _ = train_orders(problem, chain, 5, settings, seed)
-    demand, regimes = chain.sample(20000, 5, torch.Generator().manual_seed(77))
-    cost = problem.cost(order_with(policy, problem, demand, regimes), demand).mean()
+    draw = draw_from_chain(chain, 5)
+    policy, _ = train_orders(problem, draw, 5, settings, seed)
+    demand, known = draw(20000, torch.Generator().manual_seed(77))
+    cost = problem.cost(order_with(policy, problem, demand, known), demand).mean()
     assert cost < 1.05 * solve_dynamic(problem, chain, 5).cost
 
 
@@ -215,3 +216,15 @@ def test_settings_that_make_no_sense_are_refused():
         Training(group=1)
     with pytest.raises(ValueError, match="sum to 1"):
         DemandChain(torch.ones(1, 1), torch.ones(1, 2), torch.ones(1))
+
+
+def test_what_is_known_at_a_stage_is_forecasts_and_errors_before_it():
+    forecast, demand = torch.tensor([[4.0, 6.0, 8.0]]).double(), torch.tensor([[5.0, 9.0, 100.0]]).double()
+    known = read_progress(forecast, demand, torch.tensor([2.0]).double(), ahead=2, level=2.0)
+    # This and the next forecast less 2, all later ones / 3, last error, mean error so far, spread; halved.
+    expected = [[1.0, 2.0, 8 / 6, 0.0, 0.0, 1.0], [2.0, 3.0, 0.0, 0.5, 0.5, 1.0], [3.0, -1.0, 0.0, 1.5, 1.0, 1.0]]
+    torch.testing.assert_close(known, torch.tensor([expected]).double())
+    later = demand.clone()
+    later[0, 1:] = 0.0
+    changed = read_progress(forecast, later, torch.tensor([2.0]).double(), ahead=2, level=2.0)
+    torch.testing.assert_close(changed[:, :2], known[:, :2], rtol=0, atol=0)
