@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from tsllm.hub.spec import Calibration
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 COARSE = 4  # covariates are read at every fourth step of the horizon
+CALENDAR = 1.5  # distance of a working day and a day off in the kernel, in standard deviations of a covariate
+KERNEL_WIDTH = 1.5  # mean squared distance of features, in standard deviations, at which the kernel falls to exp(-1/2)
 
 
 class StepRegression(Forecaster):
@@ -23,7 +26,9 @@ class StepRegression(Forecaster):
     The target is the difference to the same steps a period (a week) before. Features, all standardised: the last `h`
     values, those a period before and the mean of the period; weekday and season of the year; known covariates over the
     horizon, the `h` steps before and the steps a period before; past covariates over the last `h` steps. Covariates
-    enter with their squares, and on working days with slopes of their own.
+    enter with their squares, and on working days with slopes of their own. With `kernel` the regression is one in the
+    space of these features and of a radial kernel on covariates and calendar (kernel ridge regression; Saunders et al.
+    1998), which bends freely: hot days on holidays in autumn follow days of that kind.
 
     Intervals are the point forecast plus and minus quantiles of the absolute leave-one-out errors of the training
     windows (jackknife; Barber et al. 2021), one width a step. The errors have a closed form, `e_i / (1 - h_ii)`, with
@@ -35,6 +40,10 @@ class StepRegression(Forecaster):
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff.
         ridge: Penalty as a share of the number of windows; larger is smoother.
+        kernel: Weight of the kernel, in units of one standardised feature; 0 = none. It takes windows by the hundred,
+            and memory for their number squared.
+        holiday: The one of `covariates` that is 1 on days off; these count as no working days.
+        time_zone: The clock that people keep, such as "Australia/Melbourne", where times are UTC; None = as given.
         alias: Name of the forecast column.
         freq: As in `validate_frame`; None infers it.
     """
@@ -48,16 +57,26 @@ class StepRegression(Forecaster):
         covariates: Sequence[str] = (),
         past_covariates: Sequence[str] = (),
         ridge: float = 0.3,
+        kernel: float = 0.0,
+        time_zone: str | None = None,
+        holiday: str | None = None,
         alias: str = "StepRegression",
         freq: Freq | None = None,
     ) -> None:
         if h < 1 or period < h:
             raise ValueError(f"period ({period}) must be at least h ({h}), and h at least 1 step")
-        if not ridge > 0:
-            raise ValueError(f"ridge ({ridge}) must be above 0")
+        if not ridge > 0 or not kernel >= 0:
+            raise ValueError(f"ridge ({ridge}) must be above 0, and kernel ({kernel}) at least 0")
         self.h, self.period, self.alias = h, period, alias
         self.covariates, self.past_covariates = list(covariates), list(past_covariates)
-        self.ridge, self.freq = ridge, freq
+        if time_zone is not None:
+            check_time_zone(time_zone)
+        if holiday is not None and holiday not in covariates:
+            raise ValueError(
+                f"holiday is {holiday!r}, which is none of the covariates {list(covariates)}; name it there"
+            )
+        self.holiday = holiday
+        self.ridge, self.kernel, self.time_zone, self.freq = ridge, kernel, time_zone, freq
         self._fits: dict[Any, _Fit] = {}
         self._history: pd.DataFrame | None = None
 
@@ -86,7 +105,9 @@ class StepRegression(Forecaster):
                 )
             features, base = self._read(part, part, starts)
             y = part[TARGET].to_numpy(dtype=float)
-            self._fits[name] = _Fit(self.ridge, features, _take(y, starts, self.h) - base)
+            target = _take(y, starts, self.h) - base
+            kernel = _KernelFit(self.ridge, self.kernel, features, target) if self.kernel else None
+            self._fits[name] = kernel or _Fit(self.ridge, features, target)
         self._history = df
         return self
 
@@ -192,15 +213,24 @@ class StepRegression(Forecaster):
         last, base = _take(y, starts - h, h), _take(y, starts - self.period, h)
         week = _take(y, starts - self.period, self.period)
         mean = week[:, : self.period - self.period % h].reshape(len(starts), -1, h).mean(1)
-        calendar, working = _read_calendar(whole[TIME], starts + h // 2)
-        columns = [last, base, mean, calendar]
-        curved = [working]
-        for name in self.covariates:
-            values = whole[name].to_numpy(dtype=float)
-            curved += [_coarse(_take(values, starts - back, h)) for back in (0, h, self.period)]
+        calendar = _read_calendar(whole[TIME], starts + h // 2, self.time_zone)
+        columns = [last, base, mean]
+        if self.holiday is not None:
+            off = whole[self.holiday].to_numpy(dtype=float)
+            days = np.stack([off[starts + h // 2 - back] for back in (0, h, self.period)], 1)  # [N, 3]
+            calendar = calendar.take_off(days)
+        columns.append(calendar.columns)
+        named = [name for name in self.covariates if name != self.holiday]
+        known = {name: whole[name].to_numpy(dtype=float) for name in named}
+        curved = [_coarse(_take(known[name], starts, h)) for name in named]
+        ahead = sum(part.shape[1] for part in curved)
+        for name in named:
+            curved += [_coarse(_take(known[name], starts - back, h)) for back in (h, self.period)]
         for name in self.past_covariates:
             curved.append(_coarse(_take(history[name].to_numpy(dtype=float), starts - h, h)))
-        features = _Features(np.concatenate(columns, 1), np.concatenate(curved, 1))
+        none = np.zeros((len(starts), 0))
+        curves = np.concatenate([none, *curved], 1)
+        features = _Features(np.concatenate(columns, 1), curves, calendar, ahead)
         if np.isnan(features.plain).any() or np.isnan(features.curved).any():
             raise ValueError(f"{self.alias} reads missing values; fill gaps of series and covariates first")
         return features, base
@@ -210,38 +240,62 @@ class StepRegression(Forecaster):
             raise ValueError(f"{self.alias} was built for h={self.h}, asked for h={h}; build it anew")
 
 
-class _Features(NamedTuple):
-    """Features that enter as they are [N, D], and those that enter with squares and by kind of day [N, 1 + K].
+class _Calendar(NamedTuple):
+    """What the date of N windows says.
 
-    The first column of `curved` is 1 on working days.
+    Attributes:
+        columns: Weekday (one-hot), working day, two waves over the year, what else is known [N, 12 + K]; nothing for
+            integer times.
+        working: 1 on working days [N, 1].
+    """
+
+    columns: np.ndarray
+    working: np.ndarray
+
+    def take_off(self, days: np.ndarray) -> "_Calendar":
+        """Returns the calendar with days off: of the window, the one before and the one a period before [N, 3]."""
+        working = self.working * (days[:, :1] != 1)
+        return _Calendar(np.concatenate([self.columns, days, working], 1), working)
+
+
+class _Features(NamedTuple):
+    """Features of N windows.
+
+    Attributes:
+        plain: Those that enter as they are [N, D].
+        curved: Those of covariates, which enter with squares and by kind of day [N, K].
+        calendar: Dates.
+        ahead: How many of `curved`, the first ones, are of the horizon.
     """
 
     plain: np.ndarray
     curved: np.ndarray
+    calendar: _Calendar
+    ahead: int
 
 
 class _Fit:
     """Coefficients of one series."""
 
     def __init__(self, ridge: float, features: _Features, target: np.ndarray) -> None:
-        self.plain, self.curved = _Standard(features.plain), _Standard(features.curved[:, 1:])
-        x = self._expand(features)
-        self.offset = target.mean(0)
-        self.mean = x.mean(0)
-        x = x - self.mean
         self.features, self.target = features, target
-        self.penalised = x.T @ x + ridge * len(x) * np.eye(x.shape[1])  # [D, D]
-        self.slopes = np.linalg.solve(self.penalised, x.T @ (target - self.offset))  # [D, h]
+        self.plain, self.curved = _Standard(features.plain), _Standard(features.curved)
+        x = self._expand(features)
+        self.offset, self.mean = target.mean(0), x.mean(0)
         self._calibration: Calibration | None = None
+        self._solve(ridge, x - self.mean)
+
+    def _solve(self, ridge: float, x: np.ndarray) -> None:
+        self.penalised = x.T @ x + ridge * len(x) * np.eye(x.shape[1])  # [D, D]
+        self.slopes = np.linalg.solve(self.penalised, x.T @ (self.target - self.offset))  # [D, h]
 
     def predict(self, features: _Features) -> np.ndarray:
+        """Returns what is added to the values a period before, [N, h]."""
         return self.offset + (self._expand(features) - self.mean) @ self.slopes
 
     def leave_one_out(self) -> np.ndarray:
         """Returns the errors of each training window had it not been fitted on, [N, h]."""
-        x = self._expand(self.features) - self.mean
-        own = 1 / len(x) + (x * np.linalg.solve(self.penalised, x.T).T).sum(1)  # [N], the hat matrix's diagonal
-        return (self.target - self.predict(self.features)) / (1 - own[:, None])
+        return (self.target - self.predict(self.features)) / (1 - 1 / len(self.target) - self._own_share()[:, None])
 
     def half_width(self, level: float) -> np.ndarray:
         """Returns the half-width [h] of a central interval in per cent."""
@@ -249,11 +303,54 @@ class _Fit:
             self._calibration = Calibration.from_residuals(torch.as_tensor(self.leave_one_out())[..., None])
         return self._calibration.half_width(level)[:, 0].double().numpy()
 
+    def _own_share(self) -> np.ndarray:
+        """Returns how much of each training window's fit comes from itself, the hat matrix's diagonal [N]."""
+        x = self._expand(self.features) - self.mean
+        return (x * np.linalg.solve(self.penalised, x.T).T).sum(1)
+
     def _expand(self, features: _Features) -> np.ndarray:
-        curved = self.curved.apply(features.curved[:, 1:])
+        curved = self.curved.apply(features.curved)
         bent = np.concatenate([curved, (curved**2 - 1) / np.sqrt(2)], 1)
-        working = features.curved[:, :1]
-        return np.concatenate([self.plain.apply(features.plain), bent, bent * working], 1)
+        return np.concatenate([self.plain.apply(features.plain), bent, bent * features.calendar.working], 1)
+
+
+class _KernelFit(_Fit):
+    """The same in the space of the features and a radial kernel: weights of training windows."""
+
+    def __init__(self, ridge: float, weight: float, features: _Features, target: np.ndarray) -> None:
+        self.weight = weight
+        super().__init__(ridge, features, target)
+
+    def _solve(self, ridge: float, x: np.ndarray) -> None:
+        self.x, self.kinds = x, self._describe(self.features)
+        raw = self._compare(self.kinds)
+        self.centre = raw.mean(0)
+        self.gram = x @ x.T + self._centre(raw)  # [N, N]
+        self.penalised = self.gram + ridge * len(x) * np.eye(len(x))
+        self.slopes = np.linalg.solve(self.penalised, self.target - self.offset)  # [N, h]
+
+    def predict(self, features: _Features) -> np.ndarray:
+        """Returns what is added to the values a period before, [N, h]."""
+        x = self._expand(features) - self.mean
+        near = self._centre(self._compare(self._describe(features)))
+        return self.offset + (x @ self.x.T + near) @ self.slopes
+
+    def _own_share(self) -> np.ndarray:
+        return np.linalg.solve(self.penalised, self.gram).diagonal()
+
+    def _describe(self, features: _Features) -> np.ndarray:
+        """Returns what the kernel compares, [N, J]: covariates over the horizon, and the calendar."""
+        covariates = self.curved.apply(features.curved)[:, : features.ahead]
+        return np.concatenate([covariates, CALENDAR * features.calendar.columns], 1)
+
+    def _compare(self, kinds: np.ndarray) -> np.ndarray:
+        """Returns the kernel between windows [M, J] and the training windows, [M, N]."""
+        squares = (kinds**2).sum(1)[:, None] + (self.kinds**2).sum(1) - 2 * kinds @ self.kinds.T
+        return self.weight * np.exp(-squares / (2 * KERNEL_WIDTH * kinds.shape[1]))
+
+    def _centre(self, raw: np.ndarray) -> np.ndarray:
+        """Returns the kernel of functions without a mean over the training windows, so that the offset is theirs."""
+        return raw - raw.mean(1, keepdims=True) - self.centre + self.centre.mean()
 
 
 class _Standard:
@@ -278,15 +375,30 @@ def _coarse(values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values, edges, axis=1) / np.diff(np.append(edges, values.shape[1]))
 
 
-def _read_calendar(times: pd.Series, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns weekday (one-hot) and season of the year of the windows' middles, and whether they are working days.
+def check_time_zone(name: str) -> None:
+    """Refuses a name that is no time zone.
 
-    Integer times have no calendar: no columns, and every window counts as a working day.
+    Raises:
+        ValueError: Naming it.
     """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"time_zone is {name!r}; give a name of the tz database such as Australia/Melbourne"
+        ) from error
+
+
+def _read_calendar(times: pd.Series, at: np.ndarray, time_zone: str | None) -> _Calendar:
+    """Reads the dates of the windows' middles; integer times have none, and every window counts as a working day."""
     if not pd.api.types.is_datetime64_any_dtype(times):
-        return np.zeros((len(at), 0)), np.ones((len(at), 1))
-    middle = pd.DatetimeIndex(times.iloc[at])
+        return _Calendar(np.zeros((len(at), 0)), np.ones((len(at), 1)))
+    middle, more = pd.DatetimeIndex(times.iloc[at]), []
+    if time_zone is not None:
+        local = middle.tz_localize("UTC").tz_convert(time_zone)
+        more = [np.array([[float(bool(time.dst()))] for time in local])]
+        middle = local.tz_localize(None)
     day = middle.dayofweek.to_numpy()[:, None]
     angle = 2 * np.pi * middle.dayofyear.to_numpy()[:, None] / 365.25 * np.array([1, 2])
     working = (day < 5).astype(float)
-    return np.concatenate([day == np.arange(7), working, np.sin(angle), np.cos(angle)], 1), working
+    return _Calendar(np.concatenate([day == np.arange(7), working, np.sin(angle), np.cos(angle), *more], 1), working)
