@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tsllm.data.task import ForecastTask
-from tsllm.forecasting.regression import StepRegression
+from tsllm.forecasting.regression import StepRegression, _read_calendar
 from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -79,6 +79,68 @@ def test_short_series_missing_covariates_and_other_horizons_are_refused():
         model.update(df.assign(**{ID: "b"}))
     with pytest.raises(ValueError, match="was not fitted on the series 'b'"):
         model.predict_rolling(df.assign(**{ID: "b"}), 6, 1, 6)
+
+
+def kernel_frame(days: int) -> pd.DataFrame:
+    """Six steps a day; warmth raises the load in spring and lowers it in autumn, which no sum of the two can say."""
+    rng = np.random.default_rng(3)
+    times = pd.date_range("2024-01-01", periods=6 * days, freq="4h")
+    warm, off = rng.normal(size=days).repeat(6), (rng.random(days) < 0.4).astype(float).repeat(6)
+    y = 10 + 3 * warm * np.sin(2 * np.pi * times.dayofyear / 365.25) + 0.05 * rng.normal(size=6 * days)
+    return pd.DataFrame({ID: "a", TIME: times, TARGET: y, "warm": warm, "off": off})
+
+
+def test_a_kernel_finds_what_a_sum_of_features_cannot_and_its_weight_zero_is_the_ridge():
+    df = kernel_frame(900)
+    errors = []
+    for kernel in (0.0, 100.0):
+        model = StepRegression(6, 6, covariates=["warm", "off"], ridge=0.01, kernel=kernel, holiday="off")
+        rolled = model.fit(df.iloc[: 6 * 840]).predict_rolling(df, 6, 60, 6)
+        errors.append(np.abs(rolled["StepRegression"] - df[TARGET].to_numpy()[-360:]).mean())
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_kernel_fits_are_the_closed_form_in_the_space_of_features_and_kernel():
+    """Gram matrix of centred features and centred kernel, written out; leave-one-out against fits without a window."""
+    df = kernel_frame(60)
+    model = StepRegression(6, 6, covariates=["warm"], ridge=0.05, kernel=20.0).fit(df)
+    fit = model._fits["a"]
+    x, kinds, count = fit.x, fit.kinds, len(fit.x)
+    distance = ((kinds[:, None] - kinds[None]) ** 2).sum(-1)
+    centring = np.eye(count) - 1 / count
+    gram = x @ x.T + centring @ (20 * np.exp(-distance / (2 * 1.5 * kinds.shape[1]))) @ centring
+    np.testing.assert_allclose(fit.gram, gram, atol=1e-9)
+    penalty = 0.05 * count
+    weights = np.linalg.solve(gram + penalty * np.eye(count), fit.target - fit.target.mean(0))
+    np.testing.assert_allclose(fit.predict(fit.features), fit.target.mean(0) + gram @ weights, rtol=1e-7)
+    for i in (0, 11):
+        kept = np.arange(count) != i
+        system = np.block([[gram[kept][:, kept] + penalty * np.eye(count - 1), np.ones((count - 1, 1))],
+                           [np.ones((1, count - 1)), np.zeros((1, 1))]])  # fmt: skip
+        solved = np.linalg.solve(system, np.concatenate([fit.target[kept], np.zeros((1, 6))]))
+        left = gram[i, kept] @ solved[:-1] + solved[-1]
+        np.testing.assert_allclose(fit.leave_one_out()[i], fit.target[i] - left, rtol=1e-6, atol=1e-9)
+
+
+def test_the_clock_of_a_time_zone_decides_the_weekday_and_marks_daylight_saving():
+    """Middles of windows in UTC: late on Friday is Saturday in Melbourne, and October has summer time there."""
+    times = pd.Series(pd.to_datetime(["2014-07-04 15:00", "2014-10-10 15:00"]))  # both Fridays
+    plain = _read_calendar(times, np.array([0, 1]), None)
+    local = _read_calendar(times, np.array([0, 1]), "Australia/Melbourne")
+    assert plain.columns[:, :7].argmax(1).tolist() == [4, 4]
+    assert local.columns[:, :7].argmax(1).tolist() == [5, 5]
+    assert (plain.working[:, 0].tolist(), local.working[:, 0].tolist()) == ([1.0, 1.0], [0.0, 0.0])
+    assert local.columns[:, -1].tolist() == [0.0, 1.0]
+    assert local.columns.shape[1] == plain.columns.shape[1] + 1
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match=r"time_zone is 'Melbourne'; give a name of the tz database"):
+        StepRegression(6, 42, time_zone="Melbourne")
+    with pytest.raises(ValueError, match=r"holiday is 'off', which is none of the covariates \['warm'\]"):
+        StepRegression(6, 42, covariates=["warm"], holiday="off")
+    with pytest.raises(ValueError, match=r"kernel \(-1\) at least 0"):
+        StepRegression(6, 42, kernel=-1)
 
 
 def test_leave_one_out_errors_are_those_of_fits_without_the_window():
