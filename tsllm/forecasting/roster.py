@@ -17,7 +17,8 @@ from tsllm.training.args import check_training, read_dataclass
 from tsllm.training.build import check_model_config
 
 NAIVE = ("SeasonalNaive", "Naive", "Naive2")
-OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
+STEP_REGRESSION = "StepRegression"
+OPPONENTS = ("LEAR", "ARIMAX", STEP_REGRESSION)  # statistical models that read covariates where there are some
 FLAIR = "FLAIR"
 PACKAGED = ("neuralforecast", "chronos", "few-shot")  # kinds written "kind:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
@@ -35,7 +36,7 @@ class ModelSpec:
             with `language_model` for text, those of the class in neuralforecast or statsforecast.
         training: Training options of native models.
         covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them, which
-            LEAR and ARIMAX do.
+            LEAR, ARIMAX and StepRegression do.
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
@@ -81,7 +82,8 @@ class ModelSpec:
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
         - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", "ARIMAX" (AutoARIMA with sines and cosines
-          for every customary season), or "FLAIR" of the package flaircast.
+          for every customary season), "StepRegression" (one ridge regression of all steps), or "FLAIR" of the package
+          flaircast.
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
@@ -453,6 +455,8 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
     from tsllm.models import MODELS
 
+    if spec.model == STEP_REGRESSION:
+        return _build_step_regression(spec, task)
     if spec.covariates:
         _require_covariates(spec, task, known=True)
     reads = spec.model in OPPONENTS if spec.covariates is None else spec.covariates
@@ -475,14 +479,14 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, LEAR, ARIMAX, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
+            f"SeasonalNaive, Naive, {', '.join(OPPONENTS)}, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
             "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
 
 
 def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]) -> Forecaster:
-    """Builds one of `OPPONENTS`, which read known covariates wherever the data offer some."""
+    """Builds one of `OPPONENTS`, which read covariates wherever the data offer some."""
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.seasons import choose_harmonics
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
@@ -496,6 +500,20 @@ def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]
     # Sines and cosines are its seasons, so the search for orders need not have one: seconds instead of minutes.
     fixed = {"harmonics": harmonics, "options": {"seasonal": False}}
     return StatisticalForecaster("AutoARIMA", **options | fixed | spec.options)
+
+
+def _build_step_regression(spec: ModelSpec, task: ForecastTask) -> Forecaster:
+    """Builds a `StepRegression` whose period is the longest customary season, as often as the horizon needs."""
+    from tsllm.forecasting.regression import StepRegression
+    from tsllm.forecasting.statistical import find_seasons
+
+    _require_covariates(spec, task)
+    found = find_seasons("MSTL", task.season, task.freq)
+    longest = max(found) if isinstance(found, list) else found
+    options: dict[str, Any] = {"alias": spec.name, "freq": task.freq, "period": longest * -(-task.h // longest)}
+    if spec.covariates is not False:
+        options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}
+    return StepRegression(task.h, **options | spec.options)
 
 
 def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False) -> None:
