@@ -6,17 +6,30 @@ import sys
 
 import pytest
 
-from tests.docs.pages import GUIDES, ROOT, Block, Session, check_output, read_blocks, reader, run_page
+from tests.docs.pages import GUIDES, ROOT, read_blocks, reader, run_page
 from tests.hub.fake_hub import WRITER, serve
 
 PAGES = sorted(GUIDES.glob("*.md"))
 SLOW = [page for page in PAGES if any(block.note == "slow" for block in read_blocks(page))]
-HUB = GUIDES / "push_and_load.md"
+HUB, COMPARE = GUIDES / "push_and_load.md", GUIDES / "compare.md"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != COMPARE], ids=lambda page: page.stem)
 def test_the_guide_runs(page, tmp_path):
     run_page(page, tmp_path)
+
+
+def test_the_guide_to_comparisons_trains_nothing_twice(tmp_path):
+    """As it says: what the command line compared is there already in Python."""
+    done: list[dict] = []
+    with reader(tmp_path) as session:
+        for block in read_blocks(COMPARE):
+            if block.note != "slow":
+                session.run(block)
+                cells = (tmp_path / "runs" / "compare" / "cells").rglob("cell.json")
+                done.append({path: path.stat().st_mtime_ns for path in cells})
+    assert len(done[2]) > 4
+    assert done[2] == done[-1]
 
 
 @pytest.mark.slow
