@@ -143,8 +143,9 @@ class ForecastTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of forecasting and a few fields more.
 
     Attributes:
-        lr_schedule: A schedule of the forecasting literature by epoch: `type1` (halved after each epoch from the
-            second on), `type3` (x 0.9 from the third on), `epoch_cosine`; None = `lr_scheduler_type`, by step.
+        lr_schedule: A schedule of the forecasting literature by epoch: `type1` (two whole epochs, then halved for
+            each), `type3` (four whole epochs, then times 0.9 for each), `epoch_cosine` (half a cosine); None =
+            `lr_scheduler_type`, by step.
         early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
         early_stopping_threshold: What counts as better, in units of the metric.
         overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
