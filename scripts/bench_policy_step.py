@@ -2,8 +2,8 @@
 
 python scripts/bench_policy_step.py --config recipes/configs/dapo_series/epf_smollm2.yaml --group 64
 
-Model, data and batch are those of the recipe's YAML. Seconds are those of this process's CPU on one thread, which other
-programs disturb less than wall time; supervised and policy steps take turns, and the ratio is taken within each turn.
+Model, data and batch are those of the recipe's YAML. Seconds are those of this process's CPU on one thread, which
+other programs disturb less than wall time; supervised and policy steps take turns, and the ratio is taken within each turn.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def measure(make: Callable[[], Any]) -> float:
     return statistics.median(clock.seconds[WARM_UP:])
 
 
-def main() -> None:  # noqa: D103
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="recipes/configs/dapo_series/epf_smollm2.yaml")
     parser.add_argument("--group", type=int, default=64)
