@@ -3,7 +3,8 @@
 python scripts/bench_policy_step.py --config recipes/configs/dapo_series/epf_smollm2.yaml --group 64
 
 Model, data and batch are those of the recipe's YAML. Seconds are those of this process's CPU on one thread, which
-other programs disturb less than wall time; supervised and policy steps take turns, and the ratio is taken within each turn.
+other programs disturb less than wall time; supervised and policy steps take turns, and the ratio is taken within each
+turn.
 """
 
 import argparse
