@@ -103,9 +103,11 @@ def test_fine_tuning_changes_what_was_asked_for(folder, fine_tune, moved):
 
 def test_fine_tuning_nothing_leaves_the_zero_shot_forecast(folder):
     frame = make_frame()
-    forecaster = load(folder, fine_tune="none").fit(frame, h=8)
+    forecaster = NeuralForecaster.from_pretrained(folder, fine_tune="none").fit(frame, h=8)
     expected = ZeroShotForecaster.from_pretrained(folder).predict(frame, 8)
     pd.testing.assert_frame_equal(forecaster.predict(), expected)
+    with pytest.raises(ValueError, match="fine_tune is 'none', so nothing is trained and eval_steps has no effect"):
+        NeuralForecaster.from_pretrained(folder, fine_tune="none", training={"eval_steps": 2})
 
 
 def test_positions_are_counted_from_the_cutoff(folder):

@@ -202,7 +202,7 @@ class NeuralForecaster(TransferableForecaster):
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"past_covariates": past_covariates, "share_covariates": share_covariates}
-            _refuse_idle(self._given, val_size, max_seconds)
+            _refuse_idle(self._given, val_size, max_seconds, fine_tune)
             self._load(model, revision, token, device, fixed, alias)
 
     @classmethod
@@ -263,7 +263,7 @@ class NeuralForecaster(TransferableForecaster):
             ValueError: If horizon or sizes do not fit.
         """
         if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
-            _refuse_idle(self._given, val_size, None)
+            _refuse_idle(self._given, val_size, None, self.fine_tune)
             if self._zero_shot is None:
                 self._h = self._check_horizon(h)
                 return self.update(df)
@@ -562,18 +562,22 @@ def _check_source(source: str) -> None:
         find_model_class(source)  # raises with the nearest names
 
 
-def _refuse_idle(training: Mapping[str, Any], val_size: int | None, max_seconds: float | None) -> None:
+def _refuse_idle(
+    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
+) -> None:
     """Refuses options of a training where a saved model is given new history alone.
 
     Raises:
         ValueError: Naming the option that would have no effect.
     """
-    if training.get("max_steps") != 0:
+    if training.get("max_steps") != 0 and fine_tune != "none":
         return
-    idle = [name for name in training if name not in ("max_steps", "seed")]
+    kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
+    idle = [name for name in training if name not in kept]
     idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
     if idle:
-        raise ValueError(f"max_steps is 0, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+        why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
+        raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
 
 
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:

@@ -192,6 +192,8 @@ class ForecastModel(PreTrainedModel):
     default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
     uses_season: ClassVar[bool] = False
+    # Fields as published where `default_config_for` chooses others; published protocols ask for these.
+    published_config: ClassVar[Mapping[str, Any]] = {}
     head_parts: ClassVar[tuple[str, ...]] = ()  # modules behind the last layer that reads tokens; () = it names none
 
     def __init__(self, config: ForecastConfig) -> None:

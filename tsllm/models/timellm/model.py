@@ -46,6 +46,7 @@ class TimeLLM(ForecastModel):
     config: TimeLLMConfig
     default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
+    published_config = {"patch_length": _PUBLISHED_PATCH, "patch_stride": 8}
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
