@@ -174,9 +174,10 @@ def widen(scores: pd.DataFrame) -> WideTable:
 def _average_horizons(parts: Sequence[pd.DataFrame], models: Sequence[str]) -> pd.DataFrame:
     """Returns the mean over horizons of the models that forecast all of them."""
     names = [*LOSSES, *(f"published_{n}" for n in LOSSES)]
-    mean = pd.concat([part.reindex(models)[names] for part in parts]).groupby(level=0, sort=False)
-    table = mean.agg(lambda column: column.mean(skipna=False))
-    missing = sum(part.reindex(models)["failed"].fillna(0) for part in parts)
+    complete = [part.reindex(list(models)) for part in parts]
+    stacked = pd.concat([part[names] for part in complete]).groupby(level=0, sort=False)
+    table = stacked.agg(lambda column: column.mean(skipna=False))
+    missing = sum(part["failed"].fillna(0) for part in complete)
     return table.assign(failed=missing, seeds=np.nan, **{f"{n}_sd": np.nan for n in LOSSES})
 
 

@@ -11,7 +11,7 @@ from tsllm.data.sources import LoadedData
 from tsllm.data.task import Asked, build_task
 from tsllm.forecasting.trained import TrainedForecaster, read_later_frame
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import Calibration, ForecasterSpec
 from tsllm.models.base import ForecastModel
 from tsllm.types import ID, FrameError
 
@@ -135,6 +135,15 @@ class TransferableForecaster(TrainedForecaster):
         if self._zero_shot is None:
             return super().predict_rolling(df, h, n_windows, step_size, level)
         return self._told_alias().predict_rolling(df, h, n_windows, step_size, level)
+
+    def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
+        self.model, self.spec, self.calibration = model, spec, calibration
+        self.new_series = self.new_series or spec.new_series
+        self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
+        self._name_covariates(spec.covariates, spec.past_covariates)
+
+    def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
+        self.covariates, self.past_covariates = list(known or ()), list(past or ())
 
     def _told_alias(self) -> ZeroShotForecaster:
         """Returns the forecaster of series never seen, under the name that this one has now."""

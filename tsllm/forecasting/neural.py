@@ -394,15 +394,6 @@ class NeuralForecaster(TransferableForecaster):
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
 
-    def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
-        self.model, self.spec, self.calibration = model, spec, calibration
-        self.new_series = self.new_series or spec.new_series
-        self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
-        self._name_covariates(spec.covariates, spec.past_covariates)
-
-    def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
-        self.covariates, self.past_covariates = list(known or ()), list(past or ())
-
     def _read(self, df: pd.DataFrame) -> LoadedData:
         """Validates the frame of a training."""
         if self._start is not None and not self._start.is_for_any:
