@@ -149,6 +149,8 @@ def test_what_cannot_run_is_told_before_anything_is_trained(folder, tmp_path):
         run(folder, tmp_path, transfer=["etth1"])
     with pytest.raises(ValueError, match="epf-fr-be has no customary horizons"):
         tsllm.long_term("epf-fr-be", ["Naive"], output_dir=str(tmp_path / "epf"))
+    with pytest.raises(ValueError, match="NHITS: few-shot is for models of tsllm"):
+        run(folder, tmp_path, models=["neuralforecast:NHITS"], few_shot=0.5)
     with pytest.raises(ValueError, match="unknown model 'dlinaer'"):
         run(folder, tmp_path, models=["dlinaer"])
 

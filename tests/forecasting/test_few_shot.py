@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from tsllm.cli.main import app
 from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
@@ -108,6 +110,18 @@ def test_fine_tuning_nothing_leaves_the_zero_shot_forecast(folder):
     pd.testing.assert_frame_equal(forecaster.predict(), expected)
     with pytest.raises(ValueError, match="fine_tune is 'none', so nothing is trained and eval_steps has no effect"):
         NeuralForecaster.from_pretrained(folder, fine_tune="none", training={"eval_steps": 2})
+
+
+def test_the_command_line_fits_it_to_a_file(folder, tmp_path):
+    make_frame().to_csv(tmp_path / "mine.csv", index=False)
+    words = ["fit", tmp_path / "mine.csv", "--model", folder, "--h", "12", "--train", "max_steps=2", "--train"]
+    words += ["eval_steps=1", "--output-dir", tmp_path / "tuned"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "h=12" in result.output
+    tuned = NeuralForecaster.from_pretrained(tmp_path / "tuned")
+    assert (tuned.prediction_length, tuned.context_length, tuned.spec.freq) == (12, 32, "h")
+    assert len(tuned.predict(make_frame())) == 24
 
 
 def test_positions_are_counted_from_the_cutoff(folder):

@@ -93,7 +93,7 @@ def fit(
         f"  step {step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items())
     )
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
-    typer.echo(f"{forecaster.alias}: {rows}, h={horizon or forecaster.prediction_length}")
+    typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
     forecaster.fit(loaded.df, horizon)
     forecaster.save_pretrained(output_dir)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")

@@ -103,6 +103,9 @@ def check_rows(
         ValueError: Listing all faults.
     """
     faults: list[str] = []
+    if config.few_shot < 1 or config.transfer:
+        asked = "few-shot" if config.few_shot < 1 else "transfer"
+        faults += [f"{m.name}: {asked} is for models of tsllm" for m in config.models if m.kind == "neuralforecast"]
     found = []
     for source, target, h in rows:
         try:
@@ -230,8 +233,6 @@ class _RowRun:
         """Returns the entry, configured as published, with the share of windows and the budget of the run."""
         spec = self.spec
         if spec.kind not in ("native", "few-shot"):
-            if self.config.few_shot < 1 and spec.is_trainable:
-                raise ValueError(f"a {spec.kind} model cannot be held to a share of the training windows")
             return spec
         options: dict[str, Any] = {"train_share": self.config.few_shot} if self.config.few_shot < 1 else {}
         if spec.kind == "native":

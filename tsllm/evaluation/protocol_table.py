@@ -15,7 +15,7 @@ from tsllm.evaluation.report import TableBlock
 BEST, SECOND = "best", "second"
 AVERAGE = "average"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "–": "--"}
 
 
 def tabulate(cells: Sequence[ProtocolCell], published: bool = True) -> pd.DataFrame:
@@ -123,7 +123,7 @@ class WideTable:
         lines += [" & ".join(map(_escape_latex, columns)) + r" \\", r"\midrule"]
         for k, row in enumerate(self.texts.itertuples(index=False)):
             cells = [
-                sign[self.marks.get((k, column))] % _escape_latex(text).replace("±", r"$\pm$")
+                sign[self.marks.get((k, column))] % _escape_latex(text)
                 for column, text in zip(columns, row, strict=True)
             ]
             lines.append(" & ".join(cells) + r" \\")
@@ -201,4 +201,4 @@ def _join(cells: object) -> str:
 
 
 def _escape_latex(text: object) -> str:
-    return "".join(_LATEX.get(c, c) for c in str(text)).replace("->", r"$\to$").replace("–", "--")
+    return "".join(_LATEX.get(c, c) for c in str(text)).replace("->", r"$\to$")
