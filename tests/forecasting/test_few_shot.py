@@ -6,6 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import tsllm
 from tsllm.cli.main import app
 from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.neural import NeuralForecaster
@@ -193,3 +194,17 @@ def test_other_models_refuse_other_lengths():
     with pytest.raises(ValueError, match="its weights fit no others"):
         model.resize(24, 4)
     assert PatchCastConfig(context_length=20, prediction_length=4).num_horizon_patches == 1
+
+
+def test_a_comparison_trains_it_further_beside_itself_untrained(folder, tmp_path):
+    tuned = {"model": f"few-shot:{folder}", "alias": "Tuned", "training": QUICK | {"learning_rate": 1e-2}}
+    untouched = {"model": f"few-shot:{folder}", "alias": "Held", "options": {"fine_tune": "head"}, "training": QUICK}
+    models = ["SeasonalNaive", str(folder), tuned, untouched]
+    found = tsllm.compare(make_frame(), models, h=8, n_windows=2, val_size=24, output_dir=tmp_path / "out")
+    frame = found.results[0].runs[0].frame
+    expected = ZeroShotForecaster.from_pretrained(folder).predict_rolling(make_frame(), 8, 2, 8)
+    np.testing.assert_allclose(frame["cast"], expected["Cast"], rtol=1e-5)
+    assert not np.allclose(frame["Tuned"], frame["cast"])
+    scores = found.scores.set_index("model")
+    assert scores.loc["Tuned", "trained_parameters"] > scores.loc["Held", "trained_parameters"]
+    assert scores["failed"].sum() == 0
