@@ -169,10 +169,10 @@ def shop_config(folder: Path, **changes) -> dict:
     make_shops(folder / "shops.csv")
     data = {"name": str(folder / "shops.csv"), "h": 6, "train": 6, "validation": 2, "test": 4, "units": 5}
     return {
-        "problem": {"name": "inventory", "lead_time": 1, "order_cost": 2, "capacity": 20, "start": 8, "shortage": 6},
+        "problem": {"name": "inventory", "lead_time": 1, "order_cost": 2, "capacity": 14, "start": 8, "shortage": 6},
         "data": data | {"units_over": 12, "min_length": 130, "series": 4},
         "forecaster": {"model": "SeasonalNaive"},
-        "n_samples": 30,
+        "n_samples": 20,
         "pool": True,
         "unit": "series",
         "seeds": [0],
@@ -182,8 +182,7 @@ def shop_config(folder: Path, **changes) -> dict:
 
 def test_an_inventory_panel_is_counted_in_units_and_policies_with_recourse_gain(tmp_path):
     orders = {"kind": "orders", "options": {"method": "dr_grpo", "steps": 6, "group": 8, "eval_every": 3}}
-    learned = {"kind": "learned", "options": {"method": "perturbed", "steps": 4, "group": 4, "eval_every": 2}}
-    policies = ["idle", "mean", "saa", "replan", "base_stock", orders, learned]
+    policies = ["idle", "saa", "replan", "base_stock", orders]
     config = load_config(write(tmp_path, shop_config(tmp_path, policies=policies)))
     report = run_decide(config)
     assert report["windows"] == 16  # 4 series of 6 with 132 months, 4 windows each
@@ -208,7 +207,7 @@ def test_paths_from_a_pool_have_the_size_of_each_series_own_errors(tmp_path):
     errors = (bench.truth["train"] - bench.forecast["train"]).numpy().reshape(4, 6, 6)
     size = np.abs(errors).mean((1, 2))
     shapes = (errors / size[:, None, None]).reshape(-1, 6)
-    drawn = (bench.paths("validation", 0) - bench.forecast["validation"][:, None]).numpy()  # [8, 30, 6]
+    drawn = (bench.paths("validation", 0) - bench.forecast["validation"][:, None]).numpy()  # [8, 20, 6]
     for window, own in zip(drawn, np.repeat(size, 2), strict=True):
         gaps = np.abs(window[:, None] / own - shapes[None]).max(-1)
         assert gaps.min(1).max() < 1e-9  # every path's error is one of the pool, scaled
