@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -248,7 +249,7 @@ def _forecast(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, fo
     file = folder / f"forecasts-{hashlib.sha256(state.encode()).hexdigest()[:12]}.parquet"
     if not file.is_file():
         rolled = _roll(config, data, loaded, say)
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")  # two runs may share the folder
         rolled.to_parquet(part)
         part.replace(file)
     return pd.read_parquet(file)
