@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tsllm.cli.columns import DayFirst, IdColumn, StaticColumns, TargetColumn, TimeColumn
 from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def compare(
     backbone: Annotated[str, typer.Option(help="For data: language model of timellm and text.")] = "smollm2-135m",
     covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
     past_covariates: Annotated[str | None, typer.Option(help="For data: columns known up to the cutoff.")] = None,
+    static: StaticColumns = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
     freq: Annotated[str | None, typer.Option(help="For data: frequency; inferred by default.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
@@ -65,6 +71,11 @@ def compare(
                 freq=parse_freq(freq),
                 covariates=name_list(covariates),
                 past_covariates=name_list(past_covariates),
+                static=name_list(static),
+                id_col=id_col,
+                time_col=time_col,
+                target_col=target_col,
+                day_first=day_first,
             )
         ],
         models=specs,
@@ -73,13 +84,31 @@ def compare(
         focus="TimeLLM" if "TimeLLM" in names else "",
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
-    columns = {"covariates": covariates, "past_covariates": past_covariates, "freq": freq}
+    columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
+    columns |= write_columns(id_col, time_col, target_col, day_first)
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
 
 
 # What a YAML file says itself.
-OF_DATA = ("models", "h", "n_windows", "step_size", "level", "backbone", "covariates", "past_covariates", "freq")
+OF_DATA = (
+    "models",
+    "h",
+    "n_windows",
+    "step_size",
+    "level",
+    "backbone",
+    "covariates",
+    "past_covariates",
+    "static",
+    "freq",
+    "id_col",
+    "time_col",
+    "target_col",
+    "day_first",
+)
+# Options that are not called as the parameter is.
+_SPELLED = {"id_col": "id", "time_col": "time", "target_col": "target"}
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None:
@@ -91,7 +120,16 @@ def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            raise ValueError(f"--{name.replace('_', '-')} has no effect here: {why}; leave it out")
+            option = _SPELLED.get(name, name).replace("_", "-")
+            raise ValueError(f"--{option} has no effect here: {why}; leave it out")
+
+
+def write_columns(
+    id_col: str | None, time_col: str | None, target_col: str | None, day_first: bool | None
+) -> dict[str, Any]:
+    """Returns the options about a table as `write_command` takes them."""
+    order = {} if day_first is None else {"day_first" if day_first else "month_first": True}
+    return {"id": id_col, "time": time_col, "target": target_col} | order
 
 
 def write_command(program: str, *arguments: str, **options: Any) -> str:
@@ -99,7 +137,9 @@ def write_command(program: str, *arguments: str, **options: Any) -> str:
     words = [program, *(shlex.quote(argument) for argument in arguments)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            if one is not None:
+            if one is True:
+                words.append(f"--{name.replace('_', '-')}")
+            elif one is not None:
                 words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
     return " ".join(words)
 

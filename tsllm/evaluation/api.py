@@ -38,8 +38,11 @@ class Comparison:
 
     @property
     def forecasts(self) -> dict[str, pd.DataFrame]:
-        """Data set -> forecasts of the first seed: `unique_id, ds, cutoff, y` and one column a model."""
-        return {result.prepared.name: result.runs[0].frame for result in self.results}
+        """Data set -> forecasts of the first seed: `unique_id, ds, cutoff, y` and one column a model.
+
+        Series, times and values are called as in the table that was compared on.
+        """
+        return {r.prepared.name: r.prepared.loaded.names.write(r.runs[0].frame) for r in self.results}
 
 
 def compare(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
@@ -16,7 +17,17 @@ from tsllm.forecasting.roster import ModelSpec
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 
-_OF_TASKS = ("data_path", "h", "season", "n_windows", "step_size", "freq")  # what a task of others fixes
+_OF_TASKS = (
+    "data_path",
+    "h",
+    "season",
+    "n_windows",
+    "step_size",
+    "freq",
+    "id_col",
+    "time_col",
+    "target_col",
+)  # what a task of others fixes
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class DataEntry:
         layout: "auto", "multivariate" or "univariate"; None = auto.
         covariates: Columns known over the horizon; None = the data set's own.
         past_covariates: Columns known up to the cutoff only; None = the data set's own.
+        static: Columns with one value a series; None = none.
         share_covariates: As in `WindowDataset`.
         targets: Columns of a wide table that are series; None = all.
         series: Only the series of these names; None = all.
@@ -45,6 +57,10 @@ class DataEntry:
         task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
             the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
             "long"). Empty = no such task.
+        id_col: Column that names the series, if not `unique_id`.
+        time_col: Column of the times, if not `ds` or `date`.
+        target_col: Column of the values, if not `y`.
+        day_first: As in `validate_frame`.
         frame: The series themselves, in Python only; `name` is then what tables call them.
     """
 
@@ -60,12 +76,17 @@ class DataEntry:
     layout: str | None = None
     covariates: list[str] | None = None
     past_covariates: list[str] | None = None
+    static: list[str] | None = None
     share_covariates: bool = False
     targets: list[str] | None = None
     series: list[str] | None = None
     max_series: int | None = None
     unit: str = "cutoff"
     task: str = ""
+    id_col: str | None = None
+    time_col: str | None = None
+    target_col: str | None = None
+    day_first: bool | None = None
     frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,8 +117,11 @@ class DataEntry:
             layout=self.layout,
             covariates=self.covariates,
             past_covariates=self.past_covariates,
+            static=self.static,
             share_covariates=self.share_covariates,
             val_size=self.val_size,
+            names=ColumnNames.of(self.id_col, self.time_col, self.target_col),
+            day_first=self.day_first,
         )
 
     @classmethod

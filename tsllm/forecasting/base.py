@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.forecasting.border import FRAMED, at_border
 from tsllm.forecasting.paths import simulate
 from tsllm.hub.spec import check_alias
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
@@ -28,6 +30,7 @@ class Forecaster:
         progress: Is told each logged step of training; None = nobody.
         log: What training logged (`step`, `loss`, `eval_loss` ...), in order.
         seconds: What the last `fit` took; 0 where it is not measured.
+        names: What the columns of the user's tables are called (`name_columns`).
         rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
     """
 
@@ -37,8 +40,17 @@ class Forecaster:
     progress: Progress | None = None
     log: Sequence[dict[str, Any]] = ()
     seconds: float = 0.0
+    names: ColumnNames = OWN
     rolls_at_once: ClassVar[bool] = False
     _alias: str = ""
+    _named: bool = False  # whether the history came under the user's names
+    _inside: bool = False  # whether a method that translates frames is running
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in FRAMED:
+            if name in vars(cls):
+                setattr(cls, name, at_border(vars(cls)[name]))
 
     @property
     def alias(self) -> str:
@@ -49,6 +61,35 @@ class Forecaster:
     def alias(self, alias: str) -> None:
         check_alias(alias)
         self._alias = alias
+
+    def name_columns(
+        self, id_col: str | None = None, time_col: str | None = None, target_col: str | None = None
+    ) -> Self:
+        """Says what the columns of the frames are called that `fit` and `predict` will be given.
+
+        Forecasts get these names back, errors speak of them, a saved model remembers them. Frames that have the names
+        `unique_id, ds, y` are still taken as they are.
+
+        Args:
+            id_col: Column that names the series; None = `unique_id`.
+            time_col: Column of the times; None = `ds`.
+            target_col: Column of the values; None = `y`.
+
+        Returns:
+            Itself.
+
+        Raises:
+            FrameError: If a name is none, or stands for two columns.
+
+        Example:
+            >>> import pandas as pd, tsllm
+            >>> sales = pd.DataFrame({"shop": "A", "day": pd.date_range("2024", periods=14), "sold": range(14)})
+            >>> naive = tsllm.SeasonalNaive(7).name_columns("shop", "day", "sold")
+            >>> list(naive.fit(sales, h=1).predict().columns)
+            ['shop', 'day', 'SeasonalNaive']
+        """
+        self.names = ColumnNames.of(id_col, time_col, target_col)
+        return self
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Learns from a long frame `unique_id, ds, y` (and covariates) and remembers it as the history.
@@ -82,6 +123,7 @@ class Forecaster:
         """
         raise NotImplementedError
 
+    @at_border
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
     ) -> pd.DataFrame:
@@ -113,6 +155,7 @@ class Forecaster:
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 
+    @at_border
     def simulate(
         self,
         df: pd.DataFrame,
@@ -137,6 +180,7 @@ class Forecaster:
         """
         return simulate(self, df, n_samples, seed, h=h, X_df=X_df, **options)
 
+    @at_border
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; nothing is trained. Here that is `fit`, which only remembers.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
@@ -75,6 +76,8 @@ class NeuralForecaster(TrainedForecaster):
         season: Steps in a season; None = the customary one of the frequency.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
+        static: Columns with one value a series, numbers or texts, such as its region; nothing is asked of them over
+            the horizon. For models that read covariates.
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
@@ -91,6 +94,10 @@ class NeuralForecaster(TrainedForecaster):
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
             training too; None = only where no `context_length` is asked for, or as saved.
+        id_col: What the column of the series is called in the frames that it is given; None = `unique_id`, or as
+            saved. Forecasts get the names back, see `name_columns`.
+        time_col: The same for the times, `ds`.
+        target_col: The same for the values, `y`.
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
@@ -123,6 +130,7 @@ class NeuralForecaster(TrainedForecaster):
         season: int | None = None,
         covariates: Sequence[str] | None = None,
         past_covariates: Sequence[str] | None = None,
+        static: Sequence[str] | None = None,
         share_covariates: bool | None = None,
         scaler: str | None = None,
         val_size: int | None = None,
@@ -133,6 +141,9 @@ class NeuralForecaster(TrainedForecaster):
         batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
@@ -148,6 +159,8 @@ class NeuralForecaster(TrainedForecaster):
                 raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
         self.batch_invariant = batch_invariant
+        if (id_col, time_col, target_col) != (None, None, None):
+            self.name_columns(id_col, time_col, target_col)
         self.log: list[dict[str, Any]] = []
         self._start: _Start | None = None
         self.name, self.config = model, dict(config)
@@ -159,6 +172,7 @@ class NeuralForecaster(TrainedForecaster):
             layout=layout,
             covariates=covariates,
             past_covariates=past_covariates,
+            static=static,
             share_covariates=False if share_covariates is None else share_covariates,
             val_size=val_size,
             domain=config.get("prompt_domain"),
@@ -175,7 +189,7 @@ class NeuralForecaster(TrainedForecaster):
         else:
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
-            fixed |= {"past_covariates": past_covariates, "share_covariates": share_covariates}
+            fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
             self._load(model, revision, token, device, fixed, alias)
 
     @classmethod
@@ -302,7 +316,8 @@ class NeuralForecaster(TrainedForecaster):
         model_class = find_model_class(self.name)
         self.alias = model_class.__name__ if alias is None else alias
         if self._asked.names_covariates and not model_class.uses_covariates:
-            named = [*(self._asked.covariates or ()), *(self._asked.past_covariates or ())]
+            asked = self._asked
+            named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
                             "model that reads them (timexer)")  # fmt: skip
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
@@ -352,6 +367,7 @@ class NeuralForecaster(TrainedForecaster):
 
     def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         self.model, self.spec, self.calibration = model, spec, calibration
+        self.names, self.static = self.names or ColumnNames.from_dict(spec.names), dict(spec.static)
         self.new_series = self.new_series or spec.new_series
         self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
         self._name_covariates(spec.covariates, spec.past_covariates)
@@ -363,8 +379,10 @@ class NeuralForecaster(TrainedForecaster):
         """Validates the frame of a training."""
         if self._start is not None:
             frame = self._validate(df, known_series=False)
-            return LoadedData("", frame, self._freq_of(frame))
-        return load_given(df, self._asked)
+            return LoadedData("", frame, self._freq_of(frame), static=self.static)
+        loaded = load_given(df, self._asked)
+        self.static = loaded.static or self.static
+        return replace(loaded, static=self.static)
 
     def _find_task(self, loaded: LoadedData, h: int | None, val_size: int | None) -> ForecastTask:
         asked = self._asked if val_size is None else replace(self._asked, val_size=val_size)
@@ -420,6 +438,7 @@ class NeuralForecaster(TrainedForecaster):
             channels=data.channels,
             covariates=list(task.covariates),
             past_covariates=list(task.past_covariates),
+            static=self.static,
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
@@ -479,6 +498,7 @@ class NeuralForecaster(TrainedForecaster):
             h=self._h if self._h != self.prediction_length else None,
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
+            names=self.names.to_dict(),
         )
 
     def _describe_training(self) -> dict[str, Any]:
@@ -525,6 +545,7 @@ def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
         if value is None:
             continue
         saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        saved = list(saved) if name == "static" else saved
         given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
         if given != saved and not (name == "layout" and value == "auto"):
             raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tsllm.data.names import OWN
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 Method = Literal["schaake", "gaussian", "bootstrap"]
@@ -258,6 +259,9 @@ def iterate_paths(
     Raises:
         ValueError: If there is no room for two windows, or their truth is missing.
     """
+    names = getattr(forecaster, "names", OWN)
+    translated = names.describes(df)
+    df, X_df = names.read(df), None if X_df is None else names.read_later(X_df)
     chosen: Method = method or ("schaake" if level else "bootstrap")
     future = forecaster.predict(df, h=h, level=level, X_df=X_df)
     steps = int(future.groupby(ID, sort=False).size().iloc[0])
@@ -279,7 +283,7 @@ def iterate_paths(
             levels=levels,
             rows=shared,
         )  # [M, H]
-        yield pd.DataFrame(
+        made = pd.DataFrame(
             {
                 ID: name,
                 TIME: np.tile(part[TIME].to_numpy(), n_samples),
@@ -287,6 +291,7 @@ def iterate_paths(
                 forecaster.alias: paths.reshape(-1),
             }
         )
+        yield names.write(made) if translated else made
 
 
 def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> dict[Any, np.ndarray]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tsllm.data.static import name_static
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
@@ -245,6 +246,11 @@ def reads_covariates(spec: ModelSpec) -> bool:
     return spec.model in OPPONENTS or spec.kind in ("saved", "own")
 
 
+def reads_static(spec: ModelSpec) -> bool:
+    """Tells whether a model reads static covariates; one that is estimated series by series has no use for them."""
+    return reads_covariates(spec) and spec.kind != "statistical"
+
+
 def check_saved(source: str) -> None:
     """Refuses a name that is neither a folder nor could be a Hub id.
 
@@ -279,7 +285,7 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         options["share_covariates"] = task.share_covariates
     if task.pads_short and not spec.fixes_context:
         options["pad_short"] = True
-    return NeuralForecaster(
+    made = NeuralForecaster(
         spec.model,
         task.h,
         alias=spec.alias or None,
@@ -289,6 +295,8 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         training={"seed": seed} | spec.training,
         **({"context_length": task.context_length} | options | spec.options),
     )
+    made.static = dict(task.static) if reads else {}
+    return made
 
 
 def _build_neuralforecast(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
@@ -434,7 +442,8 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     options: dict[str, Any] = {
         "alias": spec.name,
         "freq": task.freq,
-        "covariates": list(task.covariates) if reads else [],
+        # Each series is estimated by itself, where a constant tells nothing.
+        "covariates": [c for c in task.covariates if c not in name_static(task.static)] if reads else [],
     }
     if spec.model in OPPONENTS:
         return _build_opponent(spec, task, options)

@@ -16,6 +16,7 @@ import torch
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.files import write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
@@ -149,6 +150,7 @@ class TextForecaster(Forecaster):
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.facts.to_dict(),
+            "names": self.names.to_dict(),
             "base": asdict(describe_base(self.model, self.tokenizer)),
         }
         write_json(Path(folder, SETTINGS), settings)
@@ -182,10 +184,12 @@ class TextForecaster(Forecaster):
         model, tokenizer = load_language_model(source, device=device)
         settings = json.loads((source / SETTINGS).read_text()) | changes
         settings.pop("base", None)
-        data = settings.pop("data", {})
+        data, names = settings.pop("data", {}), ColumnNames.from_dict(settings.pop("names", {}))
         settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
         settings["options"] = SamplingOptions(**settings["options"])
-        return cls(model, tokenizer, **settings)
+        made = cls(model, tokenizer, **settings)
+        made.names = names
+        return made
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).

@@ -8,9 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.data.columns import as_pandas
 from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler
+from tsllm.data.static import Static, add_static, encode_static, name_static
 from tsllm.data.task import Asked
 from tsllm.data.windows import WindowDataset, prediction_windows
 from tsllm.forecasting.base import (
@@ -40,6 +42,7 @@ class TrainedForecaster(Forecaster):
         new_series: What to do with a series that the scaler never saw.
         pad_short: Whether a series shorter than the context is padded.
         perturb: Changes each batch before the model reads it, for ablations; None = nothing.
+        static: How static covariates are encoded.
         told: Is told after each batch of a forecast how many windows are done, and of how many; None = nobody.
     """
 
@@ -54,6 +57,7 @@ class TrainedForecaster(Forecaster):
     new_series: NewSeries | None = None
     pad_short: bool | None = None
     perturb: Callable[[Batch], Batch] | None = None
+    static: Static = {}
     told: Callable[[int, int], None] | None = None
     _asked: Asked = Asked()
     _h: int | None = None  # steps that a forecast has unless it is asked for others; None = the model's horizon
@@ -251,10 +255,16 @@ class TrainedForecaster(Forecaster):
     ) -> pd.DataFrame | None:
         spec = self.spec
         assert spec is not None
-        if X_df is None or not spec.covariates:
+        if not spec.covariates:
             return None
+        if X_df is None and spec.ahead:
+            raise FrameError(
+                f"the covariates {spec.ahead} must be known over the horizon; pass a frame with {ID!r}, {TIME!r} and "
+                f"these columns for the {self.prediction_length} steps after the last row of each series"
+            )
         keys = future_frame(history, self.prediction_length, self._freq_of(history))
-        return scaler.transform(validate_future(X_df, keys, spec.covariates), list(spec.covariates))
+        given = keys if X_df is None else validate_future(X_df, keys, spec.ahead)
+        return scaler.transform(add_static(given, history, name_static(spec.static)), list(spec.covariates))
 
     def _check_horizon(self, h: int | None) -> int:
         """Returns how many steps a forecast has."""
@@ -269,7 +279,8 @@ class TrainedForecaster(Forecaster):
 
     def _check_part(self, h: int, longest: int) -> None:
         """Refuses a part of the horizon where covariates are read over the whole of it."""
-        if h < longest and self.covariates:
+        spec = self.spec
+        if h < longest and (self.covariates if spec is None else spec.ahead):
             raise ValueError(
                 f"h is {h}, but {self.alias} reads known covariates over its whole horizon of {longest} steps; ask "
                 f"for h={longest}"
@@ -286,6 +297,8 @@ class TrainedForecaster(Forecaster):
 
     def _extend(self, frame: pd.DataFrame, steps: int) -> pd.DataFrame:
         ahead = future_frame(frame, steps, self._freq_of(frame))
+        if self.spec is not None:
+            ahead = add_static(ahead, frame, name_static(self.spec.static))
         return pd.concat([frame, ahead], ignore_index=True).sort_values([ID, TIME], kind="stable")
 
     # How batches become forecasts.
@@ -370,6 +383,7 @@ def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.D
         FrameError: As `validate_frame`; a frame of another frequency is told as that.
     """
     covariates = [*spec.covariates, *spec.past_covariates]
+    df = encode_static(as_pandas(df), spec.static)[0]
     try:
         return validate_frame(df, freq=spec.freq, covariates=covariates)
     except FrameError as error:

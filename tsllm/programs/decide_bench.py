@@ -28,7 +28,9 @@ from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+TABLE_KEYS = ("id_col", "time_col", "target_col", "day_first")
 DATA_KEYS = {"name", "h", "step_size", "train", "validation", "test", "covariates", "past_covariates", "data_path"}
+DATA_KEYS |= set(TABLE_KEYS)
 DEMAND_KEYS = {"transition", "means", "start", "stages", "paths", "test", "largest"}
 
 
@@ -267,7 +269,8 @@ class DemandBench(Bench):
 
 def _read(data: dict[str, Any]) -> LoadedData:
     columns = [*data.get("covariates", ()), *data.get("past_covariates", ())]
-    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"))
+    table = {name: data[name] for name in TABLE_KEYS if name in data}
+    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"), **table)
     if loaded.df[TARGET].isna().any():
         raise ValueError(f"{data['name']} has missing values; decisions need whole paths: fill them first")
     return loaded

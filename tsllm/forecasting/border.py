@@ -1,0 +1,70 @@
+"""The border of every forecaster: frames come in under the user's column names and leave under them.
+
+`Forecaster` puts `at_border` around the methods of each subclass that take frames, so that a forecaster itself, also
+one of somebody's own, only ever sees `unique_id, ds, y`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+# The methods that take or give frames.
+FRAMED = (
+    "fit",
+    "update",
+    "predict",
+    "predict_rolling",
+    "simulate",
+    "predict_and_explain",
+    "explain_context",
+    "check_context",
+)
+
+
+def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the method with its frames translated where a user calls it; calls from within stay as they are."""
+    signature = inspect.signature(method)
+    more = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), "")
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        names = self.names
+        if not names or self._inside:
+            return method(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs).arguments
+        rest = given.pop(more, {})
+        df = given.get("df")
+        translated = self._named if df is None else names.describes(df)
+        if method.__name__ in ("fit", "update"):
+            self._named = translated
+        self._inside = True
+        try:
+            with names.speaking():
+                result = method(**_read(given, names), **rest)
+        finally:
+            self._inside = False
+        return _write(result, names) if translated else result
+
+    return run
+
+
+def _read(given: dict[str, Any], names: Any) -> dict[str, Any]:
+    """Returns the arguments with every frame under the names of frames."""
+    read = {"df": names.read, "X_df": names.read_later, "context": names.read_texts}
+    frames = {name: read[name](value) for name, value in given.items() if name in read and _is_frame(value, name)}
+    return given | frames
+
+
+def _is_frame(value: Any, name: str) -> bool:
+    return isinstance(value, pd.DataFrame) if name == "context" else value is not None
+
+
+def _write(result: Any, names: Any) -> Any:
+    if isinstance(result, pd.DataFrame):
+        return names.write(result)
+    if isinstance(result, tuple):
+        return tuple(_write(part, names) for part in result)
+    return result
