@@ -13,6 +13,7 @@ from tsllm.registration import register_with_transformers
 _LAZY = {
     "ContextForecaster": "tsllm.forecasting.context",
     "DATASETS": "tsllm.data.sources",
+    "Ensemble": "tsllm.forecasting.ensemble",
     "Forecaster": "tsllm.forecasting.base",
     "MODELS": "tsllm.models",
     "NeuralForecaster": "tsllm.forecasting.neural",

@@ -93,5 +93,7 @@ def test_one_column_cannot_be_of_two_kinds():
 
 
 def test_a_sample_of_all_series_has_no_use_for_them():
-    with pytest.raises(ValueError, match=r"static covariates \(size\) tell series apart, but layout 'multivariate'"):
+    with pytest.raises(
+        ValueError, match=r"static covariates \(size\) tell series apart, but layout 'multivariate' reads all"
+    ):
         tsllm.NeuralForecaster("timexer", 6, static=["size"], layout="multivariate", context_length=24).fit(shops())

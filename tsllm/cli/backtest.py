@@ -10,11 +10,15 @@ from tsllm.cli.columns import (
     Covariates,
     DayFirst,
     IdColumn,
+    NonNegative,
     PastCovariates,
     StaticColumns,
     TargetColumn,
     TimeColumn,
+    Transform,
+    Whole,
     read_names,
+    read_scale,
     tell_ignored,
 )
 from tsllm.cli.console import (
@@ -50,6 +54,9 @@ def backtest(
     covariates: Covariates = None,
     past_covariates: PastCovariates = None,
     static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
     seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
@@ -94,7 +101,8 @@ def backtest(
     windows = Windows.of(loaded.df, ahead, n_windows, ahead if step_size is None else step_size)
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     options = parse_settings(training)
-    specs = [ModelSpec(name) for name in parse_list(models)]
+    scale = read_scale(transform, non_negative, integer)
+    specs = [ModelSpec(name, options=dict(scale)) for name in parse_list(models)]
     kinds = {spec.kind for spec in specs}
     trained = kinds & {"native", "neuralforecast"}
     for option, given, used in (

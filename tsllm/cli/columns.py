@@ -18,6 +18,15 @@ DayFirst = Annotated[
 Covariates = Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")]
 PastCovariates = Annotated[str | None, typer.Option(help="Columns known up to the cutoff only: a,b.")]
 StaticColumns = Annotated[str | None, typer.Option("--static", help="Columns with one value a series: a,b.")]
+Transform = Annotated[str | None, typer.Option(help="Scale that is forecast on: log1p, asinh or none.")]
+NonNegative = Annotated[bool, typer.Option("--non-negative", help="Forecasts below 0 become 0.")]
+Whole = Annotated[bool, typer.Option("--integer", help="Forecasts are rounded to whole numbers, for counts.")]
+
+
+def read_scale(transform: str | None, non_negative: bool, integer: bool) -> dict[str, Any]:
+    """Returns what was said about the target's scale, as options of a model."""
+    given = {"transform": transform, "non_negative": non_negative, "integer": integer}
+    return {name: value for name, value in given.items() if value}
 
 
 def read_names(

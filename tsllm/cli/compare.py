@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsllm.cli.columns import DayFirst, IdColumn, StaticColumns, TargetColumn, TimeColumn
+from tsllm.cli.columns import (
+    DayFirst,
+    IdColumn,
+    NonNegative,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    Transform,
+    Whole,
+    read_scale,
+)
 from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,6 +39,9 @@ def compare(
     covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
     past_covariates: Annotated[str | None, typer.Option(help="For data: columns known up to the cutoff.")] = None,
     static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
     id_col: IdColumn = None,
     time_col: TimeColumn = None,
     target_col: TargetColumn = None,
@@ -55,7 +68,8 @@ def compare(
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
         "text": {"language_model": backbone},
     }
-    specs = [ModelSpec(m, options=options.get(m, {})) for m in parse_list(models)]
+    scale = read_scale(transform, non_negative, integer)
+    specs = [ModelSpec(m, options=options.get(m, {}) | scale) for m in parse_list(models)]
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
@@ -85,7 +99,7 @@ def compare(
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
     columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
-    columns |= write_columns(id_col, time_col, target_col, day_first)
+    columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
 
@@ -101,6 +115,9 @@ OF_DATA = (
     "covariates",
     "past_covariates",
     "static",
+    "transform",
+    "non_negative",
+    "integer",
     "freq",
     "id_col",
     "time_col",

@@ -9,11 +9,15 @@ from tsllm.cli.columns import (
     Covariates,
     DayFirst,
     IdColumn,
+    NonNegative,
     PastCovariates,
     StaticColumns,
     TargetColumn,
     TimeColumn,
+    Transform,
+    Whole,
     read_names,
+    read_scale,
     tell_ignored,
 )
 from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, quiet_libraries
@@ -42,10 +46,14 @@ def fit(
     covariates: Covariates = None,
     past_covariates: PastCovariates = None,
     static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
     val_size: Annotated[int | None, typer.Option(help="Last steps of each series kept for validation.")] = None,
     new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar.")] = False,
     options_of_training: Annotated[
         list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
     ] = None,
@@ -78,6 +86,7 @@ def fit(
     options: dict[str, Any] = parse_settings(settings)
     options |= {"new_series": "history"} if new_series else {}
     options |= {"pad_short": True} if pad_short else {}
+    options |= read_scale(transform, non_negative, integer)
     if is_saved(model):
         forecaster = NeuralForecaster.from_pretrained(
             model,
@@ -115,9 +124,7 @@ def fit(
         forecaster, horizon = built, task.h
     forecaster.names = loaded.names or forecaster.names
     tell_ignored(loaded)
-    forecaster.progress = lambda step, total, values: typer.echo(
-        f"  step {step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items())
-    )
+    forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     typer.echo(f"{forecaster.alias}: {rows}, h={horizon or forecaster.prediction_length}")
     forecaster.fit(loaded.df, horizon)

@@ -12,6 +12,7 @@ from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.forecasting.roster import ModelSpec
+from tsllm.progress import Bar
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def compare(
     models: Sequence[str | Mapping[str, Any] | ModelSpec],
     *,
     output_dir: str | Path = "runs/compare",
+    verbose: bool = True,
     **options: Any,
 ) -> Comparison:
     """Compares models on the same windows, with costs, paired tests and a report; a stopped run goes on.
@@ -58,6 +60,7 @@ def compare(
         data: A frame, the name of a data set, a file, a mapping as in a YAML file, or a list of these.
         models: Names, mappings as in a YAML file, or `ModelSpec`s.
         output_dir: Folder for cells, tables and report.
+        verbose: Whether it says what it does, in a terminal or a notebook.
         **options: Fields of `CompareConfig` (`reference`, `seeds`, `level`, `ablate` ...), and for a frame or a single
             name those of `DataEntry` (`h`, `n_windows`, `step_size`, `context_length`, `covariates` ...).
 
@@ -84,7 +87,8 @@ def compare(
         output_dir=str(output_dir),
         **(defaults | options),
     )
-    results = run_compare(config)
+    with Bar("comparison", verbose=verbose) as bar:
+        results = run_compare(config, lambda text: bar.update(label=text))
     report, tables = build_compare_report(config, results, "tsllm.compare(...)")
     path = save_compare(report, tables, config.output_dir)
     return Comparison(list(report.finding), tables, Path(path), results)

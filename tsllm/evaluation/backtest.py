@@ -18,6 +18,7 @@ from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.hub.spec import check_alias
+from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def backtest(
     refit: bool | int = False,
     freq: Freq | None = None,
     *,
+    verbose: bool = True,
     id_col: str | None = None,
     time_col: str | None = None,
     target_col: str | None = None,
@@ -121,6 +123,7 @@ def backtest(
         refit: False = fit once, before the first cutoff, and forecast every window with frozen parameters; True = fit
             at each cutoff; an integer k = fit at each k-th cutoff. Local statistical models estimate anew in any case.
         freq: As in `validate_frame`.
+        verbose: Whether more than two seconds show a bar, in a terminal or a notebook.
         id_col: Column that names the series, if not `unique_id`.
         time_col: Column of the times, if not `ds` or `date`.
         target_col: Column of the values, if not `y`.
@@ -135,8 +138,10 @@ def backtest(
         RuntimeError: If every model failed everywhere.
     """
     names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
-    with names.speaking():
-        result = run_backtest(names.read(df, strict=True), models, h, n_windows, step_size, level, refit, freq)
+    with names.speaking(), Bar("back-test", verbose=verbose) as bar:
+        read = names.read(df, strict=True)
+        tell = lambda text: bar.update(label=text)  # noqa: E731
+        result = run_backtest(read, models, h, n_windows, step_size, level, refit, freq, progress=tell)
     frame = names.write(result.frame)
     frame.attrs["failures"] = [vars(failure) for failure in result.failures]
     return frame

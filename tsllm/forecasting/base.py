@@ -8,6 +8,7 @@ import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.names import OWN, ColumnNames
+from tsllm.data.target import TargetScale
 from tsllm.forecasting.border import FRAMED, at_border
 from tsllm.forecasting.paths import simulate
 from tsllm.hub.spec import check_alias
@@ -28,9 +29,11 @@ class Forecaster:
         past_covariates: Columns that it reads up to the cutoff.
         max_seconds: Training stops after so many seconds, where there is training; None = no limit.
         progress: Is told each logged step of training; None = nobody.
+        verbose: Whether what takes more than two seconds shows a bar, in a terminal or a notebook.
         log: What training logged (`step`, `loss`, `eval_loss` ...), in order.
         seconds: What the last `fit` took; 0 where it is not measured.
         names: What the columns of the user's tables are called (`name_columns`).
+        target_scale: How the target is transformed, and what a forecast may be (`scale_target`).
         rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
     """
 
@@ -38,13 +41,18 @@ class Forecaster:
     past_covariates: Sequence[str] = ()
     max_seconds: float | None = None
     progress: Progress | None = None
+    verbose: bool = True
     log: Sequence[dict[str, Any]] = ()
     seconds: float = 0.0
     names: ColumnNames = OWN
+    target_scale: TargetScale = TargetScale()
     rolls_at_once: ClassVar[bool] = False
+    scales_target: ClassVar[bool] = False  # whether it applies `target_scale` by itself
     _alias: str = ""
     _named: bool = False  # whether the history came under the user's names
     _inside: bool = False  # whether a method that translates frames is running
+    _scaled: str = "none"  # transform of the history
+    _scaling: bool = False  # whether a method that transforms the target is running
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,6 +97,33 @@ class Forecaster:
             ['shop', 'day', 'SeasonalNaive']
         """
         self.names = ColumnNames.of(id_col, time_col, target_col)
+        return self
+
+    def scale_target(self, transform: str = "none", *, non_negative: bool = False, integer: bool = False) -> Self:
+        """Says on which scale the target is forecast, and what a forecast may be.
+
+        Applied to point forecasts, interval bounds and sample paths alike. Give it before `fit`.
+
+        Args:
+            transform: "log1p" (values from 0), "asinh" (both signs) or "none": the target is learned and forecast on
+                this scale, and forecasts are taken back.
+            non_negative: Whether forecasts below 0 become 0.
+            integer: Whether forecasts are rounded to whole numbers.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If a value is none of these.
+
+        Example:
+            >>> import pandas as pd, tsllm
+            >>> df = pd.DataFrame({"unique_id": "a", "ds": range(8), "y": [0, 3, 0, 4, 0, 3, 0, 4]})
+            >>> naive = tsllm.SeasonalNaive(2).scale_target(non_negative=True, integer=True)
+            >>> naive.fit(df, h=1).predict(level=[90]).iloc[0, 2:].tolist()
+            [0.0, 0.0, 1.0]
+        """
+        self.target_scale = TargetScale(transform, non_negative, integer)  # type: ignore[arg-type]
         return self
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:

@@ -17,6 +17,7 @@ from tsllm.data.names import ColumnNames
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
@@ -94,10 +95,15 @@ class NeuralForecaster(TrainedForecaster):
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
             training too; None = only where no `context_length` is asked for, or as saved.
+        transform: "log1p" (values from 0), "asinh" (both signs) or "none": the target is learned and forecast on this
+            scale, and forecasts are taken back; None = "none", or as saved. See `scale_target`.
+        non_negative: Whether forecasts below 0 become 0; None = no, or as saved.
+        integer: Whether forecasts are rounded to whole numbers; None = no, or as saved.
         id_col: What the column of the series is called in the frames that it is given; None = `unique_id`, or as
             saved. Forecasts get the names back, see `name_columns`.
         time_col: The same for the times, `ds`.
         target_col: The same for the values, `y`.
+        verbose: Whether training and forecasts of more than two seconds show a bar, in a terminal or a notebook.
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
@@ -141,9 +147,13 @@ class NeuralForecaster(TrainedForecaster):
         batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
+        transform: str | None = None,
+        non_negative: bool | None = None,
+        integer: bool | None = None,
         id_col: str | None = None,
         time_col: str | None = None,
         target_col: str | None = None,
+        verbose: bool = True,
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
@@ -158,9 +168,12 @@ class NeuralForecaster(TrainedForecaster):
             if flag is not None and not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
-        self.batch_invariant = batch_invariant
+        self.batch_invariant, self.verbose = batch_invariant, verbose
         if (id_col, time_col, target_col) != (None, None, None):
             self.name_columns(id_col, time_col, target_col)
+        scale: dict[str, Any] = {"transform": transform, "non_negative": non_negative, "integer": integer}
+        scale = {key: value for key, value in scale.items() if value is not None}
+        self.scale_target(**scale)
         self.log: list[dict[str, Any]] = []
         self._start: _Start | None = None
         self.name, self.config = model, dict(config)
@@ -190,7 +203,8 @@ class NeuralForecaster(TrainedForecaster):
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
-            self._load(model, revision, token, device, fixed, alias)
+            self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
+            self.scale_target(**(self.target_scale.to_dict() | scale))
 
     @classmethod
     def from_pretrained(
@@ -210,8 +224,8 @@ class NeuralForecaster(TrainedForecaster):
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
-                `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
-                `backbone_mode` and `lora`.
+                `batch_size`, `batch_invariant`, `non_negative`, `integer`, `id_col`, `time_col`, `target_col`,
+                `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`, `backbone_mode` and `lora`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -368,6 +382,7 @@ class NeuralForecaster(TrainedForecaster):
     def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         self.model, self.spec, self.calibration = model, spec, calibration
         self.names, self.static = self.names or ColumnNames.from_dict(spec.names), dict(spec.static)
+        self.target_scale = TargetScale(**spec.target_scale)
         self.new_series = self.new_series or spec.new_series
         self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
         self._name_covariates(spec.covariates, spec.past_covariates)
@@ -418,7 +433,7 @@ class NeuralForecaster(TrainedForecaster):
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
         pads = task.pads_short if self.pad_short is None else self.pad_short
         data = prepare_data(
-            loaded,
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
             task,
             split=hold_out_end(loaded.df, task),
             scaler=self.scaler if self._start is None else self._continue_scaler(loaded.df, task),
@@ -426,9 +441,11 @@ class NeuralForecaster(TrainedForecaster):
             channels=self._continue_channels(loaded.df),
             pad_short=pads,
         )
+        data.loaded = loaded  # what was read is told in the units of the data
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
-        self.log = train_model(model, data, self.training, self.progress, self.max_seconds)
+        label = f"{self.alias}: training" if self.verbose else ""
+        self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
         earlier = TrainingFacts() if self._start is None else self._start.spec.data
         spec = ForecasterSpec(
             alias=self.alias,
@@ -439,6 +456,7 @@ class NeuralForecaster(TrainedForecaster):
             covariates=list(task.covariates),
             past_covariates=list(task.past_covariates),
             static=self.static,
+            target_scale=self.target_scale.to_dict(),
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
@@ -486,6 +504,7 @@ class NeuralForecaster(TrainedForecaster):
         assert self._start is not None
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
+        train = self.target_scale.forward(train)
         return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
@@ -499,6 +518,7 @@ class NeuralForecaster(TrainedForecaster):
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
             names=self.names.to_dict(),
+            target_scale=self.target_scale.to_dict(),
         )
 
     def _describe_training(self) -> dict[str, Any]:
@@ -544,7 +564,10 @@ def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
     for name, value in fixed.items():
         if value is None:
             continue
-        saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        if name == "transform":
+            saved = TargetScale(**spec.target_scale).transform
+        else:
+            saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
         saved = list(saved) if name == "static" else saved
         given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
         if given != saved and not (name == "layout" and value == "auto"):

@@ -13,6 +13,7 @@ from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_
 from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.static import Static, add_static, encode_static, name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked
 from tsllm.data.windows import WindowDataset, prediction_windows
 from tsllm.forecasting.base import (
@@ -26,6 +27,7 @@ from tsllm.forecasting.base import (
 from tsllm.forecasting.batching import split_batches
 from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
 from tsllm.models.base import ForecastModel
+from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
 
 
@@ -47,6 +49,7 @@ class TrainedForecaster(Forecaster):
     """
 
     rolls_at_once = True
+    scales_target = True
 
     model: ForecastModel | None = None
     spec: ForecasterSpec | None = None
@@ -62,6 +65,17 @@ class TrainedForecaster(Forecaster):
     _asked: Asked = Asked()
     _h: int | None = None  # steps that a forecast has unless it is asked for others; None = the model's horizon
 
+    def scale_target(self, transform: str = "none", *, non_negative: bool = False, integer: bool = False) -> Self:
+        """Says on which scale the target is forecast; see `Forecaster.scale_target`.
+
+        Raises:
+            ValueError: If the model was trained on another scale.
+        """
+        saved = None if self.spec is None else TargetScale(**self.spec.target_scale).transform
+        if saved not in (None, transform):
+            raise ValueError(f"{self.alias} was trained with transform {saved!r}, so it cannot be {transform!r}")
+        return super().scale_target(transform, non_negative=non_negative, integer=integer)
+
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the weights stay.
 
@@ -70,7 +84,7 @@ class TrainedForecaster(Forecaster):
         """
         self._require_model()
         history = self._validate(df)
-        self._scaler_for(history)
+        self._scaler_for(self.target_scale.forward(history))
         self.history = history
         return self
 
@@ -96,6 +110,7 @@ class TrainedForecaster(Forecaster):
         assert history is not None
         self._check_length(history, self.context_length, "the context")
         check_contexts(history, self.context_length)
+        history = self.target_scale.forward(history)
         scaler = self._scaler_for(history)
         # Only the contexts are scaled and copied, so long histories cost no more than short ones.
         contexts = history.groupby(ID, sort=False).tail(self.context_length)
@@ -124,6 +139,7 @@ class TrainedForecaster(Forecaster):
         if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
             return super().predict_rolling(df, h, n_windows, step_size, level)
         self._check_length(df, needed, "context and test part")
+        df = self.target_scale.forward(df)
         scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
         frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
         if h < self.prediction_length:
@@ -307,10 +323,12 @@ class TrainedForecaster(Forecaster):
         """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
         assert self.model is not None
         channels = self.model.config.num_channels
-        for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
-            yield windows.gather(torch.arange(start, end))
-            if self.told is not None:
-                self.told(end, len(windows))
+        with Bar(f"{self.alias}: forecasting", len(windows), self.verbose) as bar:
+            for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
+                yield windows.gather(torch.arange(start, end))
+                bar.update(end)
+                if self.told is not None:
+                    self.told(end, len(windows))
 
     def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
@@ -349,7 +367,7 @@ class TrainedForecaster(Forecaster):
             columns |= self._conformal_columns(centre, level)
         frame = windows.to_frame({k: np.asarray(v, dtype=np.float64) for k, v in columns.items()})
         frame = frame[np.tile(np.arange(self.prediction_length) < h, len(frame) // self.prediction_length)]
-        frame = scaler.inverse_transform(frame, list(columns))
+        frame = self.target_scale.backward(scaler.inverse_transform(frame, list(columns)), list(columns))
         self._check_finite(frame, list(columns))
         return frame.sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from tsllm.data.target import TargetScale
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.hub.templates import render_card
 
@@ -207,7 +208,11 @@ def _describe_data(spec: ForecasterSpec) -> Any:
     yield from describe_source(spec.data.newest.summarise(), spec.freq)
     for read in spec.data.reads[:-1]:
         yield "trained before on", f"{shorten_source(read.name) or 'own data'}, {read.first} to {read.last}"
-    yield "scaling", f"{spec.scaler['name']} per series, fitted on the training part only"
+    scale = TargetScale(**spec.target_scale)
+    of = "" if scale.transform == "none" else f" of {scale.transform}(y)"
+    yield "scaling", f"{spec.scaler['name']}{of} per series, fitted on the training part only"
+    if scale.non_negative or scale.integer:
+        yield "forecasts", ", ".join(["never below 0"] * scale.non_negative + ["whole numbers"] * scale.integer)
     if spec.covariates or spec.past_covariates:
         yield "covariates", f"known ahead {spec.covariates}, known up to the cutoff {spec.past_covariates}"
 

@@ -23,6 +23,7 @@ from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.names import ColumnNames
 from tsllm.data.scaling import StandardScaler, load_scaler
 from tsllm.data.static import Static, name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
 from tsllm.files import write_json
@@ -59,6 +60,7 @@ class ForecasterSpec:
             the history that is given.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
         names: What the columns of the table were called that it was trained on (`ColumnNames.to_dict`).
+        target_scale: How the target is transformed, and what a forecast may be (`TargetScale.to_dict`).
         format: Version of this file.
     """
 
@@ -77,6 +79,7 @@ class ForecasterSpec:
     pad_short: bool = False
     names: dict[str, str] = field(default_factory=dict)
     static: Static = field(default_factory=dict)
+    target_scale: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -105,6 +108,10 @@ class ForecasterSpec:
             raise ValueError(
                 f"{SPEC_FILE} has static {self.static!r}, which does not fit covariates {self.covariates}"
             )
+        try:
+            TargetScale(**self.target_scale)
+        except TypeError as error:
+            raise ValueError(f"{SPEC_FILE} has target_scale {self.target_scale!r} ({error})") from error
         if self.freq != ANY_FREQ:
             normalize_freq(self.freq)
 

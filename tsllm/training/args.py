@@ -21,6 +21,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
+from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
 
 T = TypeVar("T")
@@ -210,6 +211,8 @@ class ForecastTrainingArguments(TrainingArguments):
             # Without evaluation there is no best checkpoint to stop for or to load.
             self.load_best_model_at_end, self.metric_for_best_model = False, None
             self.early_stopping_patience = 0
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not can_show()  # a bar in a file is thousands of lines
         super().__post_init__()
 
 

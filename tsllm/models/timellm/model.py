@@ -24,6 +24,7 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+from tsllm.progress import quiet_bars
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
@@ -340,7 +341,8 @@ class TimeLLM(ForecastModel):
         target = Path(folder)
         llm = copy.deepcopy(self.backbone.llm)
         adaptation.merge_lora(llm)
-        llm.save_pretrained(target / MERGED)
+        with quiet_bars():
+            llm.save_pretrained(target / MERGED)
         if self.backbone.tokenizer is not None:
             self.backbone.tokenizer.save_pretrained(target / MERGED)
         config = copy.deepcopy(self.config)
