@@ -31,6 +31,7 @@ _LAZY = {
     "load_frame": "tsllm.data.sources",
     "plot": "tsllm.evaluation.plotting",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
+    "push_to_hub": "tsllm.hub.package",
     "simulate": "tsllm.forecasting.paths",
 }
 

@@ -53,6 +53,9 @@ def fit(
     new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights, for the card: apache-2.0 ...; default: by backbone and data.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar.")] = False,
     options_of_training: Annotated[
         list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
@@ -128,7 +131,7 @@ def fit(
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     typer.echo(f"{forecaster.alias}: {rows}, h={horizon or forecaster.prediction_length}")
     forecaster.fit(loaded.df, horizon)
-    forecaster.save_pretrained(output_dir)
+    forecaster.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80")
 

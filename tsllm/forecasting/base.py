@@ -1,5 +1,6 @@
 """What every forecaster is: fit on a long frame, predict a long frame, whatever stands behind it."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,6 +35,7 @@ class Forecaster:
         seconds: What the last `fit` took; 0 where it is not measured.
         names: What the columns of the user's tables are called (`name_columns`).
         target_scale: How the target is transformed, and what a forecast may be (`scale_target`).
+        licence: Of what is saved, as the Hub abbreviates it; empty = what backbone and data allow to say.
         rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
     """
 
@@ -46,6 +48,7 @@ class Forecaster:
     seconds: float = 0.0
     names: ColumnNames = OWN
     target_scale: TargetScale = TargetScale()
+    licence: str = ""
     rolls_at_once: ClassVar[bool] = False
     scales_target: ClassVar[bool] = False  # whether it applies `target_scale` by itself
     _alias: str = ""
@@ -247,6 +250,45 @@ class Forecaster:
             NotImplementedError: If it cannot be saved.
         """
         raise NotImplementedError(f"{self.alias} ({type(self).__name__}) keeps nothing that could be saved")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes in one commit, and returns the commit's address.
+
+        Args:
+            repo_id: "owner/name"; made if it does not exist.
+            private: Whether a new repository is private.
+            token: Access token; None = the stored one.
+            revision: Branch to commit to; None = main.
+            licence: Of the weights, as the Hub abbreviates it ("apache-2.0"); None = what was said before, else what
+                backbone and data allow to say.
+
+        Raises:
+            NotImplementedError: If it cannot be saved.
+            ValueError: If there is nothing trained to upload, or the licence is no abbreviation.
+            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+
+        Example:
+            ```python
+            forecaster.push_to_hub("me/prices", private=True, licence="cc-by-4.0")
+            tsllm.NeuralForecaster.from_pretrained("me/prices").predict(df)
+            ```
+        """
+        from tsllm.hub.licence import check_licence
+        from tsllm.hub.package import push_package
+
+        self.licence = check_licence(licence) or self.licence
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / repo_id.rpartition("/")[2]
+            self.save_pretrained(target)
+            return push_package(target, repo_id, private=private, token=token, revision=revision)
 
 
 class HistoryForecaster(Forecaster):

@@ -1,6 +1,5 @@
 """`NeuralForecaster`: any model of the table, trained on frames, saved, loaded, continued, and forecasting frames."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.loading import load_model
 from tsllm.forecasting.trained import TrainedForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
-from tsllm.hub.package import push_package
+from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
@@ -272,10 +271,15 @@ class NeuralForecaster(TrainedForecaster):
         self._h = h or self._asked.h or self._h
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
 
         The folder's content is replaced in one step, or stays as it was; files that are none of an artefact stay.
+
+        Args:
+            folder: Where.
+            licence: Of the weights, as the Hub abbreviates it; None = what was said before, else what backbone and
+                data allow to say.
 
         Raises:
             ValueError: If there is nothing trained to save.
@@ -283,6 +287,7 @@ class NeuralForecaster(TrainedForecaster):
         """
         self._require_model()
         assert self.model is not None
+        self.licence = check_licence(licence) or self.licence
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
             write_description(
@@ -292,26 +297,6 @@ class NeuralForecaster(TrainedForecaster):
                 history=self.log,
                 calibration=self.calibration,
             )
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
-    ) -> str:
-        """Uploads the artefact in one commit and returns the commit's address.
-
-        Args:
-            repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private.
-            token: Access token; None = the stored one.
-            revision: Branch to commit to; None = main.
-
-        Raises:
-            ValueError: If there is nothing trained to upload.
-            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / repo_id.rpartition("/")[2]
-            self.save_pretrained(target)
-            return push_package(target, repo_id, private=private, token=token, revision=revision)
 
     @property
     def trained_on(self) -> TrainingFacts:
@@ -382,7 +367,7 @@ class NeuralForecaster(TrainedForecaster):
     def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         self.model, self.spec, self.calibration = model, spec, calibration
         self.names, self.static = self.names or ColumnNames.from_dict(spec.names), dict(spec.static)
-        self.target_scale = TargetScale(**spec.target_scale)
+        self.target_scale, self.licence = TargetScale(**spec.target_scale), self.licence or spec.licence
         self.new_series = self.new_series or spec.new_series
         self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
         self._name_covariates(spec.covariates, spec.past_covariates)
@@ -519,6 +504,7 @@ class NeuralForecaster(TrainedForecaster):
             pad_short=bool(self.pad_short),
             names=self.names.to_dict(),
             target_scale=self.target_scale.to_dict(),
+            licence=self.licence,
         )
 
     def _describe_training(self) -> dict[str, Any]:

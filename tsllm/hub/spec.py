@@ -61,6 +61,7 @@ class ForecasterSpec:
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
         names: What the columns of the table were called that it was trained on (`ColumnNames.to_dict`).
         target_scale: How the target is transformed, and what a forecast may be (`TargetScale.to_dict`).
+        licence: Of the weights, as the Hub abbreviates it; empty = what backbone and data allow to say.
         format: Version of this file.
     """
 
@@ -80,6 +81,7 @@ class ForecasterSpec:
     names: dict[str, str] = field(default_factory=dict)
     static: Static = field(default_factory=dict)
     target_scale: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
