@@ -108,6 +108,10 @@ def test_compare_and_tune_take_the_columns(tmp_path):
     result = run("compare", data, *common, "--models", "SeasonalNaive,Naive")
     assert result.exit_code == 0, result.output
     assert "--id shop --time when --target sold" in (tmp_path / "out" / "report.html").read_text()
+    # Another run takes the cells that fit; --overwrite computes them anew.
+    cells = [*common, "--models", "SeasonalNaive,Naive"]
+    assert "window 1/2" not in run("compare", data, *cells).stdout
+    assert "Naive, window 1/2" in run("compare", data, *cells, "--overwrite").stdout
     result = run("compare", tmp_path / "some.yaml", "--id", "shop")
     assert "--id has no effect here" in result.output
     result = run("tune", data, *common, "--id", "store", "--models", "dlinear", "--trials", 1)

@@ -6,6 +6,7 @@ import pytest
 
 import tsllm
 from tsllm.data.names import ColumnNames
+from tsllm.evaluation.config import CompareConfig
 from tsllm.types import FrameError
 
 SHOP = ColumnNames("shop", "day", "sold")
@@ -167,5 +168,11 @@ def test_a_comparison_gives_forecasts_under_the_names(tmp_path, caplog):
         **{"id_col": "shop", "time_col": "day", "target_col": "sold"},
     )
     frame = found.forecasts["frame"]
+    # The report links to the forecasts under these names, and to a configuration that reads back.
+    kept = pd.read_parquet(tmp_path / "forecasts-frame-0.parquet")
+    pd.testing.assert_frame_equal(kept, frame, check_dtype=False)
+    again = CompareConfig.load(tmp_path / "config.yaml")
+    assert [m.name for m in again.models] == ["SeasonalNaive", "Naive"]
+    assert (again.data[0].h, again.data[0].n_windows, again.data[0].id_col) == (7, 2, "shop")
     assert frame.columns.tolist()[:4] == ["shop", "day", "cutoff", "sold"]
     assert frame["Naive"].tolist()[:7] == [13.0] * 7

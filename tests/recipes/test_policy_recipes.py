@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import pkgutil
+import re
 import signal
 import time
 
@@ -139,3 +141,13 @@ def test_two_processes_stay_in_step(tmp_path, monkeypatch):
     log = [e for e in json.loads((out / "history.json").read_text()) if "refills" in e]
     assert log, output[-2000:]
     assert any(entry["refills"] > 0 for entry in log)
+
+
+@pytest.mark.parametrize("recipe", ["grpo_series", "grpo_text"])
+def test_a_reader_of_the_recipe_finds_the_algorithm_by_name(recipe):
+    """Rollout, reward, advantage and loss are named in the order of a step, and what they name is there."""
+    text = (RECIPES / f"{recipe}.py").read_text()
+    named = re.findall(r"^    (rollout|reward|advantage|loss) +([\w.]+)  ", text, re.MULTILINE)
+    assert [part for part, _ in named] == ["rollout", "reward", "advantage", "loss"]
+    for _, path in named:
+        assert callable(pkgutil.resolve_name(path)), path

@@ -50,16 +50,22 @@ def compare(
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Remove results of earlier runs in the folder; else those that fit are used."
+        ),
+    ] = False,
 ) -> None:
     """Compare models fairly: same windows, several seeds, paired tests, cost; resumable."""
     overrides: dict[str, Any] = {"max_seconds": max_seconds}
     overrides["seeds"] = [int(s) for s in parse_list(seeds)] or None
     overrides["output_dir"] = str(output_dir) if output_dir else None
     given = {k: v for k, v in overrides.items() if v is not None}
-    common = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
+    common: dict[str, Any] = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
     if source.endswith((".yaml", ".yml")):
         refuse_given(context, OF_DATA, f"it is for data, and stands in the file {source}")
-        run_file(source, given, write_command("tsllm compare", source, **common))
+        run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
     from tsllm.forecasting.roster import ModelSpec
@@ -101,7 +107,7 @@ def compare(
     columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
     columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
-    run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
+    run_config(config, write_command("tsllm compare", source, models=models, **shape, **common), overwrite)
 
 
 # What a YAML file says itself.
@@ -161,14 +167,14 @@ def write_command(program: str, *arguments: str, **options: Any) -> str:
     return " ".join(words)
 
 
-def run_file(path: str, overrides: dict[str, Any], command: str) -> "list[TaskResult]":
+def run_file(path: str, overrides: dict[str, Any], command: str, overwrite: bool = False) -> "list[TaskResult]":
     """Runs the comparison of a YAML file and returns its results."""
     from tsllm.evaluation.config import CompareConfig
 
-    return run_config(CompareConfig.load(path, overrides), command)
+    return run_config(CompareConfig.load(path, overrides), command, overwrite)
 
 
-def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
+def run_config(config: "CompareConfig", command: str, overwrite: bool = False) -> "list[TaskResult]":
     """Runs a comparison, writes the report, prints the scores and the finding, and returns the results.
 
     Raises:
@@ -183,7 +189,9 @@ def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
     for note in config.find_unequal_budgets():
         typer.secho(f"warning: {note}; give one rule for all (budget: {{kind: convergence}})", fg="yellow", err=True)
     started = time.perf_counter()
-    results = run_compare(config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"))
+    results = run_compare(
+        config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"), overwrite=overwrite
+    )
     report, tables = build_compare_report(config, results, command)
     path = save_compare(report, tables, config.output_dir)
     for name, table in tables.items():

@@ -38,7 +38,6 @@ def predict(
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.base import Forecaster
-    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
@@ -82,6 +81,8 @@ def predict(
         if context is None:
             out = forecaster.predict(loaded.df, h, levels, X_df)
         else:
+            from tsllm.forecasting.context import ContextForecaster
+
             forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
             out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
             print_effects(explained, known_texts)

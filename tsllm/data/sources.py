@@ -129,6 +129,14 @@ def load_frame(
         UnknownNameError: If the name is unknown; the text lists the nearest ones.
         ImportError: If the package that holds the data is not installed; the text names the extra.
         FrameError: If the frame breaks the contract.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> table = pd.DataFrame({"series": "007", "date": pd.date_range("2024", periods=3), "value": [1, 2, 3]})
+        >>> table.to_csv("sales.csv", index=False)
+        >>> loaded = tsllm.load_frame("sales.csv", id_col="series", target_col="value")
+        >>> loaded.freq, loaded.df["unique_id"].iloc[0], list(loaded.names.write(loaded.df).columns)
+        ('D', '007', ['series', 'date', 'value'])
     """
     names = ColumnNames.of(id_col, time_col, target_col)
     return load_source(

@@ -136,6 +136,14 @@ def backtest(
         FrameError: If the frame breaks the contract or a series is too short for the windows.
         LeakageError: If a saved model was trained on test windows.
         RuntimeError: If every model failed everywhere.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"shop": "A", "day": range(12), "sold": [float(t % 3) for t in range(12)]})
+        >>> names = {"id_col": "shop", "time_col": "day", "target_col": "sold"}
+        >>> windows = tsllm.backtest(df, [tsllm.SeasonalNaive(3)], h=3, n_windows=2, **names)
+        >>> windows[["cutoff", "sold", "SeasonalNaive"]].iloc[0].tolist()
+        [5.0, 0.0, 0.0]
     """
     names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
     with names.speaking(), Bar("back-test", verbose=verbose) as bar:

@@ -53,7 +53,7 @@ class TaskResult:
     folders: dict[str, Path] = field(default_factory=dict)
 
 
-def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[TaskResult]:
+def run_compare(config: CompareConfig, tell: Tell = lambda _: None, *, overwrite: bool = False) -> list[TaskResult]:
     """Runs every cell that is not there yet and returns all of them.
 
     Every data set is loaded and every model's entry is checked before the first step of training.
@@ -61,6 +61,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     Args:
         config: The comparison.
         tell: Hears what happens.
+        overwrite: Whether the cells of earlier runs in the folder are removed first; else those that fit are used.
 
     Raises:
         ValueError: If an entry of the configuration cannot be run; all faults are listed.
@@ -70,7 +71,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     check_models(config, tasks)
     with lock_folder(config.output_dir):
         store = CellStore(Path(config.output_dir) / "cells")
-        store.clean()
+        store.clear() if overwrite else store.clean()
         results = []
         for prepared in tasks:
             per_model = {

@@ -1,11 +1,13 @@
 """What a comparison is asked for: data sets, models, budgets."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
@@ -246,6 +248,16 @@ class CompareConfig:
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
 
+    def to_yaml(self) -> str:
+        """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("data", "models"):
+            given[name] = [_shorten(entry) for entry in given[name]]
+        for name in ("budget", "tune"):
+            given[name] = None if given[name] is None else _shorten(given[name])
+        given = {name: value for name, value in given.items() if value not in (None, [], "", False)}
+        return str(yaml.safe_dump(json.loads(json.dumps(given, default=str)), sort_keys=False, allow_unicode=True))
+
     def find_unequal_budgets(self) -> list[str]:
         """Returns a sentence for each way in which trainable models get unequal budgets; none if they are equal."""
         specs = collect_budgets(self.models)
@@ -264,3 +276,13 @@ class CompareConfig:
         """
         given = load_yaml(path) | dict(overrides or {})
         return read_dataclass(cls, given, str(path), "data", "models")
+
+
+def _shorten(entry: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults, as plain types."""
+    blank = {
+        f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default
+        for f in fields(entry)
+    }
+    values = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "frame"}
+    return {name: value for name, value in values.items() if value != blank[name]}

@@ -11,7 +11,6 @@ from tsllm.data.facts import TrainingFacts
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.target import TargetScale
 from tsllm.forecasting.border import FRAMED, at_border
-from tsllm.forecasting.paths import simulate
 from tsllm.hub.spec import check_alias
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -37,6 +36,20 @@ class Forecaster:
         target_scale: How the target is transformed, and what a forecast may be (`scale_target`).
         licence: Of what is saved, as the Hub abbreviates it; empty = what backbone and data allow to say.
         rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> class LastValue(tsllm.Forecaster):
+        ...     alias = "LastValue"
+        ...     def fit(self, df, h=None):
+        ...         self.last, self.h = df.groupby("unique_id")["y"].last(), h
+        ...         self.ahead = tsllm.future_frame(df, h)
+        ...         return self
+        ...     def predict(self, df=None, h=None, level=None, X_df=None):
+        ...         return self.ahead.assign(LastValue=self.ahead["unique_id"].map(self.last))
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3], "y": [1.0, 2.0, 4.0]})
+        >>> LastValue().fit(df, h=2).predict()["LastValue"].tolist()
+        [4.0, 4.0]
     """
 
     covariates: Sequence[str] = ()
@@ -216,6 +229,8 @@ class Forecaster:
         Returns:
             Frame `unique_id, ds, sample, <alias>`, sorted by series, sample and time.
         """
+        from tsllm.forecasting.paths import simulate
+
         return simulate(self, df, n_samples, seed, h=h, X_df=X_df, **options)
 
     @at_border

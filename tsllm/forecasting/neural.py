@@ -27,8 +27,7 @@ from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
-from tsllm.training.args import check_training, merge_training
-from tsllm.training.build import build_for_data, check_model_config, train_model
+from tsllm.training.options import check_options, merge_training
 from tsllm.types import ID, TARGET, FrameError
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
@@ -56,13 +55,6 @@ class NeuralForecaster(TrainedForecaster):
 
     Built by the name of a model, `fit` trains it from fresh weights. Built from a saved folder or a Hub id, it
     forecasts at once, and `fit` trains it further, always from the saved weights. `update` changes the history alone.
-
-    ```python
-    forecaster = NeuralForecaster("dlinear", h=24).fit(df)
-    forecaster.predict(level=[80])
-    forecaster.save_pretrained("my_model")
-    NeuralForecaster.from_pretrained("my_model").predict(df)
-    ```
 
     Args:
         model: A name of `tsllm.models.MODELS` ("timellm", "dlinear" ...), the dotted path of a model class of one's
@@ -122,6 +114,16 @@ class NeuralForecaster(TrainedForecaster):
     Raises:
         UnknownNameError: If the model is neither in the table nor a class nor a folder or Hub id.
         ValueError: For an option that is unknown, has the wrong type, or cannot be changed.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(96), "y": [float(t % 8) for t in range(96)]})
+        >>> forecaster = tsllm.NeuralForecaster("dlinear", h=8, context_length=24, training={"max_steps": 20})
+        >>> list(forecaster.fit(df).predict(level=[50]).columns)
+        ['unique_id', 'ds', 'DLinear', 'DLinear-lo-50', 'DLinear-hi-50']
+        >>> forecaster.save_pretrained("my_model")
+        >>> len(tsllm.NeuralForecaster.from_pretrained("my_model").predict(df))
+        8
     """
 
     def __init__(
@@ -191,7 +193,7 @@ class NeuralForecaster(TrainedForecaster):
         )
         self._h = h
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
-        self._given = check_training(training or {})
+        self._given = check_options(training)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
@@ -321,6 +323,8 @@ class NeuralForecaster(TrainedForecaster):
                             "model that reads them (timexer)")  # fmt: skip
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
         build_scaler(self.scaler)
+        from tsllm.training.build import check_model_config
+
         check_model_config(self.name, self.config, self._asked.context_length, self._asked.h)
 
     def _load(
@@ -416,6 +420,8 @@ class NeuralForecaster(TrainedForecaster):
         return replace(task, pads_short=bool(self.pad_short))
 
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
+        from tsllm.training.build import build_for_data, train_model
+
         pads = task.pads_short if self.pad_short is None else self.pad_short
         data = prepare_data(
             replace(loaded, df=self.target_scale.forward(loaded.df)),

@@ -217,6 +217,13 @@ def simulate(forecaster: Any, df: pd.DataFrame, n_samples: int = 100, seed: int 
 
     Returns:
         Frame `unique_id, ds, sample, <alias>` with samples from 0, sorted by series, sample and time.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(40), "y": [float(t % 4) for t in range(40)]})
+        >>> paths = tsllm.simulate(tsllm.SeasonalNaive(4).fit(df, h=4), df, n_samples=3)
+        >>> paths["sample"].unique().tolist(), paths["SeasonalNaive"].tolist()[:4]
+        ([0, 1, 2], [0.0, 1.0, 2.0, 3.0])
     """
     return pd.concat(list(iterate_paths(forecaster, df, n_samples, seed, **options)), ignore_index=True)
 

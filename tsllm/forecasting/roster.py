@@ -14,9 +14,8 @@ from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
-from tsllm.text.loading import SETTINGS
-from tsllm.training.args import check_training, read_dataclass
-from tsllm.training.build import check_model_config
+from tsllm.text.settings import SETTINGS
+from tsllm.training.options import check_options
 
 NAIVE = ("SeasonalNaive", "Naive")
 OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
@@ -65,7 +64,7 @@ class ModelSpec:
             raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
         if self.alias:
             check_alias(self.alias)
-        check_training(self.training)
+        check_options(self.training)
         if self.training and self.kind != "native":
             raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
 
@@ -151,7 +150,11 @@ class ModelSpec:
         """
         if isinstance(given, ModelSpec):
             return given
-        return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "model entry", "model")
+        if isinstance(given, str):
+            return cls(given)
+        from tsllm.training.args import read_dataclass
+
+        return read_dataclass(cls, given, "model entry", "model")
 
 
 def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
@@ -224,6 +227,8 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     if spec.kind == "native":
         given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
         context = given.pop("context_length", task.context_length)
+        from tsllm.training.build import check_model_config
+
         check_model_config(spec.model, given, context, task.h)
 
 
@@ -438,15 +443,17 @@ def open_saved(source: str, **options: Any) -> Any:
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
     """
-    from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ZeroShotForecaster
-
     check_saved(source)
-    if find_file(source, SETTINGS, options.get("revision")) is not None:
+    if find_file(source, SETTINGS, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.text import TextForecaster
+
         return TextForecaster.from_pretrained(source, **options)
     if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
+        from tsllm.forecasting.zero_shot import ZeroShotForecaster
+
         return ZeroShotForecaster.from_pretrained(source, **options)
+    from tsllm.forecasting.neural import NeuralForecaster
+
     return NeuralForecaster.from_pretrained(source, **options)
 
 

@@ -58,6 +58,13 @@ class StatisticalForecaster(HistoryForecaster):
     Raises:
         ImportError: If statsforecast is not installed.
         ValueError: If it has no such model, or the model does not take what is given.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(12), "y": [float(t) for t in range(12)]})
+        >>> drift = tsllm.StatisticalForecaster("RandomWalkWithDrift").fit(df, h=2)
+        >>> drift.predict()["RandomWalkWithDrift"].round(6).tolist()
+        [12.0, 13.0]
     """
 
     rolls_at_once = True

@@ -79,6 +79,17 @@ class TextForecaster(Forecaster):
     Attributes:
         report: The `ParseReport` of the last `predict`.
         source: The folder that it was loaded from; None = it was not.
+
+    Example:
+        `language_model` is a folder, a Hub id or `smollm2-135m`.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.text.loading import load_language_model
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(24), "y": [float(t % 4) for t in range(24)]})
+        >>> model, tokenizer = load_language_model(language_model)
+        >>> words = tsllm.TextForecaster(model, tokenizer, h=2, context_length=12, num_samples=2)
+        >>> list(words.fit(df).predict().columns)
+        ['unique_id', 'ds', 'TextLLM']
     """
 
     def __init__(

@@ -47,6 +47,17 @@ class ZeroShotForecaster(HistoryForecaster):
 
     Raises:
         ValueError: If the model has a point head, or several channels.
+
+    Example:
+        `recipes/pretrain_series.py` trains such a model; this one is untrained.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.hub.spec import ForecasterSpec
+        >>> model = tsllm.build_model("patchcast", context_length=32, prediction_length=8, head="quantile")
+        >>> cast = tsllm.ZeroShotForecaster(model, ForecasterSpec("Cast", "any", "univariate"))
+        >>> df = pd.DataFrame({"unique_id": "new", "ds": range(20), "y": [float(t % 4) for t in range(20)]})
+        >>> len(cast.predict(df, h=12))
+        12
     """
 
     def __init__(

@@ -16,9 +16,9 @@ from tsllm.backbones.quantization import build_quantization
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
 from tsllm.backbones.weights import read_header
 from tsllm.progress import quiet_bars
+from tsllm.text.settings import SETTINGS as SETTINGS
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-SETTINGS = "text_forecaster.json"
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
 
 

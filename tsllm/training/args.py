@@ -256,19 +256,6 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def merge_training(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults changed by what was given, where what was given is not overruled by a default of another name.
-
-    Epochs that were asked for take the default number of steps away, and a rhythm of evaluation the default steps.
-    """  # noqa: E501
-    kept = dict(defaults)
-    if "num_train_epochs" in given and "max_steps" not in given:
-        kept.pop("max_steps", None)
-    if str(given.get("eval_strategy", "steps")) != "steps" and "eval_steps" not in given:
-        kept.pop("eval_steps", None)
-    return kept | dict(given)
-
-
 def parse_arguments(classes: Sequence[type[Any]], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Builds one object of each dataclass from YAML and the command line.
 

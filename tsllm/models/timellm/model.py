@@ -40,6 +40,15 @@ class TimeLLM(ForecastModel):
     Args:
         config: The configuration. What loading finds out about the backbone is written into it.
         backbone: A loaded backbone instead of `config.backbone`.
+
+    Example:
+        `language_model` is a folder, a Hub id or `smollm2-135m`.
+
+        >>> import torch, tsllm
+        >>> sizes = {"context_length": 32, "prediction_length": 8, "num_prototypes": 8, "num_backbone_layers": 1}
+        >>> config = tsllm.TimeLLMConfig(backbone=language_model, **sizes)
+        >>> tsllm.TimeLLM(config)(past_values=torch.randn(2, 32, 1)).predictions.shape
+        torch.Size([2, 8, 1])
     """
 
     config_class = TimeLLMConfig

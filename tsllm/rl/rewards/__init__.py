@@ -41,6 +41,7 @@ REWARDS: Registry[type[Reward]] = Registry(
 def build_reward(spec: str | Mapping[str, Any] | Sequence[Any]) -> Reward:
     """Builds a reward from a name, a dotted path, a mapping with name, weight and options, or a list of such.
 
+    >>> from tsllm import build_reward
     >>> build_reward({"name": "newsvendor", "under": 2.0})
     Newsvendor(additive=True, bound=200.0, high=0.0, low=-200.0, over=1.0, under=2.0)
 
