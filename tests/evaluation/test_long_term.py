@@ -97,6 +97,7 @@ def test_few_shot_trains_on_the_first_windows_and_scales_by_all(folder, tmp_path
     (whole,) = (tmp_path / "whole" / "out" / "cells").glob("*/model")
     read = [json.loads((path / "forecaster.json").read_text()) for path in (few, whole)]
     assert read[0]["scaler"] == read[1]["scaler"]
+    assert json.loads((few / "config.json").read_text())["subtract_last"] is False  # as published, not our default
     windows = [state["data"]["reads"][0]["windows"] for state in read]
     assert windows[1]["train"] == 112 - 12 - 4 + 1
     assert windows[0]["train"] == 9  # a tenth of 97, rounded down
@@ -148,6 +149,8 @@ def test_what_cannot_run_is_told_before_anything_is_trained(folder, tmp_path):
         run(folder, tmp_path, transfer=["etth1"])
     with pytest.raises(ValueError, match="epf-fr-be has no customary horizons"):
         tsllm.long_term("epf-fr-be", ["Naive"], output_dir=str(tmp_path / "epf"))
+    with pytest.raises(ValueError, match="NHITS: few-shot is for models of tsllm"):
+        run(folder, tmp_path, models=["neuralforecast:NHITS"], few_shot=0.5)
     with pytest.raises(ValueError, match="unknown model 'dlinaer'"):
         run(folder, tmp_path, models=["dlinaer"])
 

@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import tsllm
+from tsllm.cli.main import app
 from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
@@ -103,9 +106,23 @@ def test_fine_tuning_changes_what_was_asked_for(folder, fine_tune, moved):
 
 def test_fine_tuning_nothing_leaves_the_zero_shot_forecast(folder):
     frame = make_frame()
-    forecaster = load(folder, fine_tune="none").fit(frame, h=8)
+    forecaster = NeuralForecaster.from_pretrained(folder, fine_tune="none").fit(frame, h=8)
     expected = ZeroShotForecaster.from_pretrained(folder).predict(frame, 8)
     pd.testing.assert_frame_equal(forecaster.predict(), expected)
+    with pytest.raises(ValueError, match="fine_tune is 'none', so nothing is trained and eval_steps has no effect"):
+        NeuralForecaster.from_pretrained(folder, fine_tune="none", training={"eval_steps": 2})
+
+
+def test_the_command_line_fits_it_to_a_file(folder, tmp_path):
+    make_frame().to_csv(tmp_path / "mine.csv", index=False)
+    words = ["fit", tmp_path / "mine.csv", "--model", folder, "--h", "12", "--train", "max_steps=2", "--train"]
+    words += ["eval_steps=1", "--output-dir", tmp_path / "tuned"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "h=12" in result.output
+    tuned = NeuralForecaster.from_pretrained(tmp_path / "tuned")
+    assert (tuned.prediction_length, tuned.context_length, tuned.spec.freq) == (12, 32, "h")
+    assert len(tuned.predict(make_frame())) == 24
 
 
 def test_positions_are_counted_from_the_cutoff(folder):
@@ -177,3 +194,17 @@ def test_other_models_refuse_other_lengths():
     with pytest.raises(ValueError, match="its weights fit no others"):
         model.resize(24, 4)
     assert PatchCastConfig(context_length=20, prediction_length=4).num_horizon_patches == 1
+
+
+def test_a_comparison_trains_it_further_beside_itself_untrained(folder, tmp_path):
+    tuned = {"model": f"few-shot:{folder}", "alias": "Tuned", "training": QUICK | {"learning_rate": 1e-2}}
+    untouched = {"model": f"few-shot:{folder}", "alias": "Held", "options": {"fine_tune": "head"}, "training": QUICK}
+    models = ["SeasonalNaive", str(folder), tuned, untouched]
+    found = tsllm.compare(make_frame(), models, h=8, n_windows=2, val_size=24, output_dir=tmp_path / "out")
+    frame = found.results[0].runs[0].frame
+    expected = ZeroShotForecaster.from_pretrained(folder).predict_rolling(make_frame(), 8, 2, 8)
+    np.testing.assert_allclose(frame["cast"], expected["Cast"], rtol=1e-5)
+    assert not np.allclose(frame["Tuned"], frame["cast"])
+    scores = found.scores.set_index("model")
+    assert scores.loc["Tuned", "trained_parameters"] > scores.loc["Held", "trained_parameters"]
+    assert scores["failed"].sum() == 0

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import pkgutil
+import re
 import signal
 import time
 
@@ -155,3 +157,13 @@ def test_a_decision_problem_is_the_reward_of_a_run_and_one_cut_everywhere_stops_
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["arms"]) == {"start", "supervised", "direct", "policy"}  # its plan has a gradient
     assert -1000 < metrics["test"]["reward"] < 0
+
+
+@pytest.mark.parametrize("recipe", ["grpo_series", "grpo_text"])
+def test_a_reader_of_the_recipe_finds_the_algorithm_by_name(recipe):
+    """Rollout, reward, advantage and loss are named in the order of a step, and what they name is there."""
+    text = (RECIPES / f"{recipe}.py").read_text()
+    named = re.findall(r"^    (rollout|reward|advantage|loss) +([\w.]+)  ", text, re.MULTILINE)
+    assert [part for part, _ in named] == ["rollout", "reward", "advantage", "loss"]
+    for _, path in named:
+        assert callable(pkgutil.resolve_name(path)), path

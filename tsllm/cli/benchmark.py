@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
@@ -19,7 +18,7 @@ class SpacedLists(TyperCommand):
 
     lists = ("--data", "--horizons", "--models", "--seeds", "--transfer", "--terms")
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Joins what follows a list option up to the next option."""
         joined: list[str] = []
         inside = 0

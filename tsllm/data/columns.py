@@ -135,6 +135,8 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
             )
         else:
             way = "convert it with pd.to_numeric"
+        if origin.wide and is_target:
+            way += "; in a long table, name its columns: id_col=..., target_col=... (--id, --target)"
         leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
         raise FrameError(
             f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "

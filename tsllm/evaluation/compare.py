@@ -53,7 +53,7 @@ class TaskResult:
     folders: dict[str, Path] = field(default_factory=dict)
 
 
-def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[TaskResult]:
+def run_compare(config: CompareConfig, tell: Tell = lambda _: None, *, overwrite: bool = False) -> list[TaskResult]:
     """Runs every cell that is not there yet and returns all of them.
 
     Every data set is loaded and every model's entry is checked before the first step of training.
@@ -61,6 +61,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     Args:
         config: The comparison.
         tell: Hears what happens.
+        overwrite: Whether the cells of earlier runs in the folder are removed first; else those that fit are used.
 
     Raises:
         ValueError: If an entry of the configuration cannot be run; all faults are listed.
@@ -70,7 +71,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     check_models(config, tasks)
     with lock_folder(config.output_dir):
         store = CellStore(Path(config.output_dir) / "cells")
-        store.clean()
+        store.clear() if overwrite else store.clean()
         results = []
         for prepared in tasks:
             per_model = {
@@ -127,7 +128,7 @@ class _ModelRun:
 
     def run_seeds(self) -> list[CellResult]:
         """Returns the result of each seed; a model that draws nothing has one for all."""
-        seeded = self.spec.is_trainable or self.spec.perturb
+        seeded = self.spec.is_seeded or self.spec.perturb
         if self.base.kind == "native":
             try:
                 self._settle()
@@ -181,7 +182,7 @@ class _ModelRun:
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
             task = replace(task, context_length=chosen["look_back"], pads_short=False)
-        anew = not (spec.is_trainable or spec.perturb) or self.config.refit is not False
+        anew = not (spec.is_seeded or spec.perturb) or self.config.refit is not False
         blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
         parts = []
         for block in blocks:
@@ -202,13 +203,13 @@ class _ModelRun:
     def _describe_cell(self, spec: ModelSpec, task: ForecastTask, seed: int, block: Sequence[int]) -> dict[str, Any]:
         """Returns everything that a cell's content depends on; its hash names the folder."""
         config, windows = self.config, self.prepared.windows
-        trained = spec.is_trainable or bool(spec.perturb)
+        trained = spec.is_seeded or bool(spec.perturb)
         return {
             "format": CELL_FORMAT,
             "data": self.prepared.fingerprint,
             "spec": _describe_spec(spec),
             "base": _describe_spec(self.base) if spec.perturb else None,
-            "task": {k: v for k, v in asdict(task).items() if k not in ("name", "split")},
+            "task": {k: v for k, v in asdict(task).items() if k not in ("name", "split") and (v or k != "static")},
             "seed": seed if trained else None,
             "windows": [windows.n_windows, windows.step, list(block)],
             "level": list(config.level),

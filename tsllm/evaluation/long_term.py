@@ -29,6 +29,7 @@ from tsllm.evaluation.windows import Windows
 from tsllm.files import lock_folder
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.models import find_model_class
 from tsllm.types import ID
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,9 @@ def check_rows(
         ValueError: Listing all faults.
     """
     faults: list[str] = []
+    if config.few_shot < 1 or config.transfer:
+        asked = "few-shot" if config.few_shot < 1 else "transfer"
+        faults += [f"{m.name}: {asked} is for models of tsllm" for m in config.models if m.kind == "neuralforecast"]
     found = []
     for source, target, h in rows:
         try:
@@ -226,13 +230,13 @@ class _RowRun:
         return cell
 
     def _settle(self, stretch: Stretch) -> ModelSpec:
-        """Returns the entry with the share of windows and the budget of the run."""
+        """Returns the entry, configured as published, with the share of windows and the budget of the run."""
         spec = self.spec
         if spec.kind not in ("native", "few-shot"):
-            if self.config.few_shot < 1 and spec.is_trainable:
-                raise ValueError(f"a {spec.kind} model cannot be held to a share of the training windows")
             return spec
         options: dict[str, Any] = {"train_share": self.config.few_shot} if self.config.few_shot < 1 else {}
+        if spec.kind == "native":
+            options |= find_model_class(spec.model).published_config
         training = spec.training
         if self.config.budget is not None:
             training = self.config.budget.apply(training, self._count_windows(stretch))

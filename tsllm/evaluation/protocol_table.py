@@ -15,7 +15,7 @@ from tsllm.evaluation.report import TableBlock
 BEST, SECOND = "best", "second"
 AVERAGE = "average"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "–": "--"}
 
 
 def tabulate(cells: Sequence[ProtocolCell], published: bool = True) -> pd.DataFrame:
@@ -123,7 +123,7 @@ class WideTable:
         lines += [" & ".join(map(_escape_latex, columns)) + r" \\", r"\midrule"]
         for k, row in enumerate(self.texts.itertuples(index=False)):
             cells = [
-                sign[self.marks.get((k, column))] % _escape_latex(text).replace("±", r"$\pm$")
+                sign[self.marks.get((k, column))] % _escape_latex(text)
                 for column, text in zip(columns, row, strict=True)
             ]
             lines.append(" & ".join(cells) + r" \\")
@@ -174,9 +174,10 @@ def widen(scores: pd.DataFrame) -> WideTable:
 def _average_horizons(parts: Sequence[pd.DataFrame], models: Sequence[str]) -> pd.DataFrame:
     """Returns the mean over horizons of the models that forecast all of them."""
     names = [*LOSSES, *(f"published_{n}" for n in LOSSES)]
-    mean = pd.concat([part.reindex(models)[names] for part in parts]).groupby(level=0, sort=False)
-    table = mean.agg(lambda column: column.mean(skipna=False))
-    missing = sum(part.reindex(models)["failed"].fillna(0) for part in parts)
+    complete = [part.reindex(list(models)) for part in parts]
+    stacked = pd.concat([part[names] for part in complete]).groupby(level=0, sort=False)
+    table = stacked.agg(lambda column: column.mean(skipna=False))
+    missing = sum(part["failed"].fillna(0) for part in complete)
     return table.assign(failed=missing, seeds=np.nan, **{f"{n}_sd": np.nan for n in LOSSES})
 
 
@@ -200,4 +201,4 @@ def _join(cells: object) -> str:
 
 
 def _escape_latex(text: object) -> str:
-    return "".join(_LATEX.get(c, c) for c in str(text)).replace("->", r"$\to$").replace("–", "--")
+    return "".join(_LATEX.get(c, c) for c in str(text)).replace("->", r"$\to$")

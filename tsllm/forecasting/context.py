@@ -124,6 +124,13 @@ class ContextForecaster(Forecaster):
         paths: How sample paths come out of the base; None = from its quantiles.
         samples: Paths a series.
         seed: Of the draws.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=28), "y": [8.0] * 28})
+        >>> told = tsllm.ContextForecaster(tsllm.SeasonalNaive(7)).fit(df, 2)
+        >>> told.predict(context="Closed on 30 January 2024: sales are 0.")["SeasonalNaive+context"].tolist()
+        [8.0, 0.0]
     """
 
     rolls_at_once: ClassVar[bool] = True

@@ -6,12 +6,14 @@ from typing import Any, Self
 
 import pandas as pd
 
+from tsllm.data.names import ColumnNames
 from tsllm.data.prepared import Strides, hold_out_end, prepare_data
 from tsllm.data.sources import LoadedData
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, build_task
 from tsllm.forecasting.trained import TrainedForecaster, read_later_frame
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.hub.spec import Calibration, ForecasterSpec
 from tsllm.models.base import ForecastModel
 from tsllm.types import ID, FrameError
 
@@ -79,7 +81,7 @@ class TransferableForecaster(TrainedForecaster):
         if self._zero_shot is not None:
             self._zero_shot.update(df)
             return self
-        loaded = LoadedData("", read_later_frame(df, spec, self.alias), spec.freq)
+        loaded = LoadedData("", read_later_frame(df, spec, self.alias), spec.freq, static=self.static)
         asked = Asked(
             h=self.prediction_length,
             context_length=self.context_length,
@@ -92,7 +94,7 @@ class TransferableForecaster(TrainedForecaster):
         )
         task = build_task(loaded, asked)
         data = prepare_data(
-            loaded,
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
             task,
             split=hold_out_end(loaded.df, task),
             scaler=str(spec.scaler["name"]),
@@ -135,6 +137,17 @@ class TransferableForecaster(TrainedForecaster):
         if self._zero_shot is None:
             return super().predict_rolling(df, h, n_windows, step_size, level)
         return self._told_alias().predict_rolling(df, h, n_windows, step_size, level)
+
+    def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
+        self.model, self.spec, self.calibration = model, spec, calibration
+        self.names, self.static = self.names or ColumnNames.from_dict(spec.names), dict(spec.static)
+        self.target_scale, self.licence = TargetScale(**spec.target_scale), self.licence or spec.licence
+        self.new_series = self.new_series or spec.new_series
+        self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
+        self._name_covariates(spec.covariates, spec.past_covariates)
+
+    def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
+        self.covariates, self.past_covariates = list(known or ()), list(past or ())
 
     def _told_alias(self) -> ZeroShotForecaster:
         """Returns the forecaster of series never seen, under the name that this one has now."""

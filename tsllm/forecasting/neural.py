@@ -1,6 +1,5 @@
 """`NeuralForecaster`: any model of the table, trained on frames, saved, loaded, continued, and forecasting frames."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.data.windows import check_share
 from tsllm.files import replace_folder
@@ -29,12 +29,11 @@ from tsllm.forecasting.few_shot import (
 from tsllm.forecasting.loading import load_model
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
-from tsllm.hub.package import push_package
+from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
-from tsllm.training.args import check_training, merge_training
-from tsllm.training.build import build_for_data, check_model_config, train_model
+from tsllm.training.options import check_options, merge_training
 from tsllm.types import ID, TARGET
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
@@ -71,13 +70,6 @@ class NeuralForecaster(TransferableForecaster):
     A model that was pre-trained for every series (recipes/pretrain_series.py) forecasts any frame before `fit`, as
     `ZeroShotForecaster` does; `fit` then is few-shot fine-tuning with lengths, frequency and scaler of the new data.
 
-    ```python
-    forecaster = NeuralForecaster("dlinear", h=24).fit(df)
-    forecaster.predict(level=[80])
-    forecaster.save_pretrained("my_model")
-    NeuralForecaster.from_pretrained("my_model").predict(df)
-    ```
-
     Args:
         model: A name of `tsllm.models.MODELS` ("timellm", "dlinear" ...), the dotted path of a model class of one's
             own, or a saved folder or Hub id. For the last, what the artefact fixes cannot be changed: another value
@@ -90,6 +82,8 @@ class NeuralForecaster(TransferableForecaster):
         season: Steps in a season; None = the customary one of the frequency.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
+        static: Columns with one value a series, numbers or texts, such as its region; nothing is asked of them over
+            the horizon. For models that read covariates.
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
@@ -110,6 +104,15 @@ class NeuralForecaster(TransferableForecaster):
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
             training too; None = only where no `context_length` is asked for, or as saved.
+        transform: "log1p" (values from 0), "asinh" (both signs) or "none": the target is learned and forecast on this
+            scale, and forecasts are taken back; None = "none", or as saved. See `scale_target`.
+        non_negative: Whether forecasts below 0 become 0; None = no, or as saved.
+        integer: Whether forecasts are rounded to whole numbers; None = no, or as saved.
+        id_col: What the column of the series is called in the frames that it is given; None = `unique_id`, or as
+            saved. Forecasts get the names back, see `name_columns`.
+        time_col: The same for the times, `ds`.
+        target_col: The same for the values, `y`.
+        verbose: Whether training and forecasts of more than two seconds show a bar, in a terminal or a notebook.
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
@@ -129,6 +132,16 @@ class NeuralForecaster(TransferableForecaster):
     Raises:
         UnknownNameError: If the model is neither in the table nor a class nor a folder or Hub id.
         ValueError: For an option that is unknown, has the wrong type, or cannot be changed.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(96), "y": [float(t % 8) for t in range(96)]})
+        >>> forecaster = tsllm.NeuralForecaster("dlinear", h=8, context_length=24, training={"max_steps": 20})
+        >>> list(forecaster.fit(df).predict(level=[50]).columns)
+        ['unique_id', 'ds', 'DLinear', 'DLinear-lo-50', 'DLinear-hi-50']
+        >>> forecaster.save_pretrained("my_model")
+        >>> len(tsllm.NeuralForecaster.from_pretrained("my_model").predict(df))
+        8
     """
 
     def __init__(
@@ -142,6 +155,7 @@ class NeuralForecaster(TransferableForecaster):
         season: int | None = None,
         covariates: Sequence[str] | None = None,
         past_covariates: Sequence[str] | None = None,
+        static: Sequence[str] | None = None,
         share_covariates: bool | None = None,
         scaler: str | None = None,
         val_size: int | None = None,
@@ -154,6 +168,13 @@ class NeuralForecaster(TransferableForecaster):
         batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
+        transform: str | None = None,
+        non_negative: bool | None = None,
+        integer: bool | None = None,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
+        verbose: bool = True,
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
@@ -170,7 +191,12 @@ class NeuralForecaster(TransferableForecaster):
             if flag is not None and not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
-        self.batch_invariant = batch_invariant
+        self.batch_invariant, self.verbose = batch_invariant, verbose
+        if (id_col, time_col, target_col) != (None, None, None):
+            self.name_columns(id_col, time_col, target_col)
+        scale: dict[str, Any] = {"transform": transform, "non_negative": non_negative, "integer": integer}
+        scale = {key: value for key, value in scale.items() if value is not None}
+        self.scale_target(**scale)
         self.log: list[dict[str, Any]] = []
         self.train_share, self.fine_tune = train_share, fine_tune
         self._start: _Start | None = None
@@ -184,13 +210,14 @@ class NeuralForecaster(TransferableForecaster):
             layout=layout,
             covariates=covariates,
             past_covariates=past_covariates,
+            static=static,
             share_covariates=False if share_covariates is None else share_covariates,
             val_size=val_size,
             domain=config.get("prompt_domain"),
         )
         self._h = h
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
-        self._given = check_training(training or {})
+        self._given = check_options(training)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
@@ -201,9 +228,10 @@ class NeuralForecaster(TransferableForecaster):
         else:
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
-            fixed |= {"past_covariates": past_covariates, "share_covariates": share_covariates}
-            _refuse_idle(self._given, val_size, max_seconds)
-            self._load(model, revision, token, device, fixed, alias)
+            fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
+            _refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
+            self.scale_target(**(self.target_scale.to_dict() | scale))
 
     @classmethod
     def from_pretrained(
@@ -223,9 +251,10 @@ class NeuralForecaster(TransferableForecaster):
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
-                `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
-                `train_share`, `fine_tune`, `backbone_mode` and `lora`; for a model for every series also `freq`,
-                `season`, `scaler`, `context_length` and any `h`.
+                `batch_size`, `batch_invariant`, `non_negative`, `integer`, `id_col`, `time_col`, `target_col`,
+                `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`, `train_share`, `fine_tune`,
+                `backbone_mode` and `lora`; for a model for every series also `freq`, `season`, `scaler`,
+                `context_length` and any `h`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -263,7 +292,7 @@ class NeuralForecaster(TransferableForecaster):
             ValueError: If horizon or sizes do not fit.
         """
         if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
-            _refuse_idle(self._given, val_size, None)
+            _refuse_idle(self._given, val_size, None, self.fine_tune)
             if self._zero_shot is None:
                 self._h = self._check_horizon(h)
                 return self.update(df)
@@ -277,10 +306,15 @@ class NeuralForecaster(TransferableForecaster):
         self._h = h or self._asked.h or self._h
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
 
         The folder's content is replaced in one step, or stays as it was; files that are none of an artefact stay.
+
+        Args:
+            folder: Where.
+            licence: Of the weights, as the Hub abbreviates it; None = what was said before, else what backbone and
+                data allow to say.
 
         Raises:
             ValueError: If there is nothing trained to save.
@@ -288,6 +322,7 @@ class NeuralForecaster(TransferableForecaster):
         """
         self._require_model()
         assert self.model is not None
+        self.licence = check_licence(licence) or self.licence
         if self._zero_shot is not None:
             self._told_alias().save_pretrained(folder)
             return
@@ -300,26 +335,6 @@ class NeuralForecaster(TransferableForecaster):
                 history=self.log,
                 calibration=self.calibration,
             )
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
-    ) -> str:
-        """Uploads the artefact in one commit and returns the commit's address.
-
-        Args:
-            repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private.
-            token: Access token; None = the stored one.
-            revision: Branch to commit to; None = main.
-
-        Raises:
-            ValueError: If there is nothing trained to upload.
-            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / repo_id.rpartition("/")[2]
-            self.save_pretrained(target)
-            return push_package(target, repo_id, private=private, token=token, revision=revision)
 
     @property
     def trained_on(self) -> TrainingFacts:
@@ -338,11 +353,14 @@ class NeuralForecaster(TransferableForecaster):
         model_class = find_model_class(self.name)
         self.alias = model_class.__name__ if alias is None else alias
         if self._asked.names_covariates and not model_class.uses_covariates:
-            named = [*(self._asked.covariates or ()), *(self._asked.past_covariates or ())]
+            asked = self._asked
+            named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
                             "model that reads them (timexer)")  # fmt: skip
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
         build_scaler(self.scaler)
+        from tsllm.training.build import check_model_config
+
         check_model_config(self.name, self.config, self._asked.context_length, self._asked.h)
 
     def _load(
@@ -394,21 +412,14 @@ class NeuralForecaster(TransferableForecaster):
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
 
-    def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
-        self.model, self.spec, self.calibration = model, spec, calibration
-        self.new_series = self.new_series or spec.new_series
-        self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
-        self._name_covariates(spec.covariates, spec.past_covariates)
-
-    def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
-        self.covariates, self.past_covariates = list(known or ()), list(past or ())
-
     def _read(self, df: pd.DataFrame) -> LoadedData:
         """Validates the frame of a training."""
         if self._start is not None and not self._start.is_for_any:
             frame = self._validate(df, known_series=False)
-            return LoadedData("", frame, self._freq_of(frame))
-        return load_given(df, self._asked)
+            return LoadedData("", frame, self._freq_of(frame), static=self.static)
+        loaded = load_given(df, self._asked)
+        self.static = loaded.static or self.static
+        return replace(loaded, static=self.static)
 
     def _find_task(self, loaded: LoadedData, h: int | None, val_size: int | None) -> ForecastTask:
         asked = self._asked if val_size is None else replace(self._asked, val_size=val_size)
@@ -448,9 +459,11 @@ class NeuralForecaster(TransferableForecaster):
         return replace(task, pads_short=bool(self.pad_short))
 
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
+        from tsllm.training.build import build_for_data, train_model
+
         pads = task.pads_short if self.pad_short is None else self.pad_short
         data = prepare_data(
-            loaded,
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
             task,
             split=hold_out_end(loaded.df, task),
             scaler=self._choose_scaler(loaded.df, task),
@@ -459,9 +472,11 @@ class NeuralForecaster(TransferableForecaster):
             pad_short=pads,
             train_share=self.train_share,
         )
+        data.loaded = loaded  # what was read is told in the units of the data
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
-        self.log = train_model(model, data, self.training, self.progress, self.max_seconds)
+        label = f"{self.alias}: training" if self.verbose else ""
+        self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
         earlier = TrainingFacts() if self._start is None else self._start.spec.data
         spec = ForecasterSpec(
             alias=self.alias,
@@ -471,6 +486,8 @@ class NeuralForecaster(TransferableForecaster):
             channels=data.channels,
             covariates=list(task.covariates),
             past_covariates=list(task.past_covariates),
+            static=self.static,
+            target_scale=self.target_scale.to_dict(),
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
@@ -514,6 +531,7 @@ class NeuralForecaster(TransferableForecaster):
             return self.scaler
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
+        train = self.target_scale.forward(train)
         return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
@@ -526,6 +544,9 @@ class NeuralForecaster(TransferableForecaster):
             h=self._h if self._h != self.prediction_length else None,
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
+            names=self.names.to_dict(),
+            target_scale=self.target_scale.to_dict(),
+            licence=self.licence,
         )
 
     def _describe_training(self) -> dict[str, Any]:
@@ -562,18 +583,22 @@ def _check_source(source: str) -> None:
         find_model_class(source)  # raises with the nearest names
 
 
-def _refuse_idle(training: Mapping[str, Any], val_size: int | None, max_seconds: float | None) -> None:
+def _refuse_idle(
+    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
+) -> None:
     """Refuses options of a training where a saved model is given new history alone.
 
     Raises:
         ValueError: Naming the option that would have no effect.
     """
-    if training.get("max_steps") != 0:
+    if training.get("max_steps") != 0 and fine_tune != "none":
         return
-    idle = [name for name in training if name not in ("max_steps", "seed")]
+    kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
+    idle = [name for name in training if name not in kept]
     idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
     if idle:
-        raise ValueError(f"max_steps is 0, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+        why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
+        raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
 
 
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
@@ -585,7 +610,11 @@ def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
     for name, value in fixed.items():
         if value is None:
             continue
-        saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        if name == "transform":
+            saved = TargetScale(**spec.target_scale).transform
+        else:
+            saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        saved = list(saved) if name == "static" else saved
         given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
         if given != saved and not (name == "layout" and value == "auto"):
             raise ValueError(

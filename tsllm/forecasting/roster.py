@@ -4,22 +4,24 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tsllm.data.static import name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
-from tsllm.text.loading import SETTINGS
-from tsllm.training.args import check_training, read_dataclass
-from tsllm.training.build import check_model_config
+from tsllm.text.settings import SETTINGS
+from tsllm.training.options import check_options
 
 NAIVE = ("SeasonalNaive", "Naive", "Naive2")
 STEP_REGRESSION = "StepRegression"
 OPPONENTS = ("LEAR", "ARIMAX", STEP_REGRESSION)  # statistical models that read covariates where there are some
 FLAIR = "FLAIR"
+SCALE_OPTIONS = tuple(field.name for field in fields(TargetScale))
 PACKAGED = ("neuralforecast", "chronos", "few-shot")  # kinds written "kind:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
@@ -63,7 +65,7 @@ class ModelSpec:
             raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
         if self.alias:
             check_alias(self.alias)
-        check_training(self.training)
+        check_options(self.training)
         if self.training and self.kind not in ("native", "few-shot"):
             raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
 
@@ -81,6 +83,8 @@ class ModelSpec:
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
+        - ensemble: "ensemble:AutoETS+dlinear", or "ensemble" with the option `members`, a list of names and entries;
+          `weights` and `n_windows` are further options (`tsllm.Ensemble`).
         - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", "ARIMAX" (AutoARIMA with sines and cosines
           for every customary season), "StepRegression" (one ridge regression of all steps), or "FLAIR" of the package
           flaircast.
@@ -88,6 +92,8 @@ class ModelSpec:
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
             return package
+        if package == "ensemble":
+            return "ensemble"
         if self.model in NAIVE:
             return "naive"
         if self.model == "text":
@@ -97,6 +103,19 @@ class ModelSpec:
         if is_model_name(self.model):
             return "native"
         return "own" if "." in self.model else "statistical"
+
+    @property
+    def members(self) -> "list[ModelSpec]":
+        """The members of an ensemble, in order; empty for any other model."""
+        if self.kind != "ensemble":
+            return []
+        named = [part for part in self.model.partition(":")[2].split("+") if part.strip()]
+        return [ModelSpec.parse(member) for member in (named or self.options.get("members", ()))]
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether it draws something, so that each seed is a run of its own."""
+        return self.is_trainable or any(member.is_seeded for member in self.members)
 
     @property
     def is_trainable(self) -> bool:
@@ -120,6 +139,8 @@ class ModelSpec:
             return self.alias
         if self.kind == "native":
             return find_model_class(self.model).__name__
+        if self.kind == "ensemble":
+            return "Ensemble"
         if self.kind == "text":
             return f"{Path(self.options['language_model']).name}-text"
         if self.kind == "few-shot":
@@ -135,17 +156,37 @@ class ModelSpec:
         """
         if isinstance(given, ModelSpec):
             return given
-        return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "model entry", "model")
+        if isinstance(given, str):
+            return cls(given)
+        from tsllm.training.args import read_dataclass
+
+        return read_dataclass(cls, given, "model entry", "model")
 
 
 def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
     """Builds the forecaster of a specification for a task.
+
+    The options `transform`, `non_negative` and `integer` are for every kind of model (`Forecaster.scale_target`).
 
     Raises:
         ValueError: If the name is nothing known, or options do not fit.
         ImportError: If the package behind it is not installed.
         OSError: If a saved or pretrained model cannot be loaded.
     """
+    spec, scale = _take_scale(spec)
+    made = _build(spec, task, seed)
+    # A saved model remembers its scale.
+    return made.scale_target(**made.target_scale.to_dict() | scale) if scale else made
+
+
+def _take_scale(spec: ModelSpec) -> tuple[ModelSpec, dict[str, Any]]:
+    """Returns the specification without the options about the target's scale, and these."""
+    scale = {name: spec.options[name] for name in SCALE_OPTIONS if name in spec.options}
+    TargetScale(**scale)
+    return replace(spec, options={k: v for k, v in spec.options.items() if k not in scale}), scale
+
+
+def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     match spec.kind:
         case "native":
             return _build_native(spec, task, seed)
@@ -163,6 +204,8 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
             return _build_few_shot(spec, task, seed)
         case "own":
             return _build_own(spec)
+        case "ensemble":
+            return _build_ensemble(spec, task, seed)
     return _build_statistical(spec, task)
 
 
@@ -172,6 +215,7 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     Raises:
         ValueError: If it could not be built, or its configuration does not fit the task.
     """
+    spec = _take_scale(spec)[0]
     if spec.kind == "saved":
         check_saved(spec.source)
         _check_saved_for(spec, task)
@@ -184,12 +228,17 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     if spec.kind == "text":
         _check_text(spec)
         return
+    if spec.kind == "ensemble":
+        _check_ensemble(spec, task)
+        return
     if spec.kind == "chronos":
         return  # it loads what it is made of
     build_forecaster(spec, task)
     if spec.kind == "native":
         given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
         context = given.pop("context_length", task.context_length)
+        from tsllm.training.build import check_model_config
+
         check_model_config(spec.model, given, context, task.h)
 
 
@@ -246,13 +295,47 @@ def _check_text(spec: ModelSpec) -> None:
             raise ValueError(f"{name} is {source!r}, but there is no such folder")
 
 
+def _check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:
+    """Checks an ensemble and each of its members.
+
+    Raises:
+        ValueError: If it has no members, an unknown option, or a member that could not be built.
+    """
+    if not spec.members:
+        raise ValueError("an ensemble has members: ensemble:AutoETS+dlinear, or options: {members: [A, B]}")
+    known = {"members", "weights", "n_windows"}
+    unknown = sorted(set(spec.options) - known)
+    if unknown:
+        raise ValueError(f"ensemble has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    for member in spec.members:
+        check_forecaster(member, task)
+
+
+def _build_ensemble(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    from tsllm.forecasting.ensemble import Ensemble
+
+    _check_ensemble(spec, task)
+    options = {name: value for name, value in spec.options.items() if name != "members"}
+    members = [build_forecaster(member, task, seed) for member in spec.members]
+    return Ensemble(members, spec.name, freq=task.freq, **options)
+
+
 def reads_covariates(spec: ModelSpec) -> bool:
     """Tells whether a model of a comparison reads covariates of the data; True where that shows only when it runs."""
+    if spec.kind == "ensemble":
+        return any(map(reads_covariates, spec.members))
     if spec.covariates is not None:
         return spec.covariates
     if spec.kind == "native":
         return find_model_class(spec.model).uses_covariates
     return spec.model in OPPONENTS or spec.kind in ("saved", "own")
+
+
+def reads_static(spec: ModelSpec) -> bool:
+    """Tells whether a model reads static covariates; one that is estimated series by series has no use for them."""
+    if spec.kind == "ensemble":
+        return any(map(reads_static, spec.members))
+    return reads_covariates(spec) and spec.kind != "statistical"
 
 
 def check_saved(source: str) -> None:
@@ -293,7 +376,7 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         options["share_covariates"] = task.share_covariates
     if task.pads_short and not spec.fixes_context:
         options["pad_short"] = True
-    return NeuralForecaster(
+    made = NeuralForecaster(
         spec.model,
         task.h,
         alias=spec.alias or None,
@@ -303,6 +386,8 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         training={"seed": seed} | spec.training,
         **({"context_length": task.context_length} | options | spec.options),
     )
+    made.static = dict(task.static) if reads else {}
+    return made
 
 
 def _build_neuralforecast(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
@@ -372,15 +457,17 @@ def open_saved(source: str, **options: Any) -> Any:
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
     """
-    from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ZeroShotForecaster
-
     check_saved(source)
-    if find_file(source, SETTINGS, options.get("revision")) is not None:
+    if find_file(source, SETTINGS, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.text import TextForecaster
+
         return TextForecaster.from_pretrained(source, **options)
     if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
+        from tsllm.forecasting.zero_shot import ZeroShotForecaster
+
         return ZeroShotForecaster.from_pretrained(source, **options)
+    from tsllm.forecasting.neural import NeuralForecaster
+
     return NeuralForecaster.from_pretrained(source, **options)
 
 
@@ -463,7 +550,8 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     options: dict[str, Any] = {
         "alias": spec.name,
         "freq": task.freq,
-        "covariates": list(task.covariates) if reads else [],
+        # Each series is estimated by itself, where a constant tells nothing.
+        "covariates": [c for c in task.covariates if c not in name_static(task.static)] if reads else [],
     }
     if spec.model in OPPONENTS:
         return _build_opponent(spec, task, options)
@@ -479,8 +567,8 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, {', '.join(OPPONENTS)}, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
-            "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
+            f"SeasonalNaive, Naive, {', '.join(OPPONENTS)}, {', '.join(MODELS.names())}, text, ensemble:A+B, "
+            "neuralforecast:NHITS, chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +17,12 @@ import torch
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
-from tsllm.files import write_json
+from tsllm.data.names import ColumnNames
+from tsllm.files import replace_folder, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
+from tsllm.hub.artefacts import OWNED
+from tsllm.hub.licence import check_licence
+from tsllm.hub.package import check_package
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
@@ -73,6 +78,18 @@ class TextForecaster(Forecaster):
 
     Attributes:
         report: The `ParseReport` of the last `predict`.
+        source: The folder that it was loaded from; None = it was not.
+
+    Example:
+        `language_model` is a folder, a Hub id or `smollm2-135m`.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.text.loading import load_language_model
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(24), "y": [float(t % 4) for t in range(24)]})
+        >>> model, tokenizer = load_language_model(language_model)
+        >>> words = tsllm.TextForecaster(model, tokenizer, h=2, context_length=12, num_samples=2)
+        >>> list(words.fit(df).predict().columns)
+        ['unique_id', 'ds', 'TextLLM']
     """
 
     def __init__(
@@ -114,6 +131,7 @@ class TextForecaster(Forecaster):
         if thought_words and self.options.constrained:
             raise ValueError("a thought follows no grammar of numbers; set constrained: false, or thought_words: 0")
         self.report = ParseReport()
+        self.source: Path | None = None
         self._history: pd.DataFrame | None = None
         self._fitted_h: int | None = None
 
@@ -149,9 +167,36 @@ class TextForecaster(Forecaster):
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.facts.to_dict(),
+            "names": self.names.to_dict(),
+            "licence": self.licence,
             "base": asdict(describe_base(self.model, self.tokenizer)),
         }
         write_json(Path(folder, SETTINGS), settings)
+
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Writes an adapter that was loaded from an artefact, with its tokenizer, settings, metrics and card.
+
+        Args:
+            folder: Where.
+            licence: Of the adapter, as the Hub abbreviates it; None = what was said before, else what language model
+                and data allow to say.
+
+        Raises:
+            NotImplementedError: If it was not loaded with `from_pretrained`, or is a whole language model.
+        """
+        if self.source is None or not (self.source / "adapter_config.json").is_file():
+            raise NotImplementedError(
+                f"{self.alias} holds a language model that nothing was trained in, or a merged one; what can be saved "
+                "is an adapter of recipes/sft_text.py, loaded with TextForecaster.from_pretrained(folder)"
+            )
+        from tsllm.hub.text_card import write_text_card
+
+        self.licence = check_licence(licence) or self.licence
+        with replace_folder(folder, OWNED) as made:
+            for name in check_package(self.source):
+                shutil.copy(self.source / name, made / name)
+            self.save(made)
+            write_text_card(made, recipe="sft_text", licence=self.licence or None)
 
     @classmethod
     def from_pretrained(
@@ -182,10 +227,13 @@ class TextForecaster(Forecaster):
         model, tokenizer = load_language_model(source, device=device)
         settings = json.loads((source / SETTINGS).read_text()) | changes
         settings.pop("base", None)
-        data = settings.pop("data", {})
+        licence = settings.pop("licence", "")
+        data, names = settings.pop("data", {}), ColumnNames.from_dict(settings.pop("names", {}))
         settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
         settings["options"] = SamplingOptions(**settings["options"])
-        return cls(model, tokenizer, **settings)
+        made = cls(model, tokenizer, **settings)
+        made.names, made.source, made.licence = names, source, licence
+        return made
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).

@@ -1,6 +1,8 @@
 """A model pre-trained on many series as a forecaster of series that it has never seen: nothing is fitted."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +24,9 @@ from tsllm.forecasting.base import (
     name_interval_columns,
 )
 from tsllm.forecasting.loading import load_model
-from tsllm.hub.artefacts import OWNED
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
+from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, OWNED, describe_environment, write_description
+from tsllm.hub.licence import check_licence
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models.base import ForecastModel
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -45,6 +48,17 @@ class ZeroShotForecaster(HistoryForecaster):
 
     Raises:
         ValueError: If the model has a point head, or several channels.
+
+    Example:
+        `recipes/pretrain_series.py` trains such a model; this one is untrained.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.hub.spec import ForecasterSpec
+        >>> model = tsllm.build_model("patchcast", context_length=32, prediction_length=8, head="quantile")
+        >>> cast = tsllm.ZeroShotForecaster(model, ForecasterSpec("Cast", "any", "univariate"))
+        >>> df = pd.DataFrame({"unique_id": "new", "ds": range(20), "y": [float(t % 4) for t in range(20)]})
+        >>> len(cast.predict(df, h=12))
+        12
     """
 
     rolls_at_once = True
@@ -68,6 +82,7 @@ class ZeroShotForecaster(HistoryForecaster):
             if value is not None:
                 check_count(name, value)
         self.model, self.spec = model.eval(), spec
+        self.metrics: dict[str, Any] = {}
         self.alias = alias or spec.alias
         self.freq, self.season, self.batch_size = freq, season, batch_size
 
@@ -103,13 +118,39 @@ class ZeroShotForecaster(HistoryForecaster):
         model = load_model(source, revision=revision, token=token)
         if device is not None:
             torch.nn.Module.to(model, device)
-        return cls(model, spec, **options)
+        made = cls(model, spec, **options)
+        made.metrics = _read(find_file(source, METRICS_FILE, revision, token), {})
+        made.log = _read(find_file(source, HISTORY_FILE, revision, token), [])
+        made.licence = spec.licence
+        return made
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes `config.json`, `model.safetensors` and `forecaster.json`, whole or not at all."""
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Writes the artefact with metrics and card, whole or not at all.
+
+        Args:
+            folder: Where.
+            licence: Of the weights, as the Hub abbreviates it; None = what was said before, else what backbone and
+                data allow to say.
+        """
+        self.licence = check_licence(licence) or self.licence
+        trained, total = self.count_parameters()
+        metrics = {
+            "test": None,
+            "note": "what its pre-training measured was not kept beside it",
+            "validation": None,
+            "scaled": False,
+            "windows": 0,
+            "seconds": 0.0,
+            "steps": 0,
+            "seed": 0,
+            "parameters": {"trainable": trained, "total": total},
+            "processes": 1,
+            "environment": describe_environment(),
+        } | self.metrics
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
-            self.spec.save(made)
+            spec = replace(self.spec, licence=self.licence)
+            write_description(made, spec=spec, metrics=metrics, history=list(self.log))
 
     @property
     def context_length(self) -> int:
@@ -280,6 +321,15 @@ class ZeroShotForecaster(HistoryForecaster):
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
         return validate_frame(df, freq=self.freq, covariates=[])
+
+
+def _read(path: Path | None, default: Any) -> Any:
+    """Returns the content of a JSON file of an artefact; the default if it is not there or of another kind."""
+    try:
+        content = default if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return default
+    return content if isinstance(content, type(default)) else default
 
 
 class _Quantiles:

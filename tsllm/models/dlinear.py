@@ -44,6 +44,7 @@ class DLinear(ForecastModel):
 
     config_class = DLinearConfig
     config: DLinearConfig
+    published_config = {"subtract_last": False}
 
     def __init__(self, config: DLinearConfig) -> None:
         super().__init__(config)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -319,7 +320,7 @@ def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs may share the folder
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -27,7 +28,8 @@ from tsllm.types import CUTOFF, ID, TARGET, TIME
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 NEEDED_KEYS = {"name", "h", "train", "validation", "test"}
 PANEL_KEYS = {"min_length", "series", "units", "units_over"}
-DATA_KEYS = NEEDED_KEYS | PANEL_KEYS | {"step_size", "covariates", "past_covariates", "data_path"}
+TABLE_KEYS = ("id_col", "time_col", "target_col", "day_first")
+DATA_KEYS = NEEDED_KEYS | PANEL_KEYS | {"step_size", "covariates", "past_covariates", "data_path", *TABLE_KEYS}
 
 
 class SeriesBench(Bench):
@@ -199,7 +201,8 @@ class SeriesBench(Bench):
 
 def _read(data: dict[str, Any]) -> LoadedData:
     columns = [*data.get("covariates", ()), *data.get("past_covariates", ())]
-    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"))
+    table = {name: data[name] for name in TABLE_KEYS if name in data}
+    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"), **table)
     if loaded.df[TARGET].isna().any():
         raise ValueError(f"{data['name']} has missing values; decisions need whole paths: fill them first")
     return replace(loaded, df=_choose_series(loaded.df, data))
@@ -248,7 +251,7 @@ def _forecast(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, fo
     file = folder / f"forecasts-{hashlib.sha256(state.encode()).hexdigest()[:12]}.parquet"
     if not file.is_file():
         rolled = _roll(config, data, loaded, say)
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")  # two runs may share the folder
         rolled.to_parquet(part)
         part.replace(file)
     return pd.read_parquet(file)

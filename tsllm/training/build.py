@@ -12,8 +12,9 @@ from transformers import AutoConfig, PrinterCallback
 from tsllm.data.prepared import PreparedData
 from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
-from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit
+from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
 from tsllm.training.trainer import ForecastTrainer
 
 FROM_DATA = (
@@ -128,6 +129,7 @@ def train_model(
     training: Mapping[str, Any],
     progress: Progress | None = None,
     max_seconds: float | None = None,
+    label: str = "",
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, ends with the weights of the best validation loss, and returns the log.
 
@@ -137,6 +139,7 @@ def train_model(
         training: Fields of `ForecastTrainingArguments`.
         progress: Is told each logged step.
         max_seconds: Training stops after so many seconds, after one last validation; None = no limit.
+        label: What a bar on the terminal says; empty = no bar.
     """
     options: dict[str, Any] = {
         "disable_tqdm": True,
@@ -157,7 +160,9 @@ def train_model(
             trainer.add_callback(TimeLimit(max_seconds))
         if progress is not None:
             trainer.add_callback(ProgressLine(progress))
-        trainer.train()
+        with Bar(label, verbose=bool(label)) as bar:
+            trainer.add_callback(TrainingBar(bar))
+            trainer.train()
     model.eval()
     return [*trainer.state.log_history, describe_end(trainer)]
 

@@ -27,6 +27,10 @@ LORA_OPTIONS = {
 class TimeLLMConfig(ForecastConfig):
     """Which language model is reprogrammed and how.
 
+    >>> import tsllm
+    >>> tsllm.TimeLLMConfig(context_length=96, prediction_length=24, patch_length=16, head="quantile").patch_length
+    16
+
     Attributes:
         backbone: A packaged name (`smollm2-135m`), a local folder or a Hub id of a decoder, or of a PEFT adapter,
             whose updates are then merged into its base model.

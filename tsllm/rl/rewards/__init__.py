@@ -44,6 +44,7 @@ def build_reward(spec: str | Mapping[str, Any] | Sequence[Any]) -> Reward:
 
     A decision problem of `tsllm.decisions.PROBLEMS`, or one's own by dotted path, is a reward too: minus its regret.
 
+    >>> from tsllm import build_reward
     >>> build_reward({"name": "any_hour_alarm", "threshold": 6000, "miss_cost": 5, "bound": 5}).low
     -5.0
     >>> build_reward({"name": "newsvendor", "under": 2.0})
