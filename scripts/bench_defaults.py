@@ -64,8 +64,18 @@ def bench(name: str, models: list[str], training: dict[str, int], seed: int) -> 
         mae = (result.frame["y"] - result.frame[model]).abs().mean()
         relative = math.exp(np.log(errors[model][naive > 0] / naive[naive > 0]).mean())
         won = (errors[model] < naive).mean()
-        rows.append({"data": name, "model": model, "mae": round(mae, 3), "relative": round(relative, 3),
-                     "series_won": round(won, 2), "context": fitted.context_length, "steps": steps, "seconds": round(cost.fit_seconds + cost.predict_seconds)})  # fmt: skip
+        rows.append(
+            {
+                "data": name,
+                "model": model,
+                "mae": round(mae, 3),
+                "relative": round(relative, 3),
+                "series_won": round(won, 2),
+                "context": fitted.context_length,
+                "steps": steps,
+                "seconds": round(cost.fit_seconds + cost.predict_seconds),
+            }
+        )
     table = pd.DataFrame(rows)
     print(f"{name}: {loaded.df[ID].nunique()} series, {windows} windows of {task.h}, layout {task.layout}, "
           f"season {task.season}, {time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
