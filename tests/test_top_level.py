@@ -9,10 +9,10 @@ import pytest
 import tsllm
 from tests.fixtures.backbones import save_tiny_backbone
 
-# Read and written in tests/hub, against a Hub of the tests.
-ON_THE_HUB = {"push_to_hub"}
+# Their examples need a Hub (tests/hub has one) or a data set of others (tests/evaluation).
+ELSEWHERE = {"push_to_hub", "long_term"}
 SLOW = {"ablate"}
-NAMES = [name for name in dir(tsllm) if name not in {"__version__", *ON_THE_HUB}]
+NAMES = [name for name in dir(tsllm) if name not in {"__version__", *ELSEWHERE}]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
@@ -44,6 +44,6 @@ def test_each_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
     assert not runner.summarize(verbose=False).failed, "".join(said)
 
 
-@pytest.mark.parametrize("name", sorted(ON_THE_HUB))
-def test_a_name_of_the_hub_has_an_example_too(name):
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_a_name_that_needs_more_has_an_example_too(name):
     assert re.search(r"```python\n.*?tsllm\.", getattr(tsllm, name).__doc__, re.DOTALL)

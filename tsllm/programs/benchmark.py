@@ -10,6 +10,7 @@ BENCHMARKS: Registry[str] = Registry(
     "benchmark",
     {
         "zero-shot": "tsllm.evaluation.zero_shot_report:run_benchmark_zero_shot",
+        "long-term": "tsllm.evaluation.long_term_report:long_term",
         "cik": "tsllm.programs.benchmark_cik:run_cik",
     },
 )
@@ -19,9 +20,9 @@ def benchmark(name: str, *args: Any, **options: Any) -> Any:
     """Runs a published protocol; results are kept in a folder, and a stopped run goes on.
 
     Args:
-        name: "zero-shot" (series never seen: models, `sets`, `output_dir`; a `ZeroShotReport`) or "cik" (forecasts
-            that need a text: the file, the output folder, `arms`; arm -> score).
-        *args: Of the protocol: its models, or its file and output folder.
+        name: "zero-shot" (series never seen: models, `sets`, `output_dir`), "long-term" (data, models, `horizons`,
+            `seeds` ...) or "cik" (forecasts that need a text: the file, the output folder, `arms`).
+        *args: Of the protocol.
         **options: Of the protocol; `help(tsllm.find_benchmark(name))` lists them.
 
     Returns:
