@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsllm.types import ID, TIME, FrameError
@@ -46,8 +47,8 @@ class Context:
             check_length: Refuses a text that the reader cannot take in whole.
 
         Raises:
-            FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, `end`
-                before `start`, times outside the data, unknown columns.
+            FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, one that is
+                a number or has a time zone, `end` before `start`, times outside the data, unknown columns.
             ValueError: If a text is too long for the reader.
         """
         table = _tabulate(context, list(df[ID].unique()))
@@ -127,14 +128,22 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
 
 
 def _read_times(table: pd.DataFrame, column: str) -> pd.Series:
-    times = pd.to_datetime(table[column], errors="coerce", format="mixed")
-    wrong = times.isna() & table[column].notna()
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise FrameError(
-            f"context row {row}: {column} is {table[column].iloc[row]!r}, which is no time; write 2024-01-31 12:00"
-        )
-    return times
+    """Reads times; numbers would count as nanoseconds since 1970, and the data have no time zones."""
+    times = [_read_time(value, f"context row {row}: {column}") for row, value in enumerate(table[column])]
+    return pd.Series(pd.to_datetime(times), index=table.index)
+
+
+def _read_time(value: Any, name: str) -> Any:
+    if pd.isna(value):
+        return pd.NaT
+    if isinstance(value, int | float | np.number):
+        raise FrameError(f"{name} is {value}, a number; write times as 2024-01-31 12:00")
+    time = pd.to_datetime(value, errors="coerce")
+    if pd.isna(time):
+        raise FrameError(f"{name} is {value!r}, which is no time; write 2024-01-31 12:00")
+    if time.tzinfo is not None:
+        raise FrameError(f"{name} has a time zone ({value}); give the times as the data have them, without one")
+    return time
 
 
 def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:

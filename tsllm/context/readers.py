@@ -22,7 +22,8 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
         prose: Gives roles to the mentions of a text; None reads tables and statistics only.
 
     Returns:
-        Effects in the order of the text, tables first; nothing is said twice.
+        Effects in the order of the text, tables first; nothing is said twice, and nothing whose span holds no step
+        that it could change.
     """
     if not text.strip():
         return []
@@ -31,11 +32,21 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
         effects += assemble(prose(rest), window.future_times, window.past_times)
     told = []
     for effect in dict.fromkeys(effects):
+        if not acts_on(effect, window):
+            continue
         if is_plausible(effect, window):
             told.append(effect)
         else:
             logger.warning("%s is left out: it would cut off almost all of the history", effect)
     return told
+
+
+def acts_on(effect: Effect, window: Window) -> bool:
+    """Tells whether the span of an effect holds a step to forecast, or, for `ignore`, one of the history."""
+    if effect.kind == "daylight":
+        return True  # its span says when the sun rises and sets
+    times = window.past_times if effect.kind == "ignore" else window.future_times
+    return bool(effect.covers(times).any())
 
 
 def is_plausible(effect: Effect, window: Window) -> bool:
