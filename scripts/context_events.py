@@ -19,7 +19,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.context.reading import assemble
 from tsllm.data.sources import load_frame
-from tsllm.programs.context_reader import load_reader
+from tsllm.forecasting.readers import load_reader
 
 STEPS = 24
 KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
@@ -40,12 +40,17 @@ class EventWriter(PairWriter):
         hours = int(self.rng.integers(2, min(13, STEPS - first)))
         start = self.window.future_times[first]
         kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
-        return super()._make_span() | {
-            "start": (self._write_moment(start, kind), "start"),
-            "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
-            "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
-            "length": (f"{self._write_number(hours)} hours", "length"),
-        }
+        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
+        return (
+            super()._make_span()
+            | hours_of_day
+            | {
+                "start": (self._write_moment(start, kind), "start"),
+                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
+                "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
+                "length": (f"{self._write_number(hours)} hours", "length"),
+            }
+        )
 
     def _write_value(self, role: str) -> tuple[str, str]:
         """Writes a value that a price may take."""

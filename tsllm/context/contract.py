@@ -1,16 +1,21 @@
 """What is known and told: texts for series, checked, and handed out only to forecasts that may have read them."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tsllm.data.dates import read_later_times
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.data.sources import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
-_COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+COLUMNS = (ID, TEXT, PUBLISHED, START, END)
 LengthCheck = Callable[[str, str], None]  # text, its name in messages
 
 
@@ -92,6 +97,32 @@ class Context:
         return _join(self.table)
 
 
+def load_texts(context: str, names: ColumnNames | None = None, day_first: bool | None = None) -> Any:
+    """Returns the texts that a command or a YAML file names: a text as it is, or a table from its path.
+
+    Args:
+        context: A text or a path.
+        names: What the columns of the data are called; None = by our words.
+        day_first: As in `validate_frame`.
+
+    Raises:
+        FileNotFoundError: If a name that ends like a table's is no file.
+        FrameError: If a table has no column of texts or series.
+    """
+    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
+    if not (named_as_file or os.path.exists(context)):
+        return context
+    names = names or OWN
+    table = names.read_texts(read_table(context, names=names))
+    for column in (ID, TEXT):
+        if column not in table:
+            wanted = names.id_col if column == ID else column
+            raise FrameError(f"{context} has no column {wanted!r}, only {', '.join(map(str, table.columns))}")
+    for column in [name for name in (PUBLISHED, START, END) if name in table]:
+        table[column] = table[column].replace("", None)
+    return read_later_times(table, day_first, (PUBLISHED, START, END))
+
+
 def _join(table: pd.DataFrame) -> dict[Any, str]:
     told = table[table[TEXT] != ""]
     return {name: "\n".join(_write(row) for row in rows.itertuples()) for name, rows in told.groupby(ID, sort=False)}
@@ -112,19 +143,19 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     elif isinstance(context, str):
         rows = [{ID: name, TEXT: context} for name in ids]
     elif isinstance(context, pd.DataFrame):
-        unknown = [str(column) for column in context.columns if column not in _COLUMNS]
+        unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:
             raise FrameError(
                 f"the context frame has columns {list(context.columns)}; it needs unique_id and text, and may have "
                 f"published, start and end{f'; unknown: {unknown}' if unknown else ''}"
             )
-        return context.reindex(columns=_COLUMNS).reset_index(drop=True)
+        return context.reindex(columns=COLUMNS).reset_index(drop=True)
     elif isinstance(context, Mapping):
         rows = [{ID: name, TEXT: text} for name, text in context.items()]
     else:
         raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _read_times(table: pd.DataFrame, column: str) -> pd.Series:

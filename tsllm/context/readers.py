@@ -1,7 +1,7 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
@@ -58,11 +58,19 @@ def is_plausible(effect: Effect, window: Window) -> bool:
     return bool(kept.mean() >= 0.05)
 
 
-def read_in_turn(*readers: ProseReader) -> ProseReader:
-    """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
+class ReadInTurn:
+    """A reader that takes, sentence by sentence, the first of its readers that finds something there.
 
-    def read(text: str) -> Reading:
-        readings = [reader(text) for reader in readers]
+    Args:
+        readers: In their order.
+    """
+
+    def __init__(self, readers: Sequence[ProseReader]) -> None:
+        self.readers = tuple(readers)
+
+    def __call__(self, text: str) -> Reading:
+        """Gives roles to the mentions of a text."""
+        readings = [reader(text) for reader in self.readers]
         first = readings[0]
         roles, statements = list(first.roles), list(first.statements)
         for k, (start, end) in enumerate(first.sentences):
@@ -75,4 +83,7 @@ def read_in_turn(*readers: ProseReader) -> ProseReader:
                     break
         return Reading(first.text, first.mentions, roles, first.sentences, statements)
 
-    return read
+
+def read_in_turn(*readers: ProseReader) -> ProseReader:
+    """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
+    return ReadInTurn(readers)

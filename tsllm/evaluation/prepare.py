@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
 from tsllm.data.sources import LoadedData, load_task
@@ -29,6 +31,7 @@ class PreparedTask:
         windows: The test windows.
         fingerprint: Hash of the frame.
         name: Name in tables, unlike that of any other data set of the comparison.
+        texts: What models with a reader are told; None = nothing.
         notes: Where the windows differ from those of a task of others, in sentences.
     """
 
@@ -39,6 +42,7 @@ class PreparedTask:
     fingerprint: str
     name: str
     notes: tuple[str, ...] = ()
+    texts: Any = None
 
     @property
     def training(self) -> pd.DataFrame:
@@ -112,6 +116,7 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     # What is chosen by the data is chosen by the steps before the first cutoff alone.
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     _check_season(windows, task.season)
+<<<<<<< HEAD
     return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes))
 
 
@@ -171,6 +176,26 @@ def cut_customary(loaded: LoadedData, split: SplitRule) -> CustomaryPart:
     unused = int((~kept).sum()) // len(borders)
     notes = (f"{loaded.name}: the customary split leaves the last {unused} steps of each series out.",) * bool(unused)
     return CustomaryPart(loaded.df[kept].reset_index(drop=True), validation, test, notes)
+=======
+    digest = hashlib.sha256(pd.util.hash_pandas_object(loaded.df, index=False).to_numpy().tobytes()).hexdigest()
+    texts = _read_texts(entry, loaded.df)
+    return PreparedTask(entry, loaded, task, windows, digest[:16], loaded.name, tuple(notes), texts)
+
+
+def _read_texts(entry: DataEntry, df: pd.DataFrame) -> Any:
+    """Returns the texts of an entry, checked against its series.
+
+    Raises:
+        FrameError: If they do not fit the data, or one does not say when it was published.
+        FileNotFoundError: If a table is not there.
+    """
+    texts = load_texts(entry.context) if isinstance(entry.context, str) else entry.context
+    try:
+        Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
+    except FrameError as error:
+        raise FrameError(f"{entry.name}: {error}") from error
+    return texts
+>>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
 
 
 def find_task(entry: DataEntry) -> Task:

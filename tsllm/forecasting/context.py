@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,8 +17,19 @@ from tsllm.context.readers import ProseReader, read_effects
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
+from tsllm.files import replace_folder
 from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns
 from tsllm.forecasting.base_paths import PathSource, iterate_windows, sample_paths, summarise
+from tsllm.forecasting.context_folder import (
+    BASE,
+    READER,
+    ContextSettings,
+    name_readers,
+    open_readers,
+    write_card,
+    write_texts,
+)
+from tsllm.hub.artefacts import OWNED
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -104,6 +116,12 @@ class ContextForecaster(Forecaster):
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
 
+    def tell(self, context: Any, timeless: bool = False) -> Self:
+        """Takes texts for every later `fit`, as the constructor does."""
+        self.context = self._context = context
+        self.timeless = timeless
+        return self
+
     def fit(self, df: pd.DataFrame, h: int | None = None, context: Any = None) -> Self:
         """Fits the base, and remembers the texts for `predict` and `predict_rolling`; None = the constructor's.
 
@@ -124,6 +142,11 @@ class ContextForecaster(Forecaster):
         self.base.update(df)
         self._history = history
         return self
+
+    @property
+    def texts(self) -> Any:
+        """What `predict` reads unless it is given texts: those of `fit`, else the constructor's."""
+        return self._context
 
     def expect_levels(self, level: Sequence[float]) -> None:
         """Tells the base."""
@@ -264,6 +287,50 @@ class ContextForecaster(Forecaster):
             ValueError: If a text is too long for the reader.
         """
         self._check(self.context, validate_frame(df, freq=self.freq))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the base, the reader and the settings into one folder, in one step or not at all.
+
+        The texts that the next `predict` would read are kept too. `tsllm.forecasting.roster.open_saved` and `tsllm
+        predict FOLDER` open it again.
+
+        Raises:
+            NotImplementedError: If the base keeps nothing that could be saved, or the reader or the source of paths is
+                a function of one's own.
+            ValueError: If there is nothing trained to save.
+            OSError: If another process writes the folder, or the disk is full.
+        """
+        names, learned = name_readers(self.reader)
+        if self.paths is not sample_paths or (self.check_length is not None and learned is None):
+            raise NotImplementedError("paths and check_length of one's own cannot be saved; save the base alone")
+        settings = ContextSettings(
+            self.alias, names, self.freq, self.season, self.timeless, self.samples, self.seed,
+            self._context is self.context, write_texts(self._context),
+        )  # fmt: skip
+        with replace_folder(folder, (*OWNED, BASE, READER)) as made:
+            self.base.save_pretrained(made / BASE)
+            if learned is not None:
+                learned.save_pretrained(made / READER)
+            write_card(made, settings, self.base.alias)
+            settings.save(made)
+
+    @classmethod
+    def load(cls, folder: Path, base: Forecaster) -> Self:
+        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.roster.open_saved` opens the base.
+
+        Raises:
+            OSError: If a file is missing or damaged.
+            ValueError: If settings are impossible, or the reader's language model has other weights.
+        """
+        given = ContextSettings.load(folder)
+        reader, texts = open_readers(given.readers, folder / READER), given.read_texts()
+        made = cls(
+            base, reader.read, given.alias, freq=given.freq, season=given.season,
+            context=texts if given.standing else None, timeless=given.timeless, check_length=reader.check_length,
+            samples=given.samples, seed=given.seed,
+        )  # fmt: skip
+        made._context = texts
+        return made
 
     def _check(self, context: Any, history: pd.DataFrame, last: Any = None) -> Context:
         """Reads texts; those of the constructor serve many cutoffs, so they may lie ahead and must be dated."""
