@@ -1,14 +1,12 @@
 """The demonstration of a sentence that is read: two small readers trained on the spot, and one picture.
 
-Both have the same head and the same texts; one reads the hidden states of the pretrained language model, the other those
-of random weights with the same spectrum. The sentence that they then read is of a wording that neither was shown.
+Both have the same head and the same texts; one reads the hidden states of the pretrained language model, the other
+those of random weights with the same spectrum. The sentence that they then read is of a wording that neither saw.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -118,7 +116,9 @@ def draw_told(df: pd.DataFrame, told: list[Told], path: Path, context: int = 48)
     for axis, one in zip(axes, told, strict=True):
         forecast = one.explained.forecast
         axis.plot(past[TIME], past[TARGET], color="0.35", linewidth=1, label="history")
-        axis.plot(forecast[TIME], forecast["before"], color="0.6", linestyle="--", label="forecast without the sentence")
+        axis.plot(
+            forecast[TIME], forecast["before"], color="0.6", linestyle="--", label="forecast without the sentence"
+        )
         axis.plot(forecast[TIME], forecast["after"], color="C0", linewidth=2, label="forecast with it")
         understood = textwrap.fill(say_effects(one), 58)
         axis.set_title(f"{SHOWN[one.weights]}:\n{understood}", fontsize=9)
@@ -128,8 +128,3 @@ def draw_told(df: pd.DataFrame, told: list[Told], path: Path, context: int = 48)
     figure.suptitle(f"“{told[0].explained.text}”", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def summarise_told(told: list[Told]) -> Mapping[str, Any]:
-    """Returns the sentence and what each reader understood, for a file."""
-    return {"text": told[0].explained.text} | {one.weights: say_effects(one) for one in told}
