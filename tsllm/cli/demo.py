@@ -44,9 +44,8 @@ def demo(
     typer.echo("Tell it a sentence of new wording: read through SmolLM2, and through random weights of its spectrum")
     for line in tell_a_sentence(output_dir, result.prepared.loaded.df, seed):
         typer.echo(f"  {line}")
-    typer.echo(
-        f"\nforecasts  {output_dir / 'forecasts.csv'}\nadapter    {output_dir / 'adapter'}\ntold       {output_dir / 'told.png'}"
-    )
+    typer.echo(f"\nforecasts  {output_dir / 'forecasts.csv'}\nadapter    {output_dir / 'adapter'}")
+    typer.echo(f"told       {output_dir / 'told.png'}")
     typer.echo(f"time       {time.perf_counter() - started:.0f} s")
 
 
