@@ -200,3 +200,12 @@ def test_what_lasts_or_misleads_is_read_at_its_own_time(text, effects):
 )
 def test_times_of_day_belong_to_the_day_that_their_sentence_names(text, effects):
     assert write_effects(read_effects(text, window())) == effects
+
+
+def test_readers_that_assemble_get_no_effect_of_the_past_either():
+    for text in (
+        "On 2024-03-01 output is capped at 9.",
+        "From 2024-03-01 sales fell by 20%.",
+        "In 2022 it was capped at 9.",
+    ):
+        assert assemble(read_by_rules(text), TIMES, PAST) == []

@@ -76,7 +76,7 @@ def write_sentence(before: pd.DataFrame, alias: str) -> str:
 
 
 def tell_twice(base: Forecaster, df: pd.DataFrame, backbone: str, seed: int = 0) -> list[Told]:
-    """Has one sentence about the last series' next day read by both readers.
+    """Has one sentence about the first series' next day read by both readers.
 
     Args:
         base: A fitted forecaster of hourly data.
