@@ -191,8 +191,8 @@ def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex)
     found = [resolve_moment(text, times, past=span.past) for text in span.days]
     days = [day for day in found if day is not None]
     if span.ago:
-        day = times[0].normalize() - pd.Timedelta(days=span.ago)
-        days.append(Moment(day, day + pd.Timedelta(days=1)))
+        first = times[0].normalize() - pd.Timedelta(days=span.ago)
+        days.append(Moment(first, first + pd.Timedelta(days=1)))
     clocks = [text for text in (span.start, span.end) if text]
     if days and clocks and all(map(is_clock, clocks)):
         return [s for day in days for s in _stretch(span, times, day)]
