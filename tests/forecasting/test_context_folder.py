@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.context.names import CONTEXT_FILE
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.readers import read_in_turn
 from tsllm.forecasting.context import ContextForecaster
-from tsllm.forecasting.context_folder import CONTEXT_FILE
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import open_encoder

@@ -61,17 +61,14 @@ class DataEntry:
         task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
             the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
             "long"). Empty = no such task.
-<<<<<<< HEAD
         id_col: Column that names the series, if not `unique_id`.
         time_col: Column of the times, if not `ds` or `date`.
         target_col: Column of the values, if not `y`.
         day_first: As in `validate_frame`.
-=======
         context: What was known of these series, for models with a `reader`: a text, or the path of a table `unique_id,
             text, published[, start, end]`; a cutoff reads what was published by then. In Python also a mapping or a
             frame.
         timeless: Whether texts without `published` may be read at every cutoff.
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
         frame: The series themselves, in Python only; `name` is then what tables call them.
     """
 
@@ -95,15 +92,12 @@ class DataEntry:
     max_series: int | None = None
     unit: str = "cutoff"
     task: str = ""
-<<<<<<< HEAD
     id_col: str | None = None
     time_col: str | None = None
     target_col: str | None = None
     day_first: bool | None = None
-=======
     context: Any = None
     timeless: bool = False
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
     frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +109,6 @@ class DataEntry:
                 raise ValueError(f"{self.name}: {name} is {value}; it must be at least 1")
         if self.unit not in ("cutoff", "series"):
             raise ValueError(f"{self.name}: unit is {self.unit!r}; choose cutoff or series")
-<<<<<<< HEAD
         if self.split not in ("", "customary"):
             raise ValueError(f"{self.name}: split is {self.split!r}; choose customary, or leave it out")
         if self.split and (self.n_windows != 1 or self.val_size is not None or self.task):
@@ -123,10 +116,8 @@ class DataEntry:
                 f"{self.name}: split: customary brings its own windows and validation part; leave out n_windows, "
                 "val_size and task (step_size says how far apart the cutoffs are)"
             )
-=======
         if self.timeless and self.context is None:
             raise ValueError(f"{self.name}: timeless has no effect without context; leave it out")
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
         self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:
@@ -276,17 +267,6 @@ class CompareConfig:
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
 
-<<<<<<< HEAD
-    def to_yaml(self) -> str:
-        """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("data", "models"):
-            given[name] = [_shorten(entry) for entry in given[name]]
-        for name in ("budget", "tune"):
-            given[name] = None if given[name] is None else _shorten(given[name])
-        given = {name: value for name, value in given.items() if value not in (None, [], "", False)}
-        return str(yaml.safe_dump(json.loads(json.dumps(given, default=str)), sort_keys=False, allow_unicode=True))
-=======
     def _check_texts(self) -> None:
         """Refuses texts that nobody reads, and readers without texts."""
         told = [entry.name for entry in self.data if entry.context is not None]
@@ -297,7 +277,16 @@ class CompareConfig:
             )
         if readers and not told:
             raise ValueError(f"{readers[0]} has a reader, but no data entry has context; give texts or leave it out")
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
+
+    def to_yaml(self) -> str:
+        """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("data", "models"):
+            given[name] = [_shorten(entry) for entry in given[name]]
+        for name in ("budget", "tune"):
+            given[name] = None if given[name] is None else _shorten(given[name])
+        given = {name: value for name, value in given.items() if value not in (None, [], "", False)}
+        return str(yaml.safe_dump(json.loads(json.dumps(given, default=str)), sort_keys=False, allow_unicode=True))
 
     def find_unequal_budgets(self) -> list[str]:
         """Returns a sentence for each way in which trainable models get unequal budgets; none if they are equal."""

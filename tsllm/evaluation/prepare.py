@@ -12,6 +12,7 @@ import pandas as pd
 from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.sources import LoadedData, load_task
 from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
@@ -116,8 +117,8 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     # What is chosen by the data is chosen by the steps before the first cutoff alone.
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     _check_season(windows, task.season)
-<<<<<<< HEAD
-    return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes))
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes), texts)
 
 
 def hash_frame(df: pd.DataFrame) -> str:
@@ -136,7 +137,8 @@ def _prepare_customary(entry: DataEntry, loaded: LoadedData) -> PreparedTask:
     windows = Windows.of(part.df, h, (part.test - h) // step + 1, step)
     task = build_task(replace(loaded, df=windows.history(0)), replace(asked, val_size=part.validation))
     _check_season(windows, task.season)
-    return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes)
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes, texts)
 
 
 @dataclass(frozen=True)
@@ -176,26 +178,21 @@ def cut_customary(loaded: LoadedData, split: SplitRule) -> CustomaryPart:
     unused = int((~kept).sum()) // len(borders)
     notes = (f"{loaded.name}: the customary split leaves the last {unused} steps of each series out.",) * bool(unused)
     return CustomaryPart(loaded.df[kept].reset_index(drop=True), validation, test, notes)
-=======
-    digest = hashlib.sha256(pd.util.hash_pandas_object(loaded.df, index=False).to_numpy().tobytes()).hexdigest()
-    texts = _read_texts(entry, loaded.df)
-    return PreparedTask(entry, loaded, task, windows, digest[:16], loaded.name, tuple(notes), texts)
 
 
-def _read_texts(entry: DataEntry, df: pd.DataFrame) -> Any:
+def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = None) -> Any:
     """Returns the texts of an entry, checked against its series.
 
     Raises:
         FrameError: If they do not fit the data, or one does not say when it was published.
         FileNotFoundError: If a table is not there.
     """
-    texts = load_texts(entry.context) if isinstance(entry.context, str) else entry.context
+    texts = load_texts(entry.context, names, entry.day_first) if isinstance(entry.context, str) else entry.context
     try:
         Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
     except FrameError as error:
         raise FrameError(f"{entry.name}: {error}") from error
     return texts
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
 
 
 def find_task(entry: DataEntry) -> Task:

@@ -12,6 +12,7 @@ import pandas as pd
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
 from tsllm.context.contract import TEXT, Context
 from tsllm.context.effects import Effect, write_effects
+from tsllm.context.names import BASE, READER
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
 from tsllm.data.facts import TrainingFacts
@@ -21,8 +22,6 @@ from tsllm.files import replace_folder
 from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns
 from tsllm.forecasting.base_paths import PathSource, iterate_windows, sample_paths, summarise
 from tsllm.forecasting.context_folder import (
-    BASE,
-    READER,
     ContextSettings,
     name_readers,
     open_readers,
@@ -288,7 +287,7 @@ class ContextForecaster(Forecaster):
         """
         self._check(self.context, validate_frame(df, freq=self.freq))
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the base, the reader and the settings into one folder, in one step or not at all.
 
         The texts that the next `predict` would read are kept too. `tsllm.forecasting.roster.open_saved` and `tsllm
@@ -308,7 +307,8 @@ class ContextForecaster(Forecaster):
             self._context is self.context, write_texts(self._context),
         )  # fmt: skip
         with replace_folder(folder, (*OWNED, BASE, READER)) as made:
-            self.base.save_pretrained(made / BASE)
+            options = {} if licence is None else {"licence": licence}
+            self.base.save_pretrained(made / BASE, **options)
             if learned is not None:
                 learned.save_pretrained(made / READER)
             write_card(made, settings, self.base.alias)

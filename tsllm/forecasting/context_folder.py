@@ -10,20 +10,18 @@ import pandas as pd
 
 from tsllm.backbones.trust import check_json
 from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
+from tsllm.context.names import BASE, CONTEXT_FILE, LEARNED, RULES
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader, ReadInTurn
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
-from tsllm.forecasting.readers import RULES, OpenReader, load_reader
+from tsllm.forecasting.readers import OpenReader, load_reader
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import read_dataclass
 from tsllm.types import ID
 
-CONTEXT_FILE = "context.json"
-BASE, READER = "base", "reader"
-LEARNED = "learned"
 FORMAT = 1
 _MOST_SAMPLES = 100_000  # a forged file must not ask for all memory
 

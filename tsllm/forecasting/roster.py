@@ -8,26 +8,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
+from tsllm.context.names import BASE, CONTEXT_FILE, RULES
 from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
-=======
-from tsllm.context.reader import LearnedReader
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.context_folder import BASE, CONTEXT_FILE
-from tsllm.forecasting.readers import RULES, open_reader
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
-<<<<<<< HEAD
 from tsllm.text.settings import SETTINGS
 from tsllm.training.options import check_options
-=======
-from tsllm.text.loading import SETTINGS, fetch_folder
-from tsllm.training.args import check_training, read_dataclass
-from tsllm.training.build import check_model_config
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
 
 NAIVE = ("SeasonalNaive", "Naive", "Naive2")
 STEP_REGRESSION = "StepRegression"
@@ -192,7 +181,8 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
         ImportError: If the package behind it is not installed.
         OSError: If a saved or pretrained model cannot be loaded.
     """
-<<<<<<< HEAD
+    if spec.reader:
+        return _build_told(spec, task, seed)
     spec, scale = _take_scale(spec)
     made = _build(spec, task, seed)
     # A saved model remembers its scale.
@@ -207,10 +197,6 @@ def _take_scale(spec: ModelSpec) -> tuple[ModelSpec, dict[str, Any]]:
 
 
 def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
-=======
-    if spec.reader:
-        return _build_told(spec, task, seed)
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
     match spec.kind:
         case "native":
             return _build_native(spec, task, seed)
@@ -236,6 +222,7 @@ def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
 def _build_told(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     """Builds a model whose texts are read; the comparison, or whoever has them, gives it the texts."""
     from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.readers import open_reader
 
     reader = open_reader(spec.reader)
     base = build_forecaster(replace(spec, reader="", alias=""), task, seed)
@@ -250,12 +237,11 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         ValueError: If it could not be built, or its configuration does not fit the task.
         FileNotFoundError: If its reader's folder holds none.
     """
-<<<<<<< HEAD
     spec = _take_scale(spec)[0]
-=======
     if spec.reader not in ("", RULES):
+        from tsllm.context.reader import LearnedReader
+
         LearnedReader.load_head(spec.reader)
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
     if spec.kind == "saved":
         check_saved(spec.source)
         _check_saved_for(spec, task)
@@ -293,6 +279,8 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     if find_file(spec.source, CONTEXT_FILE, revision) is not None:
         if spec.reader:
             raise ValueError(f"{spec.source} brings its own reader; leave `reader` out, or name {spec.source}/{BASE}")
+        from tsllm.text.loading import fetch_folder
+
         base = find_base(fetch_folder(spec.source, revision))
         options = {name: value for name, value in spec.options.items() if name not in ("revision", "token")}
         _check_saved_for(replace(spec, model=base, options=options), task)
@@ -506,23 +494,16 @@ def open_saved(source: str, **options: Any) -> Any:
         FileNotFoundError: If there is no such folder and it is no Hub id.
         ValueError: If a folder of a told forecaster holds another one as its base.
     """
-<<<<<<< HEAD
     check_saved(source)
+    if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.context import ContextForecaster
+        from tsllm.text.loading import fetch_folder
+
+        folder = fetch_folder(source, options.pop("revision", None), options.pop("token", None))
+        return ContextForecaster.load(folder, open_saved(find_base(folder), **options))
     if find_file(source, SETTINGS, options.get("revision"), options.get("token")) is not None:
         from tsllm.forecasting.text import TextForecaster
 
-=======
-    from tsllm.forecasting.context import ContextForecaster
-    from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ZeroShotForecaster
-
-    check_saved(source)
-    if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
-        folder = fetch_folder(source, options.pop("revision", None), options.pop("token", None))
-        return ContextForecaster.load(folder, open_saved(find_base(folder), **options))
-    if find_file(source, SETTINGS, options.get("revision")) is not None:
->>>>>>> 10091d0 (Told forecasters are saved whole; fit and compare take context; more wordings for the reader of texts)
         return TextForecaster.from_pretrained(source, **options)
     if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
         from tsllm.forecasting.zero_shot import ZeroShotForecaster
