@@ -154,6 +154,9 @@ def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:
     """
     from tsllm.forecasting.context import ContextForecaster
 
+    own = next((model.alias for model in roster if isinstance(model, ContextForecaster)), None)
+    if own is not None:
+        raise ValueError(f"{own} has a reader and texts of its own; leave --context out, or name its base")
     told = [ContextForecaster(model, **options) for model in roster]
     if told:
         told[0].check_context(df)

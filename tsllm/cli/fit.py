@@ -60,14 +60,31 @@ def fit(
     options_of_training: Annotated[
         list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts to keep in the folder: a table unique_id, text, published[, start, end], or a text. `predict` "
+            "and `backtest` read what was published by their cutoff."
+        ),
+    ] = None,
+    reader: Annotated[
+        Path | None, typer.Option(help="Folder of a trained reader of texts to keep in the folder; default: rules.")
+    ] = None,
+    timeless: Annotated[
+        bool, typer.Option(help="Texts without `published` may be read at every cutoff; else they are refused.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Field of the model: backbone=smollm2-135m, head=quantile.")
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
+    from tsllm.cli.predict import read_told
+    from tsllm.context.names import BASE, CONTEXT_FILE
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
+    from tsllm.hub.spec import find_file
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
@@ -91,6 +108,11 @@ def fit(
     options |= {"pad_short": True} if pad_short else {}
     options |= read_scale(transform, non_negative, integer)
     if is_saved(model):
+        if find_file(model, CONTEXT_FILE, revision) is not None:
+            raise ValueError(
+                f"{model} is told something; training goes on from its base: --model {model}/{BASE}, with --context "
+                "and --reader anew"
+            )
         forecaster = NeuralForecaster.from_pretrained(
             model,
             revision=revision,
@@ -127,11 +149,18 @@ def fit(
         forecaster, horizon = built, task.h
     forecaster.names = loaded.names or forecaster.names
     tell_ignored(loaded)
+    texts, told = read_told(context, reader, timeless, loaded.names, day_first)
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
-    forecaster.fit(loaded.df, horizon)
-    forecaster.save_pretrained(output_dir, licence=licence)
+    if told is None:
+        forecaster.fit(loaded.df, horizon)
+        forecaster.save_pretrained(output_dir, licence=licence)
+    else:
+        made = ContextForecaster(forecaster, freq=loaded.freq, context=texts, **told)
+        made.check_context(loaded.df)
+        made.fit(loaded.df, horizon)
+        made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80")
 

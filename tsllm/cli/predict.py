@@ -1,6 +1,5 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +37,7 @@ def predict(
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.base import Forecaster
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
@@ -47,13 +47,16 @@ def predict(
         changes |= {"pad_short": True} if pad_short else {}
         changes |= {"batch_invariant": True} if batch_invariant else {}
         forecaster = open_saved(model, revision=revision, **changes)
-        ahead = find_ahead(forecaster)
+        if reader is not None and isinstance(forecaster, ContextForecaster):
+            raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
+        plain = forecaster.base if isinstance(forecaster, ContextForecaster) else forecaster
+        ahead = find_ahead(plain)
         asked = Asked(
             freq=parse_freq(freq),
             covariates=ahead,
-            past_covariates=forecaster.past_covariates,
-            static=getattr(forecaster, "static", None),
-            **read_names(id_col, time_col, target_col, day_first, forecaster.names),
+            past_covariates=plain.past_covariates,
+            static=getattr(plain, "static", None),
+            **read_names(id_col, time_col, target_col, day_first, plain.names),
         )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
     else:
@@ -77,15 +80,14 @@ def predict(
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
     X_df = None if future is None else read_future(future, loaded.names, day_first)
     levels = parse_levels(level) or None
+    if context is not None and not isinstance(forecaster, ContextForecaster):
+        forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
     with loaded.names.speaking():
-        if context is None:
-            out = forecaster.predict(loaded.df, h, levels, X_df)
-        else:
-            from tsllm.forecasting.context import ContextForecaster
-
-            forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
+        if isinstance(forecaster, ContextForecaster):
             out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
-            print_effects(explained, known_texts)
+            print_effects(explained, forecaster.texts if known_texts is None else known_texts)
+        else:
+            out = forecaster.predict(loaded.df, h, levels, X_df)
     out = loaded.names.write(out)
     if output is None:
         print_table(out.head(24), f"{forecaster.alias}: {len(out)} rows" + (", the first 24" if len(out) > 24 else ""))
@@ -138,40 +140,43 @@ def read_context(
         FrameError: If a table has no column of texts or series.
         ValueError: If there is a reader, or `timeless`, and no text.
     """
+    from tsllm.context.contract import load_texts
+
     if context is None:
         given = [name for name, value in {"--reader": reader, "--timeless": timeless}.items() if value]
         if given:
             raise ValueError(f"{' and '.join(given)} without --context; give a text or a table, or leave it out")
         return None, {}
-    texts = _read_texts(context, names, day_first)
-    options: dict[str, Any] = {"timeless": timeless}
-    if reader is not None:
-        from tsllm.programs.context_reader import load_reader
-
-        loaded = load_reader(reader)
-        options |= {"reader": loaded.read, "check_length": loaded.encoder.check_length}
-    return texts, options
+    texts = load_texts(context, names, day_first)
+    return texts, {"timeless": timeless} | _open(reader)
 
 
-def _read_texts(context: str, names: Any, day_first: bool | None) -> Any:
-    from tsllm.context.contract import END, PUBLISHED, START, TEXT
-    from tsllm.data.dates import read_later_times
-    from tsllm.data.names import OWN
-    from tsllm.data.sources import SUFFIXES, read_table
-    from tsllm.types import ID, FrameError
+def read_told(
+    context: str | None, reader: Path | None, timeless: bool, names: Any = None, day_first: bool | None = None
+) -> tuple[Any, dict[str, Any] | None]:
+    """Reads the options of a command that keeps texts or a reader for later; a reader may be kept without texts.
 
-    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
-    if not (named_as_file or os.path.exists(context)):
-        return context
-    names = names or OWN
-    table = names.read_texts(read_table(context, names=names))
-    for column in (ID, TEXT):
-        if column not in table:
-            wanted = names.id_col if column == ID else column
-            raise FrameError(f"{context} has no column {wanted!r}, only {', '.join(map(str, table.columns))}")
-    for column in [name for name in (PUBLISHED, START, END) if name in table]:
-        table[column] = table[column].replace("", None)
-    return read_later_times(table, day_first, (PUBLISHED, START, END))
+    Returns:
+        The texts, and the options of `ContextForecaster`; None if nothing is to be kept.
+
+    Raises:
+        ValueError: If there is `timeless` and no text.
+        FileNotFoundError: As `read_context`.
+    """
+    if context is None and reader is not None and not timeless:
+        return None, _open(reader)
+    texts, options = read_context(context, reader, timeless, names=names, day_first=day_first)
+    return texts, None if context is None else options
+
+
+def _open(reader: Path | None) -> dict[str, Any]:
+    """Returns the reader as options of `ContextForecaster`; none for the rules."""
+    if reader is None:
+        return {}
+    from tsllm.forecasting.readers import open_reader
+
+    opened = open_reader(reader)
+    return {"reader": opened.read, "check_length": opened.check_length}
 
 
 def print_effects(explained: list[Any], texts: Any) -> None:
@@ -188,7 +193,7 @@ def print_effects(explained: list[Any], texts: Any) -> None:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")
         typer.echo("\n".join(f"  -> {line}" for line in effects.splitlines()))
-    if isinstance(texts, str):
+    if texts is None or isinstance(texts, str):
         return
     read = {e.series: e.text for e in explained}
     rows = [(name, text) for name, text in zip(texts[ID], texts[TEXT], strict=True) if text.strip()]

@@ -1,5 +1,7 @@
 """The comparison: every model on the same windows, in cells that are kept, so that a stopped run goes on."""
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
+from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
 from tsllm.types import CUTOFF, ID, TIME
@@ -215,7 +218,17 @@ class _ModelRun:
             "level": list(config.level),
             "refit": config.refit,
             "max_seconds": config.max_seconds if trained else None,
-        }
+        } | self._describe_told()
+
+    def _describe_told(self) -> dict[str, Any]:
+        """Returns what a told model's content depends on: the texts and who reads them."""
+        if not self.spec.reader:
+            return {}
+        entry = self.prepared.entry
+        told = json.dumps([write_texts(self.prepared.texts), entry.timeless], default=str)
+        reader = Path(self.spec.reader)
+        files = [path.read_bytes() for path in list_files(reader)] if reader.is_dir() else []
+        return {"told": hashlib.sha256(b"\0".join([told.encode(), *files])).hexdigest()[:16]}
 
     def _run_cell(self, task: ForecastTask, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:
         config, windows, spec = self.config, self.prepared.windows, self.spec
@@ -250,7 +263,9 @@ class _ModelRun:
         frame = result.frame[[ID, TIME, CUTOFF, *self._columns()]]
         cell = CellResult(frame, result.costs[spec.name], result.failures, found, log)
         if not result.failures:
-            self.store.save(key, cell, fitted if spec.is_trainable else None)
+            # Of a told model its base is what was trained.
+            trained = fitted.base if spec.reader else fitted
+            self.store.save(key, cell, trained if spec.is_trainable else None)
         return cell
 
     def _make(self, task: ForecastTask, seed: int, block: Sequence[int]) -> Any:
@@ -272,6 +287,8 @@ class _ModelRun:
     def _prepare(self, model: Any) -> Any:
         """Gives a forecaster the name of its column and its budget."""
         model.alias = self.spec.name
+        if self.spec.reader:
+            model.tell(self.prepared.texts, self.prepared.entry.timeless)
         if self.config.max_seconds is not None:
             model.max_seconds = self.config.max_seconds
         return model
@@ -381,7 +398,8 @@ def load_perturbed(spec: ModelSpec, source: Path, seed: int) -> Forecaster:
 
 def _describe_spec(spec: ModelSpec) -> dict[str, Any]:
     """Returns what a cell's content depends on; which model it is a variant of is not among it."""
-    return {k: v for k, v in asdict(spec).items() if k not in ("variant", "variant_of")}
+    idle = ("variant", "variant_of") if spec.reader else ("variant", "variant_of", "reader")
+    return {k: v for k, v in asdict(spec).items() if k not in idle}
 
 
 def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, list[CellResult]]) -> TaskResult:

@@ -65,6 +65,10 @@ class DataEntry:
         time_col: Column of the times, if not `ds` or `date`.
         target_col: Column of the values, if not `y`.
         day_first: As in `validate_frame`.
+        context: What was known of these series, for models with a `reader`: a text, or the path of a table `unique_id,
+            text, published[, start, end]`; a cutoff reads what was published by then. In Python also a mapping or a
+            frame.
+        timeless: Whether texts without `published` may be read at every cutoff.
         frame: The series themselves, in Python only; `name` is then what tables call them.
     """
 
@@ -92,6 +96,8 @@ class DataEntry:
     time_col: str | None = None
     target_col: str | None = None
     day_first: bool | None = None
+    context: Any = None
+    timeless: bool = False
     frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +116,8 @@ class DataEntry:
                 f"{self.name}: split: customary brings its own windows and validation part; leave out n_windows, "
                 "val_size and task (step_size says how far apart the cutoffs are)"
             )
+        if self.timeless and self.context is None:
+            raise ValueError(f"{self.name}: timeless has no effect without context; leave it out")
         self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:
@@ -249,6 +257,7 @@ class CompareConfig:
             raise ValueError(f"look_backs are {self.look_backs}; give different numbers of at least 1 step")
         if not isinstance(self.refit, bool) and self.refit < 1:
             raise ValueError(f"refit is {self.refit}; give true, false, or each how many cutoffs (at least 1)")
+        self._check_texts()
         check_seconds(self.max_seconds)
         compute_quantile_levels(self.level)
         if not self.output_dir.strip():
@@ -257,6 +266,17 @@ class CompareConfig:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
+
+    def _check_texts(self) -> None:
+        """Refuses texts that nobody reads, and readers without texts."""
+        told = [entry.name for entry in self.data if entry.context is not None]
+        readers = [model.name for model in self.models if model.reader]
+        if told and not readers:
+            raise ValueError(
+                f"{told[0]} has context, but no model has a reader; give one `reader: rules`, or a folder"
+            )
+        if readers and not told:
+            raise ValueError(f"{readers[0]} has a reader, but no data entry has context; give texts or leave it out")
 
     def to_yaml(self) -> str:
         """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""

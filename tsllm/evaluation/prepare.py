@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.sources import LoadedData, load_task
 from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
@@ -29,6 +32,7 @@ class PreparedTask:
         windows: The test windows.
         fingerprint: Hash of the frame.
         name: Name in tables, unlike that of any other data set of the comparison.
+        texts: What models with a reader are told; None = nothing.
         notes: Where the windows differ from those of a task of others, in sentences.
     """
 
@@ -39,6 +43,7 @@ class PreparedTask:
     fingerprint: str
     name: str
     notes: tuple[str, ...] = ()
+    texts: Any = None
 
     @property
     def training(self) -> pd.DataFrame:
@@ -112,7 +117,8 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     # What is chosen by the data is chosen by the steps before the first cutoff alone.
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     _check_season(windows, task.season)
-    return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes))
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes), texts)
 
 
 def hash_frame(df: pd.DataFrame) -> str:
@@ -131,7 +137,8 @@ def _prepare_customary(entry: DataEntry, loaded: LoadedData) -> PreparedTask:
     windows = Windows.of(part.df, h, (part.test - h) // step + 1, step)
     task = build_task(replace(loaded, df=windows.history(0)), replace(asked, val_size=part.validation))
     _check_season(windows, task.season)
-    return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes)
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes, texts)
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,21 @@ def cut_customary(loaded: LoadedData, split: SplitRule) -> CustomaryPart:
     unused = int((~kept).sum()) // len(borders)
     notes = (f"{loaded.name}: the customary split leaves the last {unused} steps of each series out.",) * bool(unused)
     return CustomaryPart(loaded.df[kept].reset_index(drop=True), validation, test, notes)
+
+
+def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = None) -> Any:
+    """Returns the texts of an entry, checked against its series.
+
+    Raises:
+        FrameError: If they do not fit the data, or one does not say when it was published.
+        FileNotFoundError: If a table is not there.
+    """
+    texts = load_texts(entry.context, names, entry.day_first) if isinstance(entry.context, str) else entry.context
+    try:
+        Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
+    except FrameError as error:
+        raise FrameError(f"{entry.name}: {error}") from error
+    return texts
 
 
 def find_task(entry: DataEntry) -> Task:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tsllm.context.names import BASE, CONTEXT_FILE, RULES
 from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
@@ -41,6 +42,8 @@ class ModelSpec:
             LEAR, ARIMAX and StepRegression do.
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
+        reader: Who reads the texts of the data (`context` of a data entry): "rules", or the folder of a trained
+            reader; empty = nobody, the model forecasts by numbers alone.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
             when it forecasts; nothing is trained.
     """
@@ -53,6 +56,7 @@ class ModelSpec:
     variant: str = ""
     variant_of: str = ""
     perturb: str = ""
+    reader: str = ""
 
     def __post_init__(self) -> None:
         if self.perturb not in ("", "input", "prototypes"):
@@ -61,6 +65,8 @@ class ModelSpec:
             raise ValueError(f"{self.alias or self.model}: variant and variant_of belong together; give both or none")
         if self.perturb and not self.variant_of:
             raise ValueError(f"{self.alias or self.model}: perturb needs variant_of, the model that is perturbed")
+        if self.perturb and self.reader:
+            raise ValueError(f"{self.alias or self.model}: a perturbed model reads no texts; leave reader out")
         if self.kind == "text" and not self.options.get("language_model"):
             raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
         if self.alias:
@@ -137,6 +143,8 @@ class ModelSpec:
         """The column's name: the alias, or what the model is called."""
         if self.alias:
             return self.alias
+        if self.reader:
+            return f"{replace(self, reader='').name}+context"
         if self.kind == "native":
             return find_model_class(self.model).__name__
         if self.kind == "ensemble":
@@ -173,6 +181,8 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
         ImportError: If the package behind it is not installed.
         OSError: If a saved or pretrained model cannot be loaded.
     """
+    if spec.reader:
+        return _build_told(spec, task, seed)
     spec, scale = _take_scale(spec)
     made = _build(spec, task, seed)
     # A saved model remembers its scale.
@@ -209,13 +219,29 @@ def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     return _build_statistical(spec, task)
 
 
+def _build_told(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    """Builds a model whose texts are read; the comparison, or whoever has them, gives it the texts."""
+    from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.readers import open_reader
+
+    reader = open_reader(spec.reader)
+    base = build_forecaster(replace(spec, reader="", alias=""), task, seed)
+    options: dict[str, Any] = {"freq": task.freq, "season": task.season, "check_length": reader.check_length}
+    return ContextForecaster(base, reader.read, spec.name, **options)
+
+
 def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     """Checks an entry for a task, as far as that goes without loading weights or data.
 
     Raises:
         ValueError: If it could not be built, or its configuration does not fit the task.
+        FileNotFoundError: If its reader's folder holds none.
     """
     spec = _take_scale(spec)[0]
+    if spec.reader not in ("", RULES):
+        from tsllm.context.reader import LearnedReader
+
+        LearnedReader.load_head(spec.reader)
     if spec.kind == "saved":
         check_saved(spec.source)
         _check_saved_for(spec, task)
@@ -233,7 +259,7 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         return
     if spec.kind == "chronos":
         return  # it loads what it is made of
-    build_forecaster(spec, task)
+    build_forecaster(replace(spec, reader=""), task)
     if spec.kind == "native":
         given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
         context = given.pop("context_length", task.context_length)
@@ -250,6 +276,15 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         OSError: If it has no description.
     """
     revision = spec.options.get("revision")
+    if find_file(spec.source, CONTEXT_FILE, revision) is not None:
+        if spec.reader:
+            raise ValueError(f"{spec.source} brings its own reader; leave `reader` out, or name {spec.source}/{BASE}")
+        from tsllm.text.loading import fetch_folder
+
+        base = find_base(fetch_folder(spec.source, revision))
+        options = {name: value for name, value in spec.options.items() if name not in ("revision", "token")}
+        _check_saved_for(replace(spec, model=base, options=options), task)
+        return
     if find_file(spec.source, SETTINGS, revision) is not None:
         return
     saved = ForecasterSpec.load(spec.source, revision)
@@ -448,16 +483,24 @@ def is_saved(source: str) -> bool:
 
 
 def open_saved(source: str, **options: Any) -> Any:
-    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`) or of text.
+    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`), of text, or one
+    of these with what it is told (`ContextForecaster`).
 
     Args:
         source: A folder or a Hub id.
-        **options: Of `from_pretrained`.
+        **options: Of `from_pretrained`; of the base's for one that is told something.
 
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
+        ValueError: If a folder of a told forecaster holds another one as its base.
     """
     check_saved(source)
+    if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.context import ContextForecaster
+        from tsllm.text.loading import fetch_folder
+
+        folder = fetch_folder(source, options.pop("revision", None), options.pop("token", None))
+        return ContextForecaster.load(folder, open_saved(find_base(folder), **options))
     if find_file(source, SETTINGS, options.get("revision"), options.get("token")) is not None:
         from tsllm.forecasting.text import TextForecaster
 
@@ -471,13 +514,30 @@ def open_saved(source: str, **options: Any) -> Any:
     return NeuralForecaster.from_pretrained(source, **options)
 
 
+def find_base(folder: Path) -> str:
+    """Returns the folder of the base in that of a told forecaster.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the base is a told forecaster itself.
+    """
+    base = folder / BASE
+    if not base.is_dir():
+        raise FileNotFoundError(f"{folder} holds no {BASE}/, the forecaster that is told something; save it again")
+    if (base / CONTEXT_FILE).is_file():
+        raise ValueError(f"{base} is told something itself; a told forecaster's base must be a plain one")
+    return str(base)
+
+
 def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
     from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     # It is used as it is: without a step of training, `fit` only takes the history.
-    loaded = open_saved(spec.model, **spec.options)
+    opened = open_saved(spec.model, **spec.options)
+    loaded = opened.base if isinstance(opened, ContextForecaster) else opened
     if isinstance(loaded, NeuralForecaster):
         loaded.training["max_steps"] = 0
     if isinstance(loaded, ZeroShotForecaster):
@@ -488,8 +548,8 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         for name, parameter in loaded.model.named_parameters():
             parameter.requires_grad_(not partly or "lora_" in name)
     if spec.alias:
-        loaded.alias = spec.alias
-    return loaded  # type: ignore[no-any-return]
+        opened.alias = spec.alias
+    return opened  # type: ignore[no-any-return]
 
 
 def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
