@@ -89,6 +89,7 @@ def test_a_native_model_and_its_program_agree_on_batches_of_other_sizes(name, wi
         {"prompt_statistics": "series", "prototype_mode": "mapping", "head": "quantile"},
         {"prompt_statistics": "series", "backbone_mode": "lora"},
         {"prompt": False, "reader": "block"},
+        {"prompt": False, "reader": "horizon", "num_covariates": 2, "num_known_covariates": 1},
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )

@@ -79,7 +79,14 @@ def backtest(
     from tsllm.evaluation.tables import SeriesScales, score, training_part
     from tsllm.evaluation.windows import Windows
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates, reads_static
+    from tsllm.forecasting.roster import (
+        ModelSpec,
+        build_forecaster,
+        check_forecaster,
+        give_named_covariates,
+        reads_covariates,
+        reads_static,
+    )
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
@@ -103,6 +110,8 @@ def backtest(
     options = parse_settings(training)
     scale = read_scale(transform, non_negative, integer)
     specs = [ModelSpec(name, options=dict(scale)) for name in parse_list(models)]
+    if asked.names_covariates:
+        specs = give_named_covariates(specs)
     kinds = {spec.kind for spec in specs}
     trained = kinds & {"native", "neuralforecast"}
     for option, given, used in (

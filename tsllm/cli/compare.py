@@ -68,7 +68,7 @@ def compare(
         run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.roster import ModelSpec, give_named_covariates
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
@@ -76,6 +76,8 @@ def compare(
     }
     scale = read_scale(transform, non_negative, integer)
     specs = [ModelSpec(m, options=options.get(m, {}) | scale) for m in parse_list(models)]
+    if covariates or past_covariates or static:
+        specs = give_named_covariates(specs)
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]

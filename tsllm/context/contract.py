@@ -81,6 +81,43 @@ class Context:
         Raises:
             FrameError: If a text does not say when it was published and is not declared timeless.
         """
+        self.refuse_undated(cutoff)
+        allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
+        return _join(allowed)
+
+    def rows_of_windows(
+        self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Returns what windows of a series may read: published by the cutoff, and about a time of the horizon.
+
+        A text without `start` and `end` is about every time; `end` is the first moment that it is not about.
+
+        Args:
+            name: Of the series.
+            cutoffs: Last times of the contexts [N].
+            firsts: First times of the horizons [N].
+            lasts: Last times of the horizons [N].
+
+        Returns:
+            The rows of the table with a text for the series [R], and which of them each window reads, bool [N, R].
+
+        Raises:
+            FrameError: As `texts_at`.
+        """
+        self.refuse_undated(cutoffs[0])
+        rows = self.table[(self.table[ID] == name) & (self.table[TEXT] != "")]
+        published, start, end = (rows[column].to_numpy() for column in (PUBLISHED, START, END))
+        reads = np.isnat(published) | (published <= cutoffs[:, None])  # [N, R]
+        reads &= np.isnat(start) | (start <= lasts[:, None])
+        reads &= np.isnat(end) | (end > firsts[:, None])
+        return rows, reads
+
+    def refuse_undated(self, cutoff: Any) -> None:
+        """Refuses a text that does not say when it was published, unless it is declared timeless.
+
+        Raises:
+            FrameError: Naming the row and the cutoff that could not tell.
+        """
         open_rows = self.table[PUBLISHED].isna() & (self.table[TEXT] != "")
         if open_rows.any() and not self.timeless:
             row = int(open_rows.to_numpy().argmax())
@@ -89,8 +126,6 @@ class Context:
                 f"back-test cannot tell whether the cutoff {cutoff} may read it; add a column `published`, or declare "
                 "the texts timeless"
             )
-        allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
-        return _join(allowed)
 
     def texts(self) -> dict[Any, str]:
         """Returns all texts, for a forecast made now: series -> its texts, one a line."""

@@ -8,7 +8,7 @@ always belongs to the set, whatever the stride.
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class WindowDataset(Dataset[Batch]):
         segments: The stretches that windows are cut from.
         covariate_names: Names of the columns of `past_covariates`, the known ones first.
         num_known_covariates: How many of them `future_covariates` has.
+        further: Gives further tensors of the windows `indices` [B] of this set, by name; None = none.
 
     Raises:
         FrameError: If a series is too short, or the series of a multivariate set do not share their times.
@@ -111,6 +112,7 @@ class WindowDataset(Dataset[Batch]):
             self._build_univariate(df, covariates, past_covariates)
         self._starts, self._segment_of = self._find_windows()
         self._offsets = torch.arange(context_length + prediction_length)
+        self.further: Callable[[WindowDataset, Tensor], dict[str, Tensor]] | None = None
 
     @property
     def num_channels(self) -> int:
@@ -155,6 +157,8 @@ class WindowDataset(Dataset[Batch]):
             batch["past_covariates"] = covariates[:, :context]
             if self.num_known_covariates:
                 batch["future_covariates"] = covariates[:, context:, : self.num_known_covariates]
+        if self.further is not None:
+            batch.update(self.further(self, indices))  # type: ignore[typeddict-item]
         return batch
 
     def keep_first(self, share: float) -> "WindowDataset":

@@ -16,6 +16,7 @@ from tsllm.evaluation.findings import describe_help, read_rows
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.models.timellm import TimeLLM
+from tsllm.models.timellm.config import HORIZON, split_reader
 from tsllm.types import Batch
 
 # Variant -> (what it changes in the configuration, what it is).
@@ -45,12 +46,20 @@ def build_ablations(spec: ModelSpec) -> list[ModelSpec]:
     made = []
     for variant, (changes, _) in VARIANTS.items():
         options = {k: v for k, v in spec.options.items() if changes.get("prompt", True) or not k.startswith("prompt")}
+        if "reader" in changes and _reads_horizon(spec):  # only the language model is taken away
+            changes = changes | {"reader": f"{HORIZON}-{changes['reader']}"}
         named: dict[str, Any] = {"alias": f"{spec.name}-{variant}", "variant": variant, "variant_of": spec.name}
         made.append(replace(spec, options=options | changes, **named))
     for variant, (kind, _) in PERTURBATIONS.items():
         named = {"alias": f"{spec.name}-{variant}", "variant": variant, "variant_of": spec.name}
         made.append(replace(spec, perturb=kind, **named))
     return made
+
+
+def _reads_horizon(spec: ModelSpec) -> bool:
+    """Tells whether a model has horizon queries, by its reader or because it is to read covariates."""
+    named = str(spec.options.get("reader", ""))
+    return split_reader(named)[1] if named else bool(spec.covariates)
 
 
 def perturb_forecaster(forecaster: NeuralForecaster, kind: str, seed: int) -> NeuralForecaster:
@@ -102,7 +111,7 @@ def is_without_llm(spec: ModelSpec) -> bool:
     """Tells whether a model has no pretrained language model: the question is asked of these variants."""
     if spec.perturb:
         return False
-    reads = spec.options.get("reader", "llm") == "llm"
+    reads = split_reader(spec.options.get("reader", "llm"))[0] == "llm"
     return spec.model != "timellm" or not reads or spec.options.get("backbone_weights", "pretrained") != "pretrained"
 
 

@@ -96,7 +96,7 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
         if asked and not any(reads_covariates(spec) for spec in config.models):
             faults.append(
                 f"{prepared.name}: the covariates {asked} are named, but none of the models reads any; leave them "
-                "out, or add one that does (timexer, LEAR, StepRegression, AutoARIMA with covariates: true)"
+                "out, or add one that does (timexer, LEAR, StepRegression; timellm, AutoARIMA with covariates: true)"
             )
         for spec in config.models:
             try:

@@ -11,6 +11,7 @@ from tsllm.context.names import BASE, CONTEXT_FILE, READER
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.forecasting.text import SETTINGS
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
+from tsllm.models.timellm.config import split_reader
 
 HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step
 BASE_KEY = "base_model_name_or_path"
@@ -58,7 +59,7 @@ def is_reprogrammed(folder: Path) -> bool:
 
 
 def _name_backbone(fields: Any) -> str:
-    untrained = fields.get("backbone_weights") == "random" or fields.get("reader", "llm") != "llm"
+    untrained = fields.get("backbone_weights") == "random" or split_reader(fields.get("reader", "llm"))[0] != "llm"
     return "" if untrained else str(fields.get("backbone", "openai-community/gpt2"))
 
 

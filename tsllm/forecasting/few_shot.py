@@ -124,10 +124,13 @@ class TransferableForecaster(TrainedForecaster):
         h: int | None = None,
         level: Sequence[float] | None = None,
         X_df: pd.DataFrame | None = None,
+        context: Any = None,
     ) -> pd.DataFrame:
         """Forecasts the `h` steps after each series; see `TrainedForecaster.predict` and `ZeroShotForecaster`."""
         if self._zero_shot is None:
-            return super().predict(df, h, level, X_df)
+            return super().predict(df, h, level, X_df, context)
+        if context is not None:
+            self._refuse_context()
         return self._told_alias().predict(df, h or self._h, level, X_df)
 
     def predict_rolling(

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
@@ -17,7 +18,7 @@ from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
-from tsllm.data.windows import check_share
+from tsllm.data.windows import WindowDataset, check_share
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.few_shot import (
@@ -32,7 +33,7 @@ from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
-from tsllm.models.base import ForecastModel
+from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.training.options import check_options, merge_training
 from tsllm.types import ID, TARGET
 
@@ -113,6 +114,9 @@ class NeuralForecaster(TransferableForecaster):
         time_col: The same for the times, `ds`.
         target_col: The same for the values, `y`.
         verbose: Whether training and forecasts of more than two seconds show a bar, in a terminal or a notebook.
+        context: Texts for every `fit` that is given none, as in `predict`; of a model with `text_layers`. A window
+            reads what was published by its cutoff, so they must be dated unless `timeless`.
+        timeless: Whether texts without `published` may be read at every cutoff.
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
@@ -175,6 +179,8 @@ class NeuralForecaster(TransferableForecaster):
         time_col: str | None = None,
         target_col: str | None = None,
         verbose: bool = True,
+        context: Any = None,
+        timeless: bool = False,
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
@@ -216,6 +222,8 @@ class NeuralForecaster(TransferableForecaster):
             domain=config.get("prompt_domain"),
         )
         self._h = h
+        self.context, self.timeless = context, timeless
+        self._told: Context | None = None
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_options(training)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
@@ -279,28 +287,37 @@ class NeuralForecaster(TransferableForecaster):
         made._begin(model, spec, calibration)
         return made
 
-    def fit(self, df: pd.DataFrame, h: int | None = None, val_size: int | None = None) -> Self:
+    def fit(self, df: pd.DataFrame, h: int | None = None, val_size: int | None = None, context: Any = None) -> Self:
         """Trains on all but the last `val_size` steps of each series and remembers `df` as the history.
 
         Args:
             df: Long or wide frame.
             h: Steps ahead, at most as many as the constructor's; a forecast has so many unless it is asked for others.
             val_size: Overrides the constructor's.
+            context: Overrides the constructor's.
 
         Raises:
-            FrameError: If the frame breaks the contract, or does not fit a saved model.
+            FrameError: If the frame breaks the contract, or does not fit a saved model; or the texts do not fit the
+                data, or do not say when they were published.
             ValueError: If horizon or sizes do not fit.
         """
+        given = self.context if context is None else context
         if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
             _refuse_idle(self._given, val_size, None, self.fine_tune)
             if self._zero_shot is None:
                 self._h = self._check_horizon(h)
-                return self.update(df)
+                self.update(df)
+                assert self.history is not None
+                self._told = None if given is None else Context.read(given, self.history, timeless=self.timeless)
+                return self
+            if given is not None:
+                self._refuse_context()
             self._h = h or self._h
             self._zero_shot.fit(df, self._h)
             return self
         started = time.perf_counter()
         loaded = self._read(df)
+        self._told = None if given is None else Context.read(given, loaded.df, timeless=self.timeless)
         task = self._find_task(loaded, h, val_size)
         self._train(loaded, task, started)
         self._h = h or self._asked.h or self._h
@@ -352,11 +369,11 @@ class NeuralForecaster(TransferableForecaster):
             raise ValueError(f"{given[0]} is for a saved model, and {self.name!r} is a model to train; leave it out")
         model_class = find_model_class(self.name)
         self.alias = model_class.__name__ if alias is None else alias
-        if self._asked.names_covariates and not model_class.uses_covariates:
+        if self._asked.names_covariates and not model_class.reads_covariates(self.config, named=True):
             asked = self._asked
             named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
-                            "model that reads them (timexer)")  # fmt: skip
+                            f"model that reads them ({COVARIATE_READERS})")  # fmt: skip
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
         build_scaler(self.scaler)
         from tsllm.training.build import check_model_config
@@ -475,6 +492,9 @@ class NeuralForecaster(TransferableForecaster):
         data.loaded = loaded  # what was read is told in the units of the data
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
+        for part in (data.train, data.validation):
+            if part is not None and self._told is not None:
+                self._tell_told(part, self._told, model)
         label = f"{self.alias}: training" if self.verbose else ""
         self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
         earlier = TrainingFacts() if self._start is None else self._start.spec.data
@@ -500,6 +520,22 @@ class NeuralForecaster(TransferableForecaster):
         self.history = loaded.df
         self.seconds = time.perf_counter() - started
         return self
+
+    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
+        told = self._told if context is None else Context.read(context, df, timeless=True)
+        if told is None and self.context is not None:
+            told = Context.read(self.context, df, timeless=self.timeless)
+        if told is not None:
+            assert self.model is not None
+            self._tell_told(windows, told, self.model)
+
+    def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
+        """Gives windows the hidden states of what may be read at their cutoffs."""
+        if not getattr(model.config, "text_layers", 0):
+            self._refuse_context()
+        from tsllm.forecasting.texts import ToldWindows, open_text_encoder
+
+        windows.further = ToldWindows(windows, told, open_text_encoder(model.config))
 
     def _restart(self, data: PreparedData) -> ForecastModel:
         """Puts the model back to what was saved and lets it take over what the new data decide."""

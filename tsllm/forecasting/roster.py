@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,15 @@ def _build_ensemble(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaste
     return Ensemble(members, spec.name, freq=task.freq, **options)
 
 
+def give_named_covariates(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """Has models read the covariates that somebody named for them, where they can but do not by themselves."""
+
+    def can_read(spec: ModelSpec) -> bool:
+        return spec.kind == "native" and find_model_class(spec.model).reads_covariates(spec.options, named=True)
+
+    return [replace(s, covariates=True) if can_read(s) and not reads_covariates(s) else s for s in specs]
+
+
 def reads_covariates(spec: ModelSpec) -> bool:
     """Tells whether a model of a comparison reads covariates of the data; True where that shows only when it runs."""
     if spec.kind == "ensemble":
@@ -362,7 +371,7 @@ def reads_covariates(spec: ModelSpec) -> bool:
     if spec.covariates is not None:
         return spec.covariates
     if spec.kind == "native":
-        return find_model_class(spec.model).uses_covariates
+        return find_model_class(spec.model).reads_covariates(spec.options)
     return spec.model in OPPONENTS or spec.kind in ("saved", "own")
 
 
@@ -404,7 +413,7 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     options: dict[str, Any] = {"layout": task.layout}
     if "prompt_domain" in model_class.config_class.own_fields() and task.domain:
         options["prompt_domain"] = task.domain
-    reads = model_class.uses_covariates if spec.covariates is None else spec.covariates
+    reads = model_class.reads_covariates(spec.options) if spec.covariates is None else spec.covariates
     if reads:
         _require_covariates(spec, task)
         options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}

@@ -94,11 +94,21 @@ class TrainedForecaster(Forecaster):
         h: int | None = None,
         level: Sequence[float] | None = None,
         X_df: pd.DataFrame | None = None,
+        context: Any = None,
     ) -> pd.DataFrame:
         """Forecasts the `h` steps after each series; see `Forecaster.predict`.
 
+        Args:
+            df: As in `Forecaster.predict`.
+            h: As in `Forecaster.predict`.
+            level: As in `Forecaster.predict`.
+            X_df: As in `Forecaster.predict`.
+            context: What is told of the future, for a model that reads texts: one text, a mapping series -> text, or
+                a frame (`tsllm.context.contract.Context.read`); None = what `fit` was given.
+
         Raises:
-            ValueError: If the horizon is longer than the model's or the level cannot be given.
+            ValueError: If the horizon is longer than the model's, the level cannot be given, or the model reads no
+                texts.
             FrameError: If the history does not fit: other series, too short, covariates of the future missing.
         """
         self._require_model()
@@ -121,6 +131,7 @@ class TrainedForecaster(Forecaster):
             future=self._scale_future(X_df, history, scaler),
             **self._cut(history),
         )
+        self._tell(windows, history, context)
         return self._forecast_frame(windows, scaler, h, level).drop(columns=CUTOFF)
 
     def predict_rolling(
@@ -177,6 +188,7 @@ class TrainedForecaster(Forecaster):
             stride=step_size,
             **self._cut(df),
         )
+        self._tell(windows, df)
         return windows, scaler
 
     def forecast_windows(self, windows: WindowDataset) -> Iterator[tuple[Tensor, Tensor]]:
@@ -184,6 +196,26 @@ class TrainedForecaster(Forecaster):
         self._require_model()
         for batch in self._iterate(windows):
             yield self._run(batch)[0], batch["future_values"]
+
+    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
+        """Gives windows what is told of their series.
+
+        Args:
+            windows: Of contexts and horizons.
+            df: The history that they are of.
+            context: Texts for this forecast; None = those that stand.
+
+        Raises:
+            ValueError: If texts are given to a model that reads none.
+        """
+        if context is not None:
+            self._refuse_context()
+
+    def _refuse_context(self) -> None:
+        raise ValueError(
+            f"{self.alias} reads no texts; wrap it in tsllm.forecasting.context.ContextForecaster, or train timellm "
+            "with reader: horizon and text_layers: 8"
+        )
 
     def calibrate(self, windows: Any) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""

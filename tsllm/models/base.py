@@ -26,6 +26,8 @@ from tsllm.types import ForecastOutput
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
+NUM_CALENDAR = 18  # waves of day, week and year at a step that texts speak of
+COVARIATE_READERS = "timexer, timellm with reader: horizon"  # for messages
 _LIBRARY_KEYS = {
     "_attn_implementation_internal",
     "_experts_implementation_internal",
@@ -163,6 +165,9 @@ class Inputs:
     series_scale: Tensor | None = None  # [B, 1, C]
     prompt: Any = None
     season: Tensor | None = None  # [B] integers
+    text_states: Tensor | None = None  # [B, C, T, d]
+    text_mask: Tensor | None = None  # [B, C, H, T] bool
+    text_calendar: Tensor | None = None  # [B, H, NUM_CALENDAR]
 
 
 @dataclass
@@ -198,10 +203,11 @@ class ForecastModel(PreTrainedModel):
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
-        if config.num_covariates and not self.uses_covariates:
+        fields_given = {name: getattr(config, name) for name in type(config).own_fields()}
+        if config.num_covariates and not self.reads_covariates(fields_given):
             raise ValueError(
                 f"{type(self).__name__} reads no covariates, but num_covariates is {config.num_covariates}; "
-                "set it to 0 or choose a model that reads them (timexer)"
+                f"set it to 0 or choose a model that reads them ({COVARIATE_READERS})"
             )
         self.output_head = build_output(config.head, config.quantile_levels, config.head_kwargs)
         self.loss_name = config.loss or self.output_head.losses[0]
@@ -231,6 +237,16 @@ class ForecastModel(PreTrainedModel):
             "num_covariates": len(windows.covariate_names),
             "num_known_covariates": windows.num_known_covariates,
         }
+
+    @classmethod
+    def reads_covariates(cls, given: Mapping[str, Any], named: bool = False) -> bool:  # noqa: ARG003
+        """Tells whether a model reads covariates; here all of a class do, or none.
+
+        Args:
+            given: Fields of the configuration that somebody set.
+            named: Whether somebody named covariates that it is to read.
+        """
+        return cls.uses_covariates
 
     @classmethod
     def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG003
@@ -319,6 +335,9 @@ class ForecastModel(PreTrainedModel):
         series_scale: Tensor | None = None,
         prompt: Any = None,
         season: Tensor | None = None,
+        text_states: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        text_calendar: Tensor | None = None,
     ) -> ForecastOutput:
         """Forecasts, and computes the configured loss if the future is given.
 
@@ -335,6 +354,10 @@ class ForecastModel(PreTrainedModel):
             series_scale: [B, 1, C], above 0.
             prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
             season: [B] integers, steps in a season (1 = none); only models with `uses_season` read it.
+            text_states: [B, C, T, d], frozen hidden states of what is told of each series; None = nothing is told.
+                Only Time-LLM with `text_layers` reads it.
+            text_mask: [B, C, H, T] bool, True = the token is of a text about this step; needed with `text_states`.
+            text_calendar: [B, H, NUM_CALENDAR], waves of day, week and year at the horizon; needed with `text_states`.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -350,6 +373,9 @@ class ForecastModel(PreTrainedModel):
             series_scale,
             prompt,
             season,
+            text_states,
+            text_mask,
+            text_calendar,
         )
         check_shapes(config, inputs, future_values)
         if self.uses_time_features and config.num_time_features and past_time_features is None:
@@ -490,6 +516,29 @@ def fill_missing(past_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tens
     return torch.where(mask, past_values, mean), mask
 
 
+def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Tensor | None, list[int]]]:
+    """Returns the shapes that tensors of texts must have, which come together or not at all."""
+    found = {name: getattr(inputs, name) for name in ("text_states", "text_mask", "text_calendar")}
+    missing = [name for name, tensor in found.items() if tensor is None]
+    if len(missing) == len(found):
+        return {}
+    if not getattr(config, "text_layers", 0):
+        raise ValueError(
+            "text_states is given, but the configuration reads no texts; leave it out, or take timellm with reader: "
+            "horizon and text_layers"
+        )
+    if missing:
+        raise ValueError(f"{missing[0]} is missing; text_states, text_mask and text_calendar belong together")
+    states, batch = inputs.text_states, inputs.past_values.shape[0]
+    assert states is not None
+    channels, tokens = config.num_channels, list(states.shape[2:3])
+    return {
+        "text_states": (states, [batch, channels, *tokens, config.backbone_hidden_size]),
+        "text_mask": (inputs.text_mask, [batch, channels, config.prediction_length, *tokens]),
+        "text_calendar": (inputs.text_calendar, [batch, config.prediction_length, NUM_CALENDAR]),
+    }
+
+
 def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor | None) -> None:
     """Checks every tensor against the configuration.
 
@@ -510,7 +559,7 @@ def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor |
         "series_loc": (inputs.series_loc, [batch, 1, config.num_channels]),
         "series_scale": (inputs.series_scale, [batch, 1, config.num_channels]),
         "season": (inputs.season, [batch]),
-    }
+    } | _expect_texts(config, inputs)
     for name, (tensor, shape) in expected.items():
         if tensor is not None and list(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {shape} by the configuration")

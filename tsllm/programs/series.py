@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models import find_model_class
-from tsllm.models.base import ForecastModel
+from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
 from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments
 from tsllm.training.build import build_for_data
@@ -38,6 +39,7 @@ def prepare_series(
     args: DataArguments,
     earlier: ForecasterSpec | None = None,
     pretrained: str | Path | None = None,
+    model_config: Mapping[str, Any] | None = None,
 ) -> PreparedData:
     """Loads, splits, scales and cuts the series that a recipe names.
 
@@ -47,18 +49,22 @@ def prepare_series(
         earlier: Of the artefact that training starts from; its lengths, layout, covariates and padding count, and
             what is asked for must agree with them.
         pretrained: That artefact.
+        model_config: Fields of the model's configuration that were given; they may decide whether it reads covariates.
 
     Raises:
         TaskError: If the arguments do not fit the data or the model.
         FrameError: As `load_frame` and `WindowDataset`.
     """
     asked = args.asked()
-    if not model.uses_covariates:
+    reads = model.uses_covariates  # what was trained before tells by its own covariates
+    if earlier is None:
+        reads = model.reads_covariates(model_config or {}, named=asked.names_covariates)
+    if not reads:
         if asked.names_covariates:
             named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(
                 f"the model reads no covariates, but {named} were asked for; leave them out or choose a model that "
-                "reads them (timexer)"
+                f"reads them ({COVARIATE_READERS})"
             )
         asked = replace(asked, covariates=(), past_covariates=())
     # A model for every series has no scaler, and reads and forecasts what it is asked for.
@@ -158,7 +164,7 @@ def run_supervised(
     model_class = find_model_class(model_args.model)
     with hold_output_dir(args) as folder:
         earlier = read_start(model_args.pretrained)
-        data = prepare_series(model_class, data_args, earlier, model_args.pretrained)
+        data = prepare_series(model_class, data_args, earlier, model_args.pretrained, model_args.model_config)
         # The model's initial weights and the order of batches follow from the seed alone.
         set_seed(args.seed)
         model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
@@ -298,7 +304,7 @@ def _pretrain(
             resume=bool(args.resume_from_checkpoint) or not args.should_save,
             overwrite=args.overwrite_output_dir,
         )
-    data = prepare_series(find_model_class(model_args.model), data_args)
+    data = prepare_series(find_model_class(model_args.model), data_args, model_config=model_args.model_config)
     set_seed(args.seed)
     model = build_pretraining(model_args.model_config, data, pretraining.mask_ratio)
     trainer = PretrainingTrainer(model, stage, data.train, data.validation)

@@ -104,7 +104,11 @@ class _Program:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
         self.earlier = read_start(model_args.pretrained)
         self.data: PreparedData = prepare_series(
-            find_model_class(model_args.model), data_args, self.earlier, model_args.pretrained
+            find_model_class(model_args.model),
+            data_args,
+            self.earlier,
+            model_args.pretrained,
+            model_args.model_config,
         )
         self.folder = Path(args.output_dir or ".")
         self.rewards = {"reward": policy.build_reward(), **controls.build_decisions()}

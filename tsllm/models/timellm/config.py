@@ -11,9 +11,12 @@ from tsllm.nn.reprogramming import PROTOTYPES
 BACKBONE_MODES = ("frozen", "lora", "norms")
 BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
-READERS = ("llm", "none", "attention", "block")
+PATCH_READERS = ("llm", "none", "attention", "block")
+HORIZON = "horizon"
+READERS = (*PATCH_READERS, HORIZON, *(f"{HORIZON}-{name}" for name in PATCH_READERS[1:]))
 PROMPT_STATISTICS = ("window", "series", "none")
 PATCH_ENCODER_OPTIONS = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "attention": "full", "gate": None, "conv": None}
+HORIZON_OPTIONS = {"d_model": 64, "num_heads": 4, "num_layers": 1, "d_ff": 128, "dropout": 0.1}
 LORA_OPTIONS = {
     "r": 8,
     "lora_alpha": 16,
@@ -40,8 +43,14 @@ class TimeLLMConfig(ForecastConfig):
         backbone_weights: `pretrained`; for ablations `random` (an untrained model of the same architecture) or
             `spectrum` (random weights with the singular values of the pretrained ones).
         backbone_seed: Seed of random weights.
-        reader: What reads the reprogrammed patches: `llm`; for ablations `none`, one fresh trained `attention` layer
-            or one fresh trained transformer `block` (Tan 2024), all of which read no prompt.
+        reader: What reads the reprogrammed patches: `llm`, and the published head maps them to the horizon; for
+            ablations `none`, one fresh trained `attention` layer or one fresh trained transformer `block` (Tan 2024),
+            all of which read no prompt. `horizon`: `llm`, then horizon queries that also read covariates
+            (`tsllm.models.timellm.horizon`); `horizon-none`, `horizon-attention`, `horizon-block` are its ablations.
+        horizon_reader: Options of the horizon queries: d_model, num_heads, num_layers, d_ff, dropout.
+        text_layers: With `reader: horizon`: layers of the backbone, from the first on, whose frozen hidden states of a
+            text the queries read; 0 = they read no texts. 8 of SmolLM2's 30 served well.
+        text_fingerprint: Filled in when texts are first read, checked afterwards.
         backbone_dtype: dtype of the backbone; the trained parts stay float32.
         backbone_quantization: `4bit` packs the backbone's matrices into four bits (extra `quantization`), for memory
             on a GPU; the model then cannot be merged. None = whole weights.
@@ -85,6 +94,9 @@ class TimeLLMConfig(ForecastConfig):
     backbone_weights: str = "pretrained"
     backbone_seed: int = 0
     reader: str = "llm"
+    horizon_reader: dict[str, Any] = field(default_factory=dict)
+    text_layers: int = 0
+    text_fingerprint: str = ""
     backbone_dtype: str = "float32"
     backbone_quantization: str | None = None
     num_backbone_layers: int = 6
@@ -111,6 +123,16 @@ class TimeLLMConfig(ForecastConfig):
     prompt_cache_mb: int = 0
 
     @property
+    def reads_horizon(self) -> bool:
+        """Whether horizon queries read patches and covariates beside the published head."""
+        return split_reader(self.reader)[1]
+
+    @property
+    def patch_reader(self) -> str:
+        """What reads the reprogrammed patches: `llm`, `none`, `attention` or `block`."""
+        return split_reader(self.reader)[0]
+
+    @property
     def num_patches(self) -> int:
         """P, patches of a window with its end padding."""
         return compute_num_patches(self.context_length, self.patch_length, self.patch_stride, self.patch_stride)
@@ -130,7 +152,7 @@ class TimeLLMConfig(ForecastConfig):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         PROTOTYPES.get(self.prototype_mode)
-        for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size"):
+        for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size", "text_layers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be an integer >= 0, got {getattr(self, name)!r}")
         for name in ("dropout", "attention_dropout"):
@@ -138,13 +160,14 @@ class TimeLLMConfig(ForecastConfig):
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not self.backbone:
             raise ValueError("backbone is empty; name a packaged model (smollm2-135m), a local folder or a Hub id")
-        if self.reader != "llm" and (self.prompt or self.backbone_mode != "frozen"):
+        if self.patch_reader != "llm" and (self.prompt or self.backbone_mode != "frozen"):
             raise ValueError(
                 f"reader {self.reader!r} reads no prompt and trains no backbone; "
                 "set prompt: false and backbone_mode: frozen"
             )
         self._check_quantization()
         self._check_patches()
+        self._check_horizon()
         unknown = sorted(set(self.patch_encoder) - set(PATCH_ENCODER_OPTIONS))
         if unknown:
             raise ValueError(f"patch_encoder does not know {unknown}; known: {', '.join(PATCH_ENCODER_OPTIONS)}")
@@ -171,6 +194,31 @@ class TimeLLMConfig(ForecastConfig):
                 "lower patch_length or raise context_length"
             )
 
+    def _check_horizon(self) -> None:
+        if not self.reads_horizon:
+            if self.num_covariates:
+                raise ValueError(
+                    f"reader {self.reader!r} reads no covariates, but num_covariates is {self.num_covariates}; set "
+                    "reader: horizon, or leave the covariates out"
+                )
+            for name in ("horizon_reader", "text_layers"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is given but reader is {self.reader!r}; set reader: horizon")
+        unknown = sorted(set(self.horizon_reader) - set(HORIZON_OPTIONS))
+        if unknown:
+            raise ValueError(f"horizon_reader does not know {unknown}; known: {', '.join(HORIZON_OPTIONS)}")
+        options: dict[str, Any] = HORIZON_OPTIONS | self.horizon_reader
+        for name in ("d_model", "num_heads", "num_layers", "d_ff"):
+            value = options[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"horizon_reader.{name} must be a positive integer, got {value!r}")
+        if options["d_model"] % options["num_heads"]:
+            raise ValueError(
+                f"horizon_reader: num_heads ({options['num_heads']}) must divide d_model ({options['d_model']})"
+            )
+        if not 0 <= options["dropout"] < 1:
+            raise ValueError(f"horizon_reader.dropout must lie in [0, 1), got {options['dropout']}")
+
     def _check_lora(self) -> None:
         if self.lora and self.backbone_mode != "lora":
             raise ValueError(
@@ -193,3 +241,9 @@ class TimeLLMConfig(ForecastConfig):
             raise ValueError(
                 f"prompt_series is given but prompt_statistics is {self.prompt_statistics!r}; set it to 'series'"
             )
+
+
+def split_reader(reader: str) -> tuple[str, bool]:
+    """Returns what reads the patches (`llm`, `none` ...), and whether horizon queries read on from there."""
+    first, _, rest = reader.partition("-")
+    return (rest or "llm", True) if first == HORIZON else (reader, False)

@@ -16,7 +16,8 @@ from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel, Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
-from tsllm.models.timellm.config import PATCH_ENCODER_OPTIONS, TimeLLMConfig
+from tsllm.models.timellm.config import HORIZON, PATCH_ENCODER_OPTIONS, TimeLLMConfig, split_reader
+from tsllm.models.timellm.horizon import HorizonReader
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
 from tsllm.models.timellm.readers import build_reader
 from tsllm.models.timellm.reference import tokenize_reference_prompts, write_reference_prompts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
 _PUBLISHED_PATCH = 16  # steps, as in Jin 2024
+TEXT_KEYS = ("text_states", "text_mask", "text_calendar")
 MERGED = "backbone"  # folder of a merged backbone, beside the model on it
 
 
@@ -54,6 +56,7 @@ class TimeLLM(ForecastModel):
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
+    uses_covariates = True
     default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
     published_config = {"patch_length": _PUBLISHED_PATCH, "patch_stride": 8}
@@ -70,10 +73,12 @@ class TimeLLM(ForecastModel):
         self.reprogramming = Reprogramming(
             config.d_model, config.num_heads, config.d_ff, width, config.attention_dropout
         )
-        self.reader = build_reader(config.reader, width, self.backbone.llm.config.num_attention_heads)
+        self.reader = build_reader(config.patch_reader, width, self.backbone.llm.config.num_attention_heads)
         self.head = nn.Linear(
             config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
         )
+        numbers = self.output_head.num_parameters
+        self.horizon = HorizonReader(config, width, numbers) if config.reads_horizon else None
         # Last, so that a model with fresh LoRA equals the frozen one drawn from the same seed.
         adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
         if config.gradient_checkpointing:
@@ -133,19 +138,27 @@ class TimeLLM(ForecastModel):
         return values
 
     @classmethod
-    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns patches of whole seasons, side by side: a day for hourly data, a year for monthly ones.
+    def reads_covariates(cls, given: Mapping[str, Any], named: bool = False) -> bool:
+        """Tells whether there are horizon queries: the published head reads no covariates."""
+        reader = given.get("reader")
+        return named if reader is None else split_reader(str(reader))[1]
 
-        A sixth of the tokens, and the head sees each step of the season at one place. Where somebody asks for either
-        length, or three seasons do not fit into the context, the published 16 and 8 stay.
+    @classmethod
+    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns horizon queries where there are covariates, and patches of whole seasons, side by side.
+
+        A patch is a day for hourly data, a year for monthly ones: a sixth of the tokens, and the head sees each step
+        of the season at one place. Where somebody asks for either length, or three seasons do not fit into the
+        context, the published 16 and 8 stay.
         """
+        reader = {"reader": HORIZON} if data.train.covariate_names else {}
         if {"patch_length", "patch_stride"} & set(given):
-            return {}
+            return reader
         season, context = data.task.season, data.train.context_length
         if season == 1 or 3 * season > context:
-            return {}
+            return reader
         length = season * max(1, min(_PUBLISHED_PATCH // season, context // (3 * season)))
-        return {"patch_length": length, "patch_stride": length}
+        return reader | {"patch_length": length, "patch_stride": length}
 
     def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
@@ -188,8 +201,8 @@ class TimeLLM(ForecastModel):
             super().change({"lora": lora})
 
     def input_keys(self) -> list[str]:
-        """Adds the prompts, which may be tokenised beforehand."""
-        return [*super().input_keys(), "prompt"]
+        """Adds the prompts, which may be tokenised beforehand, and the states of texts."""
+        return [*super().input_keys(), "prompt", *(TEXT_KEYS if self.config.text_layers else ())]
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
@@ -198,18 +211,31 @@ class TimeLLM(ForecastModel):
         prompt = inputs.prompt
         if prompt is None:
             prompt = self._write_reference(rows) if self.config.reference_quirks else self.write_prompt(inputs)
-        parameters = self.read(rows, prompt)  # [B * C, H, parameters]
+        if self.horizon is None:
+            parameters = self.read(rows, prompt)  # [B * C, H, parameters]
+        else:
+            hidden = self.read_patches(rows, prompt)  # [B * C, P, d]
+            parameters = self.map_patches(hidden)
+            parameters = parameters + self.horizon(hidden, rows, parameters, inputs)
         parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
         return RawForecast(parameters.transpose(1, 2), loc, scale)
 
     def read(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
-        """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K]."""
+        """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K], as published."""
+        return self.map_patches(self.read_patches(rows, prompt))
+
+    def read_patches(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
+        """Returns the hidden states [N, P, d] of the patches of normalised series [N, L] behind their prompts."""
         patches = self.patch_embedding(rows)  # [N, P, D]
         if self.patch_encoder is not None:
             patches, _ = self.patch_encoder(patches)  # [N, P, D]
         tokens = self.reprogramming(patches, *self._project_prototypes())  # [N, P, d]
         hidden = self.backbone(tokens, prompt) if self.reader is None else self.reader(tokens)  # [N, P, d]
-        hidden = hidden[..., : self.config.d_ff].to(tokens.dtype)  # [N, P, d_ff]
+        return hidden.to(tokens.dtype)
+
+    def map_patches(self, hidden: Tensor) -> Tensor:
+        """Maps hidden states [N, P, d] to head parameters [N, H, K] by the published flatten head."""
+        hidden = hidden[..., : self.config.d_ff]  # [N, P, d_ff]
         flat = hidden.transpose(1, 2).flatten(1)  # [N, d_ff * P]
         return self.head(flat).unflatten(-1, (self.config.prediction_length, -1))  # [N, H, K]
 

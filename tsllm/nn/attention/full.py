@@ -175,10 +175,21 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None = None) -> Tensor:
-        """Reads `context` [B, Lk, Dc] at tokens [B, Lq, D] -> [B, Lq, D]; `context_mask` [B, Lk], True = real."""
+        """Reads `context` [B, Lk, Dc] at tokens [B, Lq, D] -> [B, Lq, D].
+
+        Args:
+            x: [B, Lq, D].
+            context: [B, Lk, Dc].
+            context_mask: [B, Lk], True = real; or [B, Lq, Lk], True = this query may read it. Where nothing may be
+                read, everything is, and the caller throws the result away.
+        """
         q = split_heads(self.query(x), self.num_heads)
         k, v = split_heads(self.key(context), self.num_heads), split_heads(self.value(context), self.num_heads)
-        allowed = build_allowed(context.shape[1], context_mask, causal=False, device=x.device)
+        allowed: Tensor | None
+        if context_mask is not None and context_mask.dim() == 3:
+            allowed = (context_mask | ~context_mask.any(dim=2, keepdim=True)).unsqueeze(1)  # [B, 1, Lq, Lk]
+        else:
+            allowed = build_allowed(context.shape[1], context_mask, causal=False, device=x.device)
         rate = self.dropout if self.training else 0.0
         mixed = mix_values(q, k, v, allowed, rate)  # [B, h, Lq, d]
         return self.out(merge_heads(mixed))

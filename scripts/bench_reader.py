@@ -1,0 +1,112 @@
+"""Measures a training step of Time-LLM that reads covariates and cached texts beside one that does not, in pairs.
+
+python scripts/bench_reader.py
+
+Every round runs one step of each variant on the same windows, in an order drawn afresh, and counts CPU seconds, which
+other programs on the machine disturb little. The ratio of a round is what is reported: its median and the interval of
+95 % of resampled medians. Texts are encoded beforehand, as in training.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsllm.context.contract import Context
+from tsllm.data.prepared import PreparedData, Strides, prepare_data
+from tsllm.data.task import Asked, build_task, load_data
+from tsllm.forecasting.texts import ToldWindows, open_text_encoder
+from tsllm.models.base import ForecastModel
+from tsllm.training.build import build_for_data
+from tsllm.types import ID, TIME
+
+BACKBONE = {"backbone": "smollm2-135m", "head": "quantile", "patch_length": 24, "patch_stride": 24}
+READERS = {
+    "plain": {},
+    "covariates": {"reader": "horizon"},
+    "texts": {"reader": "horizon", "text_layers": 8},
+    "covariates and texts": {"reader": "horizon", "text_layers": 8},
+}
+KINDS = ("capped at {} EUR", "at the floor", "at the cap", "reduced by {} %", "as on a Sunday", "not quoted")
+
+
+def write_texts(df: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns one sentence a series and day, published the day before."""
+    rng, rows = np.random.default_rng(seed), []
+    for name, group in df.groupby(ID, sort=False):
+        for day in group[TIME].dt.normalize().unique():
+            low, high = np.sort(rng.choice(25, 2, replace=False))
+            kind = KINDS[rng.integers(len(KINDS))].format(rng.integers(10, 90))
+            text = f"Tomorrow from {low:02d}:00 to {high:02d}:00 the price will be {kind}."
+            rows.append((name, text, day - pd.Timedelta("12h"), day, day + pd.Timedelta("1D")))
+    return pd.DataFrame(rows, columns=["unique_id", "text", "published", "start", "end"])
+
+
+def prepare(covariates: bool) -> PreparedData:
+    """Returns the prices of France and Belgium, 168 -> 24 hours."""
+    asked = Asked(context_length=168, covariates=None if covariates else [], past_covariates=[])
+    loaded = load_data("epf-fr-be", asked)
+    return prepare_data(loaded, build_task(loaded, asked), strides=Strides(validation=24, test=24))
+
+
+class Variant:
+    """A model, its optimiser and its windows."""
+
+    def __init__(self, name: str, layers: int) -> None:
+        data = prepare("covariates" in name)
+        torch.manual_seed(0)
+        given = BACKBONE | {"num_backbone_layers": layers, "prompt_statistics": "none"} | READERS[name]
+        self.model: ForecastModel = build_for_data("timellm", given, data).train()
+        self.windows = data.train
+        self.encoding, self.texts = 0.0, 0
+        if "texts" in name:
+            table = write_texts(data.loaded.df, seed=0)
+            encoder = open_text_encoder(self.model.config)
+            began = time.process_time()
+            self.windows.further = ToldWindows(self.windows, Context.read(table, data.loaded.df), encoder)
+            self.encoding, self.texts = time.process_time() - began, table["text"].nunique()
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
+
+    def step(self, indices: torch.Tensor) -> float:
+        """Trains one step on windows [B]; returns CPU seconds, gathering included."""
+        began = time.process_time()
+        batch = self.windows.gather(indices)
+        self.model(**{key: value for key, value in batch.items() if key in self.model.input_keys()}).loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return time.process_time() - began
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=2, help="layers of the backbone that read the patches")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    variants = {name: Variant(name, options.layers) for name in READERS}
+    rng, seconds = np.random.default_rng(0), {name: [] for name in variants}
+    for k in range(options.rounds + 3):
+        indices = torch.from_numpy(rng.integers(len(variants["plain"].windows), size=options.batch))
+        for name in rng.permutation(list(variants)):
+            taken = variants[name].step(indices)
+            if k >= 3:  # the first steps warm up
+                seconds[name].append(taken)
+    print(f"{options.layers} layers, {options.batch} windows of 2 series, {options.rounds} rounds, one thread")
+    for name, taken in seconds.items():
+        ratios = np.array(taken) / np.array(seconds["plain"])
+        drawn = np.median(rng.choice(ratios, (2000, len(ratios))), axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        trained = sum(p.numel() for p in variants[name].model.parameters() if p.requires_grad)
+        told = f", {variants[name].texts} texts encoded before in {variants[name].encoding:.0f} s"
+        print(
+            f"{name}: {1000 * np.median(taken):.0f} ms a step, {np.median(ratios):.2f} x plain ({low:.2f} to "
+            f"{high:.2f}), {trained / 1e6:.2f} M trained weights{told if variants[name].texts else ''}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What each window is told: texts as frozen hidden states, beside the window's own tensors."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsllm.backbones.pretrained import cache_folder
+from tsllm.context.contract import END, START, TEXT, Context
+from tsllm.context.states import StateStore, TextEncoder
+from tsllm.data.windows import WindowDataset
+from tsllm.models.base import NUM_CALENDAR
+from tsllm.models.timellm.backbone import load_backbone
+from tsllm.types import CUTOFF, ID, FrameError
+
+logger = logging.getLogger(__name__)
+
+_WAVES = ((86_400, 4), (7 * 86_400, 3), (31_556_952, 2))  # seconds of a period, and how many harmonics of it
+_CHUNK = 4096
+
+
+class ToldWindows:
+    """Gives windows the states of what their series are told (`WindowDataset.further`).
+
+    Args:
+        windows: The set that it is made for.
+        told: The texts.
+        encoder: Turns texts into states; every distinct text is computed once.
+
+    Raises:
+        FrameError: If the data count their steps, or a text does not say when it was published.
+        ValueError: If a text is longer than the language model can read.
+    """
+
+    def __init__(self, windows: WindowDataset, told: Context, encoder: TextEncoder) -> None:
+        self._read, used = find_rows(windows, told)
+        texts = told.table[TEXT].to_numpy()[used]
+        logger.info(
+            "%d of %d texts are read by some of %d windows; the others are published later, or about other times",
+            len(used), int((told.table[TEXT] != "").sum()), len(windows),
+        )  # fmt: skip
+        for row, text in zip(used, texts, strict=True):
+            encoder.check_length(text, f"the text of context row {row}")
+        states = encoder.encode(list(texts))
+        self._states = {row: torch.from_numpy(entry.states) for row, entry in zip(used, states, strict=True)}
+        self._start, self._end = (told.table[name].to_numpy() for name in (START, END))
+        self._width = encoder.width
+
+    def __call__(self, windows: WindowDataset, indices: Tensor) -> dict[str, Tensor]:
+        """Returns the tensors `text_states`, `text_mask` and `text_calendar` of a batch; none if nothing is told.
+
+        Args:
+            windows: The set.
+            indices: [B].
+        """
+        channels = windows.num_channels
+        cells = (indices[:, None] * channels + torch.arange(channels)).flatten().tolist()  # B * C
+        rows = [self._read.get(cell, ()) for cell in cells]
+        if not any(rows):
+            return {}
+        times = windows.times(indices)[:, windows.context_length :]  # [B, H]
+        states, masks = [], []
+        for k, own in enumerate(rows):
+            ahead = times[k // channels][:, None]  # [H, 1]
+            parts = [self._states[row] for row in own] or [torch.zeros(0, self._width, dtype=torch.float16)]
+            which = np.repeat(np.array(own, dtype=np.int64), [len(part) for part in parts] if own else 0)  # [T]
+            start, end = self._start[which], self._end[which]
+            about = (np.isnat(start) | (start <= ahead)) & (np.isnat(end) | (end > ahead))  # [H, T]
+            states.append(torch.cat(parts))
+            masks.append(torch.from_numpy(about).T)
+        shape = (len(indices), channels)
+        padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)  # [B * C, T, d]
+        mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).transpose(1, 2)  # [B * C, H, T]
+        return {
+            "text_states": padded.unflatten(0, shape),
+            "text_mask": mask.unflatten(0, shape),
+            "text_calendar": compute_waves(times),
+        }
+
+
+def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[int, ...]], list[int]]:
+    """Returns which texts windows read.
+
+    Returns:
+        window * C + channel -> rows of the table of texts, without those that are told nothing; and all rows read.
+
+    Raises:
+        FrameError: See `ToldWindows`.
+    """
+    if not (told.table[TEXT] != "").any():
+        return {}, []
+    keys = windows.window_frame()
+    parts = [windows.times(part)[:, [windows.context_length, -1]] for part in torch.arange(len(windows)).split(_CHUNK)]
+    ahead = np.repeat(np.concatenate(parts), windows.num_channels, axis=0)  # [N * C, 2]
+    if not np.issubdtype(ahead.dtype, np.datetime64):
+        raise FrameError("texts speak of dates, but the data count their steps; give dates in `ds`, or no context")
+    read: dict[int, tuple[int, ...]] = {}
+    used: set[int] = set()
+    cutoffs = keys[CUTOFF].to_numpy()
+    for name, all_cells in keys.groupby(ID, sort=False).indices.items():
+        for start in range(0, len(all_cells), _CHUNK):
+            cells = np.asarray(all_cells)[start : start + _CHUNK]
+            rows, reads = told.rows_of_windows(name, cutoffs[cells], *ahead[cells].T)
+            index = rows.index.to_numpy()
+            used.update(index[reads.any(axis=0)].tolist())
+            read |= {int(cells[k]): tuple(index[reads[k]].tolist()) for k in np.flatnonzero(reads.any(axis=1))}
+    return read, sorted(used)
+
+
+def compute_waves(times: np.ndarray) -> Tensor:
+    """Returns sines and cosines of day, week and year [B, H, 18] at times [B, H], weeks beginning on Monday."""
+    monday = np.datetime64("1970-01-05", "s")
+    seconds = (times.astype("datetime64[s]") - monday).astype(np.float64)  # [B, H]
+    waves = [2 * np.pi * k * seconds / period for period, count in _WAVES for k in range(1, count + 1)]
+    angles = np.stack(waves, axis=-1)  # [B, H, 9]
+    made = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    assert made.shape[-1] == NUM_CALENDAR
+    return torch.from_numpy(made).float()
+
+
+@lru_cache(maxsize=2)
+def _open_encoder(backbone: str, revision: str, weights: str, seed: int, num_layers: int) -> TextEncoder:
+    loaded = load_backbone(backbone, revision=revision, weights=weights, seed=seed, num_layers=num_layers)
+    return TextEncoder(loaded.llm, loaded.tokenizer, StateStore(cache_folder() / "context_states"))
+
+
+def open_text_encoder(config: Any) -> TextEncoder:
+    """Loads the language model that reads texts for a Time-LLM, and notes which one it is.
+
+    Args:
+        config: Of the model, with `text_layers`.
+
+    Raises:
+        ValueError: If its weights are others than those that the model was trained with.
+        OSError: If it cannot be loaded.
+    """
+    encoder = _open_encoder(
+        config.backbone, config.backbone_revision, config.backbone_weights, config.backbone_seed, config.text_layers
+    )
+    if config.text_fingerprint not in ("", encoder.fingerprint):
+        raise ValueError(
+            f"backbone {config.backbone!r} has fingerprint {encoder.fingerprint} over its first {config.text_layers} "
+            f"layers, but the model learned to read texts with {config.text_fingerprint}; load that one"
+        )
+    config.text_fingerprint = encoder.fingerprint
+    return encoder

@@ -1,0 +1,252 @@
+"""Horizon queries: every step of the horizon reads, by gated cross-attention, all that is known.
+
+The published head (Jin 2024, section 3.1) maps the patches behind the language model to the horizon and has no place
+for what is known of the future. Here one query a step reads a memory of those patches and of covariates of past and
+horizon, and adds a residual to that head's forecast.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tsllm.models.base import NUM_CALENDAR, Inputs
+from tsllm.models.timellm.config import HORIZON_OPTIONS, TimeLLMConfig
+from tsllm.nn.attention.full import CrossAttention
+from tsllm.nn.dropout import Dropout
+from tsllm.nn.encoder import FeedForward
+from tsllm.nn.normalization import InstanceNorm
+from tsllm.nn.patching import patchify
+
+SMALL = 0.02  # deviation of the first places, as language models draw theirs
+
+
+class HorizonLayer(nn.Module):
+    """Queries read the memory, then a feed-forward part; norms in front, residuals around.
+
+    Args:
+        d_model: Width D of queries and memory.
+        num_heads: Heads of the cross-attention.
+        d_ff: Inner width of the feed-forward part.
+        dropout: Rate on both sublayers.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_read = nn.LayerNorm(d_model)
+        self.read = CrossAttention(d_model, num_heads)  # without dropout on its maps it runs fused
+        self.norm_feed_forward = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout=dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reads `memory` [N, M, D] at `queries` [N, H, D] -> [N, H, D]; `mask` [N, H, M], True = may be read."""
+        queries = queries + self.dropout(self.read(self.norm_read(queries), memory, mask))
+        return queries + self.feed_forward(self.norm_feed_forward(queries))
+
+
+class CovariateEmbedding(nn.Module):
+    """Normalises covariates by window and embeds them as tokens and as parts of the queries.
+
+    Known covariates are normalised over context and horizon, as in TimeXer, the others over the context. The levels
+    that this takes away are embedded on their own: they hold what is constant in a window (a static covariate).
+
+    Args:
+        config: Sizes: K covariates, the first `num_known_covariates` of which are known ahead.
+        patch_length: Steps in a token.
+        d_model: Width D.
+    """
+
+    def __init__(self, config: TimeLLMConfig, patch_length: int, d_model: int) -> None:
+        super().__init__()
+        self.context_length, self.patch_length = config.context_length, patch_length
+        self.num_known = known = config.num_known_covariates
+        self.norm = InstanceNorm()
+        self.past = nn.Linear(config.num_covariates * patch_length, d_model, bias=False)
+        self.levels = nn.Linear(config.num_covariates, d_model, bias=False)
+        self.future = nn.Linear(known * patch_length, d_model) if known else None
+        self.steps = nn.Linear(known, d_model, bias=False) if known else None
+
+    def forward(self, past: Tensor, future: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Embeds covariates.
+
+        Args:
+            past: [B, L, K].
+            future: [B, H, K known]; None if no covariate is known ahead.
+
+        Returns:
+            Tokens of the context [B, P, D], tokens of the horizon [B, P', D] or None, and what the queries are told:
+            [B, H, D], or [B, 1, D] if no covariate is known ahead.
+        """
+        contexts, levels, ahead = [], [], None
+        if self.num_known:
+            assert future is not None
+            whole, level, _ = self.norm(torch.cat([past[..., : self.num_known], future], dim=1))  # [B, L + H, known]
+            contexts.append(whole[:, : self.context_length])
+            ahead = whole[:, self.context_length :]  # [B, H, known]
+            levels.append(level)
+        if past.shape[2] > self.num_known:
+            rest, level, _ = self.norm(past[..., self.num_known :])
+            contexts.append(rest)
+            levels.append(level)
+        tokens = self.past(cut_tokens(torch.cat(contexts, dim=2), self.patch_length))  # [B, P, D]
+        told = self.levels(torch.cat(levels, dim=2))  # [B, 1, D]
+        if ahead is None or self.future is None or self.steps is None:
+            return tokens, None, told
+        return tokens, self.future(cut_tokens(ahead, self.patch_length, at_end=True)), told + self.steps(ahead)
+
+
+class Answer(nn.Module):
+    """What queries add to the forecast: sigmoid(gate) * value; the map to the value starts at zero.
+
+    Args:
+        d_model: Width D of the queries.
+        num_parameters: K', numbers that the output head wants a step.
+    """
+
+    def __init__(self, d_model: int, num_parameters: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.gate = nn.Linear(d_model, 1)
+        self.value = nn.Linear(d_model, num_parameters)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Maps queries [N, H, D] to a residual [N, H, K']."""
+        queries = self.norm(queries)
+        return torch.sigmoid(self.gate(queries)) * self.value(queries)
+
+
+class TextReader(nn.Module):
+    """The queries read the hidden states of texts, and answer by a residual of their own.
+
+    Texts have an attention of their own instead of places in the common memory, so that a step of which nothing is
+    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told.
+
+    Args:
+        hidden_size: Width d of the hidden states.
+        num_parameters: K', numbers that the output head wants a step.
+        options: `TimeLLMConfig.horizon_reader`, whole.
+    """
+
+    def __init__(self, hidden_size: int, num_parameters: int, options: dict[str, Any]) -> None:
+        super().__init__()
+        width, heads, d_ff, dropout = (options[name] for name in ("d_model", "num_heads", "d_ff", "dropout"))
+        # Nothing trained in front of the map: no gradient then flows through the wide states.
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.embed = nn.Linear(hidden_size, width)
+        self.calendar = nn.Linear(NUM_CALENDAR, width, bias=False)  # a text speaks of times
+        self.layer = HorizonLayer(width, heads, d_ff, dropout)
+        self.answer = Answer(width, num_parameters)
+
+    def forward(self, queries: Tensor, calendar: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Computes the residual.
+
+        Args:
+            queries: [N, H, D].
+            calendar: Waves of day, week and year at the steps of the horizon [N, H, F].
+            states: Hidden states of the texts [N, T, d].
+            mask: [N, H, T], True = the token is of a text about this step.
+
+        Returns:
+            [N, H, K'], zero at steps of which nothing is told.
+        """
+        told = mask.any(dim=2)  # [N, H]
+        rows = told.any(dim=1).nonzero()[:, 0]  # [M]
+        residual = queries.new_zeros(*queries.shape[:2], self.answer.value.out_features)
+        if not len(rows):
+            return residual
+        mask = mask[rows]
+        tokens = self.embed(self.norm(states[rows].to(queries.dtype)))  # [M, T, D]
+        asking = queries[rows] + self.calendar(calendar[rows].to(queries.dtype))
+        asking = self.layer(asking, tokens, mask)  # [M, H, D]
+        answer = self.answer(asking).masked_fill(~told[rows].unsqueeze(-1), 0.0)  # [M, H, K']
+        return residual.index_copy(0, rows, answer)
+
+
+class HorizonReader(nn.Module):
+    """One query a step of the horizon reads patches and covariates; its answer is a residual to the forecast.
+
+    A query says which step and channel it is of, what the covariates are at that step, and what the head forecasts
+    there. The memory holds the hidden states of the reprogrammed patches, tokens of the window's own values and
+    covariates, and tokens of what is known of the horizon. The answer's map to its value starts at zero, so that the
+    model begins as the one without a reader.
+
+    Args:
+        config: The model's configuration.
+        hidden_size: Width d of the hidden states.
+        num_parameters: K', numbers that the output head wants a step.
+    """
+
+    def __init__(self, config: TimeLLMConfig, hidden_size: int, num_parameters: int) -> None:
+        super().__init__()
+        options: dict[str, Any] = HORIZON_OPTIONS | config.horizon_reader
+        width, dropout = options["d_model"], options["dropout"]
+        context, horizon = config.context_length, config.prediction_length
+        self.num_channels = config.num_channels
+        self.patch_length = min(config.patch_length, horizon)
+        self.norm_hidden = nn.LayerNorm(hidden_size)
+        self.hidden = nn.Linear(hidden_size, width)
+        self.values = nn.Linear(self.patch_length, width)
+        self.covariates = CovariateEmbedding(config, self.patch_length, width) if config.num_covariates else None
+        ahead = -(-horizon // self.patch_length) if config.num_known_covariates else 0
+        self.places = nn.Parameter(SMALL * torch.randn(-(-context // self.patch_length) + ahead, width))  # [M', D]
+        self.steps = nn.Parameter(SMALL * torch.randn(horizon, width))
+        self.channels = nn.Parameter(SMALL * torch.randn(config.num_channels, width))
+        self.forecast = nn.Linear(num_parameters, width, bias=False)
+        self.layers = nn.ModuleList(
+            HorizonLayer(width, options["num_heads"], options["d_ff"], dropout) for _ in range(options["num_layers"])
+        )
+        self.answer = Answer(width, num_parameters)
+        self.texts = TextReader(hidden_size, num_parameters, options) if config.text_layers else None
+
+    def forward(self, hidden: Tensor, rows: Tensor, forecast: Tensor, inputs: Inputs) -> Tensor:
+        """Computes the residual.
+
+        Args:
+            hidden: Hidden states of the patches [B * C, P, d].
+            rows: Normalised series [B * C, L].
+            forecast: What the head says, in the normalised space [B * C, H, K']; no gradient flows back into it.
+            inputs: Covariates, texts and calendar.
+
+        Returns:
+            What is added to the forecast: [B * C, H, K'].
+        """
+        own = self.values(cut_tokens(rows.unsqueeze(-1), self.patch_length))  # [B * C, P', D]
+        queries = self.steps + self.channels[:, None]  # [C, H, D]
+        queries = queries.repeat(rows.shape[0] // self.num_channels, 1, 1)  # [B * C, H, D]
+        tokens = [own]
+        if self.covariates is not None:
+            assert inputs.past_covariates is not None
+            context, ahead, told = self.covariates(inputs.past_covariates, inputs.future_covariates)
+            tokens = [own + self._for_channels(context)]
+            tokens += [] if ahead is None else [self._for_channels(ahead)]
+            queries = queries + self._for_channels(told)
+        queries = queries + self.forecast(forecast.detach())
+        memory = torch.cat([self.hidden(self.norm_hidden(hidden)), torch.cat(tokens, dim=1) + self.places], dim=1)
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        residual = self.answer(queries)  # [B * C, H, K']
+        if self.texts is None or inputs.text_states is None:
+            return residual
+        assert inputs.text_mask is not None
+        assert inputs.text_calendar is not None
+        states, mask = inputs.text_states.flatten(0, 1), inputs.text_mask.flatten(0, 1)  # [B * C, ...]
+        return residual + self.texts(queries, self._for_channels(inputs.text_calendar), states, mask)
+
+    def _for_channels(self, tokens: Tensor) -> Tensor:
+        """Gives every channel of a sample the sample's tokens: [B, T, D] -> [B * C, T, D]."""
+        return tokens.repeat_interleave(self.num_channels, dim=0)
+
+
+def cut_tokens(values: Tensor, length: int, at_end: bool = False) -> Tensor:
+    """Cuts columns [N, T, K] into joint pieces of `length` steps: [N, T / length rounded up, K * length].
+
+    Where `length` does not divide T, the oldest value is repeated in front, so that the newest step ends a piece; with
+    `at_end`, the last value behind.
+    """
+    missing = -values.shape[1] % length
+    columns = F.pad(values.transpose(1, 2), (0, missing) if at_end else (missing, 0), mode="replicate")
+    return patchify(columns, length, length).transpose(1, 2).flatten(2)
