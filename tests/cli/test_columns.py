@@ -41,6 +41,7 @@ def fitted(tmp_path_factory):
 def test_fit_says_what_it_does_not_read_and_the_model_remembers_the_columns(fitted):
     folder, _, output = fitted
     assert "not read: note (" in output
+    assert "--level 80 --day-first" in output
     spec = json.loads((folder / "m" / "forecaster.json").read_text())
     assert spec["names"] == {"id_col": "shop", "time_col": "when", "target_col": "sold"}
     assert spec["static"] == {"region": ["north", "south"]}

@@ -162,7 +162,8 @@ def fit(
         made.fit(loaded.df, horizon)
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
-    typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80")
+    order = "" if day_first is None else " --day-first" if day_first else " --month-first"
+    typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80{order}")
 
 
 def _given(asked: Any) -> dict[str, Any]:
