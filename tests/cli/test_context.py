@@ -184,8 +184,7 @@ def test_fit_keeps_texts_and_reader_in_the_folder_and_predict_reads_them():
         ((*fit, "--context", HELD), "does not say when it was published"),
         ((*fit, "--timeless"), "--timeless without --context"),
         (("fit", "load.csv", "--model", "told"), "training goes on from its base: --model told/base"),
-        (("predict", "told", "load.csv", "--reader", "r"), "--reader without --context"),
-        (("predict", "told", "load.csv", "--context", CLOSED, "--reader", "told"), "holds no reader"),
+        (("predict", "told", "load.csv", "--reader", "r"), "told brings its own reader of texts"),
         (("backtest", "load.csv", "--models", "told", "--h", 24, "--context", news), "has a reader and texts of its"),
         # The leakage guard sees through it to what the base was trained on.
         (("backtest", "load.csv", "--models", "told", "--h", 24), "DLinear+context was trained or chosen on data of"),

@@ -12,6 +12,7 @@ from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, build_
 from tsllm.context.reading import ALLOWED, NONE, ROLES, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
 from tsllm.context.wordings import EFFECTS
+from tsllm.context.wordings_more import EFFECTS as MORE
 
 
 @pytest.fixture
@@ -171,3 +172,21 @@ def test_a_reader_comes_back_as_it_was_and_only_on_its_own_weights(llm, tokenize
         LearnedReader.load_head(tmp_path / "nothing")
     with pytest.raises(ValueError, match="must be even and a multiple"):
         ReaderConfig(d_model=10, num_heads=4)
+
+
+def test_further_wordings_are_for_training_alone_and_what_is_taken_back_plays_no_part():
+    wide = write_pairs(300, 0, wide=True)
+    assert [r.text for r in wide] == [r.text for r in write_pairs(300, 0, wide=True)]
+    for reading in wide:
+        assert all(role in ALLOWED[m.kind] for m, role in zip(reading.mentions, reading.roles, strict=True))
+        for (first, last), statement in zip(reading.sentences, reading.statements, strict=True):
+            if reading.text[first:last].startswith(("It is not the case that", "Nobody expects that", "Abroad, ")):
+                inside = [r for m, r in zip(reading.mentions, reading.roles, strict=True) if first <= m.start < last]
+                assert (statement, set(inside) - {NONE}) == (NONE, set())
+    told, plain = (" ".join(r.text for r in texts) for texts in (wide, write_pairs(300, 0)))
+    assert "Nobody expects that" in told
+    assert "Nobody expects that" not in plain
+    held = {words for kinds in EFFECTS.values() for part in kinds for words in part[4::5]}
+    assert not held & {words for kinds in MORE.values() for part in kinds for words in part}
+    with pytest.raises(ValueError, match="leave wide out"):
+        write_pairs(1, 0, held_out=True, wide=True)

@@ -43,11 +43,17 @@ class PairWriter:
     Args:
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock instead of the training part.
+        wide: Whether those of `tsllm.context.wordings_more` come in too.
+
+    Raises:
+        ValueError: If both are asked for.
     """
 
-    def __init__(self, seed: int, held_out: bool = False) -> None:
+    def __init__(self, seed: int, held_out: bool = False, wide: bool = False) -> None:
+        if held_out and wide:
+            raise ValueError("what is held out has no further wordings; leave wide out")
         self.rng = np.random.default_rng(seed)
-        self.held_out = held_out
+        self.held_out, self.wide = held_out, wide
 
     def write(self) -> Reading:
         """Returns one text with its roles."""
@@ -91,7 +97,7 @@ class PairWriter:
         part = list(options)
         if not free and len(options) >= 5:
             part = [o for k, o in enumerate(options) if (k % 5 == 4) == self.held_out]
-        if not self.held_out:
+        if self.wide:
             part += extra
         return part[int(self.rng.integers(len(part)))]
 
@@ -234,7 +240,7 @@ class PairWriter:
 
     def _write_hours(self, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, tuple[str, str]]:
         """Returns a day and two times of that day, for forms that name the day once."""
-        if self.held_out:
+        if not self.wide:
             return {}
         kind = self._pick(("date", "short", "weekday"), True)
         date = f"{start.day_name()}" if kind == "weekday" else self._write_moment(start, kind)
@@ -297,7 +303,7 @@ class PairWriter:
             [f"{main}, {span}, owing to {cause}."],
         )
         words = {"main": main, "noun": noun, "participle": participle, "cause": cause, "span": span, "verb": verb}
-        filled = [[sentence.format(**words) for sentence in form] for form in more.FORMS] if not self.held_out else []
+        filled = [[sentence.format(**words) for sentence in form] for form in more.FORMS] if self.wide else []
         sentences = self._pick(forms, extra=filled)
         stated = len(sentences) - 1 if "It " not in sentences[-1] else 0
         pieces = []
@@ -355,7 +361,7 @@ class PairWriter:
         return self._fill(self._pick(stock.BACKGROUND, extra=more.BACKGROUND), {})
 
     def _write_distractor(self) -> Piece:
-        if not self.held_out and self.rng.random() < 0.5:
+        if self.wide and self.rng.random() < 0.5:
             return self._write_denial()
         return self._fill(self._pick(stock.DISTRACTORS, extra=more.DISTRACTORS), {})
 
@@ -368,7 +374,7 @@ class PairWriter:
         return self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})
 
 
-def write_pairs(number: int, seed: int, held_out: bool = False) -> list[Reading]:
+def write_pairs(number: int, seed: int, held_out: bool = False, wide: bool = False) -> list[Reading]:
     """Writes `number` texts with their roles; equal arguments give equal texts."""
-    writer = PairWriter(seed, held_out)
+    writer = PairWriter(seed, held_out, wide)
     return [writer.write() for _ in range(number)]

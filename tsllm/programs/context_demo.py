@@ -59,7 +59,7 @@ def train_short_reader(
 ) -> LearnedReader:
     """Trains a reader on short texts, within about half a minute of one CPU core."""
     encoder = open_encoder(backbone, weights, layers, seed=seed)
-    writer = ShortWriter(seed)
+    writer = ShortWriter(seed, wide=True)
     readings = [writer.write() for _ in range(texts)]
     config = ReaderConfig(backbone, weights, layers, hidden_size=encoder.width, fingerprint=encoder.fingerprint)
     torch.manual_seed(seed)

@@ -30,6 +30,7 @@ class ReaderArguments:
         num_backbone_layers: Layers of it that run; 0 = all.
         dtype: What it computes in: "float32", or "bfloat16", which halves the time on processors that have it.
         num_pairs: Synthetic texts to train on.
+        wide: Whether further wordings are trained on (`tsllm.context.wordings_more`).
         num_validation: Synthetic texts of wordings held out.
         max_steps: Optimiser steps.
         batch_size: Texts a step.
@@ -44,6 +45,7 @@ class ReaderArguments:
     num_backbone_layers: int = 8
     dtype: str = "float32"
     num_pairs: int = 6000
+    wide: bool = False
     num_validation: int = 400
     max_steps: int = 2000
     batch_size: int = 32
@@ -68,7 +70,7 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     where = (args.backbone, args.backbone_weights, args.num_backbone_layers, args.dtype)
     encoder = open_encoder(*where, cache_gb=args.cache_gb)
     parts = {
-        "train": write_pairs(args.num_pairs, args.seed),
+        "train": write_pairs(args.num_pairs, args.seed, wide=args.wide),
         "seen": write_pairs(args.num_validation, args.seed + 1),
         "held_out": write_pairs(args.num_validation, args.seed + 2, held_out=True),
     }
@@ -79,7 +81,12 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     reader = LearnedReader(encoder, head)
     metrics: dict[str, Any] = {name: score_reader(head, encoded[name], parts[name]) for name in ("seen", "held_out")}
     metrics |= {"steps": args.max_steps, "seed": args.seed, "seconds": time.perf_counter() - start}
-    metrics |= {"encoding_seconds": encoding, "backbone_weights": args.backbone_weights, "texts": args.num_pairs}
+    metrics |= {
+        "encoding_seconds": encoding,
+        "backbone_weights": args.backbone_weights,
+        "texts": args.num_pairs,
+        "wide": args.wide,
+    }
     reader.save_pretrained(args.output_dir)
     write_json(Path(args.output_dir) / "metrics.json", metrics)
     return metrics
