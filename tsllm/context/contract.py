@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.data.columns import as_pandas, is_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
@@ -110,7 +111,8 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
     elif isinstance(context, str):
         rows = [{ID: name, TEXT: context} for name in ids]
-    elif isinstance(context, pd.DataFrame):
+    elif is_table(context):
+        context = as_pandas(context)
         unknown = [str(column) for column in context.columns if column not in _COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:

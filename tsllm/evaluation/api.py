@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.sources import LoadedData
 from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
@@ -116,8 +117,8 @@ def ablate(
 
 
 def _read_entry(entry: Any, of_data: Mapping[str, Any]) -> DataEntry:
-    if isinstance(entry, pd.DataFrame):
-        return DataEntry(frame=entry, **({"name": "frame"} | dict(of_data)))
+    if is_table(entry):
+        return DataEntry(frame=as_pandas(entry), **({"name": "frame"} | dict(of_data)))
     if isinstance(entry, LoadedData):
         return DataEntry(frame=entry.df, **({"name": entry.name or "frame"} | dict(of_data)))
     return DataEntry.parse(entry) if not isinstance(entry, str) else DataEntry(entry, **of_data)

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api import types as ptypes
 
 from tsllm import metrics
-from tsllm.data.columns import require_columns
+from tsllm.data.columns import as_pandas, require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.tables import SeriesScales, WindowArrays, score, training_part
@@ -23,7 +23,7 @@ _BOUND = re.compile(r"(?P<alias>.+)-(?P<side>lo|hi)-(?P<level>\d+(?:\.\d+)?)")
 
 
 def evaluate(
-    windows: pd.DataFrame,
+    windows: Any,
     *,
     train: Any = None,
     season: int | None = None,
@@ -35,7 +35,7 @@ def evaluate(
     rank such a row only among models that failed nowhere else.
 
     Args:
-        windows: Frame `unique_id, ds, cutoff, y`, one column a model and its interval bounds (`AutoETS-lo-80`), as
+        windows: Table `unique_id, ds, cutoff, y`, one column a model and its interval bounds (`AutoETS-lo-80`), as
             `tsllm.backtest` gives; rows in any order, the same number in each window.
         train: Long or wide frame with the history of the series, for MASE. Only its steps up to the first cutoff of
             each series are read, so it may be the whole frame.
@@ -61,6 +61,7 @@ def evaluate(
     if (train is None) != (season is None):
         given, lacking = ("train", "season") if season is None else ("season", "train")
         raise ValueError(f"{given} is given without {lacking}; MASE needs both: train=df, season=24")
+    windows = as_pandas(windows)
     require_columns(windows, [ID, TIME, CUTOFF, TARGET], "a back-test frame")
     offered = find_models(windows)
     asked = _choose_levels(offered, level)

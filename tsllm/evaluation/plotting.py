@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from tsllm.data.columns import require_columns
+from tsllm.data.columns import as_pandas, require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.escape import escape_label
 from tsllm.evaluation.evaluate import find_models
@@ -18,7 +18,7 @@ _SHOWN_HORIZONS = 3
 
 def plot(
     df: Any,
-    forecasts: pd.DataFrame,
+    forecasts: Any,
     *,
     models: Sequence[str] | None = None,
     level: Sequence[float] | None = None,
@@ -29,7 +29,7 @@ def plot(
 
     Args:
         df: Long or wide frame with the history; steps beyond the forecast's start are drawn as observed, too.
-        forecasts: Frame `unique_id, ds`, one column a model and its interval bounds, as `predict` gives; or a
+        forecasts: Table `unique_id, ds`, one column a model and its interval bounds, as `predict` gives; or a
             back-test frame, of which the last cutoff of each series is drawn.
         models: Which models; None = all.
         level: Which bands, in per cent; None = each model's widest, [] = none. A model without the band has only its
@@ -51,6 +51,7 @@ def plot(
         >>> len(tsllm.plot(df, forecasts).axes)
         1
     """
+    forecasts = as_pandas(forecasts)
     require_columns(forecasts, [ID, TIME], "a forecast frame")
     offered = find_models(forecasts)
     chosen = _choose(models, list(offered), "model")

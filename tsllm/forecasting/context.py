@@ -15,6 +15,7 @@ from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
 from tsllm.context.effects import Effect, write_effects
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
+from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
@@ -379,8 +380,9 @@ class ContextForecaster(Forecaster):
 
 def _check_times(context: Any) -> None:
     """Refuses numbers, which would count as nanoseconds since 1970, and time zones, which the data do not have."""
-    if not isinstance(context, pd.DataFrame):
+    if not is_table(context):
         return
+    context = as_pandas(context)
     for column in [name for name in (PUBLISHED, START, END) if name in context]:
         given = context[column].dropna()
         numbers = [value for value in given if isinstance(value, int | float | np.number)]
