@@ -156,6 +156,11 @@ class WindowDataset(Dataset[Batch]):
                 batch["future_covariates"] = covariates[:, context:, : self.num_known_covariates]
         return batch
 
+    def count_targets(self) -> Tensor:
+        """Returns how many windows have an observed target at each step ahead, for each channel [H, C]."""
+        ahead = [self._starts + self.context_length + k for k in range(self.prediction_length)]
+        return torch.stack([(~torch.isnan(self._values[at])).sum(0) for at in ahead])
+
     def digest(self) -> str:
         """Returns a hash of all that the windows hold: values, covariates, times and where they begin."""
         found = hashlib.sha256(f"{self.context_length} {self.prediction_length} {self.covariate_names}".encode())

@@ -13,7 +13,7 @@ from tsllm import metrics
 from tsllm.data.columns import as_pandas, require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.evaluation.backtest import BacktestResult
-from tsllm.evaluation.tables import SeriesScales, WindowArrays, score, training_part
+from tsllm.evaluation.tables import SeriesScales, WindowArrays, describe_unobserved, score, training_part
 from tsllm.forecasting.base import forecast_columns, format_level, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -67,6 +67,8 @@ def evaluate(
     asked = _choose_levels(offered, level)
     frame, h = _sort_windows(windows, list(offered))
     scales = _find_scales(frame, h, train, season)
+    for sentence in describe_unobserved(frame):
+        logger.warning("%s", sentence)
     rows = [_evaluate_model(frame, h, alias, own, asked, scales) for alias, own in offered.items()]
     table = pd.DataFrame(rows)
     names = ["model", "mae", "rmse", "smape"]

@@ -111,10 +111,13 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
 
 
 def pick_typical_window(frame: pd.DataFrame, series: Any, model: str) -> Any:
-    """Returns the cutoff whose MAE is the median one of `model` (the lower of two), so none is hand-picked."""
+    """Returns the cutoff whose MAE is the median one of `model` (the lower of two), so none is hand-picked.
+
+    Where no target of the series was observed, it is the last one.
+    """
     part = frame[frame[ID] == series]
     errors = (part[TARGET] - part[model]).abs().groupby(part[CUTOFF]).mean().dropna().sort_values(kind="stable")
-    return errors.index[(len(errors) - 1) // 2]
+    return errors.index[(len(errors) - 1) // 2] if len(errors) else part[CUTOFF].max()
 
 
 def plot_forecasts(

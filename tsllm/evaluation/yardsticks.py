@@ -27,7 +27,7 @@ from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
 from tsllm.files import write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, name_interval_columns
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.types import ID, TARGET, TIME
 
 Tell = Callable[[str], None]
@@ -135,7 +135,7 @@ def run_zero_shot(
         tell: Hears what happens.
 
     Raises:
-        ValueError: If a set is unknown, or two models have one name.
+        ValueError: If a set is unknown, two models have one name, or an entry fits none of the sets.
     """
     unknown = [name for name in sets if name not in ZERO_SHOT_SETS]
     if unknown:
@@ -153,11 +153,25 @@ def run_zero_shot(
             f"{trainable[0]} would be trained on each set, which is no zero-shot forecast; give a saved folder of "
             "recipes/pretrain_series.py, or use tsllm compare"
         )
+    loaded = {name: load_set(name) for name in sets}
+    for spec in specs:
+        _refuse_hopeless(spec, [task for _, task in loaded.values()])
     scores = []
-    for name in sets:
-        windows, task = load_set(name)
+    for name, (windows, task) in loaded.items():
         scores += [_score_cell(spec, name, windows, task, Path(output_dir) / "cells", tell) for spec in specs]
     return scores
+
+
+def _refuse_hopeless(spec: ModelSpec, tasks: Sequence[ForecastTask]) -> None:
+    """Raises what is wrong with an entry that fits no set, such as a misspelt name, instead of counting failures."""
+    faults = []
+    for task in tasks:
+        try:
+            check_forecaster(spec, task)
+        except (ValueError, OSError, ImportError) as error:
+            faults.append(error)
+    if faults and len(faults) == len(tasks):
+        raise faults[0]
 
 
 def load_set(name: str) -> tuple[Windows, ForecastTask]:

@@ -27,7 +27,7 @@ from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import check_training, merge_training
-from tsllm.training.build import build_for_data, check_model_config, train_model
+from tsllm.training.build import build_for_data, check_calibration, check_model_config, train_model
 from tsllm.types import ID, TARGET, FrameError
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
@@ -442,6 +442,7 @@ class NeuralForecaster(TrainedForecaster):
         model.load_trained_state(start.state, origin=self.name)
         data.time_features = bool(model.config.num_time_features)
         model.adopt(data)
+        check_calibration(data, model.config)
         return model
 
     def _continue_channels(self, df: pd.DataFrame) -> list[Any] | None:

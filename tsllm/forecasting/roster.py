@@ -140,6 +140,15 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
         ImportError: If the package behind it is not installed.
         OSError: If a saved or pretrained model cannot be loaded.
     """
+    try:
+        return _build(spec, task, seed)
+    except TypeError as error:
+        if not spec.options:
+            raise
+        raise ValueError(f"{spec.name} cannot be built with options {spec.options}: {error}") from error
+
+
+def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     match spec.kind:
         case "native":
             return _build_native(spec, task, seed)
