@@ -137,6 +137,20 @@ def test_cells_are_kept_failures_are_not_and_the_report_says_both(tmp_path, monk
     assert json.loads(next((tmp_path / "cells").glob("*.json")).read_text())["score"]["data"] == "m3-yearly"
 
 
+def test_a_damaged_cell_names_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(yardsticks, "load_set", lambda name: _tiny_set())
+    run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    (cell,) = (tmp_path / "cells").glob("*.json")
+    whole = cell.read_text()
+    for text in (whole[:40], "{}", "[]", '{"score": {"colour": 1}}'):
+        cell.write_text(text)
+        with pytest.raises(OSError, match=f"{cell.name} is damaged .*remove it, then it is computed anew"):
+            run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    cell.unlink()
+    run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    assert {**json.loads(cell.read_text())["score"], "seconds": 0} == {**json.loads(whole)["score"], "seconds": 0}
+
+
 def _tiny_set():
     from tsllm.data.task import ForecastTask
 

@@ -125,6 +125,19 @@ def test_the_alarm_reports_probabilities_of_the_day(tmp_path):
     assert {"Brier score, joint", "calibration error, joint", "p of the difference in Brier score"} <= set(scores)
 
 
+def test_a_damaged_result_of_an_earlier_run_names_itself(tmp_path):
+    config = load_config(write(tmp_path, STOCK))
+    first = run_decide(config)
+    held = sorted(p for p in Path(config.output_dir).rglob("*.json") if p.name != "decide.json")
+    assert held
+    for text in ("{", "[]", "3", "{}"):
+        held[0].write_text(text)
+        with pytest.raises(OSError, match=f"{held[0].name} is damaged"):
+            run_decide(config)
+    held[0].unlink()
+    assert run_decide(config)["hindsight"] == first["hindsight"]
+
+
 def test_the_command_prints_the_table(tmp_path):
     from tsllm.cli.main import app
 

@@ -24,7 +24,7 @@ from tsllm.data.splits import split_frame
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import SeriesScales, WindowArrays
-from tsllm.files import write_json
+from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.neural import DEFAULT_TRAINING
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
@@ -180,12 +180,17 @@ class TrialStore:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, key: Mapping[str, Any]) -> tuple[float, float] | None:
-        """Returns loss and seconds of a trial, or None if it is not there."""
+        """Returns loss and seconds of a trial, or None if it is not there.
+
+        Raises:
+            OSError: If its file is damaged.
+        """
         path = self._path(key)
         if not path.is_file():
             return None
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return float(state["loss"]), float(state["seconds"])
+        with telling_damage(path, "remove it, then the trial is run anew"):
+            state = json.loads(path.read_text(encoding="utf-8"))
+            return float(state["loss"]), float(state["seconds"])
 
     def save(self, key: Mapping[str, Any], loss: float, seconds: float) -> None:
         """Writes a trial, whole or not at all."""

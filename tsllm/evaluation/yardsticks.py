@@ -25,7 +25,7 @@ from tsllm import metrics
 from tsllm.data.task import Asked, ForecastTask, build_task, load_data
 from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
-from tsllm.files import write_json
+from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, name_interval_columns
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.types import ID, TARGET, TIME
@@ -187,7 +187,8 @@ def _score_cell(spec: ModelSpec, name: str, windows: Windows, task: ForecastTask
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:20]
     path = cells / f"{digest}.json"
     if path.is_file():
-        return SetScore(**json.loads(path.read_text(encoding="utf-8"))["score"])
+        with telling_damage(path, "remove it, then it is computed anew"):
+            return SetScore(**json.loads(path.read_text(encoding="utf-8"))["score"])
     tell(f"{name}: {spec.name}")
     score = score_model(spec, name, windows, task)
     if not score.error:

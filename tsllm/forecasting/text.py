@@ -1,5 +1,6 @@
 """A causal language model as a forecaster: numbers in, sampled numbers out, median and quantiles of the samples."""
 
+import inspect
 import json
 import logging
 import warnings
@@ -16,7 +17,7 @@ import torch
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
-from tsllm.files import write_json
+from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
 from tsllm.text.generate import SamplingOptions, sample_completions
@@ -180,12 +181,14 @@ class TextForecaster(Forecaster):
         if not (source / SETTINGS).is_file():
             raise OSError(f"{folder} holds no {SETTINGS}; it was not written by recipes/sft_text.py")
         model, tokenizer = load_language_model(source, device=device)
-        settings = json.loads((source / SETTINGS).read_text()) | changes
-        settings.pop("base", None)
-        data = settings.pop("data", {})
-        settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
-        settings["options"] = SamplingOptions(**settings["options"])
-        return cls(model, tokenizer, **settings)
+        with telling_damage(source / SETTINGS, "write it again with recipes/sft_text.py"):
+            settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
+            settings.pop("base", None)
+            data = settings.pop("data", {})
+            settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
+            settings["options"] = SamplingOptions(**settings["options"])
+            inspect.signature(cls).bind(model, tokenizer, **settings)
+        return cls(model, tokenizer, **(settings | changes))
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.evaluation.significance import compare_to
+from tsllm.files import telling_damage
 from tsllm.forecasting.paths import Method
 from tsllm.registry import refuse_unknown
 from tsllm.training.args import coerce, load_yaml, read_dataclass
@@ -299,9 +300,10 @@ def _share(cost: np.ndarray, hindsight: np.ndarray, idle: np.ndarray) -> float:
 def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns what the file holds for this configuration, else computes and writes it."""
     if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["key"] == key:
-            return dict(held["value"])
+        with telling_damage(path, "remove it, then it is computed anew"):
+            held = json.loads(path.read_text(encoding="utf-8"))
+            if held["key"] == key:
+                return dict(held["value"])
     value = compute()
     _write(path, json.dumps({"key": key, "value": value}))
     return value
