@@ -278,6 +278,16 @@ def test_a_comparison_with_a_series_that_ended_is_drawn_and_says_so(odd):
     assert "without an observed target, of series: ended." in (odd / "out" / "report.md").read_text()
 
 
+def test_a_comparison_whose_reference_is_never_wrong_is_reported(place):
+    rows = {"ds": pd.date_range("2024-01-01", periods=72, freq="h"), "y": np.arange(72) % 24 + 1.0}
+    pd.DataFrame(rows).to_csv("exact.csv", index=False)
+    exact = ("compare", "exact.csv", "--models", "SeasonalNaive,Naive", "--h", "2", "--n-windows", "2")
+    result = run(*exact, "--output-dir", "out")
+    assert result.exit_code == 0, result.output
+    assert "SeasonalNaive has the lowest error" in result.output
+    assert (place / "out" / "report.html").is_file()
+
+
 def test_what_could_not_be_calibrated_is_told_before_training(odd):
     fit = ("fit", "odd.csv", "--model", "dlinear", "--h", "2", "--context-length", "8", "--steps", "1")
     told = is_told(run(*fit, "--output-dir", "out"))

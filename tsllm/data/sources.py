@@ -108,7 +108,7 @@ def load_frame(
         ImportError: If the package that holds the data is not installed; the text names the extra.
         FrameError: If the frame breaks the contract.
     """
-    name = os.fspath(name_or_path)
+    name = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else name_or_path
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"the data are named {name!r}; give a file, a Hub id or one of {', '.join(sorted(DATASETS))}")
     checks: dict[str, Any] = {"targets": targets, "min_length": min_length, "day_first": day_first}

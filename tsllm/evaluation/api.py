@@ -71,6 +71,8 @@ def compare(
     """
     of_data = {k: options.pop(k) for k in list(options) if k in DataEntry.__dataclass_fields__}
     entries = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    if not entries:
+        raise ValueError("data is empty; give at least one frame, name, file or mapping")
     if of_data and (len(entries) > 1 or isinstance(entries[0], Mapping)):
         raise ValueError(f"{sorted(of_data)} are for one frame or one name; write them into the data entries")
     specs = [ModelSpec.parse(model) for model in models]

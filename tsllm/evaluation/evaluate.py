@@ -14,7 +14,7 @@ from tsllm.data.columns import as_pandas, require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.tables import SeriesScales, WindowArrays, describe_unobserved, score, training_part
-from tsllm.forecasting.base import forecast_columns, format_level, name_interval_columns
+from tsllm.forecasting.base import check_count, forecast_columns, format_level, name_interval_columns, read_levels
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ def evaluate(
     if (train is None) != (season is None):
         given, lacking = ("train", "season") if season is None else ("season", "train")
         raise ValueError(f"{given} is given without {lacking}; MASE needs both: train=df, season=24")
+    if season is not None:
+        check_count("season", season)
     windows = as_pandas(windows)
     require_columns(windows, [ID, TIME, CUTOFF, TARGET], "a back-test frame")
     offered = find_models(windows)
@@ -118,7 +120,7 @@ def _choose_levels(offered: dict[str, list[float]], level: Sequence[float] | Non
         ValueError: If a level is asked for that no model has.
     """
     known = sorted({lv for levels in offered.values() for lv in levels})
-    absent = [lv for lv in level or () if lv not in known]
+    absent = [lv for lv in read_levels(level) if lv not in known]
     if absent:
         raise ValueError(f"no model has an interval of {absent[0]:g} %; the frame holds the levels {known}")
     return known if level is None else sorted(set(level))
@@ -140,6 +142,12 @@ def _sort_windows(windows: pd.DataFrame, models: Sequence[str]) -> tuple[pd.Data
         raise FrameError(
             f"series {name!r}, cutoff {cutoff}: {counts.min()} rows, but other windows have {h}; score windows of one "
             "length at a time"
+        )
+    unbounded = np.isinf(frame[TARGET].astype("float64")).to_numpy()
+    if unbounded.any():
+        row = frame.iloc[int(unbounded.argmax())]
+        raise FrameError(
+            f"series {row[ID]!r}, {row[TIME]}: {TARGET!r} is infinite; mend it, or mark it missing with NaN"
         )
     for alias in models:
         values = frame[alias].astype("float64")

@@ -10,6 +10,7 @@ from tsllm.data.frame import validate_frame
 from tsllm.escape import escape_label
 from tsllm.evaluation.evaluate import find_models
 from tsllm.evaluation.figures import add_legend, draw_panel, new_figure
+from tsllm.forecasting.base import read_levels
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 _SHOWN_SERIES = 4
@@ -53,13 +54,15 @@ def plot(
     """
     forecasts = as_pandas(forecasts)
     require_columns(forecasts, [ID, TIME], "a forecast frame")
+    if len(forecasts) == 0:
+        raise FrameError("the forecast frame is empty; there is nothing to draw")
     offered = find_models(forecasts)
     chosen = _choose(models, list(offered), "model")
     bands = _choose_bands({alias: offered[alias] for alias in chosen}, level)
     every = list(forecasts[ID].unique())
     names = _choose(every[:_SHOWN_SERIES] if series is None else series, every, "series")
-    if context is not None and context < 0:
-        raise ValueError(f"context is {context}; it must be at least 0 steps")
+    if context is not None and (not isinstance(context, int) or context < 0):
+        raise ValueError(f"context is {context!r}; it must be a whole number of at least 0 steps")
     history = validate_frame(df, covariates=[])
     figure, axes = new_figure(len(names), 1, height=2.2 * len(names) + 0.5, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
@@ -100,7 +103,7 @@ def _choose(asked: Sequence[Any] | None, known: list[Any], what: str) -> list[An
 def _choose_bands(offered: dict[str, list[float]], level: Sequence[float] | None) -> dict[str, list[float]]:
     """Returns the levels drawn for each model, the widest first."""
     known = sorted({lv for levels in offered.values() for lv in levels})
-    absent = [lv for lv in level or () if lv not in known]
+    absent = [lv for lv in read_levels(level) if lv not in known]
     if absent:
         raise ValueError(f"no model has an interval of {absent[0]:g} %; the frame holds the levels {known}")
     if level is None:
