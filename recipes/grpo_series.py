@@ -1,6 +1,16 @@
 """Optimises any reward of a forecast with GRPO, from a supervised start and next to its controls.
 
 accelerate launch recipes/grpo_series.py --config recipes/configs/grpo_series/epf_smollm2.yaml
+
+One step of the algorithm, which `tsllm.training.policy.trainer.PolicyTrainer` takes:
+
+    rollout    tsllm.training.policy.trainer.PolicyTrainer._sample   G sample paths of each window [B, G, H]
+    reward     tsllm.rl.rollout.RewardRunner                         of each path, in units of the data [B, G]
+    advantage  tsllm.rl.advantages.compute_zscore                    (reward - mean of group) / its deviation [B, G]
+    loss       tsllm.rl.objectives.compute_policy_loss               clipped probability ratio x advantage, a scalar
+
+`tsllm.rl.objectives.OBJECTIVES` says how GRPO, Dr. GRPO, RLOO, CISPO and DAPO differ in these. Before the first step,
+`tsllm.rl.dry_run.dry_run` tries the reward on training windows.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,13 @@
 """Optimises a reward of text forecasts with GRPO and LoRA (TRL), and tests it against its starting point.
 
 accelerate launch recipes/grpo_text.py --config recipes/configs/grpo_text/epf_smollm2.yaml
+
+One step of the algorithm is that of `trl.GRPOTrainer`; what is our own stands in one file:
+
+    rollout    tsllm.training.text.policy.TextPolicyTrainer._generate_single_turn   completions, held to numbers
+    reward     tsllm.training.text.policy.TextPolicyTrainer._calculate_rewards      of the numbers that were read
+    advantage  tsllm.training.text.policy.TextPolicyTrainer._generate_and_score_completions   TRL's, groups refilled
+    loss       trl.GRPOTrainer._compute_loss                                        clipped ratio, by token
 """
 
 from collections.abc import Sequence

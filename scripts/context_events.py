@@ -19,7 +19,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.context.reading import assemble
 from tsllm.data.sources import load_frame
-from tsllm.programs.context_reader import load_reader
+from tsllm.forecasting.readers import load_reader
 
 STEPS = 24
 KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
@@ -40,12 +40,17 @@ class EventWriter(PairWriter):
         hours = int(self.rng.integers(2, min(13, STEPS - first)))
         start = self.window.future_times[first]
         kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
-        return super()._make_span() | {
-            "start": (self._write_moment(start, kind), "start"),
-            "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
-            "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
-            "length": (f"{self._write_number(hours)} hours", "length"),
-        }
+        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
+        return (
+            super()._make_span()
+            | hours_of_day
+            | {
+                "start": (self._write_moment(start, kind), "start"),
+                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
+                "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
+                "length": (f"{self._write_number(hours)} hours", "length"),
+            }
+        )
 
     def _write_value(self, role: str) -> tuple[str, str]:
         """Writes a value that a price may take."""
@@ -72,15 +77,15 @@ class EventWriter(PairWriter):
         return self._join(pieces or [self._write_background()])
 
 
-def run(readers, days: int, held_out: bool, quiet: bool, seed: int) -> dict[str, float]:
-    """Returns the mean absolute error of each reader over the last `days` days."""
+def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0) -> dict[str, float]:
+    """Returns the mean absolute error of each reader over `days` days; the last `skip` days are left alone."""
     frame = load_frame("epf-fr-be").df
     series = frame[frame["unique_id"] == frame["unique_id"].iloc[0]]
     y, times = series["y"].to_numpy(float), pd.DatetimeIndex(series["ds"])
     scale = y.std()
     errors: dict[str, list[float]] = {}
     for day in range(days):
-        end = len(y) - STEPS * (day + 1)
+        end = len(y) - STEPS * (skip + day + 1)
         window = Window(y[end - 168 : end], times[end - 168 : end], times[end : end + STEPS], STEPS)
         reading = EventWriter(1000 * seed + day, held_out, window).write_day(quiet)
         written = assemble(reading, window.future_times, window.past_times)
@@ -101,6 +106,7 @@ def main() -> None:
     parser.add_argument("--reader", default=None, help="folder of a trained reader")
     parser.add_argument("--control", default=None, help="folder of one on random weights")
     parser.add_argument("--days", type=int, default=120)
+    parser.add_argument("--skip", type=int, default=0, help="last days left alone, for development")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     readers = {"rules": read_by_rules}
@@ -114,7 +120,7 @@ def main() -> None:
         ("new wordings", True, False),
         ("quiet days", True, True),
     ):
-        errors = run(readers, args.days, held_out, quiet, args.seed)
+        errors = run(readers, args.days, held_out, quiet, args.seed, args.skip)
         print(f"{name} ({int(errors.pop('days'))} days)")
         gap = errors["none"] - errors["written"]
         for reader, error in errors.items():

@@ -1,8 +1,10 @@
+import ast
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from setuptools import Distribution
 
@@ -48,6 +50,35 @@ def test_the_package_and_its_help_start_at_once(words, limit):
     before = spent()
     subprocess.run([sys.executable, *words], capture_output=True, check=True)
     assert spent() - before < limit
+
+
+# What trains, fine-tunes, downloads data, draws or searches; a forecast with a saved native model needs none of it.
+NOT_FOR_FORECASTS = (
+    "transformers.trainer", "transformers.training_args", "peft", "datasets", "trl", "statsforecast", "utilsforecast",
+    "scipy.stats", "matplotlib", "rich.progress", "tsllm.training.trainer", "tsllm.evaluation", "tsllm.programs",
+    "tsllm.text.loading", "tsllm.context",
+)  # fmt: skip
+
+
+def test_a_forecast_with_a_saved_native_model_imports_what_it_needs(tmp_path):
+    """The command from file to file: of our modules no more than these, of the libraries none that trains."""
+    df = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": [float(t % 6) for t in range(60)]})
+    df.to_csv(tmp_path / "data.csv", index=False)
+    options = {"context_length": 12, "moving_average": 3, "training": {"max_steps": 1}}
+    tsllm.NeuralForecaster("dlinear", 6, **options).fit(df).save_pretrained(tmp_path / "model")
+    words = ["tsllm", "predict", str(tmp_path / "model"), str(tmp_path / "data.csv")]
+    statement = f"""
+from tsllm.cli.main import app
+sys.argv = {[*words, "--output", str(tmp_path / "out.csv")]!r}
+try:
+    app()
+except SystemExit as end:
+    assert not end.code
+"""
+    assert find_loaded(statement, NOT_FOR_FORECASTS) == "[]"
+    own = find_loaded(statement, "[m for m in sys.modules if m.startswith('tsllm.')]")
+    assert len(ast.literal_eval(own)) < 160
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 6
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tsllm.registration import register_with_transformers
 _LAZY = {
     "ContextForecaster": "tsllm.forecasting.context",
     "DATASETS": "tsllm.data.sources",
+    "Ensemble": "tsllm.forecasting.ensemble",
     "Forecaster": "tsllm.forecasting.base",
     "MODELS": "tsllm.models",
     "NeuralForecaster": "tsllm.forecasting.neural",
@@ -22,14 +23,20 @@ _LAZY = {
     "TimeLLM": "tsllm.models.timellm",
     "TimeLLMConfig": "tsllm.models.timellm",
     "ablate": "tsllm.evaluation.api",
+    "long_term": "tsllm.evaluation.long_term_report",
+    "benchmark": "tsllm.programs.benchmark",
     "backtest": "tsllm.evaluation.backtest",
     "build_model": "tsllm.models",
     "build_reward": "tsllm.rl.rewards",
     "compare": "tsllm.evaluation.api",
     "evaluate": "tsllm.evaluation.evaluate",
+    "fill_gaps": "tsllm.data.frame",
+    "find_benchmark": "tsllm.programs.benchmark",
+    "future_frame": "tsllm.data.frame",
     "load_frame": "tsllm.data.sources",
     "plot": "tsllm.evaluation.plotting",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
+    "push_to_hub": "tsllm.hub.package",
     "simulate": "tsllm.forecasting.paths",
 }
 

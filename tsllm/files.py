@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import math
+import numbers
 import os
 import shutil
 import sys
@@ -28,13 +29,18 @@ class BusyFolderError(OSError):
 def write_json(path: str | Path, content: Any) -> None:
     """Writes JSON; NaN and infinities become null, which JSON has instead. A file is replaced whole."""
     file = Path(path)
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     made = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         made.write_text(text + "\n", encoding="utf-8")
         made.replace(file)
     finally:
         made.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a whole number of numpy as a number, which the names of series may be; anything else as text."""
+    return int(value) if isinstance(value, numbers.Integral) else str(value)
 
 
 def _finite(content: Any) -> Any:

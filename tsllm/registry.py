@@ -21,6 +21,13 @@ class Registry(Generic[T]):
     Args:
         kind: What the table holds, in the singular, for messages ("model", "reward").
         entries: The literal table.
+
+    Example:
+        >>> import tsllm
+        >>> "dlinear" in tsllm.MODELS, tsllm.MODELS.get("dlinear").__name__
+        (True, 'DLinear')
+        >>> tsllm.DATASETS.get("etth1").prediction_length
+        96
     """
 
     def __init__(self, kind: str, entries: Mapping[str, T] | None = None) -> None:

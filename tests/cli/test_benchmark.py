@@ -24,3 +24,23 @@ def test_an_unknown_set_is_an_error_in_one_line(tmp_path):
     result = CliRunner().invoke(app, ["benchmark", "zero-shot", "--sets", "m5", "--output-dir", str(tmp_path)])
     assert result.exit_code == 2
     assert "set 'm5' is unknown" in result.output
+
+
+def test_the_long_term_protocol_from_the_command_line(tmp_path):
+    times = pd.date_range("2020-01-01", periods=120, freq="D")
+    pd.DataFrame({"date": times, "OT": [float(k % 5) for k in range(120)]}).to_csv(
+        tmp_path / "exchange_rate.csv", index=False
+    )
+    words = ["benchmark", "long-term", "--data", "exchange", "--horizons", "2", "3", "--models", "Naive"]
+    words += ["SeasonalNaive", "--seeds", "0", "1", "--context-length", "8", "--data-path", str(tmp_path)]
+    result = CliRunner().invoke(app, [*words, "--output-dir", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "| exchange | 2 |" in result.output
+    assert "| exchange | average |" in result.output
+    for name in ("report.html", "table.md", "table.tex", "table.csv", "scores.csv", "tests.csv"):
+        assert (tmp_path / "out" / name).is_file()
+    code = (tmp_path / "out" / "report.md").read_text()
+    assert "tsllm benchmark long-term --data exchange --horizons 2,3" in code
+    wrong = CliRunner().invoke(app, [*words[:4], "--horizons", "two", "--models", "Naive"])
+    assert wrong.exit_code == 2
+    assert "--horizons is 'two'" in wrong.output

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import tsllm.programs.context_reader
+import tsllm.forecasting.readers
 from tsllm.cli.main import app
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import Reading
@@ -86,9 +86,7 @@ def test_the_reader_of_a_folder_reads(monkeypatch, place):
             return Reading.open(text)
 
     asked = []
-    monkeypatch.setattr(
-        tsllm.programs.context_reader, "load_reader", lambda folder: asked.append(str(folder)) or Deaf()
-    )
+    monkeypatch.setattr(tsllm.forecasting.readers, "load_reader", lambda folder: asked.append(str(folder)) or Deaf())
     assert read_by_rules(CLOSED).statements != Reading.open(CLOSED).statements
     said, changed = forecast("--context", CLOSED, "--reader", "runs/reader")
     assert asked == ["runs/reader"]
@@ -166,3 +164,30 @@ def test_mistakes_are_told_in_a_line(command):
     assert "did you mean news.csv" in told("--context", "nws.csv")
     assert "--reader without --context" in told("--reader", "news.csv")
     assert "holds no reader" in told("--context", CLOSED, "--reader", ".")
+
+
+def test_fit_keeps_texts_and_reader_in_the_folder_and_predict_reads_them():
+    fit = ("fit", "load.csv", "--model", "dlinear", "--context-length", 24, "--h", 24, "--steps", 2,
+           "--set", "moving_average=5")  # fmt: skip
+    news = write_news(("south", CLOSED, "2024-01-09"), ("north", "It is held at 1.", "2024-02-01"))
+    run(*fit, "--output-dir", "plain")
+    run(*fit, "--context", news, "--output-dir", "told")
+    said = run("predict", "told", "load.csv", "--output", "told.csv")
+    assert "south: The mill is closed" in said
+    assert "1 of 2 texts not read: published after the end of the data" in said
+    run("predict", "plain", "load.csv", "--output", "plain.csv")
+    told, plain = pd.read_csv("told.csv", parse_dates=["ds"]), pd.read_csv("plain.csv")
+    inside = (told["unique_id"] == "south") & told["ds"].between("2024-01-11 08:00", "2024-01-11 13:00")
+    assert (told.loc[inside, "DLinear+context"] == 0).all()
+    assert told.loc[~inside, "DLinear+context"].tolist() == plain.loc[~inside, "DLinear"].tolist()
+    for arguments, message in (
+        ((*fit, "--context", HELD), "does not say when it was published"),
+        ((*fit, "--timeless"), "--timeless without --context"),
+        (("fit", "load.csv", "--model", "told"), "training goes on from its base: --model told/base"),
+        (("predict", "told", "load.csv", "--reader", "r"), "--reader without --context"),
+        (("predict", "told", "load.csv", "--context", CLOSED, "--reader", "told"), "holds no reader"),
+        (("backtest", "load.csv", "--models", "told", "--h", 24, "--context", news), "has a reader and texts of its"),
+        # The leakage guard sees through it to what the base was trained on.
+        (("backtest", "load.csv", "--models", "told", "--h", 24), "DLinear+context was trained or chosen on data of"),
+    ):
+        assert message in run(*arguments, code=2)

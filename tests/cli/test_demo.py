@@ -38,4 +38,9 @@ def test_demo_reprograms_forecasts_reloads_and_reports(tmp_path):
     assert len(forecasts) == 2 * 27 * 24
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
     assert (tmp_path / "p.png").stat().st_size < 300_000
+    # What the readers make of the sentence is luck of few steps; that both were shown it is not.
+    assert "for 12 hours, price must not go above" in result.stdout
+    assert "pretrained: " in result.stdout
+    assert "spectrum: " in result.stdout
+    assert 10_000 < (tmp_path / "told.png").stat().st_size < 300_000
     assert sum(p.stat().st_size for p in (tmp_path / "adapter").iterdir()) < 10_000_000

@@ -75,3 +75,25 @@ def test_a_text_that_cannot_be_read_whole_is_refused_by_name():
 
     with pytest.raises(ValueError, match="the text of series 'b' has 7 tokens"):
         Context.read({"a": "short", "b": "toolong"}, DF, check_length=check)
+
+
+@pytest.mark.parametrize("column", ["published", "start", "end"])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(20240101, "a number"), (2024.0, "a number"), ("2024-01-01T00:00Z", "a time zone"),
+     (pd.Timestamp("2024-01-01", tz="UTC"), "a time zone")],
+)  # fmt: skip
+def test_numbers_and_time_zones_are_no_times_wherever_the_texts_are_read(column, value, told):
+    frame = pd.DataFrame({"unique_id": ["b", "a"], "text": "x", column: [None, value]})
+    with pytest.raises(FrameError, match=f"context row 1: {column} .*{told}"):
+        Context.read(frame, DF)
+
+
+def test_times_come_as_text_dates_and_datetimes():
+    import datetime
+
+    values = ["2024-01-02", datetime.date(2024, 1, 2), datetime.datetime(2024, 1, 2), pd.Timestamp("2024-01-02"), None]
+    frame = pd.DataFrame({"unique_id": "a", "text": "x", "published": values})
+    published = Context.read(frame, DF).table["published"]
+    assert published.isna().tolist() == [False] * 4 + [True]
+    assert (published[:4] == pd.Timestamp("2024-01-02")).all()

@@ -5,8 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tsllm.context.rcrps import average, compute_difference, compute_rcrps, compute_violation
+from tsllm.context.rcrps import average, compute_difference, compute_p_value, compute_rcrps, compute_violation
 from tsllm.data.cik import Scoring
+from tsllm.programs.cik_table import write_differences
 
 
 def scoring(truth, region=(), scaling=1.0, low=None, high=None, step_highs=None):
@@ -72,3 +73,27 @@ def test_the_mean_weighs_tasks_and_differences_are_paired():
     assert average(scores, weights) == pytest.approx(1.0)
     mean, low, high = compute_difference(scores, {k: v + 0.25 for k, v in scores.items()}, weights, list(scores))
     assert (mean, low, high) == pytest.approx((-0.25, -0.25, -0.25))
+
+
+def test_p_values_count_the_flips_of_tasks():
+    # Differences of the tasks, weighted: 1, 1, 1 and -1. Of the 16 flips, 5 + 5 sums lie at 2 or 4 from zero.
+    weights = dict.fromkeys(("a/1", "a/2", "b/1", "c/1", "d/1"), Fraction(1))
+    scores = {"a/1": 0.5, "a/2": 0.5, "b/1": 1.0, "c/1": 1.0, "d/1": -1.0}
+    zeros = dict.fromkeys(scores, 0.0)
+    assert compute_p_value(scores, zeros, weights, list(scores)) == pytest.approx(10 / 16)
+    assert compute_p_value(scores, scores, weights, list(scores)) == 1.0
+    one_sided = dict.fromkeys(scores, 1.0)
+    assert compute_p_value(one_sided, zeros, weights, list(scores)) == pytest.approx(2 / 16)
+    # Of 30 tasks all alike, no drawn flip but the data's own is as far from zero.
+    many = {f"t{k}/1": 1.0 for k in range(30)}
+    p = compute_p_value(many, dict.fromkeys(many, 0.0), dict.fromkeys(many, Fraction(1)), list(many))
+    assert p == pytest.approx(1e-4)
+
+
+def test_the_table_of_differences_adjusts_for_the_number_of_tests():
+    keys = [f"t{k}/1" for k in range(3)]
+    weights = dict.fromkeys(keys, Fraction(1))
+    scores = {"main": dict.fromkeys(keys, 0.0), "worse": dict.fromkeys(keys, 1.0), "same": dict.fromkeys(keys, 0.0)}
+    lines = write_differences(scores, weights, "main").splitlines()
+    assert lines[2] == "| worse | -1.000 | -1.000 to -1.000 | 0.5000 |"  # 2 of 8 flips, times two tests
+    assert lines[3] == "| same | +0.000 | +0.000 to +0.000 | 1.0000 |"

@@ -149,3 +149,63 @@ def test_readers_in_turn_take_the_first_that_finds_something():
     text = "Sales will fall by 20% on Friday. Nothing more."
     assert read_in_turn(mute, read_by_rules)(text) == read_by_rules(text)
     assert read_in_turn(read_by_rules, mute)(text) == read_by_rules(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The mill was closed from 2024-03-01 08:00 to 2024-03-01 14:00.",
+        "Between 2024-02-01 and 2024-02-05 the mill was shut.",
+        "Until 2024-03-01 output was capped at 9.",
+        "In 2022 output was capped at 9.",
+        "Earlier this year prices were capped at 5.",
+        "From 2024-03-01 sales fell by 20%.",
+        "Sales fell by 20% on Friday.",
+        "Last Friday sales fell by 20%, which is a lot.",
+        "Sales fell by 20% last week from Monday to Wednesday.",
+        "The mill was closed on 1 March from 08:00 to 14:00.",
+        "A fair was held on 1 March 2024 from 08:00 to 10:00. Demand reached 4 times the usual.",
+        "In 2023 sales fell by 20%. The fair runs from 2024-03-07 to 2024-03-08.",
+        "2024-03-01 was a public holiday.",
+        "Output is capped at 9 from 2024-04-01 to 2024-04-03.",  # behind the horizon
+    ],
+)
+def test_what_is_told_of_the_past_or_of_later_times_changes_nothing(text):
+    assert read_effects(text, window()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("Since 2024-03-04 output is capped at 9.", "cap 9 from 2024-03-04"),
+        ("From 2024-03-05 to 2024-03-07 the mill is closed.", "set 0 from 2024-03-05 to 2024-03-08"),
+        ("It was decided yesterday that the mill will be closed on Friday.", "set 0 from 2024-03-08 to 2024-03-09"),
+        ("Compared with last year, output will be capped at 9.", "cap 9"),
+        ("The sensor was faulty yesterday from 08:00 to 14:00.", "ignore from 2024-03-05 08:00 to 2024-03-05 14:00"),
+        ("The sensor had a glitch on Monday.", "ignore from 2024-03-04 to 2024-03-05"),
+        ("The sensor malfunctioned two days ago.", "ignore from 2024-03-04 to 2024-03-05"),
+    ],
+)
+def test_what_lasts_or_misleads_is_read_at_its_own_time(text, effects):
+    assert write_effects(read_effects(text, window())) == effects
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("The mill is closed on 8 March from 08:00 to 14:00.", "set 0 from 2024-03-08 08:00 to 2024-03-08 14:00"),
+        ("On Friday until 14:00 the mill is closed.", "set 0 from 2024-03-08 to 2024-03-08 14:00"),
+        ("On Thursday from 22:00 to 02:00 the mill is closed.", "set 0 from 2024-03-07 22:00 to 2024-03-08 02:00"),
+    ],
+)
+def test_times_of_day_belong_to_the_day_that_their_sentence_names(text, effects):
+    assert write_effects(read_effects(text, window())) == effects
+
+
+def test_readers_that_assemble_get_no_effect_of_the_past_either():
+    for text in (
+        "On 2024-03-01 output is capped at 9.",
+        "From 2024-03-01 sales fell by 20%.",
+        "In 2022 it was capped at 9.",
+    ):
+        assert assemble(read_by_rules(text), TIMES, PAST) == []

@@ -15,7 +15,7 @@ from tsllm.metrics import smape
 from tsllm.registry import UnknownNameError
 from tsllm.types import FrameError
 
-ON_DISK = ["etth1", "etth2", "ettm1", "ettm2"]
+ON_DISK = ["etth1", "etth2", "ettm1", "ettm2", "weather", "electricity", "traffic", "exchange", "ili"]
 PACKAGED = [name for name in DATASETS if name not in ON_DISK]
 
 
@@ -58,7 +58,8 @@ def test_every_entry_states_what_a_reader_needs(name):
     assert source.licence
     assert source.origin
     assert source.domain
-    assert source.season == season_of(source.freq) or isinstance(source.freq, int)
+    # Weeks have no customary season, but influenza has: the year.
+    assert source.season == season_of(source.freq) or isinstance(source.freq, int) or name == "ili"
 
 
 def test_electricity_prices_are_those_of_france_and_belgium():
@@ -98,7 +99,7 @@ def test_etth1_takes_a_path_the_data_folder_or_says_where_to_get_it(data_folder,
     parts = split_frame(by_folder.df, by_folder.source.split, 512)
     assert len(WindowDataset(parts.test, 512, 96)) == 2785
     monkeypatch.setenv("TSLLM_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"ETTh1.csv is neither given by --data_path .* download it from"):
+    with pytest.raises(FileNotFoundError, match=r"ETTh1.csv is neither given by --data-path .* download it"):
         load_frame("etth1")
 
 
@@ -107,6 +108,42 @@ def test_quarter_hourly_ett_files_have_four_times_the_borders(tmp_path):
     small = pd.DataFrame({"date": pd.date_range("2016-07-01", periods=9, freq="15min"), "OT": 1.0})
     small.to_csv(tmp_path / "ETTm1.csv", index=False)
     assert load_frame("ettm1", data_path=str(tmp_path / "ETTm1.csv")).freq == "15min"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "freq", "horizons"),
+    [
+        ("weather", "weather", "10min", (96, 192, 336, 720)),
+        ("electricity", "electricity", "h", (96, 192, 336, 720)),
+        ("traffic", "traffic", "h", (96, 192, 336, 720)),
+        ("exchange", "exchange_rate", "D", (96, 192, 336, 720)),
+        ("ili", "national_illness", "W-TUE", (24, 36, 48, 60)),
+    ],
+)
+def test_files_of_the_long_term_protocol_are_found_in_a_folder_and_split_by_rows(
+    name, stem, freq, horizons, tmp_path, monkeypatch
+):
+    (tmp_path / "deeper").mkdir()
+    times = pd.date_range("2002-01-01", periods=170, freq=freq)
+    pd.DataFrame({"date": times, "a": 1.5, "OT": 2.5}).to_csv(tmp_path / "deeper" / f"{stem}.csv", index=False)
+    monkeypatch.setenv("TSLLM_DATA", str(tmp_path))
+    data = load_frame(name)
+    assert (data.freq, data.source.horizons) == (freq, horizons)
+    assert set(data.df["unique_id"]) == {"a", "OT"}
+    borders = compute_borders(data.df, data.source.split)["OT"]
+    assert (borders.train, borders.validation, borders.test) == (119, 136, 170)
+    pd.testing.assert_frame_equal(load_frame(name, data_path=str(tmp_path)).df, data.df)
+
+
+def test_rows_of_a_published_file_are_steps_even_where_its_clock_jumps(tmp_path, caplog):
+    times = pd.date_range("2020-01-01 00:10", periods=30, freq="10min").delete([7, 8])
+    pd.DataFrame({"date": times, "OT": range(28)}).to_csv(tmp_path / "weather.csv", index=False)
+    with caplog.at_level("WARNING"):
+        df = load_frame("weather", data_path=str(tmp_path / "weather.csv")).df
+    assert len(df) == 28
+    assert (df["ds"].diff().dropna() == pd.Timedelta("10min")).all()
+    assert "first at row 8: 2020-01-01 01:40:00" in caplog.text
+    assert "21 of 28 times are nominal" in caplog.text
 
 
 def test_the_yearly_m3_reproduces_the_published_error_of_the_naive_method():

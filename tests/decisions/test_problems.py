@@ -7,7 +7,7 @@ import torch
 
 from tsllm.decisions import PROBLEMS, AnyHourAlarm, Commitment, Inventory, PeakShaving, build_problem
 from tsllm.decisions.base import DecisionProblem
-from tsllm.decisions.inventory import Stock, base_stock, fit_base_stock
+from tsllm.decisions.inventory import Stock, base_stock, fit_base_stock, replan
 from tsllm.registry import UnknownNameError
 
 
@@ -197,3 +197,29 @@ def test_problems_are_built_by_name_or_dotted_path_and_wrong_ones_are_refused():
     for wrong in (0, -1.0, float("inf"), True):
         with pytest.raises(ValueError, match="energy"):
             PeakShaving(energy=wrong, power=1.0)
+
+
+def test_planning_anew_reads_no_demand_to_come_and_gains_where_the_start_tells_the_rest():
+    problem = Inventory(lead_time=1, holding=1.0, shortage=9.0, order_cost=1.0, capacity=12, start=6)
+    generator = torch.Generator().manual_seed(0)
+    level = torch.where(torch.rand(120, 1, generator=generator) < 0.5, 2.0, 7.0).double()  # a quiet or a busy season
+    paths = level + torch.randint(0, 2, (120, 5), generator=generator)
+    told, once = [], problem.solve(paths[:60])
+    for path in paths[60:80]:
+        orders = replan(problem, paths[:60], path)
+        told.append(problem.cost(orders, path))
+        changed = path.clone()
+        changed[3:] = 0.0
+        assert replan(problem, paths[:60], changed)[:4].tolist() == orders[:4].tolist()
+    assert torch.stack(told).mean() < 0.9 * problem.cost(once, paths[60:80]).mean()
+
+
+def test_improving_leaves_what_has_been_placed():
+    problem = Inventory(lead_time=0, holding=1.0, shortage=5.0, capacity=8, start=0)
+    paths = torch.tensor([[3.0, 4.0, 2.0]]).double()
+    assert problem.improve(torch.zeros(3).double(), paths).tolist() == [3.0, 4.0, 2.0]
+    assert problem.improve(torch.zeros(3).double(), paths, first=1).tolist() == [0.0, 4.0, 2.0]
+    weighted = problem.improve(
+        torch.zeros(1).double(), torch.tensor([[2.0], [6.0]]).double(), torch.tensor([9.0, 1.0])
+    )
+    assert weighted.tolist() == [2.0]  # 1 of 10 is below 1 / 6, what a unit left over costs against one that is lost

@@ -66,16 +66,17 @@ def test_every_shipped_comparison_gives_equal_budgets(path):
     assert CompareConfig.load(path).find_unequal_budgets() == []
 
 
-@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3"])
-def test_the_headline_trains_by_the_rule_that_its_file_names(name):
+@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3", "epf"])
+def test_every_trainable_model_of_the_headline_sees_as_many_windows(name):
     path = next(p for p in CONFIGS if p.stem == name)
-    rule = BudgetRule(patience_windows=6400, cap_windows=48_000, eval_every_windows=1600)
-    models = [m for m in CompareConfig.load(path).models if m.kind == "native" and m.is_trainable]
+    config = CompareConfig.load(path)
+    assert config.budget == BudgetRule(kind="windows", windows=9600, eval_every_windows=1600)
+    models = [m for m in config.models if m.kind == "native" and m.is_trainable]
     assert {"DLinear", "PatchTST", "TimeLLM", "TimeLLM-LoRA", "TimeLLM-noLLM", "TimeLLM-random"} <= {
         m.name for m in models
     }
     for model in models:
-        assert model.training == {"per_device_train_batch_size": 16, **rule.training_for(16, 10**6)}
+        assert config.budget.apply(model.training, 10**6)["max_steps"] == 600  # of 16 windows
 
 
 def test_what_a_model_is_given_wins_over_the_rule():

@@ -251,6 +251,7 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
     page = report.save(tmp_path / "report.html")
     probe = (
         "<script>document.title = JSON.stringify({over: document.documentElement.scrollWidth - window.innerWidth, "
+        "tables: [...document.querySelectorAll('.scroll')].map(s => s.scrollWidth - s.clientWidth), "
         "tall: document.documentElement.scrollHeight, svg: [...document.querySelectorAll('figure svg')]"
         ".map(s => s.getBoundingClientRect().height)})</script>"
     )
@@ -276,3 +277,36 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
     assert state["tall"] > 800
     assert len(state["svg"]) == 8
     assert min(state["svg"]) > 80
+    if width == 1200:
+        assert max(state["tables"]) <= 0, "a table needs a scroll bar"
+
+
+def test_the_page_is_dark_where_that_is_preferred_and_figures_keep_their_ground(report):
+    style = report.to_html().split("</style>")[0]
+    dark = style[style.index("prefers-color-scheme: dark") :]
+    assert "--page: #15181b" in dark
+    assert "figure svg { background: #fff" in dark
+    # Every colour of the page goes by the scheme: none is set beside the variables.
+    rules = style[style.index("* {") :]
+    assert not re.search(r"#[0-9a-fA-F]{3,6}\b", rules)
+
+
+def test_a_report_links_to_what_is_written_beside_it(tmp_path):
+    frame = pd.DataFrame({"series": ["a"], "mae": [1.5]})
+    made = Report(
+        "Run", ["Done."], [], {}, {"a b.parquet": "forecasts"}, {"a b.parquet": frame, "config.yaml": "h: 3"}
+    )
+    made.save(tmp_path / "report.html")
+    links = [a["href"] for tag, a in parse((tmp_path / "report.html").read_text()).attributes if tag == "a"]
+    assert links == ["a%20b.parquet"]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a b.parquet"), frame)
+    assert (tmp_path / "config.yaml").read_text() == "h: 3"
+    assert "[a b.parquet](a%20b.parquet): forecasts" in (tmp_path / "report.md").read_text()
+
+
+def test_figures_of_tests_say_which_of_them_are_adjusted():
+    from tsllm.evaluation.compare_report import _show_tests
+
+    table = _show_tests(make_pairs(B="worse"), "Tests", 1, 1, False)
+    labels = [table.label(c) for c in ("low", "high", "p_value", "p_holm")]
+    assert labels == ["low (adjusted)", "high (adjusted)", "p value (not adjusted)", "p holm (adjusted)"]

@@ -9,8 +9,10 @@ import pytest
 from tsllm.context.effects import write_effects
 from tsllm.context.parser import read_by_rules
 from tsllm.evaluation.backtest import backtest
-from tsllm.forecasting.context import ContextForecaster, PoolForecaster, sample_paths
+from tsllm.forecasting.base_paths import sample_paths
+from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.pool import PoolForecaster
 from tsllm.types import FrameError
 
 CLOSED = "The mill is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
@@ -161,6 +163,42 @@ def test_paths_keep_to_the_widest_intervals_that_the_base_has(df):
     for side in ("lo", "hi"):
         wanted = base.loc[rows, f"SeasonalNaive-{side}-40"].to_numpy()
         assert told.loc[rows, f"SeasonalNaive+context-{side}-40"].to_numpy() == pytest.approx(wanted, abs=0.05)
+
+
+def test_a_level_that_only_the_base_knows_keeps_its_width_in_a_told_series(df):
+    class Calibrated(SeasonalNaive):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            if level and set(level) != {95}:
+                raise ValueError("calibrated at 95 alone")
+            return super().predict(df, h, level, X_df)
+
+    told = ContextForecaster(Calibrated(24)).fit(df, 24, {"a": CLOSED}).predict(level=[95])
+    base = SeasonalNaive(24).fit(df, 24).predict(level=[95])
+    rows = ((told["unique_id"] == "a") & (told["SeasonalNaive+context"] != 0)).to_numpy()
+    assert rows.sum() == 18
+    for side in ("lo", "hi"):
+        wanted = base.loc[rows, f"SeasonalNaive-{side}-95"].to_numpy()
+        assert told.loc[rows, f"SeasonalNaive+context-{side}-95"].to_numpy() == pytest.approx(wanted, abs=0.25)
+
+
+def test_a_text_about_the_past_leaves_intervals_as_they_are_bit_for_bit(df):
+    base = SeasonalNaive(24).fit(df, 24).predict(level=[80])
+    for text in (
+        "2024-01-09 was a public holiday.",
+        "On 2024-01-09 sales fell by 20%.",
+        "In 2022 it was capped at 1.",
+    ):
+        told = ContextForecaster(SeasonalNaive(24)).fit(df, 24, text).predict(level=[80])
+        assert np.array_equal(told.iloc[:, 2:].to_numpy(), base.iloc[:, 2:].to_numpy())
+
+
+def test_limits_and_progress_of_training_are_those_of_the_base():
+    base = SeasonalNaive(24)
+    made = ContextForecaster(base)
+    made.max_seconds, made.progress = 7.0, print
+    assert (base.max_seconds, base.progress) == (7.0, print)
+    base.log, base.seconds = [{"step": 1}], 3.0
+    assert (made.max_seconds, made.progress, made.log, made.seconds) == (7.0, print, [{"step": 1}], 3.0)
 
 
 def test_a_base_that_forecasts_all_series_together_gets_them_all(df):

@@ -411,3 +411,20 @@ def test_the_layout_that_auto_takes_is_logged_and_one_that_stops_is_a_panel(base
     assert "context_length 21" in caplog.text
     out = forecaster.predict(base[base["unique_id"] == "a"])  # a subset is fine there
     assert len(out) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({"training": {"max_steps": 0, "learning_rate": 0.1}}, "learning_rate"),
+        ({"training": {"max_steps": 0, "seed": 1}, "val_size": 20}, "val_size"),
+        ({"training": {"max_steps": 0}, "max_seconds": 5}, "max_seconds"),
+    ],
+)
+def test_options_of_a_training_that_does_not_happen_are_refused(base, tmp_path, options, idle):
+    dlinear().fit(base).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"max_steps is 0, so nothing is trained and {idle} has no effect"):
+        NeuralForecaster(str(tmp_path), **options)
+    made = NeuralForecaster(str(tmp_path), training={"max_steps": 0})
+    with pytest.raises(ValueError, match="val_size has no effect"):
+        made.fit(base, val_size=20)

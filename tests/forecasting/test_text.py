@@ -1,14 +1,18 @@
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
+from tsllm.data.frame import future_frame
 from tsllm.evaluation.backtest import backtest
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
 from tsllm.text.generate import SamplingOptions
+from tsllm.types import FrameError
 
 
 def make_frame(lengths=(30, 25)):
@@ -122,3 +126,84 @@ def test_it_runs_in_the_same_backtest_as_all_others(forecaster):
         np.testing.assert_allclose(
             window.merge(naive, on=["unique_id", "ds"])["SeasonalNaive_y"], naive["SeasonalNaive"]
         )
+
+
+def test_a_text_stands_in_the_prompt_of_its_series_with_what_the_numbers_mean(forecaster):
+    df = make_frame()
+    plain = {name: w.prompt for name, w in _windows(forecaster, df).items()}
+    told = {name: w.prompt for name, w in _windows(forecaster, df, {"s1": "Capped at 9."}).items()}
+    assert told["s0"] == plain["s0"]
+    scale = forecaster.codec.fit(df.loc[df["unique_id"] == "s1", "y"].to_numpy()[-12:])
+    added = f"Known: Capped at 9.\nA number n below stands for {scale.offset:.6g} + n * {scale.resolution:.6g}.\n"
+    assert told["s1"] == added + plain["s1"]
+    assert _windows(forecaster, df, "")["s1"].prompt == plain["s1"]
+
+
+def test_a_prompt_reads_only_what_was_published_by_the_end_of_its_series(forecaster, monkeypatch):
+    df = make_frame((30, 30))
+    news = pd.DataFrame({"unique_id": ["s0"], "text": ["CANARY"], "published": ["2024-01-02 02:00"]})
+    read = []
+    build = type(forecaster.prompt).build
+    monkeypatch.setattr(
+        type(forecaster.prompt), "build", lambda self, *a: read.append((a[3], a[5])) or build(self, *a)
+    )
+    forecaster.fit(df, context=news).predict_rolling(df, 3, 3, 1)
+    # Cutoffs 01-02 00:00, 01:00 and 02:00; the steps after them begin an hour later. Series s0 comes first each time.
+    assert [(start[-8:], bool(text)) for start, text in read[::2]] == [
+        ("01:00:00", False), ("02:00:00", False), ("03:00:00", True),
+    ]  # fmt: skip
+    assert not any(text for _, text in read[1::2])
+    undated = forecaster.fit(df, context={"s0": "CANARY"})
+    with pytest.raises(FrameError, match="does not say when it was published"):
+        undated.predict_rolling(df, 3, 2, 1)
+    with pytest.raises(FrameError, match="series 's9', which the data do not hold"):
+        forecaster.fit(df, context={"s9": "x"})
+
+
+def test_the_direct_prompt_gives_times_and_values_in_units_and_reads_them_back(language_model, tokenizer):  # noqa: F811
+    free = SamplingOptions(constrained=False)
+    made = TextForecaster(language_model, tokenizer, h=2, context_length=2, style="direct", options=free)
+    prompt = _windows(made, make_frame((30,)), "Capped at 9.")["s0"].prompt
+    assert "<context>\nCapped at 9.\n</context>" in prompt
+    assert "<history>\n(2024-01-02 04:00:00, 5.27091)\n(2024-01-02 05:00:00, 4.33637)\n</history>" in prompt
+    assert "at these 2 times: 2024-01-02 06:00:00, 2024-01-02 07:00:00." in prompt
+    answer = "Sure.\n<forecast>\n(2024-01-02 06:00:00, 9)\n(2024-01-02 07:00:00, -1.5e1)\n</forecast>"
+    assert made.codec.decode(answer, 2, None).values.tolist() == [9.0, -15.0]
+    for text, failure in (
+        ("9\n9", "no_answer"),
+        ("<forecast>(a, 1)</forecast>", "too_short"),
+        ("<forecast>(a, 1)(b, 2)(c, 3)</forecast>", "too_long"),
+        ("<forecast>(a, 1)(b, two)</forecast>", "not_a_number"),
+        ("<forecast>(a, 1)(b, 1e999)</forecast>", "not_a_number"),
+    ):
+        read = made.codec.decode(text, 2, None)
+        assert (str(read.failure), read.values) == (failure, None)
+
+
+def test_the_request_stands_in_the_words_of_the_chat_template(language_model, tokenizer):  # noqa: F811
+    instruct = copy.deepcopy(tokenizer)
+    instruct.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}[/]{% endfor %}[answer]"
+    options = {"h": 3, "context_length": 12}
+    plain = _windows(TextForecaster(language_model, instruct, **options), make_frame())["s0"].prompt
+    chat = _windows(TextForecaster(language_model, instruct, chat=True, **options), make_frame())["s0"].prompt
+    assert chat == f"[user]{plain}[/][answer]"
+    free = SamplingOptions(constrained=False)
+    direct = TextForecaster(language_model, instruct, style="direct", options=free, **options)
+    prompt = _windows(direct, make_frame())["s0"].prompt
+    assert prompt.startswith("[user]")
+    assert prompt.endswith("[/][answer]")
+    for given, message in (
+        ({"style": "best"}, "style is 'best'"),
+        ({"style": "direct"}, "set constrained: false"),
+        ({"style": "direct", "options": free, "chat": True}, "a form of its own"),
+        ({"chat": True, "thought_words": 9, "options": free}, "a thought brings it by itself"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TextForecaster(language_model, instruct, **options, **given)
+    with pytest.raises(ValueError, match="models with a chat template"):
+        TextForecaster(language_model, tokenizer, chat=True, **options)
+
+
+def _windows(forecaster, df, context=None):
+    history = forecaster._validate(df)
+    return forecaster._build_windows(history, future_frame(history, forecaster.h, "h"), None, context)

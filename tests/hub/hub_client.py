@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from peft import AutoPeftModelForCausalLM
@@ -20,6 +21,7 @@ from tests.fixtures.backbones import save_tiny_backbone
 from tests.hub.fake_hub import READER, WRITER
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.hub.text_card import write_text_card
 from tsllm.models import build_model
 from tsllm.models.dlinear import DLinear
@@ -162,6 +164,46 @@ def text_adapter(folder):
     }
 
 
+def forecasters(folder):
+    """Every kind of forecaster that can be saved, pushed from Python and loaded from there."""
+    root = Path(folder)
+    df = pd.DataFrame({"shop": "a", "day": range(60), "sold": [float(t % 7) for t in range(60)]})
+    small = {"context_length": 14, "moving_average": 3, "training": {"max_steps": 1}}
+    neural = tsllm.NeuralForecaster("dlinear", 7, id_col="shop", time_col="day", target_col="sold", **small).fit(df)
+    url = neural.push_to_hub("user/neural", private=True, token=WRITER, licence="cc-by-4.0")
+    no_token = catch(lambda: tsllm.NeuralForecaster.from_pretrained("user/neural", token=False))
+    back = tsllm.NeuralForecaster.from_pretrained("user/neural", token=READER)
+    neural.save_pretrained(root / "saved")
+    tsllm.push_to_hub(root / "saved", "user/saved", token=WRITER)
+    torch.manual_seed(0)
+    any_series = build_model(
+        "patchcast", context_length=32, prediction_length=8, head="quantile", quantile_levels=[0.1, 0.5, 0.9],
+        d_model=16, num_layers=1, num_heads=2, d_ff=16,
+    )  # fmt: skip
+    spec = ForecasterSpec("PatchCast", ANY_FREQ, layout="univariate")
+    zero = tsllm.ZeroShotForecaster(any_series, spec, freq=1)
+    zero.push_to_hub("user/zero", token=WRITER)
+    plain = df.rename(columns={"shop": "unique_id", "day": "ds", "sold": "y"})
+    zero_back = tsllm.ZeroShotForecaster.from_pretrained("user/zero", freq=1)
+    (root / "words").mkdir()
+    written = make_text_artefact(root / "words", test_windows=0)
+    write_text_card(written, recipe="sft_text")
+    text = TextForecaster.from_pretrained(written)
+    text.push_to_hub("user/words", token=WRITER, licence="mit")
+    words = TextForecaster.from_pretrained("user/words")
+    return {
+        "commit": url.rpartition("/")[2],
+        "neural": abs(back.predict(df)["DLinear"] - neural.predict()["DLinear"]).max(),
+        "columns": list(back.predict(df).columns),
+        "licence": back.licence,
+        "no_token": no_token,
+        "zero": abs(zero_back.predict(plain)["PatchCast"] - zero.predict(plain)["PatchCast"]).max(),
+        "text": float((compute_logits(words.model) - compute_logits(text.model)).abs().max()),
+        "naive": catch(lambda: tsllm.SeasonalNaive(7).push_to_hub("user/naive", token=WRITER)),
+        "wrong_licence": catch(lambda: neural.push_to_hub("user/neural", token=WRITER, licence="Apache 2.0")),
+    }
+
+
 def compute_logits(model):
     with torch.no_grad():
         return model(torch.tensor([[5, 6, 7, 8]])).logits
@@ -189,6 +231,8 @@ def main():
                 "package": package(folder),
                 "pinned": pinned_backbone(folder),
             }
+        elif scenario == "forecasters":
+            result = forecasters(folder)
         elif scenario == "text":
             result = text_adapter(folder)
         elif scenario == "interrupted":

@@ -178,3 +178,38 @@ def test_a_text_adapter_whose_download_breaks_off_is_whole_afterwards(tmp_path):
         found = run_client(hub, tmp_path / "cache", "interrupted_text")
         assert hub.breaks_left == 0
         assert found["files"] == {name: len(content) for name, content in files.items()}
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory):
+    with serve() as hub:
+        result = run_client(hub, tmp_path_factory.mktemp("hub") / "cache", "forecasters")
+        kept = {name: repository.commits[-1] for name, repository in hub.repositories.items()}
+        result["files"] = {name: sorted(files) for name, files in kept.items()}
+        result["cards"] = {name: files["README.md"].decode() for name, files in kept.items()}
+        result["private"] = hub.repositories["user/neural"].private
+    return result
+
+
+def test_every_forecaster_that_can_be_saved_can_be_pushed_and_forecasts_the_same(pushed):
+    assert pushed["private"] is True
+    assert (pushed["neural"], pushed["zero"], pushed["text"]) == (0.0, 0.0, 0.0)
+    assert pushed["columns"] == ["shop", "day", "DLinear"]
+    described = {"README.md", "config.json", "forecaster.json", "history.json", "metrics.json", "model.safetensors"}
+    for name in ("neural", "saved", "zero"):
+        assert described <= set(pushed["files"][f"user/{name}"]), name
+    assert {"README.md", "adapter_model.safetensors", "text_forecaster.json"} <= set(pushed["files"]["user/words"])
+
+
+def test_a_card_on_the_hub_names_its_place_and_its_licence(pushed):
+    for name, licence in (("neural", "cc-by-4.0"), ("saved", "cc-by-4.0"), ("zero", "unknown"), ("words", "mit")):
+        assert f"license: {licence}\n" in pushed["cards"][f"user/{name}"], name
+    assert pushed["licence"] == "cc-by-4.0"
+    assert 'NeuralForecaster.from_pretrained("user/saved")' in pushed["cards"]["user/saved"]
+    assert "from tsllm import ZeroShotForecaster" in pushed["cards"]["user/zero"]
+
+
+def test_what_cannot_be_pushed_or_loaded_says_so(pushed):
+    assert "OSError" in pushed["no_token"]
+    assert "NotImplementedError: SeasonalNaive" in pushed["naive"]
+    assert "licence is 'Apache 2.0'; write it as the Hub does" in pushed["wrong_licence"]

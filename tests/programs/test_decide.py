@@ -179,3 +179,87 @@ def test_the_command_prints_the_table(tmp_path):
 def test_wrong_files_are_refused_with_the_reason(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         run_decide(load_config(write(tmp_path, STOCK | change)))
+
+
+def make_shops(path: Path, shops: int = 12) -> None:
+    """Monthly demand of shops of very different size; each year is a good or a bad one, which its start tells."""
+    rng = np.random.default_rng(1)
+    parts = []
+    for k in range(shops):
+        season = 1 + 0.3 * np.sin(2 * np.pi * np.arange(12) / 12)
+        years = [10.0 ** (k % 3) * season * rng.choice([0.6, 1.4]) * rng.uniform(0.9, 1.1, 12) for _ in range(11)]
+        times = pd.date_range("2010-01-01", periods=12 * (11 - k % 2), freq="MS")
+        parts.append(pd.DataFrame({"unique_id": f"s{k:02d}", "ds": times, "y": np.concatenate(years)[-len(times) :]}))
+    pd.concat(parts).to_csv(path, index=False)
+
+
+def shop_config(folder: Path, **changes) -> dict:
+    make_shops(folder / "shops.csv")
+    data = {"name": str(folder / "shops.csv"), "h": 6, "train": 6, "validation": 2, "test": 4, "units": 5}
+    return {
+        "problem": {"name": "inventory", "lead_time": 1, "order_cost": 2, "capacity": 14, "start": 8, "shortage": 6},
+        "data": data | {"units_over": 12, "min_length": 130, "series": 4},
+        "forecaster": {"model": "SeasonalNaive"},
+        "n_samples": 20,
+        "pool": True,
+        "unit": "series",
+        "seeds": [0],
+        **changes,
+    }
+
+
+def test_an_inventory_panel_is_counted_in_units_and_policies_with_recourse_gain(tmp_path):
+    orders = {"kind": "orders", "options": {"method": "dr_grpo", "steps": 6, "group": 8, "eval_every": 3}}
+    policies = ["idle", "saa", "replan", "base_stock", orders]
+    config = load_config(write(tmp_path, shop_config(tmp_path, policies=policies)))
+    report = run_decide(config)
+    assert report["windows"] == 16  # 4 series of 6 with 132 months, 4 windows each
+    rows = {row["policy"]: row for row in report["table"]}
+    assert all(row["regret"] >= 0 for row in rows.values())
+    assert rows["replan"]["cost"] < rows["saa"]["cost"]
+    from tsllm.programs.decide_build import build_bench
+
+    bench = build_bench(config, tmp_path, lambda _: None)
+    assert (bench.truth["test"] == bench.truth["test"].round()).all()
+    assert 3 < bench.truth["test"].mean() < 8  # five a month, whatever the size of the shop
+    series = pd.read_csv(tmp_path / "shops.csv").query("unique_id == 's00'")["y"].to_numpy()
+    lot = series[-36:-24].mean() / 5  # before the first test window
+    np.testing.assert_array_equal(bench.truth["test"][0], np.round(series[-24:-18] / lot))
+
+
+def test_paths_from_a_pool_have_the_size_of_each_series_own_errors(tmp_path):
+    from tsllm.programs.decide_build import build_bench
+
+    config = load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"])))
+    bench = build_bench(config, tmp_path, lambda _: None)
+    errors = (bench.truth["train"] - bench.forecast["train"]).numpy().reshape(4, 6, 6)
+    size = np.abs(errors).mean((1, 2))
+    shapes = (errors / size[:, None, None]).reshape(-1, 6)
+    drawn = (bench.paths("validation", 0) - bench.forecast["validation"][:, None]).numpy()  # [8, 20, 6]
+    for window, own in zip(drawn, np.repeat(size, 2), strict=True):
+        gaps = np.abs(window[:, None] / own - shapes[None]).max(-1)
+        assert gaps.min(1).max() < 1e-9  # every path's error is one of the pool, scaled
+    assert len({gaps.argmin(1).tobytes() for gaps in [np.abs(w[:, None] - shapes).max(-1) for w in drawn]}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_size": 3}, r"step_size \(3\) is below h \(6\); windows would overlap"),
+        ({"series": 9}, "9 series are asked for, 6 have min_length"),
+        ({"units_over": 500}, "has no mean above 0 over 500 steps"),
+        ({"unit": 5}, "unknown key 'unit'"),
+    ],
+)
+def test_wrong_panels_are_refused_with_the_reason(tmp_path, change, message):
+    config = shop_config(tmp_path, policies=["saa"])
+    config["data"] |= change
+    with pytest.raises(ValueError, match=message):
+        run_decide(load_config(write(tmp_path, config)))
+
+
+def test_a_pool_excludes_similar_windows_and_the_unit_is_one_of_two(tmp_path):
+    with pytest.raises(ValueError, match="give one of them"):
+        load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], similar=1.0)))
+    with pytest.raises(ValueError, match="unit is 'shop'"):
+        load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], unit="shop")))

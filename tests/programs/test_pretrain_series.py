@@ -68,7 +68,10 @@ def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     (read,) = forecaster.trained_on.reads
     assert read.name == "synthetic"
     assert "seed 1" in read.origin
-    assert "synthetic" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "origin: synthetic series of tsllm.data.synthetic, seed 1; no real data" in card
+    assert "series of any frequency, length and scale" in card
+    assert "nothing is known about other series" not in card
     assert "validation loss" in result.summary()
     assert any("windows_per_second" in entry for entry in json.loads((folder / "history.json").read_text()))
 

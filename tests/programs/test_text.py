@@ -6,9 +6,18 @@ import pytest
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.data.sources import LoadedData
+from tsllm.data.task import Asked, build_task
 from tsllm.forecasting.text import ParseReport, TextForecaster
 from tsllm.paired import diebold_mariano
-from tsllm.programs.text import TextScores, compare_windows, cut_windows, evaluate_text, score_naive
+from tsllm.programs.text import (
+    TextModelArguments,
+    TextScores,
+    build_forecaster,
+    compare_windows,
+    cut_windows,
+    evaluate_text,
+    score_naive,
+)
 from tsllm.text.generate import SamplingOptions
 
 
@@ -89,7 +98,7 @@ def test_unreadable_windows_are_counted_and_leave_no_score(language_model, token
 
 def test_the_seasonal_naive_is_scored_on_the_same_windows():
     df = make_frame()
-    found = score_naive(df, 8, 3, 2, LoadedData("x", df, "h", None))
+    found = score_naive(df, 8, 3, 2, "h", 24)
     histories, futures = cut_windows(df, 8, 3, 2)
     errors = []
     for name, own in futures.groupby("unique_id", sort=False):
@@ -97,6 +106,15 @@ def test_the_seasonal_naive_is_scored_on_the_same_windows():
         errors.append(own["y"].to_numpy() - past[:3])  # a day is longer than the context, so its 8 steps are a season
     assert found["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
     assert found["mse"] == pytest.approx(np.square(errors).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("asked", "season", "told"), [(None, 24, 24), (6, 6, 6), (0, 24, 0)])
+def test_prompts_rewards_and_scores_share_the_season_of_the_task(language_model, tokenizer, asked, season, told):  # noqa: F811
+    args = TextModelArguments(season=asked)
+    loaded = LoadedData("x", make_frame(), "h", None)
+    task = build_task(loaded, Asked(h=3, context_length=8, season=args.season or None))
+    assert task.season == season
+    assert build_forecaster(language_model, tokenizer, args, loaded, task).prompt.season == told
 
 
 def make_scores(mae, crps, series=("a",)):

@@ -31,7 +31,8 @@ def name(path):
 def test_a_configuration_opens_with_the_command_that_launches_it(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     if first.startswith("# tsllm "):
-        assert first == f"# tsllm {path.parent.name} {path.relative_to(ROOT)}"
+        command = {"long_term": "benchmark long-term"}.get(path.parent.name, path.parent.name)
+        assert first == f"# tsllm {command} {path.relative_to(ROOT)}"
         return
     # A recipe that starts no training process is launched by python itself.
     command = r"# (?:accelerate launch (?:--\S+ \S+ )*|python )(recipes/\w+\.py) (?:--config )?(\S+)(?: .*)?"
@@ -60,6 +61,20 @@ def test_a_supervised_configuration_parses_strictly(path):
     assert not config.reference_quirks
     assert args.output_dir.startswith("runs/")
     assert args.num_train_epochs <= 100
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "configs" / "long_term").glob("*.yaml")), ids=name)
+def test_a_configuration_of_the_long_term_protocol_parses_strictly(path):
+    from tsllm.evaluation.protocol import LongTermConfig
+
+    config = LongTermConfig.load(path)
+    assert config.output_dir == f"runs/long_term/{path.stem}"
+    for spec in config.models:
+        if spec.kind == "native":
+            known = MODELS.get(spec.model).config_class.own_fields()
+            read_model_config(
+                MODELS.get(spec.model).config_class, {k: v for k, v in spec.options.items() if k in known}
+            )
 
 
 @pytest.mark.parametrize("path", TEXT, ids=name)

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import pkgutil
+import re
 import signal
 import time
 
@@ -14,6 +16,7 @@ from tests.recipes.programs import RECIPES, finish, launch, load_recipe
 from tests.training.policy.test_trainer import flat_where_low
 from tsllm.models import MODELS
 from tsllm.programs.series_policy import ControlArguments
+from tsllm.rl.dry_run import RewardError
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
 from tsllm.training.build import read_model_config
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
@@ -139,3 +142,28 @@ def test_two_processes_stay_in_step(tmp_path, monkeypatch):
     log = [e for e in json.loads((out / "history.json").read_text()) if "refills" in e]
     assert log, output[-2000:]
     assert any(entry["refills"] > 0 for entry in log)
+
+
+def test_a_decision_problem_is_the_reward_of_a_run_and_one_cut_everywhere_stops_before_training(tmp_path):
+    csv = write_series_csv(tmp_path / "series.csv")
+    problem = "{name: peak_shaving, energy: 4, power: 2, step_hours: 1, bound: %s}"
+    with pytest.raises(RewardError, match=r"peak_shaving: it measures .* are cut; declare low and high that hold"):
+        load_recipe("grpo_series").main(
+            [*common(csv, tmp_path / "cut"), "objective=grpo", f"reward={problem % '1.0e-6'}"]
+        )
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    out = tmp_path / "out"
+    load_recipe("grpo_series").main([*common(csv, out), "objective=grpo", f"reward={problem % 1000}"])
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["arms"]) == {"start", "supervised", "direct", "policy"}  # its plan has a gradient
+    assert -1000 < metrics["test"]["reward"] < 0
+
+
+@pytest.mark.parametrize("recipe", ["grpo_series", "grpo_text"])
+def test_a_reader_of_the_recipe_finds_the_algorithm_by_name(recipe):
+    """Rollout, reward, advantage and loss are named in the order of a step, and what they name is there."""
+    text = (RECIPES / f"{recipe}.py").read_text()
+    named = re.findall(r"^    (rollout|reward|advantage|loss) +([\w.]+)  ", text, re.MULTILINE)
+    assert [part for part, _ in named] == ["rollout", "reward", "advantage", "loss"]
+    for _, path in named:
+        assert callable(pkgutil.resolve_name(path)), path

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ["accuracy", "scores", "decision", "shape", "text", "composite"]
+MODULES = ["accuracy", "scores", "decision", "shape", "text", "composite", "problem"]
 
 
 @pytest.mark.parametrize("name", [f"tsllm.rl.rewards.{module}" for module in MODULES] + ["tsllm.rl.rewards"])

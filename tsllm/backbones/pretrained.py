@@ -19,6 +19,7 @@ import torch
 from transformers.utils import CONFIG_NAME, cached_file
 
 from tsllm.backbones.fingerprint import compute_fingerprint as compute_fingerprint
+from tsllm.progress import quiet_bars
 
 logger = logging.getLogger(__name__)
 
@@ -151,12 +152,14 @@ def convert_gguf(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, trust_remote_code=False)
+    with quiet_bars():
+        model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, trust_remote_code=False)
     # A model that came from GGUF refuses to be saved or trained until it forgets so.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.save_pretrained(folder, max_shard_size="100GB")
+    with quiet_bars():
+        model.save_pretrained(folder, max_shard_size="100GB")
     AutoTokenizer.from_pretrained(**where, trust_remote_code=False).save_pretrained(folder)
     names = sorted(path.name for path in folder.iterdir())
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": compute_sha256(folder / n)} for n in names}

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.console import parse_levels, parse_list, parse_settings
+from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn
+from tsllm.cli.console import parse_freq, parse_levels, parse_list, parse_settings
 
 
 def ablate(
@@ -18,18 +19,25 @@ def ablate(
     steps: Annotated[int, typer.Option(help="Training steps of each variant and seed.")] = 200,
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0,1,2",
     level: Annotated[str, typer.Option(help="Intervals in per cent.")] = "20,40,60,80",
+    freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Field of TimeLLM: patch_length=12.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
 ) -> None:
     """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
-    from tsllm.cli.compare import run_config, write_command
+    from tsllm.cli.compare import run_config, write_columns, write_command
     from tsllm.evaluation.config import CompareConfig
     from tsllm.forecasting.roster import ModelSpec
 
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
+    table = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
+    table |= {"freq": parse_freq(freq)}
     config = CompareConfig(
-        data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size}],
+        data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size} | table],
         models=["SeasonalNaive", whole],
         ablate=["TimeLLM"],
         seeds=[int(s) for s in parse_list(seeds)],
@@ -39,6 +47,7 @@ def ablate(
         output_dir=str(output_dir or f"runs/ablate_{Path(data).stem}"),
     )
     shape = {"h": h, "n_windows": n_windows, "step_size": step_size, "steps": steps, "seeds": seeds, "level": level}
+    shape |= {"freq": freq} | write_columns(id_col, time_col, target_col, day_first)
     command = write_command(
         "tsllm ablate", data, backbone=backbone, layers=layers, **shape, set=settings, output_dir=output_dir
     )

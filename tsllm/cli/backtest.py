@@ -6,6 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
+from tsllm.cli.columns import (
+    Covariates,
+    DayFirst,
+    IdColumn,
+    NonNegative,
+    PastCovariates,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    Transform,
+    Whole,
+    read_names,
+    read_scale,
+    tell_ignored,
+)
 from tsllm.cli.console import (
     name_list,
     parse_freq,
@@ -32,8 +47,16 @@ def backtest(
     input_size: Annotated[int | None, typer.Option(help="Last steps that statistical models see.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
-    covariates: Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")] = None,
-    past_covariates: Annotated[str | None, typer.Option(help="Columns known up to the cutoff only: a,b.")] = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
+    covariates: Covariates = None,
+    past_covariates: PastCovariates = None,
+    static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
     seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
@@ -56,11 +79,10 @@ def backtest(
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
     from tsllm.evaluation.windows import Windows
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates, reads_static
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
-    texts, reading = read_context(context, reader, timeless)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -68,14 +90,19 @@ def backtest(
         season=season,
         covariates=name_list(covariates),
         past_covariates=name_list(past_covariates),
+        static=name_list(static),
+        **read_names(id_col, time_col, target_col, day_first),
     )
     loaded = load_data(data, asked, targets=parse_list(targets) or None)
+    tell_ignored(loaded)
+    texts, reading = read_context(context, reader, timeless, loaded.names, day_first)
     ahead = build_task(loaded, asked).h
     # As in a comparison, what the data decide is decided by the steps before the first cutoff.
     windows = Windows.of(loaded.df, ahead, n_windows, ahead if step_size is None else step_size)
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     options = parse_settings(training)
-    specs = [ModelSpec(name) for name in parse_list(models)]
+    scale = read_scale(transform, non_negative, integer)
+    specs = [ModelSpec(name, options=dict(scale)) for name in parse_list(models)]
     kinds = {spec.kind for spec in specs}
     trained = kinds & {"native", "neuralforecast"}
     for option, given, used in (
@@ -84,6 +111,7 @@ def backtest(
         ("--input-size", input_size, "statistical" in kinds),
         ("--covariates", covariates, any(map(reads_covariates, specs))),
         ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
+        ("--static", static, any(map(reads_static, specs))),
     ):
         if given and not used:
             raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
@@ -116,7 +144,7 @@ def backtest(
     for failure in result.failures:
         typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
     if output is not None:
-        write_frame(result.frame, output)
+        write_frame(loaded.names.write(result.frame), output)
         typer.echo(f"forecasts in {output}")
     if result.failures:
         raise typer.Exit(1)
@@ -130,6 +158,9 @@ def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:
     """
     from tsllm.forecasting.context import ContextForecaster
 
+    own = next((model.alias for model in roster if isinstance(model, ContextForecaster)), None)
+    if own is not None:
+        raise ValueError(f"{own} has a reader and texts of its own; leave --context out, or name its base")
     told = [ContextForecaster(model, **options) for model in roster]
     if told:
         told[0].check_context(df)

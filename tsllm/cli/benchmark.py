@@ -1,15 +1,102 @@
 """`tsllm benchmark`: protocols of others, by one command each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tsllm.cli.console import explain_errors, parse_list, print_table, quiet_libraries
 
 app = typer.Typer(
     help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
 )
+
+
+class SpacedLists(TyperCommand):
+    """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
+
+    lists = ("--data", "--horizons", "--models", "--seeds", "--transfer", "--terms")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Joins what follows a list option up to the next option."""
+        joined: list[str] = []
+        inside = 0
+        for arg in args:
+            if inside and not arg.startswith("--"):
+                joined[-1] += ("," if inside > 1 else "") + arg
+                inside += 1
+                continue
+            inside = int(arg in self.lists)
+            joined.append(arg)
+            if inside:
+                joined.append("")
+        return super().parse_args(ctx, joined)
+
+
+@app.command("long-term", cls=SpacedLists)
+@explain_errors
+def long_term(
+    file: Annotated[Path | None, typer.Argument(help="YAML of the whole run; options replace its entries.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Named data sets: etth1 etth2 ettm1 ettm2 weather electricity traffic ili ...")
+    ] = None,
+    horizons: Annotated[str | None, typer.Option(help="Steps ahead; by default each set's customary ones.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="dlinear patchtst timellm SeasonalNaive FOLDER few-shot:FOLDER ...")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds: 0 1 2.")] = None,
+    transfer: Annotated[str | None, typer.Option(help="Trained on one, tested on another: etth1:etth2 ...")] = None,
+    few_shot: Annotated[float | None, typer.Option(help="First share of the training windows: 0.1.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Look-back; by default each set's customary one.")] = None,
+    layout: Annotated[str | None, typer.Option(help="multivariate or univariate.")] = None,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Folder of the CSV files, or the file of the one data set.")
+    ] = None,
+    test_stride: Annotated[int | None, typer.Option(help="Steps between test windows; published results: 1.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Model that tests refer to; the first by default.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder of cells, tables and report.")] = None,
+) -> None:
+    """The long-term protocol and its table: full, few-shot, and trained on one set, tested on another; resumable."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.long_term_report import report_long_term
+    from tsllm.evaluation.protocol import LongTermConfig
+
+    shown: dict[str, Any] = {"data": data, "horizons": horizons, "models": models, "seeds": seeds}
+    shown |= {"transfer": transfer, "few_shot": few_shot, "context_length": context_length, "layout": layout}
+    shown |= {"data_path": data_path, "test_stride": test_stride, "reference": reference}
+    shown |= {"max_seconds": max_seconds, "output_dir": output_dir}
+    given = {k: v for k, v in shown.items() if v is not None}
+    for name in ("data", "models", "transfer"):
+        given |= {name: parse_list(given[name])} if name in given else {}
+    for name in ("horizons", "seeds"):
+        given |= {name: _parse_counts(name, given[name])} if name in given else {}
+    given |= {name: str(given[name]) for name in ("output_dir", "data_path") if name in given}
+    quiet_libraries()
+    if file is None and not given.get("models"):
+        raise ValueError("name what to run: --models dlinear patchtst, or a YAML file")
+    config = LongTermConfig.load(file, given) if file is not None else LongTermConfig(**given)
+    words = [str(file)] if file is not None else []
+    result = report_long_term(config, write_command("tsllm benchmark long-term", *words, **shown), typer.echo)
+    _print_wide(result.table, config.title)
+    for failure in result.failures:
+        typer.secho(f"failed: {failure}", fg=typer.colors.RED, err=True)
+    typer.echo(f"report in {result.report}; table.md, table.tex and CSV files beside it")
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _parse_counts(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in parse_list(text)]
+    except ValueError:
+        raise ValueError(f"--{name} is {text!r}; give whole numbers: --{name} 96 192") from None
+
+
+def _print_wide(table: Any, title: str) -> None:
+    typer.echo(title)
+    typer.echo(table.to_markdown())
 
 
 @app.command("zero-shot")
@@ -34,6 +121,123 @@ def zero_shot(
         typer.echo(note)
     typer.echo(f"tables in {report.folder}")
     if (report.summary["failed"] > 0).any():
+        raise typer.Exit(1)
+
+
+@app.command("gift-eval", cls=SpacedLists)
+@explain_errors
+def gift_eval(
+    folder: Annotated[Path, typer.Argument(help="A data set of GIFT-Eval as downloaded, or a folder of several.")],
+    models: Annotated[
+        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
+    ] = "AutoETS",
+    terms: Annotated[str, typer.Option(help="short, medium, long.")] = "short",
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/gift_eval"
+    ),
+) -> None:
+    """GIFT-Eval's rules on its data: scores relative to the seasonal naive, beside published ones."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.relative import PUBLISHED_GIFT_EVAL, list_gift_entries, run_relative
+
+    shown = {"models": models, "terms": terms, "seeds": seeds, "output_dir": output_dir}
+    quiet_libraries()
+    report = run_relative(
+        list_gift_entries(folder, parse_list(terms)),
+        parse_list(models),
+        output_dir,
+        "GIFT-Eval",
+        write_command("tsllm benchmark gift-eval", str(folder), **shown),
+        ("rel_WQL", PUBLISHED_GIFT_EVAL),
+        _parse_counts("seeds", seeds),
+        typer.echo,
+    )
+    _print_relative(report)
+
+
+@app.command("fev", cls=SpacedLists)
+@explain_errors
+def fev(
+    file: Annotated[Path, typer.Argument(help="Tasks of fev (YAML).")],
+    models: Annotated[
+        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
+    ] = "AutoETS",
+    tasks: Annotated[str | None, typer.Option(help="Some of its tasks by name; by default all.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/fev"
+    ),
+) -> None:
+    """The tasks of a fev file: scores relative to the seasonal naive, beside published ones."""
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.relative import PUBLISHED_FEV_SKILL, list_fev_entries, run_relative
+
+    shown = {"models": models, "tasks": tasks, "seeds": seeds, "output_dir": output_dir}
+    quiet_libraries()
+    report = run_relative(
+        list_fev_entries(file, parse_list(tasks)),
+        parse_list(models),
+        output_dir,
+        f"fev, {file.name}",
+        write_command("tsllm benchmark fev", str(file), **shown),
+        ("rel_test_error", {model: round(1 - skill, 3) for model, skill in PUBLISHED_FEV_SKILL.items()}),
+        _parse_counts("seeds", seeds),
+        typer.echo,
+    )
+    _print_relative(report)
+
+
+def _print_relative(report: Any) -> None:
+    """Prints a summary relative to the seasonal naive; status 1 if a model failed somewhere."""
+    formats = dict.fromkeys(("rel_test_error", "rel_MASE", "rel_WQL"), ".3f") | {"skill": ".1%"}
+    print_table(report.summary, "relative to the seasonal naive", formats)
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"report in {report.report}; summary.csv, summary.md and fev_summary.csv beside it")
+    if (report.summary["failed"] > 0).any():
+        raise typer.Exit(1)
+
+
+@app.command("short-term", cls=SpacedLists)
+@explain_errors
+def short_term(
+    folder: Annotated[Path, typer.Argument(help="Monthly-train.csv, Monthly-test.csv ..., as M4 was published.")],
+    models: Annotated[
+        str, typer.Option(help="AutoTheta, AutoETS, dlinear, saved folders ..., separated by commas.")
+    ] = "SeasonalNaive,AutoTheta",
+    season: Annotated[int | None, typer.Option(help="Of every group; by default M4's by the group's name.")] = None,
+    max_series: Annotated[int | None, typer.Option(help="Only the first so many series of each group.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    smape_loss: Annotated[
+        bool, typer.Option("--smape-loss", help="Models of tsllm train on sMAPE in original units.")
+    ] = False,
+    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
+        "runs/short_term"
+    ),
+) -> None:
+    """Competitions like M4: sMAPE, MASE and OWA against Naive2, by group and over all series."""
+    from dataclasses import replace
+
+    from tsllm.cli.compare import write_command
+    from tsllm.evaluation.short_term import load_competition, run_short_term
+    from tsllm.forecasting.roster import ModelSpec
+
+    shown: dict[str, Any] = {"models": models, "season": season, "max_series": max_series, "seeds": seeds}
+    command = write_command("tsllm benchmark short-term", str(folder), **shown, output_dir=output_dir)
+    command += " --smape-loss" if smape_loss else ""
+    quiet_libraries()
+    specs = [ModelSpec.parse(name) for name in parse_list(models)]
+    if smape_loss:
+        own = {"loss": "smape", "scaler": "none"}
+        specs = [replace(s, options=own | s.options) if s.kind == "native" else s for s in specs]
+    groups = load_competition(folder, season, max_series)
+    report = run_short_term(groups, specs, output_dir, _parse_counts("seeds", seeds), command, typer.echo)
+    print_table(report.table, "sMAPE 0 to 200; OWA against Naive2", {"smape": ".3f", "mase": ".3f", "owa": ".3f"})
+    typer.echo(f"report in {report.report}; table.csv and table.md beside it")
+    for failure in report.failures:
+        typer.secho(f"failed: {failure}", fg=typer.colors.RED, err=True)
+    if report.failures:
         raise typer.Exit(1)
 
 

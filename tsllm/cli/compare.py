@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tsllm.cli.columns import (
+    DayFirst,
+    IdColumn,
+    NonNegative,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    Transform,
+    Whole,
+    read_scale,
+)
 from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 
 if TYPE_CHECKING:
@@ -27,20 +38,34 @@ def compare(
     backbone: Annotated[str, typer.Option(help="For data: language model of timellm and text.")] = "smollm2-135m",
     covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
     past_covariates: Annotated[str | None, typer.Option(help="For data: columns known up to the cutoff.")] = None,
+    static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
     freq: Annotated[str | None, typer.Option(help="For data: frequency; inferred by default.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Remove results of earlier runs in the folder; else those that fit are used."
+        ),
+    ] = False,
 ) -> None:
     """Compare models fairly: same windows, several seeds, paired tests, cost; resumable."""
     overrides: dict[str, Any] = {"max_seconds": max_seconds}
     overrides["seeds"] = [int(s) for s in parse_list(seeds)] or None
     overrides["output_dir"] = str(output_dir) if output_dir else None
     given = {k: v for k, v in overrides.items() if v is not None}
-    common = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
+    common: dict[str, Any] = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
     if source.endswith((".yaml", ".yml")):
         refuse_given(context, OF_DATA, f"it is for data, and stands in the file {source}")
-        run_file(source, given, write_command("tsllm compare", source, **common))
+        run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
     from tsllm.forecasting.roster import ModelSpec
@@ -49,7 +74,8 @@ def compare(
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
         "text": {"language_model": backbone},
     }
-    specs = [ModelSpec(m, options=options.get(m, {})) for m in parse_list(models)]
+    scale = read_scale(transform, non_negative, integer)
+    specs = [ModelSpec(m, options=options.get(m, {}) | scale) for m in parse_list(models)]
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
@@ -65,6 +91,11 @@ def compare(
                 freq=parse_freq(freq),
                 covariates=name_list(covariates),
                 past_covariates=name_list(past_covariates),
+                static=name_list(static),
+                id_col=id_col,
+                time_col=time_col,
+                target_col=target_col,
+                day_first=day_first,
             )
         ],
         models=specs,
@@ -73,13 +104,34 @@ def compare(
         focus="TimeLLM" if "TimeLLM" in names else "",
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
-    columns = {"covariates": covariates, "past_covariates": past_covariates, "freq": freq}
+    columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
+    columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
-    run_config(config, write_command("tsllm compare", source, models=models, **shape, **common))
+    run_config(config, write_command("tsllm compare", source, models=models, **shape, **common), overwrite)
 
 
 # What a YAML file says itself.
-OF_DATA = ("models", "h", "n_windows", "step_size", "level", "backbone", "covariates", "past_covariates", "freq")
+OF_DATA = (
+    "models",
+    "h",
+    "n_windows",
+    "step_size",
+    "level",
+    "backbone",
+    "covariates",
+    "past_covariates",
+    "static",
+    "transform",
+    "non_negative",
+    "integer",
+    "freq",
+    "id_col",
+    "time_col",
+    "target_col",
+    "day_first",
+)
+# Options that are not called as the parameter is.
+_SPELLED = {"id_col": "id", "time_col": "time", "target_col": "target"}
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None:
@@ -91,7 +143,16 @@ def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            raise ValueError(f"--{name.replace('_', '-')} has no effect here: {why}; leave it out")
+            option = _SPELLED.get(name, name).replace("_", "-")
+            raise ValueError(f"--{option} has no effect here: {why}; leave it out")
+
+
+def write_columns(
+    id_col: str | None, time_col: str | None, target_col: str | None, day_first: bool | None
+) -> dict[str, Any]:
+    """Returns the options about a table as `write_command` takes them."""
+    order = {} if day_first is None else {"day_first" if day_first else "month_first": True}
+    return {"id": id_col, "time": time_col, "target": target_col} | order
 
 
 def write_command(program: str, *arguments: str, **options: Any) -> str:
@@ -99,19 +160,21 @@ def write_command(program: str, *arguments: str, **options: Any) -> str:
     words = [program, *(shlex.quote(argument) for argument in arguments)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            if one is not None:
+            if one is True:
+                words.append(f"--{name.replace('_', '-')}")
+            elif one is not None:
                 words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
     return " ".join(words)
 
 
-def run_file(path: str, overrides: dict[str, Any], command: str) -> "list[TaskResult]":
+def run_file(path: str, overrides: dict[str, Any], command: str, overwrite: bool = False) -> "list[TaskResult]":
     """Runs the comparison of a YAML file and returns its results."""
     from tsllm.evaluation.config import CompareConfig
 
-    return run_config(CompareConfig.load(path, overrides), command)
+    return run_config(CompareConfig.load(path, overrides), command, overwrite)
 
 
-def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
+def run_config(config: "CompareConfig", command: str, overwrite: bool = False) -> "list[TaskResult]":
     """Runs a comparison, writes the report, prints the scores and the finding, and returns the results.
 
     Raises:
@@ -126,7 +189,9 @@ def run_config(config: "CompareConfig", command: str) -> "list[TaskResult]":
     for note in config.find_unequal_budgets():
         typer.secho(f"warning: {note}; give one rule for all (budget: {{kind: convergence}})", fg="yellow", err=True)
     started = time.perf_counter()
-    results = run_compare(config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"))
+    results = run_compare(
+        config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"), overwrite=overwrite
+    )
     report, tables = build_compare_report(config, results, command)
     path = save_compare(report, tables, config.output_dir)
     for name, table in tables.items():

@@ -41,7 +41,11 @@ def demo(
     save_outputs(result, output_dir, picture)
     typer.echo("Save the adapter, load it in a new process, forecast again")
     typer.echo(check_reload(output_dir / "adapter", result.prepared.loaded.df, output_dir))
+    typer.echo("Tell it a sentence of new wording: read through SmolLM2, and through random weights of its spectrum")
+    for line in tell_a_sentence(output_dir, result.prepared.loaded.df, seed):
+        typer.echo(f"  {line}")
     typer.echo(f"\nforecasts  {output_dir / 'forecasts.csv'}\nadapter    {output_dir / 'adapter'}")
+    typer.echo(f"told       {output_dir / 'told.png'}")
     typer.echo(f"time       {time.perf_counter() - started:.0f} s")
 
 
@@ -83,6 +87,20 @@ def save_outputs(result: "TaskResult", output_dir: Path, picture: Path | None) -
         picture.parent.mkdir(parents=True, exist_ok=True)
         shown = ["TimeLLM", "DLinear", "SeasonalNaive"]
         plot_forecasts(result.prepared.loaded.df, frame, shown, context=72, level=80).savefig(picture, dpi=110)
+
+
+def tell_a_sentence(output_dir: Path, df: Any, seed: int) -> list[str]:
+    """Has a sentence read for the saved adapter's forecast, and draws it into `told.png`.
+
+    Returns:
+        The sentence, and what each reader understood.
+    """
+    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.programs.context_demo import draw_told, say_effects, tell_twice
+
+    told = tell_twice(NeuralForecaster.from_pretrained(output_dir / "adapter"), df, BACKBONE, seed)
+    draw_told(df, told, output_dir / "told.png")
+    return [told[0].explained.text, *(f"{one.weights}: {say_effects(one)} ({one.seconds:.0f} s)" for one in told)]
 
 
 def check_reload(folder: Path, df: Any, output_dir: Path) -> str:

@@ -5,6 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
+from tsllm.cli.columns import (
+    Covariates,
+    DayFirst,
+    IdColumn,
+    NonNegative,
+    PastCovariates,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    Transform,
+    Whole,
+    read_names,
+    read_scale,
+    tell_ignored,
+)
 from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, quiet_libraries
 
 
@@ -24,28 +39,58 @@ def fit(
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
-    covariates: Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")] = None,
-    past_covariates: Annotated[str | None, typer.Option(help="Columns known up to now only: a,b.")] = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
+    covariates: Covariates = None,
+    past_covariates: PastCovariates = None,
+    static: StaticColumns = None,
+    transform: Transform = None,
+    non_negative: NonNegative = False,
+    integer: Whole = False,
     val_size: Annotated[int | None, typer.Option(help="Last steps of each series kept for validation.")] = None,
     new_series: Annotated[bool, typer.Option(help="The artefact takes series that it never saw.")] = False,
     pad_short: Annotated[bool, typer.Option(help="Pad series that are shorter than the look-back.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a Hub repository to go on from.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights, for the card: apache-2.0 ...; default: by backbone and data.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar.")] = False,
     options_of_training: Annotated[
         list[str] | None, typer.Option("--train", help="Training option: per_device_train_batch_size=16.")
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts to keep in the folder: a table unique_id, text, published[, start, end], or a text. `predict` "
+            "and `backtest` read what was published by their cutoff."
+        ),
+    ] = None,
+    reader: Annotated[
+        Path | None, typer.Option(help="Folder of a trained reader of texts to keep in the folder; default: rules.")
+    ] = None,
+    timeless: Annotated[
+        bool, typer.Option(help="Texts without `published` may be read at every cutoff; else they are refused.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Field of the model: backbone=smollm2-135m, head=quantile.")
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
+    from tsllm.cli.predict import read_told
+    from tsllm.context.names import BASE, CONTEXT_FILE
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
+    from tsllm.hub.spec import find_file
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
     training = {k: v for k, v in training.items() if v is not None} | {"seed": seed}
     training |= parse_settings(options_of_training)
+    table = read_names(id_col, time_col, target_col, day_first)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -54,12 +99,20 @@ def fit(
         layout=layout,
         covariates=name_list(covariates),
         past_covariates=name_list(past_covariates),
+        static=name_list(static),
         val_size=val_size,
+        **table,
     )
     options: dict[str, Any] = parse_settings(settings)
     options |= {"new_series": "history"} if new_series else {}
     options |= {"pad_short": True} if pad_short else {}
+    options |= read_scale(transform, non_negative, integer)
     if is_saved(model):
+        if find_file(model, CONTEXT_FILE, revision) is not None:
+            raise ValueError(
+                f"{model} is told something; training goes on from its base: --model {model}/{BASE}, with --context "
+                "and --reader anew"
+            )
         forecaster = NeuralForecaster.from_pretrained(
             model,
             revision=revision,
@@ -67,8 +120,13 @@ def fit(
             **_given(asked),
             **options,
         )
-        known, past = forecaster.covariates, forecaster.past_covariates
-        asked = Asked(h=forecaster.prediction_length, covariates=known, past_covariates=past)
+        asked = Asked(
+            h=forecaster.prediction_length,
+            covariates=forecaster.spec.ahead,
+            past_covariates=forecaster.past_covariates,
+            static=forecaster.static,
+            **read_names(id_col, time_col, target_col, day_first, forecaster.names),
+        )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         horizon: int | None = None
     else:
@@ -85,22 +143,29 @@ def fit(
             )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
-        named = bool(covariates or past_covariates)
+        named = asked.names_covariates
         built = build_forecaster(ModelSpec(model, options=options, training=training, covariates=named or None), task)
         assert isinstance(built, NeuralForecaster)
         forecaster, horizon = built, task.h
-    forecaster.progress = lambda step, total, values: typer.echo(
-        f"  step {step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items())
-    )
+    forecaster.names = loaded.names or forecaster.names
+    tell_ignored(loaded)
+    texts, told = read_told(context, reader, timeless, loaded.names, day_first)
+    forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
-    typer.echo(f"{forecaster.alias}: {rows}, h={horizon or forecaster.prediction_length}")
-    forecaster.fit(loaded.df, horizon)
-    forecaster.save_pretrained(output_dir)
+    typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
+    if told is None:
+        forecaster.fit(loaded.df, horizon)
+        forecaster.save_pretrained(output_dir, licence=licence)
+    else:
+        made = ContextForecaster(forecaster, freq=loaded.freq, context=texts, **told)
+        made.check_context(loaded.df)
+        made.fit(loaded.df, horizon)
+        made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80")
 
 
 def _given(asked: Any) -> dict[str, Any]:
     """Returns what was said on the command line, as options of the constructor."""
-    names = ("h", "context_length", "freq", "season", "layout", "covariates", "past_covariates", "val_size")
+    names = ("h", "context_length", "freq", "season", "layout", "covariates", "past_covariates", "static", "val_size")
     return {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}

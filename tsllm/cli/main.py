@@ -18,6 +18,7 @@ COMMANDS = (
     "tune",
     "decide",
     "benchmark",
+    "push",
     "convert",
     "reward",
     "doctor",

@@ -1,11 +1,11 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn, read_names, tell_ignored
 from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 from tsllm.escape import one_line
 
@@ -18,6 +18,10 @@ def predict(
     future: Annotated[Path | None, typer.Option(help="Table with the known covariates of the horizon.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")] = None,
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
@@ -31,22 +35,29 @@ def predict(
     reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
-    from tsllm.data.sources import read_table
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.base import Forecaster
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
 
     quiet_libraries()
-    known_texts, reading = read_context(context, reader)
     forecaster: Forecaster
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
         changes |= {"batch_invariant": True} if batch_invariant else {}
         forecaster = open_saved(model, revision=revision, **changes)
-        known, past = forecaster.covariates, forecaster.past_covariates
-        asked = Asked(freq=parse_freq(freq), covariates=known, past_covariates=past)
+        if reader is not None and isinstance(forecaster, ContextForecaster):
+            raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
+        plain = forecaster.base if isinstance(forecaster, ContextForecaster) else forecaster
+        ahead = find_ahead(plain)
+        asked = Asked(
+            freq=parse_freq(freq),
+            covariates=ahead,
+            past_covariates=plain.past_covariates,
+            static=getattr(plain, "static", None),
+            **read_names(id_col, time_col, target_col, day_first, plain.names),
+        )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
     else:
         unused = {"--revision": revision, "--new-series": new_series, "--pad-short": pad_short}
@@ -54,23 +65,30 @@ def predict(
         given = [name for name, value in unused.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
-        asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=())
+        table = read_names(id_col, time_col, target_col, day_first)
+        asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
         spec = ModelSpec(model)
         if spec.is_trainable:
             raise ValueError(f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder")
         forecaster, h = build_forecaster(spec, task), task.h
-    if future is not None and not forecaster.covariates:
+        ahead = []
+    tell_ignored(loaded)
+    known_texts, reading = read_context(context, reader, names=loaded.names, day_first=day_first)
+    if future is not None and not ahead:
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
-    table = None if future is None else read_table(future)
+    X_df = None if future is None else read_future(future, loaded.names, day_first)
     levels = parse_levels(level) or None
-    if context is None:
-        out = forecaster.predict(loaded.df, h, levels, table)
-    else:
+    if context is not None and not isinstance(forecaster, ContextForecaster):
         forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
-        out, explained = forecaster.predict_and_explain(loaded.df, h, levels, table, known_texts)
-        print_effects(explained, known_texts)
+    with loaded.names.speaking():
+        if isinstance(forecaster, ContextForecaster):
+            out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
+            print_effects(explained, forecaster.texts if known_texts is None else known_texts)
+        else:
+            out = forecaster.predict(loaded.df, h, levels, X_df)
+    out = loaded.names.write(out)
     if output is None:
         print_table(out.head(24), f"{forecaster.alias}: {len(out)} rows" + (", the first 24" if len(out) > 24 else ""))
         typer.echo("write all of them with --output forecasts.csv")
@@ -79,13 +97,40 @@ def predict(
         typer.echo(f"{len(out)} rows in {output}")
 
 
-def read_context(context: str | None, reader: Path | None, timeless: bool = False) -> tuple[Any, dict[str, Any]]:
+def find_ahead(forecaster: Any) -> list[str]:
+    """Returns the covariates whose values over the horizon must be given."""
+    spec = getattr(forecaster, "spec", None)
+    return list(forecaster.covariates if spec is None else spec.ahead)
+
+
+def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
+    """Reads the table of the horizon under the names of frames, its dates by the order of day and month.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FrameError: If a date can be read in two ways, or a column is missing.
+    """
+    from tsllm.data.dates import read_later_times
+    from tsllm.data.sources import read_table
+
+    return read_later_times(names.read_later(read_table(path, names=names)), day_first)
+
+
+def read_context(
+    context: str | None,
+    reader: Path | None,
+    timeless: bool = False,
+    names: Any = None,
+    day_first: bool | None = None,
+) -> tuple[Any, dict[str, Any]]:
     """Reads the options about texts.
 
     Args:
         context: A text, or the path of a table.
         reader: Folder of a trained reader.
         timeless: Whether texts without `published` may be read at every cutoff.
+        names: What the columns of the data are called; None = as in frames.
+        day_first: Whether 03/04/2024 is the third of April.
 
     Returns:
         The texts as `ContextForecaster` takes them, and its options `reader`, `check_length` and `timeless`.
@@ -95,36 +140,43 @@ def read_context(context: str | None, reader: Path | None, timeless: bool = Fals
         FrameError: If a table has no column of texts or series.
         ValueError: If there is a reader, or `timeless`, and no text.
     """
+    from tsllm.context.contract import load_texts
+
     if context is None:
         given = [name for name, value in {"--reader": reader, "--timeless": timeless}.items() if value]
         if given:
             raise ValueError(f"{' and '.join(given)} without --context; give a text or a table, or leave it out")
         return None, {}
-    texts = _read_texts(context)
-    options: dict[str, Any] = {"timeless": timeless}
-    if reader is not None:
-        from tsllm.programs.context_reader import load_reader
-
-        loaded = load_reader(reader)
-        options |= {"reader": loaded.read, "check_length": loaded.encoder.check_length}
-    return texts, options
+    texts = load_texts(context, names, day_first)
+    return texts, {"timeless": timeless} | _open(reader)
 
 
-def _read_texts(context: str) -> Any:
-    from tsllm.context.contract import END, PUBLISHED, START, TEXT
-    from tsllm.data.sources import SUFFIXES, read_table
-    from tsllm.types import ID, FrameError
+def read_told(
+    context: str | None, reader: Path | None, timeless: bool, names: Any = None, day_first: bool | None = None
+) -> tuple[Any, dict[str, Any] | None]:
+    """Reads the options of a command that keeps texts or a reader for later; a reader may be kept without texts.
 
-    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
-    if not (named_as_file or os.path.exists(context)):
-        return context
-    table = read_table(context)
-    for column in (ID, TEXT):
-        if column not in table:
-            raise FrameError(f"{context} has no column {column!r}, only {', '.join(map(str, table.columns))}")
-    for column in [name for name in (PUBLISHED, START, END) if name in table]:
-        table[column] = table[column].replace("", None)
-    return table
+    Returns:
+        The texts, and the options of `ContextForecaster`; None if nothing is to be kept.
+
+    Raises:
+        ValueError: If there is `timeless` and no text.
+        FileNotFoundError: As `read_context`.
+    """
+    if context is None and reader is not None and not timeless:
+        return None, _open(reader)
+    texts, options = read_context(context, reader, timeless, names=names, day_first=day_first)
+    return texts, None if context is None else options
+
+
+def _open(reader: Path | None) -> dict[str, Any]:
+    """Returns the reader as options of `ContextForecaster`; none for the rules."""
+    if reader is None:
+        return {}
+    from tsllm.forecasting.readers import open_reader
+
+    opened = open_reader(reader)
+    return {"reader": opened.read, "check_length": opened.check_length}
 
 
 def print_effects(explained: list[Any], texts: Any) -> None:
@@ -141,7 +193,7 @@ def print_effects(explained: list[Any], texts: Any) -> None:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")
         typer.echo("\n".join(f"  -> {line}" for line in effects.splitlines()))
-    if isinstance(texts, str):
+    if texts is None or isinstance(texts, str):
         return
     read = {e.series: e.text for e in explained}
     rows = [(name, text) for name, text in zip(texts[ID], texts[TEXT], strict=True) if text.strip()]

@@ -14,7 +14,8 @@ app = typer.Typer(help="Rewards of forecasts: list them, attack one.", no_args_i
 
 @app.command("list")
 def list_rewards() -> None:
-    """Lists the rewards with their ranges."""
+    """Lists the rewards and the decision problems that can be one, with their ranges."""
+    from tsllm.decisions import PROBLEMS
     from tsllm.rl.rewards import REWARDS
 
     table = Table("reward", "range", "credit", "what it pays for")
@@ -23,12 +24,17 @@ def list_rewards() -> None:
         credit = "by step" if reward.additive else "whole path"
         about = (reward_class.__doc__ or "").strip().splitlines()[0]
         table.add_row(name, f"[{reward.low:g}, {reward.high:g}]".replace("[", r"\["), credit, about)
+    for name, problem in PROBLEMS.items():
+        about = (problem.__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, r"\[-bound, 0]", "whole path", f"Decision problem, minus its regret. {about}")
     Console().print(table)
 
 
 @app.command("audit")
 def audit(
-    name: Annotated[str, typer.Argument(help="A reward's name, a dotted path, or a YAML file with a reward.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a reward or problem, a dotted path, or a YAML file with a reward.")
+    ],
     option: Annotated[list[str] | None, typer.Option("--set", help="An option of the reward: key=value.")] = None,
     horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 24,
     season: Annotated[int, typer.Option(help="Steps in a season.")] = 24,

@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.console import parse_list, parse_settings, print_table, quiet_libraries
+from tsllm.cli.columns import (
+    Covariates,
+    DayFirst,
+    IdColumn,
+    PastCovariates,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    tell_ignored,
+)
+from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, print_table, quiet_libraries
 
 
 def tune(
@@ -17,6 +27,14 @@ def tune(
     step_size: Annotated[int | None, typer.Option(help="Steps between test cutoffs; default: h.")] = None,
     context_length: Annotated[int | None, typer.Option(help="Look-back in the middle of the search, steps.")] = None,
     val_size: Annotated[int | None, typer.Option(help="Validation steps; default: a tenth, at least h.")] = None,
+    freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    id_col: IdColumn = None,
+    time_col: TimeColumn = None,
+    target_col: TargetColumn = None,
+    day_first: DayFirst = None,
+    covariates: Covariates = None,
+    past_covariates: PastCovariates = None,
+    static: StaticColumns = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Field of the models: head=quantile.")] = None,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     search: Annotated[
@@ -36,9 +54,13 @@ def tune(
     from tsllm.forecasting.roster import ModelSpec
 
     quiet_libraries()
-    given: dict[str, Any] = {"h": h, "context_length": context_length, "val_size": val_size}
+    given: dict[str, Any] = {"h": h, "context_length": context_length, "val_size": val_size, "freq": parse_freq(freq)}
+    given |= {"covariates": name_list(covariates), "past_covariates": name_list(past_covariates)}
+    given |= {"static": name_list(static)}
     Asked(**given)
+    given |= {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
     prepared = prepare_task(DataEntry(data, n_windows=n_windows, step_size=step_size, **given))
+    tell_ignored(prepared.loaded)
     options, train = parse_settings(settings), parse_settings(training)
     specs = [ModelSpec(name, options=options, training=train) for name in parse_list(models)]
     if not specs:

@@ -1,16 +1,22 @@
 """What is known and told: texts for series, checked, and handed out only to forecasts that may have read them."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsllm.data.columns import as_pandas, is_table
+from tsllm.data.dates import read_later_times
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.data.sources import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
-_COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+COLUMNS = (ID, TEXT, PUBLISHED, START, END)
 LengthCheck = Callable[[str, str], None]  # text, its name in messages
 
 
@@ -47,8 +53,8 @@ class Context:
             check_length: Refuses a text that the reader cannot take in whole.
 
         Raises:
-            FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, `end`
-                before `start`, times outside the data, unknown columns.
+            FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, one that is
+                a number or has a time zone, `end` before `start`, times outside the data, unknown columns.
             ValueError: If a text is too long for the reader.
         """
         table = _tabulate(context, list(df[ID].unique()))
@@ -92,6 +98,32 @@ class Context:
         return _join(self.table)
 
 
+def load_texts(context: str, names: ColumnNames | None = None, day_first: bool | None = None) -> Any:
+    """Returns the texts that a command or a YAML file names: a text as it is, or a table from its path.
+
+    Args:
+        context: A text or a path.
+        names: What the columns of the data are called; None = by our words.
+        day_first: As in `validate_frame`.
+
+    Raises:
+        FileNotFoundError: If a name that ends like a table's is no file.
+        FrameError: If a table has no column of texts or series.
+    """
+    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
+    if not (named_as_file or os.path.exists(context)):
+        return context
+    names = names or OWN
+    table = names.read_texts(read_table(context, names=names))
+    for column in (ID, TEXT):
+        if column not in table:
+            wanted = names.id_col if column == ID else column
+            raise FrameError(f"{context} has no column {wanted!r}, only {', '.join(map(str, table.columns))}")
+    for column in [name for name in (PUBLISHED, START, END) if name in table]:
+        table[column] = table[column].replace("", None)
+    return read_later_times(table, day_first, (PUBLISHED, START, END))
+
+
 def _join(table: pd.DataFrame) -> dict[Any, str]:
     told = table[table[TEXT] != ""]
     return {name: "\n".join(_write(row) for row in rows.itertuples()) for name, rows in told.groupby(ID, sort=False)}
@@ -113,30 +145,38 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
         rows = [{ID: name, TEXT: context} for name in ids]
     elif is_table(context):
         context = as_pandas(context)
-        unknown = [str(column) for column in context.columns if column not in _COLUMNS]
+        unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:
             raise FrameError(
                 f"the context frame has columns {list(context.columns)}; it needs unique_id and text, and may have "
                 f"published, start and end{f'; unknown: {unknown}' if unknown else ''}"
             )
-        return context.reindex(columns=_COLUMNS).reset_index(drop=True)
+        return context.reindex(columns=COLUMNS).reset_index(drop=True)
     elif isinstance(context, Mapping):
         rows = [{ID: name, TEXT: text} for name, text in context.items()]
     else:
         raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _read_times(table: pd.DataFrame, column: str) -> pd.Series:
-    times = pd.to_datetime(table[column], errors="coerce", format="mixed")
-    wrong = times.isna() & table[column].notna()
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise FrameError(
-            f"context row {row}: {column} is {table[column].iloc[row]!r}, which is no time; write 2024-01-31 12:00"
-        )
-    return times
+    """Reads times; numbers would count as nanoseconds since 1970, and the data have no time zones."""
+    times = [_read_time(value, f"context row {row}: {column}") for row, value in enumerate(table[column])]
+    return pd.Series(pd.to_datetime(times), index=table.index)
+
+
+def _read_time(value: Any, name: str) -> Any:
+    if pd.isna(value):
+        return pd.NaT
+    if isinstance(value, int | float | np.number):
+        raise FrameError(f"{name} is {value}, a number; write times as 2024-01-31 12:00")
+    time = pd.to_datetime(value, errors="coerce")
+    if pd.isna(time):
+        raise FrameError(f"{name} is {value!r}, which is no time; write 2024-01-31 12:00")
+    if time.tzinfo is not None:
+        raise FrameError(f"{name} has a time zone ({value}); give the times as the data have them, without one")
+    return time
 
 
 def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:

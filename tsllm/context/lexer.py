@@ -36,13 +36,14 @@ _CLOCK = (
     r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?: ?(?:[ap]m\b|[ap]\.m\.))?|\d{1,2} ?(?:[ap]m\b|[ap]\.m\.)"
     r"|\d{1,2} o'clock|noon|midday|midnight"
 )
+_RELATIVE = "tomorrow|today|yesterday"
 _DATE = (
     rf"\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})(?:,? \d{{4}})?"
     rf"|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?"
 )
 _TOKEN = re.compile(
     rf"(?P<moment>(?:{_DATE})(?:(?:[ T]|,? (?:at )?)(?:{_CLOCK}))?|(?:{_CLOCK}) on (?:the )?(?:{_DATE}|{_DAY})"
-    rf"|\b(?:{_DAY})\b(?:,? (?:at )?(?:{_CLOCK}))?|\b(?:tomorrow|today)\b(?:,? (?:at )?(?:{_CLOCK}))?"
+    rf"|\b(?:{_DAY})\b(?:,? (?:at )?(?:{_CLOCK}))?|\b(?:{_RELATIVE})\b(?:,? (?:at )?(?:{_CLOCK}))?"
     rf"|\b\d{{4}}-\d{{2}}\b(?!-)|\b(?:{_CLOCK})(?! ?%))"
     rf"|(?P<duration>\b(?:{_DIGITS}|{_COUNT}|an?|half an|a full|the whole)[ -](?:further |more |full |consecutive )?"
     rf"(?:{'|'.join(_UNIT)})s?\b)"
@@ -122,21 +123,36 @@ class Moment:
     end: pd.Timestamp
 
 
-def resolve_moment(text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None = None) -> Moment | None:
+def is_clock(text: str) -> bool:
+    """Tells whether a mention of a moment gives the time of day alone."""
+    return re.fullmatch(_CLOCK, text.strip(), re.IGNORECASE) is not None
+
+
+def resolve_moment(
+    text: str,
+    times: pd.DatetimeIndex,
+    after: pd.Timestamp | None = None,
+    *,
+    on: pd.Timestamp | None = None,
+    past: bool = False,
+) -> Moment | None:
     """Turns a mention into a moment.
 
     Args:
-        text: A `moment` as `find_mentions` returns it.
+        text: A `moment` as `find_mentions` returns it, perhaps behind "last".
         times: The times of the horizon, for what the text leaves open: year, date, weekday.
         after: The moment that it must lie behind, such as the start of the span that it ends.
+        on: The day that a time of day is of; None = the text does not say.
+        past: Whether the text tells of the past: a weekday or a time of day is then the last one before the horizon.
 
     Returns:
         None if no moment of the horizon fits a text without a date.
     """
+    past = past or text.startswith("last ")
     clock = re.search(rf"(?<![\d-])(?:{_CLOCK})", text, re.IGNORECASE)
     date = _read_date(text, times)
-    if re.search(rf"\b(?:{_DAY}|tomorrow|today)\b", text, re.IGNORECASE) and date is None:
-        date = _find_day(text.lower(), times, after)
+    if re.search(rf"\b(?:{_DAY}|{_RELATIVE})\b", text, re.IGNORECASE) and date is None:
+        date = _find_day(text.lower(), times, after, past)
         if date is None:
             return None
     offset = None if clock is None else _read_clock(clock[0].lower())
@@ -147,22 +163,40 @@ def resolve_moment(text: str, times: pd.DatetimeIndex, after: pd.Timestamp | Non
         return Moment(date, date + (pd.DateOffset(months=1) if month else pd.Timedelta(days=1)))
     if offset is None:
         return None
-    first = after if after is not None else times[0]
-    day = first.normalize()
-    moment = day + offset
-    if moment < first or (after is not None and moment <= after):
-        moment += pd.Timedelta(days=1)
+    moment = _place_clock(offset, times[0], after, on, past)
     return Moment(moment, moment)
 
 
-def _find_day(text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None) -> pd.Timestamp | None:
+def _place_clock(
+    offset: pd.Timedelta, ahead: pd.Timestamp, after: pd.Timestamp | None, on: pd.Timestamp | None, past: bool
+) -> pd.Timestamp:
+    """Finds the day of a time of day: the one that is said, else the nearest behind `after`, else next to `ahead`."""
+    one = pd.Timedelta(days=1)
+    if on is not None:
+        moment = on.normalize() + offset
+        return moment + one if after is not None and moment <= after else moment
+    first = after if after is not None else ahead
+    moment = first.normalize() + offset
+    if past and after is None:
+        return moment if moment < ahead else moment - one
+    return moment + one if moment < first or (after is not None and moment <= after) else moment
+
+
+def _find_day(text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None, past: bool) -> pd.Timestamp | None:
+    today, one = times[0].normalize(), pd.Timedelta(days=1)
     if "today" in text:
-        return times[0].normalize()
+        return today
+    if "yesterday" in text:
+        return today - one
     if "tomorrow" in text:
-        day = times[0].normalize()
-        return day if times[0] == day else day + pd.Timedelta(days=1)
+        return today if times[0] == today else today + one
     name = next(w for w in WEEKDAYS if w.lower() in text)
-    days = pd.date_range((after if after is not None else times[0]).normalize(), times[-1].normalize())
+    if after is not None:
+        days = pd.date_range(after.normalize(), max(times[-1].normalize(), after.normalize() + 6 * one))
+    elif past:
+        days = pd.date_range(today - one, today - 7 * one, freq="-1D")
+    else:
+        days = pd.date_range(today, times[-1].normalize())
     fitting = [day for day in days if day.day_name() == name]
     return fitting[0] if fitting else None
 

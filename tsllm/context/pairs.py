@@ -2,7 +2,7 @@
 
 A text is put together from the stock of `tsllm.context.wordings`: subjects x causes x clauses x sentence forms x ways
 to say a span x ways to write moments, durations and numbers, between sentences that say nothing. Every fifth wording
-of each list is held out for validation.
+of each list is held out for validation; what `tsllm.context.wordings_more` adds is for training alone.
 """
 
 import re
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context import wordings as stock
+from tsllm.context import wordings_more as more
 from tsllm.context.lexer import find_mentions, split_sentences
 from tsllm.context.reading import NONE, Reading
 
@@ -22,6 +23,8 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _VERB_FACTORS = ("double", "triple", "quadruple", "halve")
 _NOUN_FACTORS = ("double", "twice", "half", "triple", "a third of", "a quarter of", "two thirds of")
+KINDS = ("multiply", "multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero", "zero", "zero", "over",
+         "over")  # fmt: skip
 _UNITS = ("second", "minute", "hour", "hour", "hour", "day", "day", "day", "week", "month")
 
 
@@ -77,11 +80,19 @@ class PairWriter:
             stated.append(told[0] if told else NONE)
         return Reading(text, mentions, given, sentences, stated)
 
-    def _pick(self, options: Sequence[T], free: bool = False) -> T:
-        """Picks an option; from the part of the stock that this writer may use, unless `free`."""
-        if free or len(options) < 5:
-            return options[int(self.rng.integers(len(options)))]
-        part = [o for k, o in enumerate(options) if (k % 5 == 4) == self.held_out]
+    def _pick(self, options: Sequence[T], free: bool = False, extra: Sequence[T] = ()) -> T:
+        """Picks an option; from the part of the stock that this writer may use, unless `free`.
+
+        Args:
+            options: Of which every fifth is held out, unless there are less than five.
+            free: Whether nothing is held out.
+            extra: More of them, for training alone.
+        """
+        part = list(options)
+        if not free and len(options) >= 5:
+            part = [o for k, o in enumerate(options) if (k % 5 == 4) == self.held_out]
+        if not self.held_out:
+            part += extra
         return part[int(self.rng.integers(len(part)))]
 
     def _fill(self, template: str, slots: dict[str, tuple[str, str]], capital: bool = True) -> Piece:
@@ -215,11 +226,20 @@ class PairWriter:
         )
         same = kind if self.rng.random() < 0.8 or kind != "long" else "clock"
         day = self._write_moment(start, self._pick(("date", "short", "weekday", "relative", "iso"), True))
-        return {
+        return self._write_hours(start, end) | {
             "start": (self._write_moment(start, kind), "start"), "end": (self._write_moment(end, same), "end"),
             "day": (day, "day"), "length": (self._write_duration(), "length"),
             "every": (self._write_duration(), "every"), "delay": (self._write_duration(), "delay"),
         }  # fmt: skip
+
+    def _write_hours(self, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, tuple[str, str]]:
+        """Returns a day and two times of that day, for forms that name the day once."""
+        if self.held_out:
+            return {}
+        kind = self._pick(("date", "short", "weekday"), True)
+        date = f"{start.day_name()}" if kind == "weekday" else self._write_moment(start, kind)
+        clocks = [self._write_moment(t, "clock") for t in (start, end)]
+        return {"date": (date, "day"), "open": (clocks[0], "start"), "close": (clocks[1], "end")}
 
     def _write_effect(self) -> list[Piece]:
         """Writes an effect as one sentence or two."""
@@ -229,36 +249,21 @@ class PairWriter:
         if draw < 0.08:
             span = self._pick(stock.SPAN_FORMS)
             return [self._fill(self._open(self._pick(stock.DELAYS).replace("{span}", span)) + ".", self._make_span())]
-        kinds = (
-            "multiply",
-            "multiply",
-            "factor",
-            "raise",
-            "lower",
-            "set",
-            "cap",
-            "floor",
-            "zero",
-            "zero",
-            "zero",
-            "over",
-            "over",
-        )
-        kind = kinds[self.rng.integers(len(kinds))]
-        slots = self._make_span()
-        if kind == "factor":
-            slots |= {
-                "f": (self._pick(_VERB_FACTORS, True), "multiply"),
-                "g": (self._pick(_NOUN_FACTORS, True), "multiply"),
-            }
-        elif kind in {"multiply", "raise", "lower", "set", "cap", "floor"}:
-            slots["v"] = self._write_value(kind)
+        kind = KINDS[self.rng.integers(len(KINDS))]
+        slots = self._make_span() | self._make_values(kind)
         return self._arrange(kind, slots)
 
+    def _make_values(self, kind: str) -> dict[str, tuple[str, str]]:
+        """Returns the number that a kind of effect takes, or the words for a factor."""
+        if kind == "factor":
+            verb, noun = self._pick(_VERB_FACTORS, True), self._pick(_NOUN_FACTORS, True)
+            return {"f": (verb, "multiply"), "g": (noun, "multiply")}
+        return {} if kind in {"zero", "over"} else {"v": self._write_value(kind)}
+
     def _arrange(self, kind: str, slots: dict[str, tuple[str, str]]) -> list[Piece]:
-        mains, participles, nouns = stock.EFFECTS[kind]
-        main, participle, noun = self._pick(mains), self._pick(participles), self._pick(nouns)
-        span, verb, cause = self._pick(stock.SPAN_FORMS), self._pick(stock.SPAN_VERBS), self._pick(stock.CAUSES)
+        main, participle, noun = self._pick_words(kind)
+        span = self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS)
+        verb, cause = self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS), self._pick(stock.CAUSES)
         if kind in {"zero", "over"} and self.rng.random() < 0.2 and "{day}" not in span:
             span += self._pick(stock.ZERO_PERIODIC)
         if kind in {"cap", "floor"} and self.rng.random() < 0.55:
@@ -291,7 +296,9 @@ class PairWriter:
             [f"because {cause} {verb}, {main}."],
             [f"{main}, {span}, owing to {cause}."],
         )
-        sentences = self._pick(forms)
+        words = {"main": main, "noun": noun, "participle": participle, "cause": cause, "span": span, "verb": verb}
+        filled = [[sentence.format(**words) for sentence in form] for form in more.FORMS] if not self.held_out else []
+        sentences = self._pick(forms, extra=filled)
         stated = len(sentences) - 1 if "It " not in sentences[-1] else 0
         pieces = []
         for k, sentence in enumerate(sentences):
@@ -300,6 +307,14 @@ class PairWriter:
         if kind == "over" and self.rng.random() < 0.6:
             pieces.append(Piece(self._pick(stock.OVER_ENDS), []))
         return pieces
+
+    def _pick_words(self, kind: str) -> tuple[str, str, str]:
+        """Returns a main clause, a participle and a noun phrase of a kind of effect."""
+        main, participle, noun = (
+            self._pick(words, extra=added)
+            for words, added in zip(stock.EFFECTS[kind], more.EFFECTS[kind], strict=True)
+        )
+        return main, participle, noun
 
     def _write_bound(self, main: str, noun: str, slots: dict[str, tuple[str, str]]) -> list[Piece]:
         """Writes a bound without a span, or a lower and an upper one in one sentence."""
@@ -331,16 +346,26 @@ class PairWriter:
         return [self._fill(self._open(form), slots)]
 
     def _open(self, sentence: str) -> str:
-        return self._pick(stock.OPENERS) + sentence
+        return self._pick(stock.OPENERS, extra=more.OPENERS) + sentence
 
     def _state(self, piece: Piece, statement: str) -> Piece:
         return Piece(piece.text, piece.roles, statement)
 
     def _write_background(self) -> Piece:
-        return self._fill(self._pick(stock.BACKGROUND), {})
+        return self._fill(self._pick(stock.BACKGROUND, extra=more.BACKGROUND), {})
 
     def _write_distractor(self) -> Piece:
-        return self._fill(self._pick(stock.DISTRACTORS), {})
+        if not self.held_out and self.rng.random() < 0.5:
+            return self._write_denial()
+        return self._fill(self._pick(stock.DISTRACTORS, extra=more.DISTRACTORS), {})
+
+    def _write_denial(self) -> Piece:
+        """Writes that an effect does not come, in the very words of one that does; nothing in it plays a part."""
+        kind = self._pick(KINDS, True)
+        slots = self._make_span() | self._make_values(kind)
+        main, span = self._pick_words(kind)[0], self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS)
+        frame = self._pick(more.DENIALS, True).replace("{main}", main).replace("{span}", span)
+        return self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})
 
 
 def write_pairs(number: int, seed: int, held_out: bool = False) -> list[Reading]:

@@ -4,9 +4,8 @@ Nothing is generated freely. Numbers and moments are copied from the text, and t
 that the grammar allows for a mention of that kind, so that whatever it says can be carried out.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tsllm.backbones.trust import check_json
+from tsllm.backbones.weights import read_header
 from tsllm.context.reading import ALLOWED, ROLES, STATEMENTS, Reading
 from tsllm.context.states import EncodedText, TextEncoder
 from tsllm.files import replace_folder, write_json
@@ -52,6 +53,21 @@ class ReaderConfig:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value, kind = getattr(self, f.name), type(f.default)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            fits = whole if kind is int else isinstance(value, kind) or (kind is float and whole)
+            if not fits:
+                raise ValueError(f"{f.name} is {value!r}; it must be of type {kind.__name__}")
+        for name in ("hidden_size", "d_model", "num_layers", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_backbone_layers < 0:
+            raise ValueError(f"num_backbone_layers is {self.num_backbone_layers}; give 0 for all, or a number of them")
+        if self.backbone_weights not in ("pretrained", "spectrum"):
+            raise ValueError(f"backbone_weights is {self.backbone_weights!r}; choose pretrained or spectrum")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype is {self.dtype!r}; choose float32 or bfloat16")
         if self.d_model % self.num_heads or self.d_model % 2:
             raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of num_heads ({self.num_heads})")
         if not 0 <= self.dropout < 1:
@@ -205,11 +221,28 @@ class LearnedReader:
 
         Raises:
             FileNotFoundError: If the folder holds no reader.
+            OSError: If one of its files is damaged.
+            ValueError: If its settings are impossible, or do not fit the weights.
         """
         folder = Path(folder)
         missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{folder} holds no reader: {', '.join(missing)} missing; train one first")
-        head = ReaderHead(ReaderConfig(**json.loads((folder / CONFIG).read_text())))
+        given = check_json(folder / CONFIG) or {}
+        unknown = sorted(set(given) - {f.name for f in fields(ReaderConfig)})
+        if unknown:
+            raise ValueError(f"{folder / CONFIG} has unknown settings {unknown}; train the reader again")
+        config = ReaderConfig(**given)
+        # Sizes are held against the file's before memory is taken for them.
+        header = read_header(folder / WEIGHTS)
+        largest = max(config.hidden_size, config.d_model, config.num_layers)
+        if largest > max(header.largest, len(header.shapes)):
+            raise ValueError(f"{folder / CONFIG} asks for a size of {largest}, which {WEIGHTS} does not hold")
+        with torch.device("meta"):
+            wanted = {name: tuple(t.shape) for name, t in ReaderHead(config).state_dict().items()}
+        if wanted != header.shapes:
+            wrong = sorted(k for k in {*wanted, *header.shapes} if wanted.get(k) != header.shapes.get(k))
+            raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {wrong[0]} has another shape or is missing")
+        head = ReaderHead(config)
         head.load_state_dict(load_file(folder / WEIGHTS))
         return head

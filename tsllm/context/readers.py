@@ -1,7 +1,7 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
@@ -22,7 +22,8 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
         prose: Gives roles to the mentions of a text; None reads tables and statistics only.
 
     Returns:
-        Effects in the order of the text, tables first; nothing is said twice.
+        Effects in the order of the text, tables first; nothing is said twice, and nothing whose span holds no step
+        that it could change.
     """
     if not text.strip():
         return []
@@ -31,11 +32,21 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
         effects += assemble(prose(rest), window.future_times, window.past_times)
     told = []
     for effect in dict.fromkeys(effects):
+        if not acts_on(effect, window):
+            continue
         if is_plausible(effect, window):
             told.append(effect)
         else:
             logger.warning("%s is left out: it would cut off almost all of the history", effect)
     return told
+
+
+def acts_on(effect: Effect, window: Window) -> bool:
+    """Tells whether the span of an effect holds a step to forecast, or, for `ignore`, one of the history."""
+    if effect.kind == "daylight":
+        return True  # its span says when the sun rises and sets
+    times = window.past_times if effect.kind == "ignore" else window.future_times
+    return bool(effect.covers(times).any())
 
 
 def is_plausible(effect: Effect, window: Window) -> bool:
@@ -47,11 +58,19 @@ def is_plausible(effect: Effect, window: Window) -> bool:
     return bool(kept.mean() >= 0.05)
 
 
-def read_in_turn(*readers: ProseReader) -> ProseReader:
-    """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
+class ReadInTurn:
+    """A reader that takes, sentence by sentence, the first of its readers that finds something there.
 
-    def read(text: str) -> Reading:
-        readings = [reader(text) for reader in readers]
+    Args:
+        readers: In their order.
+    """
+
+    def __init__(self, readers: Sequence[ProseReader]) -> None:
+        self.readers = tuple(readers)
+
+    def __call__(self, text: str) -> Reading:
+        """Gives roles to the mentions of a text."""
+        readings = [reader(text) for reader in self.readers]
         first = readings[0]
         roles, statements = list(first.roles), list(first.statements)
         for k, (start, end) in enumerate(first.sentences):
@@ -64,4 +83,7 @@ def read_in_turn(*readers: ProseReader) -> ProseReader:
                     break
         return Reading(first.text, first.mentions, roles, first.sentences, statements)
 
-    return read
+
+def read_in_turn(*readers: ProseReader) -> ProseReader:
+    """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
+    return ReadInTurn(readers)

@@ -5,13 +5,14 @@ without a number. What follows is grammar: which span belongs to which number, w
 stand for on the clock of the series.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from tsllm.context.effects import Effect
-from tsllm.context.lexer import Mention, Moment, find_mentions, resolve_moment, split_sentences
+from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
+from tsllm.context.lexer import Mention, Moment, find_mentions, is_clock, resolve_moment, split_sentences
 
 NONE = "none"
 # What a number, percentage or factor may be.
@@ -26,6 +27,23 @@ ALLOWED = {
 }  # fmt: skip
 # What a sentence may state: nothing comes in; a stretch of the history misleads; a day off.
 STATEMENTS = (NONE, "zero", "over", "holiday")
+_WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
+# Words and verbs that tell of the past, unless a verb of the sentence speaks of now or later.
+_BEFORE = re.compile(
+    rf"\byesterday\b|\bago\b|\b(?:last|previous) (?:week|month|year|night|time|spring|summer|autumn|fall|winter|"
+    rf"{_WEEKDAY}|{_MONTH})\b|\bearlier (?:this|in)\b|\bformerly\b|\bin the past\b|\bhistorically\b", re.IGNORECASE,
+)  # fmt: skip
+_WAS = re.compile(
+    r"\b(?:was|were|had|did|fell|rose|grew|sank|shrank|went|came|saw|took|dropped|declined|climbed|jumped|surged|slumped|"
+    r"reached|amounted|occurred|happened|lasted|doubled|halved|tripled)\b", re.IGNORECASE,
+)  # fmt: skip
+_IS = re.compile(
+    r"\b(?:is|are|be|has|have|will|shall|can|cannot|may|must|would|should|expect(?:ed)?|planned|scheduled|tomorrow|next|"
+    r"consider|suppose|assume|imagine)\b|\w+ing to\b", re.IGNORECASE,
+)  # fmt: skip
+_YEAR = re.compile(r"\b(?:in|during|of|since) ((?:19|20)\d\d)\b(?!-)", re.IGNORECASE)
+_LAST = re.compile(r"\b(?:last|previous|past) $", re.IGNORECASE)
+_RELATIVE = ("multiply", "add")
 
 
 @dataclass(frozen=True)
@@ -63,29 +81,34 @@ class _Span:
     every: float = 0.0
     delay: float = 0.0
     days: list[str] = field(default_factory=list)
+    past: bool = False  # the sentence tells of the past
+    before: bool = False  # by a word that says when, so that it takes no span from its neighbours
+    ago: float = 0.0  # days since then, where the sentence counts them
 
     def __bool__(self) -> bool:
-        return bool(self.start or self.end or self.days)
+        return bool(self.start or self.end or self.days or self.ago)
 
 
 def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> list[Effect]:
     """Builds effects from roles.
 
     A value or statement takes the span of its sentence; without one, that of the nearest sentence before, then behind,
-    that has a span and no effect of its own. Only bounds may do without a span.
+    that has a span and no effect of its own. Only bounds may do without a span. What a sentence tells of the past (by
+    its date, or by its words where it has none) has happened and is in the history: it changes nothing, unless the
+    sentence says that the history misleads.
 
     Args:
         reading: Text and roles.
         times: The times of the horizon.
         past_times: The times of the history.
     """
-    spans = [_collect(reading, place) for place in reading.sentences]
+    spans = [_collect(reading, place, times[0].year) for place in reading.sentences]
     values = [[(m, r) for m, r in _inside(reading, place) if r in VALUES] for place in reading.sentences]
     effects: list[Effect] = []
     for k, statement in enumerate(reading.statements):
         if not values[k] and statement == NONE and not spans[k].delay:
             continue
-        span = spans[k] or _borrow(spans, values, reading.statements, k)
+        span = spans[k] if spans[k] or spans[k].before else _borrow(spans, values, reading.statements, k)
         stretches = _resolve(span, times, past_times)
         kinds = [_make(mention, role) for mention, role in values[k]]
         if statement == "zero" and not any(e.kind == "set" for e in kinds):
@@ -99,8 +122,9 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
         if statement == "holiday":
             effects += [Effect("like", None, "Sunday", s.start, s.end) for s in stretches]
             continue
+        told = spans[k].past or span.past
         for kind in kinds:
-            effects += _place(kind, stretches, times)
+            effects += _place(kind, stretches, times, told)
     return effects
 
 
@@ -109,15 +133,20 @@ def _inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str
     return [(m, r) for m, r in pairs if place[0] <= m.start and m.end <= place[1] and r != NONE]
 
 
-def _collect(reading: Reading, place: tuple[int, int]) -> _Span:
-    span = _Span()
+def _collect(reading: Reading, place: tuple[int, int], year: int) -> _Span:
+    sentence = reading.text[place[0] : place[1]]
+    past, before = tells_of_past(sentence, year)
+    span = _Span(past=past, before=before, ago=_count_days(reading, place))
     for mention, role in _inside(reading, place):
-        if role == "day":
-            span.days.append(mention.text)
-        elif role in DURATIONS:
+        if role in DURATIONS:
             setattr(span, role, mention.value)
-        elif role in MOMENTS and not getattr(span, role):
-            setattr(span, role, mention.text)
+        elif role in MOMENTS:
+            last = _LAST.search(reading.text[place[0] : mention.start])
+            text = f"last {mention.text}" if last else mention.text
+            if role == "day":
+                span.days.append(text)
+            elif not getattr(span, role):
+                setattr(span, role, text)
     return span
 
 
@@ -130,27 +159,72 @@ def _borrow(spans: list[_Span], values: Sequence[Sequence[object]], statements: 
     return span
 
 
+def tells_of_past(sentence: str, year: int) -> tuple[bool, bool]:
+    """Tells by its words whether a sentence is about what has been, and whether it says when ("last week", "in 2019").
+
+    Args:
+        sentence: One sentence.
+        year: Of the forecast; an earlier one lies in the past.
+    """
+    if _IS.search(sentence):
+        return False, False
+    before = bool(_BEFORE.search(sentence)) or any(int(y) < year for y in _YEAR.findall(sentence))
+    return before or bool(_WAS.search(sentence)), before
+
+
+def _count_days(reading: Reading, place: tuple[int, int]) -> float:
+    """Returns the days of "three days ago"; 0 where a sentence says none, or weeks and more, which name no day."""
+    for m in reading.mentions:
+        inside = m.kind == "duration" and place[0] <= m.start and m.end <= place[1]
+        if (
+            inside
+            and re.match(r" ago\b", reading.text[m.end : place[1]])
+            and m.value % 86400 == 0
+            and m.value < 604800
+        ):
+            return m.value / 86400
+    return 0.0
+
+
 def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> list[Effect]:
     """Returns the stretches of a span as effects without a meaning (`ignore`)."""
+    found = [resolve_moment(text, times, past=span.past) for text in span.days]
+    days = [day for day in found if day is not None]
+    if span.ago:
+        first = times[0].normalize() - pd.Timedelta(days=span.ago)
+        days.append(Moment(first, first + pd.Timedelta(days=1)))
+    clocks = [text for text in (span.start, span.end) if text]
+    if days and clocks and all(map(is_clock, clocks)):
+        return [s for day in days for s in _stretch(span, times, day)]
     stretches = []
-    for text in span.days:
-        day = resolve_moment(text, times)
-        if day is not None:
-            until = day.end if day.end > day.start else day.start + _find_step(times, past_times)
-            if span.length:
-                until = day.start + pd.Timedelta(seconds=span.length)
-            stretches.append(Effect("ignore", start=day.start, end=until))
-    start = resolve_moment(span.start, times) if span.start else None
-    end = resolve_moment(span.end, times, start.start if start else None) if span.end else None
+    for day in days:
+        until = day.end if day.end > day.start else day.start + _find_step(times, past_times)
+        if span.length:
+            until = day.start + pd.Timedelta(seconds=span.length)
+        stretches.append(Effect("ignore", start=day.start, end=until))
+    return [*stretches, *_stretch(span, times)]
+
+
+def _stretch(span: _Span, times: pd.DatetimeIndex, day: Moment | None = None) -> list[Effect]:
+    """Returns the stretch between start and end; with a day, both are times of that day."""
+    on = None if day is None else day.start
+    start = resolve_moment(span.start, times, on=on, past=span.past) if span.start else None
+    end = None
+    if span.end:
+        end = resolve_moment(span.end, times, start.start if start else None, on=on, past=span.past)
     if (span.start and start is None) or (span.end and end is None):
-        return stretches
+        return []
     first, last = _join(start, end, span.length)
     if first is None and last is None:
-        return stretches
+        return []
+    if span.past and first and last and last > times[0] and re.search(_WEEKDAY, span.end):
+        first, last = first - pd.Timedelta(days=7), last - pd.Timedelta(days=7)  # a past span ends before the forecast
+    if day is not None:
+        first, last = first if first is not None else day.start, last if last is not None else day.end
     if first is not None and last is not None and last <= first:
-        return stretches
+        return []
     every = pd.Timedelta(seconds=span.every) if span.every and first is not None and last is not None else None
-    return [*stretches, Effect("ignore", start=first, end=last, every=every)]
+    return [Effect("ignore", start=first, end=last, every=every)]
 
 
 def _join(start: Moment | None, end: Moment | None, length: float) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
@@ -181,13 +255,15 @@ def _make(mention: Mention, role: str) -> Effect:
     return Effect(role, value)
 
 
-def _place(effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex) -> list[Effect]:
-    """Puts an effect on its stretches; one wholly in the past tells what to ignore of the history."""
+def _place(effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex, past: bool) -> list[Effect]:
+    """Puts an effect on its stretches; one that is over by the time of the forecast is left out."""
     if not stretches:
-        return [effect] if effect.kind in {"cap", "floor"} else []
+        return [effect] if effect.kind in {"cap", "floor"} and not past else []
     placed = []
     for s in stretches:
-        past = s.end is not None and s.end <= times[0] and s.every is None
-        kind = replace(s, kind="ignore") if past else replace(effect, start=s.start, end=s.end, every=s.every)
-        placed.append(kind)
+        over = s.end is not None and s.end <= times[0] and s.every is None
+        # What fell "from March on" has fallen in the history already; a limit or a standstill may well last.
+        since = past and s.end is None and s.start is not None and s.start < times[0] and effect.kind in _RELATIVE
+        if not over and not since:
+            placed.append(replace(effect, start=s.start, end=s.end, every=s.every))
     return placed

@@ -6,6 +6,7 @@ frames and counts the series that are too short for it.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -255,7 +256,8 @@ def gift_eval_task(folder: str | Path, term: str = "short", *, name: str | None 
     Args:
         folder: Folder with `item_id, start, freq, target` rows.
         term: "short", "medium" (ten times the short horizon) or "long" (fifteen times).
-        name: Data set name such as "m4_weekly" or "electricity/15T"; None takes the last folder. Names with "m4" get
+        name: Data set name such as "m4_weekly" or "electricity/15T"; None takes the last folder, and the one above it
+            too where the last is a frequency. Names with "m4" get
             the horizons of that competition and one window.
 
     Raises:
@@ -263,7 +265,7 @@ def gift_eval_task(folder: str | Path, term: str = "short", *, name: str | None 
     """
     if term not in _GIFT_TERMS:
         raise ValueError(f"term {term!r} is unknown; choose one of {', '.join(_GIFT_TERMS)}")
-    name = Path(folder).name if name is None else name
+    name = _name_gift(Path(folder)) if name is None else name
     table = read_folder(folder)
     freq = str(table.column(FREQ)[0].as_py())
     kind, _ = _kind_of(freq)
@@ -287,6 +289,12 @@ def gift_eval_task(folder: str | Path, term: str = "short", *, name: str | None 
         id_column="item_id",
         task_name=f"{name}/{term}",
     )
+
+
+def _name_gift(folder: Path) -> str:
+    """Returns the name of a data set of GIFT-Eval: its folder's, with the one above it if that is a frequency."""
+    is_freq = re.fullmatch(r"\d*[A-Z](-[A-Z]{3})?", folder.name) is not None
+    return f"{folder.parent.name}/{folder.name}" if is_freq else folder.name
 
 
 def season_of(freq: Freq) -> int:

@@ -1,11 +1,13 @@
 """Times as they stand in tables: integers, dates, dates as text. What can be read in two ways is refused."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from pandas.api import types as ptypes
 
 from tsllm.data.origin import Origin
-from tsllm.types import FrameError
+from tsllm.types import ID, TIME, FrameError
 
 # The span of nanoseconds since 1970 in 64 bits, in which numpy and the libraries behind compute.
 EARLIEST, LATEST = pd.Timestamp.min, pd.Timestamp.max
@@ -70,6 +72,27 @@ def parse_time(
     if beyond.any():
         _raise_beyond(times, ids, origin, beyond)
     return times
+
+
+def read_later_times(
+    df: pd.DataFrame, day_first: bool | None, columns: Sequence[str] = (TIME, "date")
+) -> pd.DataFrame:
+    """Returns a table under the names of frames with its dates read, where the order of day and month was said.
+
+    Args:
+        df: A table of the horizon, or of texts.
+        day_first: As in `parse_time`; None leaves the table as it is.
+        columns: Where dates stand, if the table has the column; missing ones stay missing.
+
+    Raises:
+        FrameError: As `parse_time`.
+    """
+    for column in [name for name in columns if name in df.columns and day_first is not None]:
+        there = df[column].notna().to_numpy()
+        ids = df[ID][there] if ID in df.columns else pd.Series("(all)", index=df.index[there])
+        origin = Origin(np.flatnonzero(there), column)
+        df = df.assign(**{column: parse_time(df[column][there], ids, origin, day_first=day_first)})
+    return df
 
 
 def _refuse_compact_dates(times: pd.Series, origin: Origin) -> None:

@@ -242,6 +242,12 @@ def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = Non
 
     Raises:
         FrameError: If a time cannot be read or does not lie on the axis of `freq`.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 5], "y": [1.0, 2.0, 5.0]})
+        >>> tsllm.fill_gaps(df, freq=1)["ds"].tolist()
+        [1, 2, 3, 4, 5]
     """
     from utilsforecast.preprocessing import fill_gaps as insert_rows
 
@@ -317,6 +323,11 @@ def future_frame(df: pd.DataFrame, h: int, freq: Freq | None = None) -> pd.DataF
         df: Validated long frame.
         h: Steps ahead.
         freq: As in `validate_frame`; None infers it.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> tsllm.future_frame(pd.DataFrame({"unique_id": "a", "ds": [1, 2], "y": [0.0, 1.0]}), 2)["ds"].tolist()
+        [3, 4]
     """
     used = normalize_freq(freq) if freq is not None else infer_freq(df)
     lasts = df.groupby(ID, sort=False)[TIME].last()

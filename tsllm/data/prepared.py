@@ -97,6 +97,7 @@ def prepare_data(
     channels: Sequence[Any] | None = None,
     pad_short: bool = False,
     time_features: bool = True,
+    train_share: float = 1.0,
 ) -> PreparedData:
     """Splits, scales and cuts the series.
 
@@ -109,6 +110,8 @@ def prepare_data(
         channels: As in `WindowDataset`.
         pad_short: As in `WindowDataset`, for every part.
         time_features: Whether models may read calendar features.
+        train_share: Share of the training windows that is kept, the first of each series; the scaler is fitted on
+            the whole training part all the same (few-shot, Zhou 2023).
 
     Raises:
         FrameError: As `WindowDataset`, naming the part.
@@ -144,7 +147,7 @@ def prepare_data(
     return PreparedData(
         task=task,
         loaded=loaded,
-        train=train,
+        train=train if train_share == 1 else train.keep_first(train_share),
         validation=cut(splits.validation, "validation", spread),
         test=cut(splits.test, "test", strides.test),
         scaler=scaler,

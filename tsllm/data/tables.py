@@ -15,41 +15,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from tsllm.data.columns import WIDE_TIME_NAMES
-from tsllm.types import ID, FrameError
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.types import FrameError
 
 # What stands for a missing value in a column of numbers, as pandas reads it; in a column of text it is text.
 _MISSING = ("", "#N/A", "#NA", "-", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_csv(path: str | os.PathLike[str], names: ColumnNames = OWN) -> pd.DataFrame:
     """Reads a CSV file (UTF-8, commas, a header).
 
-    The column `unique_id` stays text. Another column becomes numbers if every cell is one or missing, truth values if
-    every cell is one, integers if it is the time and counts; else it stays text, which nobody minds who does not ask
-    for it. A column without a name is called `Unnamed: 0`, as pandas does.
+    The column of the series (`unique_id` unless `names` say otherwise) stays text. Another column becomes numbers if
+    every cell is one or missing, truth values if every cell is one, integers if it is the time and counts; else it
+    stays text, which nobody minds who does not ask for it. A column without a name is called `Unnamed: 0`, as pandas
+    does.
 
     Raises:
         FrameError: If it is empty or no UTF-8, if names are doubled, or a row is longer or shorter than the header.
     """
     file = Path(path)
     text = _decode(file.read_bytes(), file)
-    names = _read_header(text, file)
+    header = _read_header(text, file)
     if '"' in text:
         _check_quotes(text, file)
     options = {
         "read_options": arrow_csv.ReadOptions(use_threads=False, block_size=len(text.encode()) + 1024),
         "parse_options": arrow_csv.ParseOptions(newlines_in_values='"' in text),
         "convert_options": arrow_csv.ConvertOptions(
-            column_types={name: pa.string() for name in names}, strings_can_be_null=False
+            column_types={name: pa.string() for name in header}, strings_can_be_null=False
         ),
     }
     try:
         table = arrow_csv.read_csv(io.BytesIO(text.encode()), **options)
     except pa.ArrowException as error:
         raise FrameError(f"{file} cannot be read as CSV: {_explain(str(error))}") from error
-    columns = {name or f"Unnamed: {k}": _convert(table.column(k), name) for k, name in enumerate(names)}
+    columns = {name or f"Unnamed: {k}": _convert(table.column(k), name, names) for k, name in enumerate(header)}
     return pd.DataFrame(columns)
 
 
@@ -101,15 +102,15 @@ def _explain(message: str) -> str:
     return f"{message}; every row must have as many cells as the header, counted from row 1"
 
 
-def _convert(column: pa.ChunkedArray, name: str) -> Any:
+def _convert(column: pa.ChunkedArray, name: str, names: ColumnNames) -> Any:
     """Returns a column of text as what it is, see `read_csv`."""
     text = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if name == ID:
+    if name in names.texts:
         return pd.Series(pc.if_else(pc.equal(text, ""), None, text).to_pylist(), dtype=object)
     trimmed = pc.utf8_trim_whitespace(text)
     missing = pc.is_in(trimmed, pa.array(_MISSING))
     present = trimmed.filter(pc.invert(missing))
-    kind = pa.int64() if name in WIDE_TIME_NAMES and len(present) == len(text) else pa.float64()
+    kind = pa.int64() if name in names.times and len(present) == len(text) else pa.float64()
     for target in dict.fromkeys((kind, pa.float64())):
         try:
             return pc.if_else(missing, None, trimmed).cast(target).to_pandas()
@@ -118,6 +119,6 @@ def _convert(column: pa.ChunkedArray, name: str) -> Any:
     lowered = pc.utf8_lower(trimmed)
     if pc.all(pc.is_in(lowered, pa.array(["true", "false"]))).as_py():
         return pc.equal(lowered, "true").to_pandas()
-    if name in WIDE_TIME_NAMES:
+    if name in names.times:
         text = pc.if_else(missing, None, text)
     return pd.Series(text.to_pylist(), dtype=object)

@@ -5,8 +5,9 @@ Python, command line, recipes, comparisons and benchmarks put what they were ask
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import pandas as pd
 
 from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq
-from tsllm.data.sources import DATASETS, LoadedData, load_frame
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.data.sources import DATASETS, LoadedData, find_ignored, load_source
 from tsllm.data.splits import ByCounts, ByDates, ByFractions, SplitRule
+from tsllm.data.static import Static, encode_static, name_static
 from tsllm.data.windows import Layout
 from tsllm.types import ID, TIME
 
@@ -43,10 +46,14 @@ class Asked:
         layout: "multivariate", "univariate" or "auto".
         covariates: Columns known over the horizon; None = the data set's own, () = none.
         past_covariates: Columns known up to the cutoff only; None = the data set's own, () = none.
+        static: Columns with one value a series, numbers or texts; or what `encode_static` returned. None = none.
         share_covariates: As in `WindowDataset`.
         split: As in `build_split`.
         val_size: Steps held for validation before the end; None = a tenth, at least `h`.
         domain: What the data are, for prompts.
+        names: What the columns of the table are called.
+        remembered: Whether these are the names of a saved model, so that tables with the names of frames are read too.
+        day_first: As in `validate_frame`.
     """
 
     h: int | None = None
@@ -56,10 +63,14 @@ class Asked:
     layout: str | None = None
     covariates: Sequence[str] | None = None
     past_covariates: Sequence[str] | None = None
+    static: Sequence[str] | Mapping[str, Any] | None = None
     share_covariates: bool = False
     split: list[float] | dict[str, Any] | None = None
     val_size: int | None = None
     domain: str | None = None
+    names: ColumnNames = OWN
+    remembered: bool = False
+    day_first: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("h", "context_length", "season"):
@@ -70,21 +81,23 @@ class Asked:
             raise TaskError(f"val_size is {self.val_size!r}; it must be a whole number of at least 0 steps")
         if self.layout not in (None, *LAYOUTS):
             raise TaskError(f"layout is {self.layout!r}; choose one of {', '.join(LAYOUTS)}")
-        for name in ("covariates", "past_covariates"):
+        for name in ("covariates", "past_covariates", "static"):
             if isinstance(getattr(self, name), str):
                 raise TaskError(f"{name} is {getattr(self, name)!r}; give a list of column names")
         if not isinstance(self.share_covariates, bool):
             raise TaskError(f"share_covariates is {self.share_covariates!r}; it must be true or false")
         if self.freq is not None:
             normalize_freq(self.freq)
-        both = sorted(set(self.covariates or ()) & set(self.past_covariates or ()))
-        if both:
-            raise TaskError(f"{both[0]!r} is named as known covariate and as past covariate; name it once")
+        kinds = {"known": self.covariates, "past": self.past_covariates, "static": self.static}
+        for one, other in combinations(kinds, 2):
+            both = sorted(set(kinds[one] or ()) & set(kinds[other] or ()))
+            if both:
+                raise TaskError(f"{both[0]!r} is named as {one} covariate and as {other} covariate; name it once")
 
     @property
     def names_covariates(self) -> bool:
         """Whether covariates were named."""
-        return bool(self.covariates) or bool(self.past_covariates)
+        return bool(self.covariates) or bool(self.past_covariates) or bool(self.static)
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,7 @@ class ForecastTask:
         layout: "multivariate" (aligned series as channels) or "univariate" (one series a sample).
         covariates: Columns known over the horizon that the data offer.
         past_covariates: Columns known up to the cutoff only that the data offer.
+        static: How those of `covariates` are encoded that hold for a whole series.
         share_covariates: As in `WindowDataset`.
         split: Where training, validation and test end, where the whole data set is split.
         val_size: Steps held for validation where only an end is held out; None = a tenth, at least `h`.
@@ -115,6 +129,7 @@ class ForecastTask:
     layout: Layout = "multivariate"
     covariates: tuple[str, ...] = ()
     past_covariates: tuple[str, ...] = ()
+    static: Static = field(default_factory=dict)
     share_covariates: bool = False
     split: SplitRule = field(default_factory=ByFractions)
     val_size: int | None = None
@@ -124,7 +139,7 @@ class ForecastTask:
 
     def without_covariates(self) -> "ForecastTask":
         """Returns the task for a model that reads no covariates."""
-        return replace(self, covariates=(), past_covariates=())
+        return replace(self, covariates=(), past_covariates=(), static={})
 
     def held_for_validation(self, shortest: int) -> int:
         """Returns how many steps at the end are held, for a shortest series of so many steps.
@@ -147,7 +162,17 @@ def load_data(
     """
     offered = _offered(DATASETS.get(name), asked) if name in DATASETS else _offered(None, asked)
     columns = [*offered[0], *offered[1]]
-    return load_frame(name, freq=asked.freq, targets=targets, covariates=columns, data_path=data_path)
+    return load_source(
+        name,
+        asked.names,
+        remembered=asked.remembered,
+        freq=asked.freq,
+        targets=targets,
+        covariates=columns,
+        static=asked.static or (),
+        data_path=data_path,
+        day_first=asked.day_first,
+    )
 
 
 def load_given(df: pd.DataFrame, asked: Asked, name: str = "", targets: Sequence[str] | None = None) -> LoadedData:
@@ -157,8 +182,15 @@ def load_given(df: pd.DataFrame, asked: Asked, name: str = "", targets: Sequence
         FrameError: If the frame breaks the contract.
     """
     columns = [*(asked.covariates or ()), *(asked.past_covariates or ())]
-    frame = validate_frame(df, freq=asked.freq, covariates=columns, targets=targets)
-    return LoadedData(name, frame, infer_freq(frame) if asked.freq is None else normalize_freq(asked.freq))
+    names = asked.names.resolve(df)
+    raw = names.read(df, strict=True)
+    with names.speaking():
+        raw, static = encode_static(raw, asked.static or ())
+        columns += name_static(static)
+        frame = validate_frame(raw, freq=asked.freq, covariates=columns, targets=targets, day_first=asked.day_first)
+    freq = infer_freq(frame) if asked.freq is None else normalize_freq(asked.freq)
+    ignored = find_ignored(raw, frame, targets, static)
+    return LoadedData(name, frame, freq, names=names, ignored=ignored, static=static)
 
 
 def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
@@ -185,7 +217,17 @@ def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
     if context is None:
         context = default_context_length(freq, season, h, int(df.groupby(ID, sort=False).size().median()))
     layout = choose_layout(df) if asked.layout in (None, "auto") else asked.layout
+    if loaded.static and layout == "multivariate":
+        # What tells series apart is of use where each is a sample of its own.
+        if asked.layout == "multivariate":
+            raise TaskError(
+                f"static covariates ({', '.join(loaded.static)}) tell series apart, but layout 'multivariate' reads "
+                "all at once; ask for layout 'univariate', or leave them out"
+            )
+        layout = "univariate"
+    static: Static = loaded.static
     covariates, past = _offered(loaded, asked)
+    covariates += tuple(name for name in name_static(static) if name not in covariates)
     _require_columns(df, [*covariates, *past])
     task = ForecastTask(
         h=h,
@@ -195,6 +237,7 @@ def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
         layout=layout,  # type: ignore[arg-type]
         covariates=covariates,
         past_covariates=past,
+        static=static,
         share_covariates=asked.share_covariates,
         split=split,
         val_size=asked.val_size,

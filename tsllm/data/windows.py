@@ -6,6 +6,7 @@ position on one long time axis, so a batch is a single gather and nothing is dro
 always belongs to the set, whatever the stride.
 """
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,6 +161,25 @@ class WindowDataset(Dataset[Batch]):
         """Returns how many windows have an observed target at each step ahead, for each channel [H, C]."""
         ahead = [self._starts + self.context_length + k for k in range(self.prediction_length)]
         return torch.stack([(~torch.isnan(self._values[at])).sum(0) for at in ahead])
+
+    def keep_first(self, share: float) -> "WindowDataset":
+        """Returns a set of the first windows of each segment, a share of them rounded down, at least one.
+
+        Args:
+            share: Above 0, at most 1.
+
+        Raises:
+            ValueError: If the share lies outside.
+        """
+        check_share("share", share)
+        kept = copy.copy(self)
+        counts = torch.bincount(self._segment_of, minlength=len(self.segments))
+        firsts = counts.cumsum(0) - counts  # [segments]
+        position = torch.arange(len(self)) - firsts[self._segment_of]  # [N]
+        most = (counts.double() * share + 1e-9).long().clamp_min(1)
+        chosen = position < most[self._segment_of]
+        kept._starts, kept._segment_of = self._starts[chosen], self._segment_of[chosen]
+        return kept
 
     def digest(self) -> str:
         """Returns a hash of all that the windows hold: values, covariates, times and where they begin."""
@@ -327,6 +347,16 @@ class WindowDataset(Dataset[Batch]):
             starts.append(segment.start + own)
             owners.append(torch.full_like(own, k))
         return torch.cat(starts), torch.cat(owners)
+
+
+def check_share(name: str, share: Any) -> None:
+    """Refuses what is no share of windows.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise ValueError(f"{name} is {share!r}; it must lie above 0 and at most at 1 (0.1 = a tenth)")
 
 
 def collate_windows(items: Any) -> Batch:

@@ -19,11 +19,13 @@ class DecisionProblem(ABC):
         name: As in `PROBLEMS`.
         unit: Unit of a cost.
         differentiable: Whether the cost of `hindsight(path)[0]` has a useful gradient in the path.
+        bounds_regret: Whether `spo_plus` is there.
     """
 
     name: ClassVar[str] = ""
     unit: str = "cost"
     differentiable: ClassVar[bool] = False
+    bounds_regret: ClassVar[bool] = False
 
     def horizon_action(self, horizon: int) -> int:
         """Returns the length A of an action over `horizon` steps; here one entry a step."""
@@ -47,6 +49,10 @@ class DecisionProblem(ABC):
         Returns:
             Action [..., A] and its cost [...].
         """
+
+    def discretise(self, path: Tensor) -> Tensor:
+        """Returns the path that the problem settles, [..., H]: in whole units where it counts units; here as it is."""
+        return path
 
     def plan(self, path: Tensor) -> Tensor:
         """Returns the action for a forecast taken as certain, [..., H] -> [..., A]; here that of `hindsight`."""
@@ -89,6 +95,25 @@ class DecisionProblem(ABC):
         """Returns minus the regret, [...]: at most 0, which only a best action earns."""
         return -self.regret(action, path)
 
+    def spo_plus(self, forecast: Tensor, path: Tensor) -> Tensor:
+        """Computes the SPO+ loss (Elmachtoub & Grigas 2022, eq. 10), with a gradient in the forecast.
+
+        `max_w [cost(w, path) - 2 cost(w, forecast)] + 2 cost(w*(path), forecast) - cost(w*(path), path)`, over all
+        feasible actions w. It bounds the regret of `plan(forecast)` from above and is 0 for the truth. The paper has
+        costs that are linear in what is forecast; the bound itself holds for any cost.
+
+        Args:
+            forecast: [..., H].
+            path: [..., H]; broadcasts against it.
+
+        Returns:
+            Loss [...], in `unit`.
+
+        Raises:
+            NotImplementedError: If the problem does not offer it (`bounds_regret`).
+        """
+        raise NotImplementedError(f"{self.name or type(self).__name__} has no SPO+ loss; implement spo_plus")
+
     def solve(self, paths: Tensor, weights: Tensor | None = None) -> Tensor:
         """Finds the action that is cheapest on average over paths (sample average approximation).
 
@@ -107,6 +132,10 @@ class DecisionProblem(ABC):
         candidates = torch.cat([self.plan(torch.cat([paths, mean])), self.idle(paths.shape[-1])[None]])
         expected = torch.stack([(chances * self.cost(action, paths)).sum() for action in candidates])
         return candidates[expected.argmin()]
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({options})"
 
     def _check_path(self, path: Tensor) -> None:
         if path.shape[-1] == 0 or not torch.isfinite(path).all():

@@ -33,6 +33,7 @@ class Commitment(DecisionProblem):
     """
 
     name = "commitment"
+    bounds_regret = True
 
     def __init__(
         self,
@@ -70,15 +71,31 @@ class Commitment(DecisionProblem):
     def hindsight(self, path: Tensor) -> tuple[Tensor, Tensor]:
         """Solves the dynamic programme for each known path."""
         self._check_path(path)
+        return self._schedule(self._shortage(path))
+
+    def spo_plus(self, forecast: Tensor, path: Tensor) -> Tensor:
+        """Computes the SPO+ loss; as in the paper, the cost is linear in what is not known, the shortages.
+
+        The maximum over schedules is the dynamic programme for `2 shortage(forecast) - shortage(path)`.
+
+        >>> problem = Commitment(units=1, capacity=10.0, start_cost=5.0, run_cost=1.0, shortage_cost=1.0)
+        >>> forecast, truth = torch.tensor([[4.0], [8.0]], dtype=torch.float64)  # off: 4 against 6; on: 6 against 8
+        >>> problem.spo_plus(forecast, truth).item()  # off: 8 - 2 * 4 = 0, on: 6 - 2 * 6; 0 + 2 * 6 - 6
+        6.0
+        """
+        lowest = self._schedule(2 * self._shortage(forecast) - self._shortage(path))[1]
+        best, cost = self.hindsight(path)
+        return 2 * self._cost(best, forecast) - cost - lowest
+
+    def _shortage(self, path: Tensor) -> Tensor:
+        """Returns what too few units cost, for each number of them: [..., H] -> [..., H, U + 1]."""
         count = torch.arange(self.units + 1, dtype=path.dtype, device=path.device)
-        return self._schedule(self.shortage_cost * (path[..., None] - self.capacity * count).clamp(min=0))
+        return self.shortage_cost * (path[..., None] - self.capacity * count).clamp(min=0)
 
     def solve(self, paths: Tensor, weights: Tensor | None = None) -> Tensor:
         """Solves the dynamic programme for the average shortage over paths; exact."""
         chances = normalise_weights(paths, weights)
-        count = torch.arange(self.units + 1, dtype=paths.dtype, device=paths.device)
-        short = (paths[..., None] - self.capacity * count).clamp(min=0)  # [S, H, U + 1]
-        return self._schedule(self.shortage_cost * (chances[:, None, None] * short).sum(0))[0]
+        return self._schedule((chances[:, None, None] * self._shortage(paths)).sum(0))[0]  # of [S, H, U + 1]
 
     def _schedule(self, short: Tensor) -> tuple[Tensor, Tensor]:
         """Finds the cheapest schedule for shortage costs [..., H, U + 1]; ties keep fewer units on."""

@@ -113,9 +113,13 @@ class Inventory(DecisionProblem):
             costs.append(paid + self.holding * stock + self.shortage * (-after).clamp(min=0))
         return torch.stack(costs, -1)
 
+    def discretise(self, path: Tensor) -> Tensor:
+        """Returns demand rounded to whole units, and none where it is negative."""
+        return path.round().clamp(min=0)
+
     def plan(self, path: Tensor) -> Tensor:
-        """Plans for a forecast as if certain: demand rounded to whole units, and none where it is negative."""
-        return self.hindsight(path.round().clamp(min=0))[0]
+        """Plans for a forecast as if certain, in whole units."""
+        return self.hindsight(self.discretise(path))[0]
 
     def hindsight(self, path: Tensor) -> tuple[Tensor, Tensor]:
         """Solves the dynamic programme over the stock for each known demand [..., H]; ties order less.
@@ -172,10 +176,25 @@ class Inventory(DecisionProblem):
         quantiles = torch.quantile(demand, torch.tensor([0.6, 0.75, 0.9], dtype=demand.dtype), dim=0)
         starts = self.plan(torch.cat([mean, quantiles, demand[:20]]))
         costs = self._average(starts, demand, chances)
-        best, lowest = starts[costs.argmin()], costs.min()
+        return self.improve(starts[costs.argmin()], demand, chances)
+
+    def improve(self, orders: Tensor, paths: Tensor, weights: Tensor | None = None, first: int = 0) -> Tensor:
+        """Changes one order, or moves one between two stages, as long as that lowers the average cost over paths.
+
+        Args:
+            orders: To begin with [H].
+            paths: Demand [S, H].
+            weights: Probabilities of the paths [S]; None = equal.
+            first: Stage from which on orders may change; those before have been placed.
+
+        Returns:
+            Orders [H].
+        """
+        chances, best = normalise_weights(paths, weights), orders
+        lowest = self._average(best[None], paths, chances)[0]
         while True:
-            moves = self._neighbours(best)
-            costs = self._average(moves, demand, chances)
+            moves = self._neighbours(best, first)
+            costs = self._average(moves, paths, chances)
             if costs.min() >= lowest - 1e-9 * lowest.abs():
                 return best
             best, lowest = moves[costs.argmin()], costs.min()
@@ -183,20 +202,23 @@ class Inventory(DecisionProblem):
     def _average(self, actions: Tensor, paths: Tensor, chances: Tensor) -> Tensor:
         return torch.cat([(self.cost(part[:, None], paths) * chances).sum(-1) for part in actions.split(256)])
 
-    def _neighbours(self, orders: Tensor) -> Tensor:
-        """Returns all orders that differ in one stage, or in which a part of one stage's order is moved to another."""
+    def _neighbours(self, orders: Tensor, first: int) -> Tensor:
+        """Returns all orders that differ in one stage, or in which a part of one stage's order is moved to another.
+
+        Stages before `first` are left alone.
+        """
         horizon, sizes = len(orders), torch.arange(self.capacity + 1, dtype=orders.dtype)
         single = orders.repeat(horizon, len(sizes), 1)  # [H, C + 1, H]
         for stage in range(horizon):
             single[stage, :, stage] = sizes
         moved = []
-        for source in torch.nonzero(orders)[:, 0].tolist():
-            for amount in {1.0, float(orders[source])}:
+        for source in torch.nonzero(orders[first:])[:, 0].tolist():
+            for amount in {1.0, float(orders[first + source])}:
                 shift = orders.repeat(horizon, 1)
-                shift[:, source] -= amount
+                shift[:, first + source] -= amount
                 shift[torch.arange(horizon), torch.arange(horizon)] += amount
-                moved.append(shift)
-        return torch.cat([single.reshape(-1, horizon), *moved]).clamp(max=self.capacity)
+                moved.append(shift[first:])
+        return torch.cat([single[first:].reshape(-1, horizon), *moved]).clamp(max=self.capacity)
 
     def run(self, decide: Decide, path: Tensor) -> Tensor:
         """Lets a policy with recourse order while demand comes true; it never sees the stages to come.
@@ -335,3 +357,28 @@ def base_stock(s: Tensor | float, top: Tensor | float) -> Decide:
         return torch.where(position <= s, top - position, torch.zeros_like(position)).clamp(min=0)
 
     return decide
+
+
+def replan(problem: Inventory, paths: Tensor, path: Tensor) -> Tensor:
+    """Orders by sample average approximation that is made anew at each stage, for the demand seen so far.
+
+    The paths are weighed by how much their first stages resemble it (Bertsimas & Kallus 2020): `exp(-d / 2)` with d
+    the mean squared distance in units of the paths' variance.
+
+    Args:
+        problem: The problem.
+        paths: Demand that may come [S, H].
+        path: The demand that comes true [H]; the order of a stage depends on the stages before alone.
+
+    Returns:
+        Orders [H].
+    """
+    orders = problem.solve(paths)
+    for stage in range(1, len(path)):
+        seen = path[:stage]
+        unit = paths[:, :stage].var(0, correction=0).mean().clamp(min=1e-9)
+        distance = (paths[:, :stage] - seen).square().mean(1) / unit
+        likely = torch.exp((distance.min() - distance) / 2)
+        told = torch.cat([seen.expand(len(paths), -1), paths[:, stage:]], 1)
+        orders = problem.improve(orders, told, likely, stage)
+    return orders

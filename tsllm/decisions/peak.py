@@ -38,6 +38,7 @@ class PeakShaving(DecisionProblem):
 
     name = "peak_shaving"
     differentiable = True
+    bounds_regret = True
 
     def __init__(self, energy: float, power: float, step_hours: float = 1.0, unit: str = "MW") -> None:
         check_amounts(self.name, energy=energy, power=power, step_hours=step_hours)
@@ -59,6 +60,22 @@ class PeakShaving(DecisionProblem):
         level = ((sums - self.energy / self.step_hours) / steps).amax(-1)  # [...]
         level = torch.maximum(level, path.amax(-1) - self.power)
         return (path - level[..., None]).clamp(min=0), level
+
+    def spo_plus(self, forecast: Tensor, path: Tensor) -> Tensor:
+        """Computes the SPO+ loss: the regret plus twice that of the truth's plan, were the forecast to come true.
+
+        The maximum over w is at `plan(forecast)`: for each step t, `L_t - w_t - 2 max_s (forecast_s - w_s)` falls with
+        the level that the forecast is cut at faster than w_t does, so that the lowest level is best for all t at once.
+
+        >>> forecast = torch.tensor([2.0, 5.0, 6.0, 1.0], dtype=torch.float64)
+        >>> truth = torch.tensor([2.0, 6.0, 5.0, 1.0], dtype=torch.float64)
+        >>> problem = PeakShaving(energy=3.0, power=5.0)  # plans 0, 1, 2, 0 and leaves a peak of 5, where 4 was best
+        >>> problem.spo_plus(forecast, truth).item()  # 1 + 2 * 1: the other way round 1 is lost as well
+        3.0
+        """
+        action, level = self.hindsight(forecast)
+        best, lowest = self.hindsight(path)
+        return self._cost(action, path) - lowest + 2 * (self._cost(best, forecast) - level)
 
     def solve(self, paths: Tensor, weights: Tensor | None = None) -> Tensor:
         """Solves the sample average exactly as a linear programme (HiGHS).

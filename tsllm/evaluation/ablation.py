@@ -15,6 +15,7 @@ import torch
 from tsllm.evaluation.findings import describe_help, read_rows
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec
+from tsllm.models.timellm import TimeLLM
 from tsllm.types import Batch
 
 # Variant -> (what it changes in the configuration, what it is).
@@ -57,9 +58,9 @@ def perturb_forecaster(forecaster: NeuralForecaster, kind: str, seed: int) -> Ne
     if kind == "input":
         forecaster.perturb = InputShuffler(seed)
         return forecaster
-    reprogramming: Any = getattr(forecaster.model, "reprogramming", None)
-    if reprogramming is None:
+    if not isinstance(forecaster.model, TimeLLM):
         raise ValueError(f"{forecaster.alias} has no prototypes to shuffle")
+    reprogramming: Any = forecaster.model.reprogramming
     project, generator = reprogramming.project, torch.Generator().manual_seed(seed)
 
     def project_shuffled(prototypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.forecasting.roster import ModelSpec
+from tsllm.progress import Bar
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Comparison:
 
     @property
     def forecasts(self) -> dict[str, pd.DataFrame]:
-        """Data set -> forecasts of the first seed: `unique_id, ds, cutoff, y` and one column a model."""
-        return {result.prepared.name: result.runs[0].frame for result in self.results}
+        """Data set -> forecasts of the first seed: `unique_id, ds, cutoff, y` and one column a model.
+
+        Series, times and values are called as in the table that was compared on.
+        """
+        return {r.prepared.name: r.prepared.loaded.names.write(r.runs[0].frame) for r in self.results}
 
 
 def compare(
@@ -48,6 +52,8 @@ def compare(
     models: Sequence[str | Mapping[str, Any] | ModelSpec],
     *,
     output_dir: str | Path = "runs/compare",
+    verbose: bool = True,
+    overwrite: bool = False,
     **options: Any,
 ) -> Comparison:
     """Compares models on the same windows, with costs, paired tests and a report; a stopped run goes on.
@@ -56,6 +62,8 @@ def compare(
         data: A frame, the name of a data set, a file, a mapping as in a YAML file, or a list of these.
         models: Names, mappings as in a YAML file, or `ModelSpec`s.
         output_dir: Folder for cells, tables and report.
+        verbose: Whether it says what it does, in a terminal or a notebook.
+        overwrite: Whether results of earlier runs in the folder are removed first; else those that fit are used.
         **options: Fields of `CompareConfig` (`reference`, `seeds`, `level`, `ablate` ...), and for a frame or a single
             name those of `DataEntry` (`h`, `n_windows`, `step_size`, `context_length`, `covariates` ...).
 
@@ -63,11 +71,13 @@ def compare(
         ValueError: If an entry cannot be run; all faults are listed before anything is trained.
 
     Example:
-        ```python
-        found = tsllm.compare(df, ["SeasonalNaive", "AutoETS", "dlinear"], h=24, n_windows=7, seeds=[0, 1, 2])
-        print(found.finding[0])
-        found.scores
-        ```
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": [float(t % 4) for t in range(60)]})
+        >>> found = tsllm.compare(df, ["SeasonalNaive", "Naive"], h=4, season=4, n_windows=3)
+        >>> found.scores[["model", "mae"]].to_dict("records")
+        [{'model': 'SeasonalNaive', 'mae': 0.0}, {'model': 'Naive', 'mae': 1.5}]
+        >>> found.report.name
+        'report.html'
     """
     of_data = {k: options.pop(k) for k in list(options) if k in DataEntry.__dataclass_fields__}
     entries = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
@@ -84,7 +94,8 @@ def compare(
         output_dir=str(output_dir),
         **(defaults | options),
     )
-    results = run_compare(config)
+    with Bar("comparison", verbose=verbose) as bar:
+        results = run_compare(config, lambda text: bar.update(label=text), overwrite=overwrite)
     report, tables = build_compare_report(config, results, "tsllm.compare(...)")
     path = save_compare(report, tables, config.output_dir)
     return Comparison(list(report.finding), tables, Path(path), results)
@@ -108,9 +119,15 @@ def ablate(
         **comparison: As in `compare`.
 
     Example:
-        ```python
-        tsllm.ablate(df, h=24, n_windows=20, options={"backbone": "smollm2-135m"}).finding
-        ```
+        `language_model` is a folder, a Hub id or `smollm2-135m`; a real question takes more steps, windows and seeds.
+
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(120), "y": [float(t % 4) for t in range(120)]})
+        >>> sizes = {"backbone": language_model, "context_length": 32, "num_prototypes": 8, "num_backbone_layers": 1}
+        >>> shape = {"h": 4, "season": 4, "n_windows": 2, "seeds": [0]}
+        >>> found = tsllm.ablate(df, options=sizes, training={"max_steps": 1}, **shape)
+        >>> "ablation-frame" in found.tables
+        True
     """
     given: dict[str, Any] = {"backbone": "smollm2-135m", "num_backbone_layers": 4, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", given | dict(options or {}), dict(training or {}))

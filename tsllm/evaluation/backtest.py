@@ -13,10 +13,12 @@ import pandas as pd
 
 from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.base import Forecaster, name_interval_columns, read_levels
 from tsllm.hub.spec import check_alias
+from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,11 @@ def backtest(
     level: Sequence[float] | None = None,
     refit: bool | int = False,
     freq: Freq | None = None,
+    *,
+    verbose: bool = True,
+    id_col: str | None = None,
+    time_col: str | None = None,
+    target_col: str | None = None,
 ) -> pd.DataFrame:
     """Forecasts the last `n_windows` windows of each series with every model.
 
@@ -116,18 +123,34 @@ def backtest(
         refit: False = fit once, before the first cutoff, and forecast every window with frozen parameters; True = fit
             at each cutoff; an integer k = fit at each k-th cutoff. Local statistical models estimate anew in any case.
         freq: As in `validate_frame`.
+        verbose: Whether more than two seconds show a bar, in a terminal or a notebook.
+        id_col: Column that names the series, if not `unique_id`.
+        time_col: Column of the times, if not `ds` or `date`.
+        target_col: Column of the values, if not `y`.
 
     Returns:
-        Frame `unique_id, ds, cutoff, y`, one column a model and its interval bounds. `attrs["failures"]` lists what
-        raised, and a warning says so.
+        Frame `unique_id, ds, cutoff, y` (or as the columns of `df` were named), one column a model and its interval
+        bounds. `attrs["failures"]` lists what raised, and a warning says so.
 
     Raises:
         FrameError: If the frame breaks the contract or a series is too short for the windows.
         LeakageError: If a saved model was trained on test windows.
         RuntimeError: If every model failed everywhere.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"shop": "A", "day": range(12), "sold": [float(t % 3) for t in range(12)]})
+        >>> names = {"id_col": "shop", "time_col": "day", "target_col": "sold"}
+        >>> windows = tsllm.backtest(df, [tsllm.SeasonalNaive(3)], h=3, n_windows=2, **names)
+        >>> windows[["cutoff", "sold", "SeasonalNaive"]].iloc[0].tolist()
+        [5.0, 0.0, 0.0]
     """
-    result = run_backtest(df, models, h, n_windows, step_size, level, refit, freq)
-    frame = result.frame
+    names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
+    with names.speaking(), Bar("back-test", verbose=verbose) as bar:
+        read = names.read(df, strict=True)
+        tell = lambda text: bar.update(label=text)  # noqa: E731
+        result = run_backtest(read, models, h, n_windows, step_size, level, refit, freq, progress=tell)
+    frame = names.write(result.frame)
     frame.attrs["failures"] = [vars(failure) for failure in result.failures]
     return frame
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from tsllm.forecasting.neural import DEFAULT_TRAINING
 from tsllm.forecasting.roster import ModelSpec
-from tsllm.training.args import ForecastTrainingArguments, merge_training
+from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.options import merge_training
 
 # Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
 TOLERANCE = 0.05

@@ -58,6 +58,11 @@ class CellStore:
         for left in self.folder.glob(".cell-*"):
             shutil.rmtree(left)
 
+    def clear(self) -> None:
+        """Takes away all cells of earlier runs."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
     def path(self, key: dict[str, Any]) -> Path:
         """Returns the folder of a cell."""
         text = json.dumps(key, sort_keys=True, default=str)

@@ -1,5 +1,7 @@
 """The comparison: every model on the same windows, in cells that are kept, so that a stopped run goes on."""
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
+from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
 from tsllm.types import CUTOFF, ID, TIME
@@ -53,7 +56,7 @@ class TaskResult:
     folders: dict[str, Path] = field(default_factory=dict)
 
 
-def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[TaskResult]:
+def run_compare(config: CompareConfig, tell: Tell = lambda _: None, *, overwrite: bool = False) -> list[TaskResult]:
     """Runs every cell that is not there yet and returns all of them.
 
     Every data set is loaded and every model's entry is checked before the first step of training.
@@ -61,6 +64,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     Args:
         config: The comparison.
         tell: Hears what happens.
+        overwrite: Whether the cells of earlier runs in the folder are removed first; else those that fit are used.
 
     Raises:
         ValueError: If an entry of the configuration cannot be run; all faults are listed.
@@ -70,7 +74,7 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None) -> list[Task
     check_models(config, tasks)
     with lock_folder(config.output_dir):
         store = CellStore(Path(config.output_dir) / "cells")
-        store.clean()
+        store.clear() if overwrite else store.clean()
         results = []
         for prepared in tasks:
             per_model = {
@@ -92,7 +96,7 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
         if asked and not any(reads_covariates(spec) for spec in config.models):
             faults.append(
                 f"{prepared.name}: the covariates {asked} are named, but none of the models reads any; leave them "
-                "out, or add one that does (timexer, LEAR, AutoARIMA with covariates: true)"
+                "out, or add one that does (timexer, LEAR, StepRegression, AutoARIMA with covariates: true)"
             )
         for spec in config.models:
             try:
@@ -127,7 +131,7 @@ class _ModelRun:
 
     def run_seeds(self) -> list[CellResult]:
         """Returns the result of each seed; a model that draws nothing has one for all."""
-        seeded = self.spec.is_trainable or self.spec.perturb
+        seeded = self.spec.is_seeded or self.spec.perturb
         if self.base.kind == "native":
             try:
                 self._settle()
@@ -181,7 +185,7 @@ class _ModelRun:
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
             task = replace(task, context_length=chosen["look_back"], pads_short=False)
-        anew = not (spec.is_trainable or spec.perturb) or self.config.refit is not False
+        anew = not (spec.is_seeded or spec.perturb) or self.config.refit is not False
         blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
         parts = []
         for block in blocks:
@@ -202,19 +206,29 @@ class _ModelRun:
     def _describe_cell(self, spec: ModelSpec, task: ForecastTask, seed: int, block: Sequence[int]) -> dict[str, Any]:
         """Returns everything that a cell's content depends on; its hash names the folder."""
         config, windows = self.config, self.prepared.windows
-        trained = spec.is_trainable or bool(spec.perturb)
+        trained = spec.is_seeded or bool(spec.perturb)
         return {
             "format": CELL_FORMAT,
             "data": self.prepared.fingerprint,
             "spec": _describe_spec(spec),
             "base": _describe_spec(self.base) if spec.perturb else None,
-            "task": {k: v for k, v in asdict(task).items() if k not in ("name", "split")},
+            "task": {k: v for k, v in asdict(task).items() if k not in ("name", "split") and (v or k != "static")},
             "seed": seed if trained else None,
             "windows": [windows.n_windows, windows.step, list(block)],
             "level": list(config.level),
             "refit": config.refit,
             "max_seconds": config.max_seconds if trained else None,
-        }
+        } | self._describe_told()
+
+    def _describe_told(self) -> dict[str, Any]:
+        """Returns what a told model's content depends on: the texts and who reads them."""
+        if not self.spec.reader:
+            return {}
+        entry = self.prepared.entry
+        told = json.dumps([write_texts(self.prepared.texts), entry.timeless], default=str)
+        reader = Path(self.spec.reader)
+        files = [path.read_bytes() for path in list_files(reader)] if reader.is_dir() else []
+        return {"told": hashlib.sha256(b"\0".join([told.encode(), *files])).hexdigest()[:16]}
 
     def _run_cell(self, task: ForecastTask, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:
         config, windows, spec = self.config, self.prepared.windows, self.spec
@@ -249,7 +263,9 @@ class _ModelRun:
         frame = result.frame[[ID, TIME, CUTOFF, *self._columns()]]
         cell = CellResult(frame, result.costs[spec.name], result.failures, found, log)
         if not result.failures:
-            self.store.save(key, cell, fitted if spec.is_trainable else None)
+            # Of a told model its base is what was trained.
+            trained = fitted.base if spec.reader else fitted
+            self.store.save(key, cell, trained if spec.is_trainable else None)
         return cell
 
     def _make(self, task: ForecastTask, seed: int, block: Sequence[int]) -> Any:
@@ -271,6 +287,8 @@ class _ModelRun:
     def _prepare(self, model: Any) -> Any:
         """Gives a forecaster the name of its column and its budget."""
         model.alias = self.spec.name
+        if self.spec.reader:
+            model.tell(self.prepared.texts, self.prepared.entry.timeless)
         if self.config.max_seconds is not None:
             model.max_seconds = self.config.max_seconds
         return model
@@ -281,7 +299,7 @@ class _ModelRun:
         Raises:
             LeakageError: If it was trained on test windows.
         """
-        if self.spec.kind != "saved":
+        if self.spec.kind not in ("saved", "few-shot"):
             return {}
         windows, name, facts = self.prepared.windows, self.prepared.loaded.name, model.trained_on
         folder = Path(self.spec.source)
@@ -380,7 +398,8 @@ def load_perturbed(spec: ModelSpec, source: Path, seed: int) -> Forecaster:
 
 def _describe_spec(spec: ModelSpec) -> dict[str, Any]:
     """Returns what a cell's content depends on; which model it is a variant of is not among it."""
-    return {k: v for k, v in asdict(spec).items() if k not in ("variant", "variant_of")}
+    idle = ("variant", "variant_of") if spec.reader else ("variant", "variant_of", "reader")
+    return {k: v for k, v in asdict(spec).items() if k not in idle}
 
 
 def _join(config: CompareConfig, prepared: PreparedTask, per_model: dict[str, list[CellResult]]) -> TaskResult:

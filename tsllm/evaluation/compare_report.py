@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -109,7 +110,30 @@ def build_compare_report(
     sections.append(Section("Methods, to be quoted", _write_methods(config, summaries, wholes, ranks is not None)))
     sections.append(Section("How to repeat it", code=command))
     tables["fev_summary"] = write_fev_summary(results)
-    return Report(config.title, finding, sections, describe_environment(config.seeds)), tables
+    attached = _attach(config, summaries)
+    files = {name: what for name, (what, _) in attached.items()}
+    files |= {f"{name}.csv": "table of this report" for name in tables}
+    made = Report(
+        config.title,
+        finding,
+        sections,
+        describe_environment(config.seeds),
+        files,
+        {name: content for name, (_, content) in attached.items()},
+    )
+    return made, tables
+
+
+def _attach(config: CompareConfig, summaries: Sequence[TaskSummary]) -> dict[str, tuple[str, Any]]:
+    """Returns the configuration and the forecasts of each data set: file -> what it is, and its content."""
+    attached: dict[str, tuple[str, Any]] = {
+        "config.yaml": ("the configuration: tsllm compare config.yaml", config.to_yaml())
+    }
+    for summary, slug in zip(summaries, _name_files(summaries), strict=True):
+        for seed, run in zip(config.seeds, summary.result.runs, strict=True):
+            frame = summary.result.prepared.loaded.names.write(run.frame)
+            attached[f"forecasts-{slug}-{seed}.parquet"] = (f"forecasts on {summary.name}, seed {seed}", frame)
+    return attached
 
 
 def save_compare(report: Report, tables: dict[str, pd.DataFrame], output_dir: str | Path) -> Path:
@@ -257,7 +281,11 @@ class _TaskPart:
 def _show_tests(pairs: pd.DataFrame, caption: str, overlap: int, count: int, trained: bool) -> TableBlock:
     shown = pairs[[c for c in TESTED if c != "note" or pairs["note"].astype(bool).any()]]
     formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f", "terms": ".0f"}
-    return TableBlock(shown, caption, formats=formats, below=describe_tests(pairs, overlap, count, trained))
+    labels = {"low": "low (adjusted)", "high": "high (adjusted)", "p_value": "p value (not adjusted)"}
+    labels |= {"p_holm": "p holm (adjusted)"}
+    return TableBlock(
+        shown, caption, formats=formats, labels=labels, below=describe_tests(pairs, overlap, count, trained)
+    )
 
 
 def _draw_pairs(pairs: pd.DataFrame) -> list[figures.Picture]:
@@ -282,8 +310,10 @@ def _read_published(summary: TaskSummary) -> pd.DataFrame:
     customary = prepared.loaded.source.split if prepared.loaded.source else None
     every = False
     if customary is not None:
-        border = customary.borders(windows.df[TIME].to_numpy()[: int(windows.df.groupby(ID).size().iloc[0])])
-        every = windows.step == 1 and windows.n_windows == border.test - border.validation - windows.h + 1
+        times = windows.df[TIME].to_numpy()[: int(windows.df.groupby(ID).size().iloc[0])]
+        border = customary.borders(times)
+        whole = windows.n_windows == border.test - border.validation - windows.h + 1
+        every = windows.step == 1 and whole and len(times) == border.test
     is_m3 = summary.name.startswith("m3") and windows.n_windows == 1
     setting = {"h": prepared.task.h, "context_length": looked, "all_windows": every, "split": every or is_m3}
     return compare_with_published(summary.table, summary.name, setting)

@@ -1,13 +1,16 @@
 """What a comparison is asked for: data sets, models, budgets."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
@@ -16,7 +19,17 @@ from tsllm.forecasting.roster import ModelSpec
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 
-_OF_TASKS = ("data_path", "h", "season", "n_windows", "step_size", "freq")  # what a task of others fixes
+_OF_TASKS = (
+    "data_path",
+    "h",
+    "season",
+    "n_windows",
+    "step_size",
+    "freq",
+    "id_col",
+    "time_col",
+    "target_col",
+)  # what a task of others fixes
 
 
 @dataclass(frozen=True)
@@ -32,10 +45,13 @@ class DataEntry:
         n_windows: Cutoffs, the last ones of each series.
         step_size: Steps between cutoffs; None = h.
         val_size: Steps before the first cutoff that are held for early stopping and look-back search.
+        split: "customary" = the cutoffs are those of the named data set's own test part, `step_size` apart, and the
+            validation part is its own too; empty = the last `n_windows` cutoffs.
         freq: Frequency; None = the data set's, or inferred.
         layout: "auto", "multivariate" or "univariate"; None = auto.
         covariates: Columns known over the horizon; None = the data set's own.
         past_covariates: Columns known up to the cutoff only; None = the data set's own.
+        static: Columns with one value a series; None = none.
         share_covariates: As in `WindowDataset`.
         targets: Columns of a wide table that are series; None = all.
         series: Only the series of these names; None = all.
@@ -45,6 +61,14 @@ class DataEntry:
         task: A task of others, which brings its own horizon, windows and season: `name` is then a fev file and this
             the name of one of its tasks, or `name` is a folder of GIFT-Eval and this a term ("short", "medium",
             "long"). Empty = no such task.
+        id_col: Column that names the series, if not `unique_id`.
+        time_col: Column of the times, if not `ds` or `date`.
+        target_col: Column of the values, if not `y`.
+        day_first: As in `validate_frame`.
+        context: What was known of these series, for models with a `reader`: a text, or the path of a table `unique_id,
+            text, published[, start, end]`; a cutoff reads what was published by then. In Python also a mapping or a
+            frame.
+        timeless: Whether texts without `published` may be read at every cutoff.
         frame: The series themselves, in Python only; `name` is then what tables call them.
     """
 
@@ -56,16 +80,24 @@ class DataEntry:
     n_windows: int = 1
     step_size: int | None = None
     val_size: int | None = None
+    split: str = ""
     freq: Freq | None = None
     layout: str | None = None
     covariates: list[str] | None = None
     past_covariates: list[str] | None = None
+    static: list[str] | None = None
     share_covariates: bool = False
     targets: list[str] | None = None
     series: list[str] | None = None
     max_series: int | None = None
     unit: str = "cutoff"
     task: str = ""
+    id_col: str | None = None
+    time_col: str | None = None
+    target_col: str | None = None
+    day_first: bool | None = None
+    context: Any = None
+    timeless: bool = False
     frame: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +109,15 @@ class DataEntry:
                 raise ValueError(f"{self.name}: {name} is {value}; it must be at least 1")
         if self.unit not in ("cutoff", "series"):
             raise ValueError(f"{self.name}: unit is {self.unit!r}; choose cutoff or series")
+        if self.split not in ("", "customary"):
+            raise ValueError(f"{self.name}: split is {self.split!r}; choose customary, or leave it out")
+        if self.split and (self.n_windows != 1 or self.val_size is not None or self.task):
+            raise ValueError(
+                f"{self.name}: split: customary brings its own windows and validation part; leave out n_windows, "
+                "val_size and task (step_size says how far apart the cutoffs are)"
+            )
+        if self.timeless and self.context is None:
+            raise ValueError(f"{self.name}: timeless has no effect without context; leave it out")
         self.asked()
         given = [f.name for f in fields(self) if f.name in _OF_TASKS and getattr(self, f.name) != f.default]
         if self.task and given:
@@ -96,8 +137,11 @@ class DataEntry:
             layout=self.layout,
             covariates=self.covariates,
             past_covariates=self.past_covariates,
+            static=self.static,
             share_covariates=self.share_covariates,
             val_size=self.val_size,
+            names=ColumnNames.of(self.id_col, self.time_col, self.target_col),
+            day_first=self.day_first,
         )
 
     @classmethod
@@ -213,6 +257,7 @@ class CompareConfig:
             raise ValueError(f"look_backs are {self.look_backs}; give different numbers of at least 1 step")
         if not isinstance(self.refit, bool) and self.refit < 1:
             raise ValueError(f"refit is {self.refit}; give true, false, or each how many cutoffs (at least 1)")
+        self._check_texts()
         check_seconds(self.max_seconds)
         compute_quantile_levels(self.level)
         if not self.output_dir.strip():
@@ -221,6 +266,27 @@ class CompareConfig:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
+
+    def _check_texts(self) -> None:
+        """Refuses texts that nobody reads, and readers without texts."""
+        told = [entry.name for entry in self.data if entry.context is not None]
+        readers = [model.name for model in self.models if model.reader]
+        if told and not readers:
+            raise ValueError(
+                f"{told[0]} has context, but no model has a reader; give one `reader: rules`, or a folder"
+            )
+        if readers and not told:
+            raise ValueError(f"{readers[0]} has a reader, but no data entry has context; give texts or leave it out")
+
+    def to_yaml(self) -> str:
+        """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("data", "models"):
+            given[name] = [_shorten(entry) for entry in given[name]]
+        for name in ("budget", "tune"):
+            given[name] = None if given[name] is None else _shorten(given[name])
+        given = {name: value for name, value in given.items() if value not in (None, [], "", False)}
+        return str(yaml.safe_dump(json.loads(json.dumps(given, default=str)), sort_keys=False, allow_unicode=True))
 
     def find_unequal_budgets(self) -> list[str]:
         """Returns a sentence for each way in which trainable models get unequal budgets; none if they are equal."""
@@ -240,3 +306,13 @@ class CompareConfig:
         """
         given = load_yaml(path) | dict(overrides or {})
         return read_dataclass(cls, given, str(path), "data", "models")
+
+
+def _shorten(entry: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults, as plain types."""
+    blank = {
+        f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default
+        for f in fields(entry)
+    }
+    values = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "frame"}
+    return {name: value for name, value in values.items() if value != blank[name]}

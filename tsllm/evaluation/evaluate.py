@@ -10,8 +10,9 @@ import pandas as pd
 from pandas.api import types as ptypes
 
 from tsllm import metrics
-from tsllm.data.columns import as_pandas, require_columns
+from tsllm.data.columns import require_columns
 from tsllm.data.frame import validate_frame
+from tsllm.data.names import ColumnNames
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.tables import SeriesScales, WindowArrays, describe_unobserved, score, training_part
 from tsllm.forecasting.base import check_count, forecast_columns, format_level, name_interval_columns, read_levels
@@ -28,6 +29,9 @@ def evaluate(
     train: Any = None,
     season: int | None = None,
     level: Sequence[float] | None = None,
+    id_col: str | None = None,
+    time_col: str | None = None,
+    target_col: str | None = None,
 ) -> pd.DataFrame:
     """Computes the metrics of every model in a back-test frame, over all its windows.
 
@@ -41,6 +45,9 @@ def evaluate(
             each series are read, so it may be the whole frame.
         season: Steps in a season, for MASE; given with `train`.
         level: Intervals that are scored, in per cent; None = all that the frame holds.
+        id_col: Column that names the series in both frames, if not `unique_id`.
+        time_col: Column of the times, if not `ds`.
+        target_col: Column of the values, if not `y`.
 
     Returns:
         One row a model in the order of the columns: `model`, `mae`, `rmse`, `smape`; `mase` with `train`; `wql` (from
@@ -63,7 +70,13 @@ def evaluate(
         raise ValueError(f"{given} is given without {lacking}; MASE needs both: train=df, season=24")
     if season is not None:
         check_count("season", season)
-    windows = as_pandas(windows)
+    names = ColumnNames.of(id_col, time_col, target_col)
+    with names.speaking():
+        past = None if train is None else names.read(train)
+        return _evaluate(names.read(windows, strict=True), past, season, level)
+
+
+def _evaluate(windows: pd.DataFrame, train: Any, season: int | None, level: Sequence[float] | None) -> pd.DataFrame:
     require_columns(windows, [ID, TIME, CUTOFF, TARGET], "a back-test frame")
     offered = find_models(windows)
     asked = _choose_levels(offered, level)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from tsllm.data.columns import as_pandas, require_columns
+from tsllm.data.columns import require_columns
 from tsllm.data.frame import validate_frame
+from tsllm.data.names import ColumnNames
 from tsllm.escape import escape_label
 from tsllm.evaluation.evaluate import find_models
 from tsllm.evaluation.figures import add_legend, draw_panel, new_figure
@@ -25,6 +26,9 @@ def plot(
     level: Sequence[float] | None = None,
     series: Sequence[Any] | None = None,
     context: int | None = None,
+    id_col: str | None = None,
+    time_col: str | None = None,
+    target_col: str | None = None,
 ) -> Any:
     """Draws the end of the history, the forecasts and their bands, one panel a series.
 
@@ -37,6 +41,9 @@ def plot(
             line.
         series: Which series; None = the first four, which the title then says.
         context: Steps of history; None = three times the horizon.
+        id_col: Column that names the series in both frames, if not `unique_id`.
+        time_col: Column of the times, if not `ds`.
+        target_col: Column of the values, if not `y`.
 
     Returns:
         A matplotlib figure; in a notebook it shows itself, `figure.savefig("forecast.png")` writes it.
@@ -52,7 +59,19 @@ def plot(
         >>> len(tsllm.plot(df, forecasts).axes)
         1
     """
-    forecasts = as_pandas(forecasts)
+    names = ColumnNames.of(id_col, time_col, target_col)
+    with names.speaking():
+        return _plot(names.read(df), names.read_later(forecasts), models, level, series, context)
+
+
+def _plot(
+    df: Any,
+    forecasts: pd.DataFrame,
+    models: Sequence[str] | None,
+    level: Sequence[float] | None,
+    series: Sequence[Any] | None,
+    context: int | None,
+) -> Any:
     require_columns(forecasts, [ID, TIME], "a forecast frame")
     if len(forecasts) == 0:
         raise FrameError("the forecast frame is empty; there is nothing to draw")

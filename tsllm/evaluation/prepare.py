@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.sources import LoadedData, load_task
+from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.windows import Windows
@@ -28,6 +32,7 @@ class PreparedTask:
         windows: The test windows.
         fingerprint: Hash of the frame.
         name: Name in tables, unlike that of any other data set of the comparison.
+        texts: What models with a reader are told; None = nothing.
         notes: Where the windows differ from those of a task of others, in sentences.
     """
 
@@ -38,6 +43,7 @@ class PreparedTask:
     fingerprint: str
     name: str
     notes: tuple[str, ...] = ()
+    texts: Any = None
 
     @property
     def training(self) -> pd.DataFrame:
@@ -98,6 +104,8 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
         df = loaded.df
         loaded = replace(loaded, df=df[df[ID].isin(df[ID].unique()[: entry.max_series])].reset_index(drop=True))
     notes: list[str] = []
+    if entry.split:
+        return _prepare_customary(entry, loaded)
     if loaded.task:
         df, step, notes = cut_to_task(loaded.df, loaded.task, loaded.freq)
         loaded = replace(loaded, df=df)
@@ -109,8 +117,82 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     # What is chosen by the data is chosen by the steps before the first cutoff alone.
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     _check_season(windows, task.season)
-    digest = hashlib.sha256(pd.util.hash_pandas_object(loaded.df, index=False).to_numpy().tobytes()).hexdigest()
-    return PreparedTask(entry, loaded, task, windows, digest[:16], loaded.name, tuple(notes))
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes), texts)
+
+
+def hash_frame(df: pd.DataFrame) -> str:
+    """Returns a hash of a frame's values."""
+    return hashlib.sha256(pd.util.hash_pandas_object(df, index=False).to_numpy().tobytes()).hexdigest()[:16]
+
+
+def _prepare_customary(entry: DataEntry, loaded: LoadedData) -> PreparedTask:
+    """Takes the cutoffs and the validation part from the data set's customary split."""
+    asked = entry.asked()
+    part = cut_customary(loaded, build_task(loaded, asked).split)
+    h, step = build_task(loaded, asked).h, entry.step_size or build_task(loaded, asked).h
+    if part.test < h:
+        raise ValueError(f"{entry.name}: the test part has {part.test} steps, less than the horizon of {h}")
+    loaded = replace(loaded, df=part.df)
+    windows = Windows.of(part.df, h, (part.test - h) // step + 1, step)
+    task = build_task(replace(loaded, df=windows.history(0)), replace(asked, val_size=part.validation))
+    _check_season(windows, task.season)
+    texts = _read_texts(entry, loaded.df, loaded.names)
+    return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes, texts)
+
+
+@dataclass(frozen=True)
+class CustomaryPart:
+    """A data set up to the end of its customary test part.
+
+    Attributes:
+        df: Long frame.
+        validation: Steps of the validation part, of each series.
+        test: Steps of the test part, of each series.
+        notes: What is left out, in sentences.
+    """
+
+    df: pd.DataFrame
+    validation: int
+    test: int
+    notes: tuple[str, ...] = ()
+
+
+def cut_customary(loaded: LoadedData, split: SplitRule) -> CustomaryPart:
+    """Cuts the series at the end of their test part.
+
+    Raises:
+        ValueError: If the data set has no name and so no custom, or parts differ in length between series.
+    """
+    if loaded.source is None:
+        raise ValueError(f"{loaded.name or 'a frame'} is no named data set, so it has no customary split")
+    borders = compute_borders(loaded.df, split)
+    sizes = {(b.validation - b.train, b.test - b.validation) for b in borders.values()}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{loaded.name}: series have validation and test parts of different lengths ({sorted(sizes)[:3]} ...), so "
+            "they share no cutoffs; give n_windows and step_size instead"
+        )
+    ((validation, test),) = sizes
+    kept = loaded.df.groupby(ID, sort=False).cumcount() < loaded.df[ID].map({k: b.test for k, b in borders.items()})
+    unused = int((~kept).sum()) // len(borders)
+    notes = (f"{loaded.name}: the customary split leaves the last {unused} steps of each series out.",) * bool(unused)
+    return CustomaryPart(loaded.df[kept].reset_index(drop=True), validation, test, notes)
+
+
+def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = None) -> Any:
+    """Returns the texts of an entry, checked against its series.
+
+    Raises:
+        FrameError: If they do not fit the data, or one does not say when it was published.
+        FileNotFoundError: If a table is not there.
+    """
+    texts = load_texts(entry.context, names, entry.day_first) if isinstance(entry.context, str) else entry.context
+    try:
+        Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
+    except FrameError as error:
+        raise FrameError(f"{entry.name}: {error}") from error
+    return texts
 
 
 def find_task(entry: DataEntry) -> Task:

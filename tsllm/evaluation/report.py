@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -28,6 +29,10 @@ PACKAGES = (
 )
 
 
+# How Markdown marks the best cell, and the second where a table tells it.
+_MARKS: dict[bool | str, str] = {True: "**%s**", "second": "*%s*", False: "%s"}
+
+
 @dataclass(frozen=True)
 class TableBlock:
     """A table of a section.
@@ -39,6 +44,7 @@ class TableBlock:
         formats: Column -> format of its numbers; default three significant digits.
         notes: Column -> what it means, for the legend below.
         below: Sentences below the legend: how it was tested, what is left out.
+        labels: Column -> what stands above it; default its name.
     """
 
     frame: pd.DataFrame
@@ -47,6 +53,11 @@ class TableBlock:
     formats: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     below: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, column: Any) -> str:
+        """Returns what stands above a column."""
+        return self.labels.get(column, str(column).replace("_", " "))
 
     def rows(self) -> list[list[tuple[str, bool]]]:
         """Returns the cells as (text, whether it is the best of its column)."""
@@ -93,12 +104,16 @@ class Report:
         finding: Who wins, by how much, how certain; one paragraph each, the first in large type.
         sections: The rest.
         facts: Name -> value, for the last section: versions, seeds, dates.
+        files: Name of a file beside the report -> what it holds; the report links to it.
+        attachments: Those of them that are written with it: a table (Parquet) or a text.
     """
 
     title: str
     finding: Sequence[str]
     sections: Sequence[Section]
     facts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    attachments: Mapping[str, Any] = field(default_factory=dict)
 
     def to_html(self) -> str:
         """Renders one HTML page that loads nothing from elsewhere."""
@@ -123,14 +138,26 @@ class Report:
             lines += _spread([f"*Figure.* {p.alt} {p.caption}" for p in section.pictures])
             if section.code:
                 lines += ["```", escape_fenced(section.code), "```", ""]
+        if self.files:
+            lines += ["## Files of this run", ""]
+            lines += [
+                f"- [{escape_markdown(name)}]({quote(name)}): {escape_markdown(what)}"
+                for name, what in self.files.items()
+            ]
+            lines += [""]
         facts = [f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in self.facts.items()]
         lines += ["## Versions and seeds", "", *facts, ""]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the HTML file, and the Markdown beside it."""
+        """Writes the HTML file, and beside it the Markdown and what is attached."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        for name, content in self.attachments.items():
+            if isinstance(content, pd.DataFrame):
+                content.to_parquet(target.with_name(name), index=False)
+            else:
+                target.with_name(name).write_text(content, encoding="utf-8")
         target.write_text(self.to_html(), encoding="utf-8")
         target.with_suffix(".md").write_text(self.to_markdown(), encoding="utf-8")
         return target
@@ -178,11 +205,9 @@ def _spread(paragraphs: Sequence[str]) -> list[str]:
 
 def _write_markdown_table(table: TableBlock) -> list[str]:
     columns = list(table.frame.columns)
-    lines = ["| " + " | ".join(escape_cell(c).replace("_", " ") for c in columns) + " |"]
+    lines = ["| " + " | ".join(escape_cell(table.label(c)) for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if table.is_numeric(c) else "---" for c in columns) + "|")
     for row in table.rows():
-        lines.append(
-            "| " + " | ".join(f"**{escape_cell(text)}**" if best else escape_cell(text) for text, best in row) + " |"
-        )
-    lines += [""] + [f"- {k.replace('_', ' ')}: {escape_markdown(v)}" for k, v in table.notes.items()]
+        lines.append("| " + " | ".join(_MARKS[best] % escape_cell(text) for text, best in row) + " |")
+    lines += [""] + [f"- {table.label(k)}: {escape_markdown(v)}" for k, v in table.notes.items()]
     return lines + [line for sentence in table.below for line in ("", escape_markdown(sentence))]

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tsllm.context.names import BASE, CONTEXT_FILE, READER
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.forecasting.text import SETTINGS
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
@@ -36,8 +38,10 @@ def _find_base(spec: ModelSpec) -> str:
         return spec.source
     if spec.kind == "native":
         return _name_backbone(spec.options) if spec.model == "timellm" else ""
-    if spec.kind != "saved":
+    if spec.kind not in ("saved", "few-shot"):
         return ""
+    if _find(spec, CONTEXT_FILE) is not None and Path(spec.source).is_dir():
+        return _find_base(replace(spec, model=str(Path(spec.source) / BASE)))
     adapter = _read_json(spec, "adapter_config.json") or {}
     if adapter.get(BASE_KEY):
         return str(adapter[BASE_KEY])
@@ -63,7 +67,7 @@ def fingerprint(spec: ModelSpec) -> str:
 
     A folder's name stays when it is trained again; this is how its old results are told from new ones.
     """
-    if spec.kind != "saved":
+    if spec.kind not in ("saved", "few-shot"):
         return ""
     folder = Path(spec.source)
     if not folder.is_dir():
@@ -81,7 +85,11 @@ def fingerprint(spec: ModelSpec) -> str:
 def list_files(folder: Path) -> list[Path]:
     """Returns the files that make up a saved model: settings and weights, without logs, checkpoints and pictures."""
     aside = (HISTORY_FILE, "metrics.json")
-    return [p for p in sorted(folder.glob("*")) if p.suffix in (".json", ".safetensors") and p.name not in aside]
+    told = (folder / CONTEXT_FILE).is_file()
+    inner = [p for name in (BASE, READER) for p in sorted((folder / name).glob("*"))] if told else []
+    return [
+        p for p in [*sorted(folder.glob("*")), *inner] if p.suffix in (".json", ".safetensors") and p.name not in aside
+    ]
 
 
 def _find(spec: ModelSpec, name: str) -> Path | None:

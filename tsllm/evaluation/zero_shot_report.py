@@ -71,12 +71,14 @@ def write_report(report: ZeroShotReport) -> str:
     """Returns the report as Markdown."""
     columns = ["model", "rel_mase", "rel_wql", "failed", "trained_on", "seconds", "source"]
     lines = ["# Zero-shot benchmark", "", *(f"- {note}" for note in report.notes), ""]
-    lines += [*_write_markdown(report.summary[columns]), ""]
-    lines += _write_markdown(report.table.drop(columns=["error"]))
+    lines += [*write_table(report.summary[columns]), ""]
+    lines += write_table(report.table.drop(columns=["error"]))
     return "\n".join(lines) + "\n"
 
 
-def _write_markdown(table: pd.DataFrame) -> list[str]:
+def write_table(table: pd.DataFrame) -> list[str]:
+    """Returns the lines of a Markdown table; numbers with four digits, missing ones empty."""
+
     def cell(value: object) -> str:
         if isinstance(value, float):
             return "" if value != value else f"{value:.4g}"

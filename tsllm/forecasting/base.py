@@ -1,5 +1,6 @@
 """What every forecaster is: fit on a long frame, predict a long frame, whatever stands behind it."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
-from tsllm.forecasting.paths import simulate
+from tsllm.data.names import OWN, ColumnNames
+from tsllm.data.target import TargetScale
+from tsllm.forecasting.border import FRAMED, at_border
 from tsllm.hub.spec import check_alias
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -27,19 +30,52 @@ class Forecaster:
         past_covariates: Columns that it reads up to the cutoff.
         max_seconds: Training stops after so many seconds, where there is training; None = no limit.
         progress: Is told each logged step of training; None = nobody.
+        verbose: Whether what takes more than two seconds shows a bar, in a terminal or a notebook.
         log: What training logged (`step`, `loss`, `eval_loss` ...), in order.
         seconds: What the last `fit` took; 0 where it is not measured.
+        names: What the columns of the user's tables are called (`name_columns`).
+        target_scale: How the target is transformed, and what a forecast may be (`scale_target`).
+        licence: Of what is saved, as the Hub abbreviates it; empty = what backbone and data allow to say.
         rolls_at_once: Whether `predict_rolling` is more than a loop over `predict`.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> class LastValue(tsllm.Forecaster):
+        ...     alias = "LastValue"
+        ...     def fit(self, df, h=None):
+        ...         self.last, self.h = df.groupby("unique_id")["y"].last(), h
+        ...         self.ahead = tsllm.future_frame(df, h)
+        ...         return self
+        ...     def predict(self, df=None, h=None, level=None, X_df=None):
+        ...         return self.ahead.assign(LastValue=self.ahead["unique_id"].map(self.last))
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3], "y": [1.0, 2.0, 4.0]})
+        >>> LastValue().fit(df, h=2).predict()["LastValue"].tolist()
+        [4.0, 4.0]
     """
 
     covariates: Sequence[str] = ()
     past_covariates: Sequence[str] = ()
     max_seconds: float | None = None
     progress: Progress | None = None
+    verbose: bool = True
     log: Sequence[dict[str, Any]] = ()
     seconds: float = 0.0
+    names: ColumnNames = OWN
+    target_scale: TargetScale = TargetScale()
+    licence: str = ""
     rolls_at_once: ClassVar[bool] = False
+    scales_target: ClassVar[bool] = False  # whether it applies `target_scale` by itself
     _alias: str = ""
+    _named: bool = False  # whether the history came under the user's names
+    _inside: bool = False  # whether a method that translates frames is running
+    _scaled: str = "none"  # transform of the history
+    _scaling: bool = False  # whether a method that transforms the target is running
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in FRAMED:
+            if name in vars(cls):
+                setattr(cls, name, at_border(vars(cls)[name]))
 
     @property
     def alias(self) -> str:
@@ -50,6 +86,62 @@ class Forecaster:
     def alias(self, alias: str) -> None:
         check_alias(alias)
         self._alias = alias
+
+    def name_columns(
+        self, id_col: str | None = None, time_col: str | None = None, target_col: str | None = None
+    ) -> Self:
+        """Says what the columns of the frames are called that `fit` and `predict` will be given.
+
+        Forecasts get these names back, errors speak of them, a saved model remembers them. Frames that have the names
+        `unique_id, ds, y` are still taken as they are.
+
+        Args:
+            id_col: Column that names the series; None = `unique_id`.
+            time_col: Column of the times; None = `ds`.
+            target_col: Column of the values; None = `y`.
+
+        Returns:
+            Itself.
+
+        Raises:
+            FrameError: If a name is none, or stands for two columns.
+
+        Example:
+            >>> import pandas as pd, tsllm
+            >>> sales = pd.DataFrame({"shop": "A", "day": pd.date_range("2024", periods=14), "sold": range(14)})
+            >>> naive = tsllm.SeasonalNaive(7).name_columns("shop", "day", "sold")
+            >>> list(naive.fit(sales, h=1).predict().columns)
+            ['shop', 'day', 'SeasonalNaive']
+        """
+        self.names = ColumnNames.of(id_col, time_col, target_col)
+        return self
+
+    def scale_target(self, transform: str = "none", *, non_negative: bool = False, integer: bool = False) -> Self:
+        """Says on which scale the target is forecast, and what a forecast may be.
+
+        Applied to point forecasts, interval bounds and sample paths alike. Give it before `fit`.
+
+        Args:
+            transform: "log1p" (values from 0), "asinh" (both signs) or "none": the target is learned and forecast on
+                this scale, and forecasts are taken back.
+            non_negative: Whether forecasts below 0 become 0.
+            integer: Whether forecasts are rounded to whole numbers.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If a value is none of these.
+
+        Example:
+            >>> import pandas as pd, tsllm
+            >>> df = pd.DataFrame({"unique_id": "a", "ds": range(8), "y": [0, 3, 0, 4, 0, 3, 0, 4]})
+            >>> naive = tsllm.SeasonalNaive(2).scale_target(non_negative=True, integer=True)
+            >>> naive.fit(df, h=1).predict(level=[90]).iloc[0, 2:].tolist()
+            [0.0, 0.0, 1.0]
+        """
+        self.target_scale = TargetScale(transform, non_negative, integer)  # type: ignore[arg-type]
+        return self
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Learns from a long frame `unique_id, ds, y` (and covariates) and remembers it as the history.
@@ -83,6 +175,7 @@ class Forecaster:
         """
         raise NotImplementedError
 
+    @at_border
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
     ) -> pd.DataFrame:
@@ -114,6 +207,7 @@ class Forecaster:
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 
+    @at_border
     def simulate(
         self,
         df: pd.DataFrame,
@@ -136,8 +230,11 @@ class Forecaster:
         Returns:
             Frame `unique_id, ds, sample, <alias>`, sorted by series, sample and time.
         """
+        from tsllm.forecasting.paths import simulate
+
         return simulate(self, df, n_samples, seed, h=h, X_df=X_df, **options)
 
+    @at_border
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; nothing is trained. Here that is `fit`, which only remembers.
 
@@ -169,6 +266,45 @@ class Forecaster:
             NotImplementedError: If it cannot be saved.
         """
         raise NotImplementedError(f"{self.alias} ({type(self).__name__}) keeps nothing that could be saved")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes in one commit, and returns the commit's address.
+
+        Args:
+            repo_id: "owner/name"; made if it does not exist.
+            private: Whether a new repository is private.
+            token: Access token; None = the stored one.
+            revision: Branch to commit to; None = main.
+            licence: Of the weights, as the Hub abbreviates it ("apache-2.0"); None = what was said before, else what
+                backbone and data allow to say.
+
+        Raises:
+            NotImplementedError: If it cannot be saved.
+            ValueError: If there is nothing trained to upload, or the licence is no abbreviation.
+            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+
+        Example:
+            ```python
+            forecaster.push_to_hub("me/prices", private=True, licence="cc-by-4.0")
+            tsllm.NeuralForecaster.from_pretrained("me/prices").predict(df)
+            ```
+        """
+        from tsllm.hub.licence import check_licence
+        from tsllm.hub.package import push_package
+
+        self.licence = check_licence(licence) or self.licence
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / repo_id.rpartition("/")[2]
+            self.save_pretrained(target)
+            return push_package(target, repo_id, private=private, token=token, revision=revision)
 
 
 class HistoryForecaster(Forecaster):

@@ -1,89 +1,35 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
-import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
-from tsllm.context.blind import draw_blind
-from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
+from tsllm.context.contract import TEXT, Context
 from tsllm.context.effects import Effect, write_effects
+from tsllm.context.names import BASE, READER
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
-from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.facts import TrainingFacts
-from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
-from tsllm.forecasting.base import (
-    Forecaster,
-    HistoryForecaster,
-    check_windows,
-    compute_quantile_levels,
-    name_interval_columns,
+from tsllm.files import replace_folder
+from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns
+from tsllm.forecasting.base_paths import PathSource, iterate_windows, sample_paths, summarise
+from tsllm.forecasting.context_folder import (
+    ContextSettings,
+    name_readers,
+    open_readers,
+    write_card,
+    write_texts,
 )
-from tsllm.forecasting.paths import sample_marginals, shuffle_by_template
+from tsllm.hub.artefacts import OWNED
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
-
-# base, history, h, X_df, paths, seed -> series -> [paths, h]
-PathSource = Callable[[Forecaster, pd.DataFrame, int, pd.DataFrame | None, int, int], dict[Any, np.ndarray]]
-_LEVELS = (20, 40, 60, 80, 90)
-
-
-class PoolForecaster(HistoryForecaster):
-    """The pool of simple forecasters of `tsllm.context.blind`: medians and quantiles of its sample paths.
-
-    Args:
-        season: Steps in a season; None = by frequency.
-        alias: Name of the forecast column.
-        freq: Frequency of the data; None infers it.
-        samples: Paths a series.
-        seed: Of the draws.
-    """
-
-    def __init__(
-        self,
-        season: int | None = None,
-        alias: str = "Pool",
-        *,
-        freq: Freq | None = None,
-        samples: int = 200,
-        seed: int = 0,
-    ) -> None:
-        self.season, self.alias, self.freq, self.samples, self.seed = season, alias, freq, samples, seed
-
-    def predict(
-        self,
-        df: pd.DataFrame | None = None,
-        h: int | None = None,
-        level: Sequence[float] | None = None,
-        X_df: pd.DataFrame | None = None,
-    ) -> pd.DataFrame:
-        """Forecasts the `h` steps after each series; see `Forecaster.predict`. `X_df` is not read.
-
-        Raises:
-            FrameError: If a series counts its steps, misses values, or is shorter than three steps.
-            ValueError: If there is no history or no horizon.
-        """
-        history, steps = self._recall(df, h)
-        freq = self.freq if self.freq is not None else infer_freq(history)
-        out = future_frame(history, steps, freq)
-        parts = []
-        for name, window in iterate_windows(history, out, self.season or default_season(freq)):
-            try:
-                paths = draw_blind(window.past, window.times, steps, window.season, self.samples, self.seed)
-            except ValueError as error:
-                raise FrameError(f"series {name!r}: {error}") from error
-            parts.append(_summarise(paths, level))
-        out[[self.alias, *name_interval_columns(self.alias, level)]] = np.concatenate(parts)
-        return out
-
-    def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
-        return validate_frame(df, freq=self.freq, covariates=[])
 
 
 @dataclass(frozen=True)
@@ -125,6 +71,13 @@ class ContextForecaster(Forecaster):
         paths: How sample paths come out of the base; None = from its quantiles.
         samples: Paths a series.
         seed: Of the draws.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=28), "y": [8.0] * 28})
+        >>> told = tsllm.ContextForecaster(tsllm.SeasonalNaive(7)).fit(df, 2)
+        >>> told.predict(context="Closed on 30 January 2024: sales are 0.")["SeasonalNaive+context"].tolist()
+        [8.0, 0.0]
     """
 
     rolls_at_once: ClassVar[bool] = True
@@ -162,6 +115,12 @@ class ContextForecaster(Forecaster):
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
 
+    def tell(self, context: Any, timeless: bool = False) -> Self:
+        """Takes texts for every later `fit`, as the constructor does."""
+        self.context = self._context = context
+        self.timeless = timeless
+        return self
+
     def fit(self, df: pd.DataFrame, h: int | None = None, context: Any = None) -> Self:
         """Fits the base, and remembers the texts for `predict` and `predict_rolling`; None = the constructor's.
 
@@ -183,6 +142,11 @@ class ContextForecaster(Forecaster):
         self._history = history
         return self
 
+    @property
+    def texts(self) -> Any:
+        """What `predict` reads unless it is given texts: those of `fit`, else the constructor's."""
+        return self._context
+
     def expect_levels(self, level: Sequence[float]) -> None:
         """Tells the base."""
         self.base.expect_levels(level)
@@ -190,6 +154,34 @@ class ContextForecaster(Forecaster):
     def count_parameters(self) -> tuple[int | None, int | None]:
         """Returns those of the base."""
         return self.base.count_parameters()
+
+    @property
+    def max_seconds(self) -> float | None:  # type: ignore[override]
+        """Limit of the base's training; setting it sets the base's."""
+        return self.base.max_seconds
+
+    @max_seconds.setter
+    def max_seconds(self, seconds: float | None) -> None:
+        self.base.max_seconds = seconds
+
+    @property
+    def progress(self) -> Progress | None:  # type: ignore[override]
+        """Who is told of the base's training; setting it sets the base's."""
+        return self.base.progress
+
+    @progress.setter
+    def progress(self, progress: Progress | None) -> None:
+        self.base.progress = progress
+
+    @property
+    def log(self) -> Sequence[dict[str, Any]]:  # type: ignore[override]
+        """What the base's training logged."""
+        return self.base.log
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]
+        """What the base's last `fit` took."""
+        return self.base.seconds
 
     @property
     def context_length(self) -> int | None:
@@ -295,10 +287,54 @@ class ContextForecaster(Forecaster):
         """
         self._check(self.context, validate_frame(df, freq=self.freq))
 
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Writes the base, the reader and the settings into one folder, in one step or not at all.
+
+        The texts that the next `predict` would read are kept too. `tsllm.forecasting.roster.open_saved` and `tsllm
+        predict FOLDER` open it again.
+
+        Raises:
+            NotImplementedError: If the base keeps nothing that could be saved, or the reader or the source of paths is
+                a function of one's own.
+            ValueError: If there is nothing trained to save.
+            OSError: If another process writes the folder, or the disk is full.
+        """
+        names, learned = name_readers(self.reader)
+        if self.paths is not sample_paths or (self.check_length is not None and learned is None):
+            raise NotImplementedError("paths and check_length of one's own cannot be saved; save the base alone")
+        settings = ContextSettings(
+            self.alias, names, self.freq, self.season, self.timeless, self.samples, self.seed,
+            self._context is self.context, write_texts(self._context),
+        )  # fmt: skip
+        with replace_folder(folder, (*OWNED, BASE, READER)) as made:
+            options = {} if licence is None else {"licence": licence}
+            self.base.save_pretrained(made / BASE, **options)
+            if learned is not None:
+                learned.save_pretrained(made / READER)
+            write_card(made, settings, self.base.alias)
+            settings.save(made)
+
+    @classmethod
+    def load(cls, folder: Path, base: Forecaster) -> Self:
+        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.roster.open_saved` opens the base.
+
+        Raises:
+            OSError: If a file is missing or damaged.
+            ValueError: If settings are impossible, or the reader's language model has other weights.
+        """
+        given = ContextSettings.load(folder)
+        reader, texts = open_readers(given.readers, folder / READER), given.read_texts()
+        made = cls(
+            base, reader.read, given.alias, freq=given.freq, season=given.season,
+            context=texts if given.standing else None, timeless=given.timeless, check_length=reader.check_length,
+            samples=given.samples, seed=given.seed,
+        )  # fmt: skip
+        made._context = texts
+        return made
+
     def _check(self, context: Any, history: pd.DataFrame, last: Any = None) -> Context:
         """Reads texts; those of the constructor serve many cutoffs, so they may lie ahead and must be dated."""
         standing = context is not None and context is self.context
-        _check_times(context)
         told = Context.read(
             context, history, last=None if standing else last, timeless=self.timeless or not standing,
             check_length=self.check_length,
@@ -358,7 +394,7 @@ class ContextForecaster(Forecaster):
             cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET] = clean_history(windows[name], found)
         same = cleaned[TARGET].equals(history[TARGET])
         points = before if same else self.base.predict(cleaned, h, None, X_df)
-        paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed)
+        paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed, level or ())
         result = {}
         for name, found in changed.items():
             old = windows[name]
@@ -371,83 +407,13 @@ class ContextForecaster(Forecaster):
                 raise FrameError(f"series {name!r}: {error}") from error
             # Where only arithmetic acts, the base's own point goes through it; a redrawn one is one path of many.
             redrawn = any(e.kind in REDRAW for e in found)
-            summary = _summarise(drawn[1:], level)
+            summary = summarise(drawn[1:], level)
             if not redrawn:
                 summary[:, 0] = drawn[0]
             result[name] = summary
         return result
 
 
-def _check_times(context: Any) -> None:
-    """Refuses numbers, which would count as nanoseconds since 1970, and time zones, which the data do not have."""
-    if not is_table(context):
-        return
-    context = as_pandas(context)
-    for column in [name for name in (PUBLISHED, START, END) if name in context]:
-        given = context[column].dropna()
-        numbers = [value for value in given if isinstance(value, int | float | np.number)]
-        if numbers:
-            raise FrameError(f"context: {column} is {numbers[0]}, a number; write times as 2024-01-31 12:00")
-        if isinstance(pd.to_datetime(given, errors="coerce", format="mixed").dtype, pd.DatetimeTZDtype):
-            raise FrameError(f"context: {column} has a time zone; give the times as the data have them, without one")
-
-
 def _require_dates(history: pd.DataFrame) -> None:
     if not pd.api.types.is_datetime64_any_dtype(history[TIME]):
         raise FrameError("texts speak of dates, but the data count their steps; give dates in `ds`, or no context")
-
-
-def _summarise(paths: np.ndarray, level: Sequence[float] | None) -> np.ndarray:
-    """Returns the median and the bounds of central intervals [h, 1 + 2 * levels] of paths [n, h]."""
-    return np.quantile(paths, [0.5, *compute_quantile_levels(level)], axis=0).T
-
-
-def iterate_windows(history: pd.DataFrame, future: pd.DataFrame, season: int) -> list[tuple[Any, Window]]:
-    """Returns name and window of each series of a validated history."""
-    ahead = dict(iter(future.groupby(ID, sort=False)[TIME]))
-    windows = []
-    for name, group in history.groupby(ID, sort=False):
-        past = group[TARGET].to_numpy(float)
-        windows.append((name, Window(past, pd.DatetimeIndex(group[TIME]), pd.DatetimeIndex(ahead[name]), season)))
-    return windows
-
-
-def sample_paths(
-    base: Forecaster, history: pd.DataFrame, h: int, X_df: pd.DataFrame | None, n: int, seed: int
-) -> dict[Any, np.ndarray]:
-    """Draws paths from the base's own quantiles: each path keeps a smoothly wandering rank over the steps.
-
-    The widest intervals that the base has are taken; one without any gives its point forecast n times.
-
-    Returns:
-        Series -> [n, h].
-    """
-    for count in range(len(_LEVELS), 0, -1):
-        asked = list(_LEVELS[:count])
-        with contextlib.suppress(ValueError, NotImplementedError):
-            frame = base.predict(history, h, asked, X_df)
-            break
-    else:
-        asked, frame = [], base.predict(history, h, None, X_df)
-    columns = name_interval_columns(base.alias, asked)
-    levels = np.array([0.5, *compute_quantile_levels(asked)])
-    order = np.argsort(levels)
-    rng = np.random.default_rng(seed)
-    paths = {}
-    for name, rows in frame.groupby(ID, sort=False):
-        values = rows[[base.alias, *columns]].to_numpy(float)[:, order]  # [h, quantiles]
-        if len(levels) == 1:
-            paths[name] = np.tile(values.T, (n, 1))
-        else:
-            paths[name] = shuffle_by_template(
-                sample_marginals(values, levels[order].tolist(), n), _draw_walks(n, h, rng)
-            )
-    return paths
-
-
-def _draw_walks(n: int, h: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws standard normal paths [n, h] whose steps are dependent: autoregressive with .8."""
-    walk = rng.standard_normal((n, h))
-    for t in range(1, h):
-        walk[:, t] = 0.8 * walk[:, t - 1] + 0.6 * walk[:, t]
-    return walk

@@ -30,6 +30,12 @@ class SeasonalNaive(HistoryForecaster):
         season: Steps in a season; 1 gives the naive forecast.
         alias: Name of the forecast column.
         freq: Frequency of the data; None infers it.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(6), "y": [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]})
+        >>> tsllm.SeasonalNaive(3).fit(df, h=4).predict()["SeasonalNaive"].tolist()
+        [1.0, 2.0, 3.0, 1.0]
     """
 
     rolls_at_once = True

@@ -1,6 +1,5 @@
 """`NeuralForecaster`: any model of the table, trained on frames, saved, loaded, continued, and forecasting frames."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,19 +15,26 @@ from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
+from tsllm.data.windows import check_share
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
+from tsllm.forecasting.few_shot import (
+    TransferableForecaster,
+    check_fine_tune,
+    choose_trained,
+    match_channels,
+)
 from tsllm.forecasting.loading import load_model
-from tsllm.forecasting.trained import TrainedForecaster
+from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
-from tsllm.hub.package import push_package
+from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import ForecastModel
-from tsllm.training.args import check_training, merge_training
-from tsllm.training.build import build_for_data, check_calibration, check_model_config, train_model
-from tsllm.types import ID, TARGET, FrameError
+from tsllm.training.options import check_options, merge_training
+from tsllm.types import ID, TARGET
 
 # What a first call gets: some minutes on two cores, stopped early by the validation part.
 DEFAULT_TRAINING: dict[str, Any] = {
@@ -48,20 +54,21 @@ class _Start:
     state: dict[str, Tensor]
     spec: ForecasterSpec
     model_config: dict[str, Any]
+    trainable: frozenset[str]
+
+    @property
+    def is_for_any(self) -> bool:
+        """Whether it is a model for every series, which brings no scaler, frequency or horizon of its own."""
+        return self.spec.freq == ANY_FREQ
 
 
-class NeuralForecaster(TrainedForecaster):
+class NeuralForecaster(TransferableForecaster):
     """A neural forecaster of frames.
 
     Built by the name of a model, `fit` trains it from fresh weights. Built from a saved folder or a Hub id, it
     forecasts at once, and `fit` trains it further, always from the saved weights. `update` changes the history alone.
-
-    ```python
-    forecaster = NeuralForecaster("dlinear", h=24).fit(df)
-    forecaster.predict(level=[80])
-    forecaster.save_pretrained("my_model")
-    NeuralForecaster.from_pretrained("my_model").predict(df)
-    ```
+    A model that was pre-trained for every series (recipes/pretrain_series.py) forecasts any frame before `fit`, as
+    `ZeroShotForecaster` does; `fit` then is few-shot fine-tuning with lengths, frequency and scaler of the new data.
 
     Args:
         model: A name of `tsllm.models.MODELS` ("timellm", "dlinear" ...), the dotted path of a model class of one's
@@ -75,10 +82,16 @@ class NeuralForecaster(TrainedForecaster):
         season: Steps in a season; None = the customary one of the frequency.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
+        static: Columns with one value a series, numbers or texts, such as its region; nothing is asked of them over
+            the horizon. For models that read covariates.
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
             heads; None = a tenth, at least `h`; 0 = none.
+        train_share: Share of the training windows that are trained on, the first of each series; the scaler and the
+            validation part stay as they are (few-shot). 1 = all.
+        fine_tune: What `fit` changes in a saved model: "all" weights that were trained, the "head" alone, or "none"
+            (it only takes the history); None = "all".
         max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
         max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `num_train_epochs`, `learning_rate`, `seed` ...)
@@ -91,6 +104,15 @@ class NeuralForecaster(TrainedForecaster):
             the history that is given; None = "raise", or as saved.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused, in
             training too; None = only where no `context_length` is asked for, or as saved.
+        transform: "log1p" (values from 0), "asinh" (both signs) or "none": the target is learned and forecast on this
+            scale, and forecasts are taken back; None = "none", or as saved. See `scale_target`.
+        non_negative: Whether forecasts below 0 become 0; None = no, or as saved.
+        integer: Whether forecasts are rounded to whole numbers; None = no, or as saved.
+        id_col: What the column of the series is called in the frames that it is given; None = `unique_id`, or as
+            saved. Forecasts get the names back, see `name_columns`.
+        time_col: The same for the times, `ds`.
+        target_col: The same for the values, `y`.
+        verbose: Whether training and forecasts of more than two seconds show a bar, in a terminal or a notebook.
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
@@ -110,6 +132,16 @@ class NeuralForecaster(TrainedForecaster):
     Raises:
         UnknownNameError: If the model is neither in the table nor a class nor a folder or Hub id.
         ValueError: For an option that is unknown, has the wrong type, or cannot be changed.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(96), "y": [float(t % 8) for t in range(96)]})
+        >>> forecaster = tsllm.NeuralForecaster("dlinear", h=8, context_length=24, training={"max_steps": 20})
+        >>> list(forecaster.fit(df).predict(level=[50]).columns)
+        ['unique_id', 'ds', 'DLinear', 'DLinear-lo-50', 'DLinear-hi-50']
+        >>> forecaster.save_pretrained("my_model")
+        >>> len(tsllm.NeuralForecaster.from_pretrained("my_model").predict(df))
+        8
     """
 
     def __init__(
@@ -123,9 +155,12 @@ class NeuralForecaster(TrainedForecaster):
         season: int | None = None,
         covariates: Sequence[str] | None = None,
         past_covariates: Sequence[str] | None = None,
+        static: Sequence[str] | None = None,
         share_covariates: bool | None = None,
         scaler: str | None = None,
         val_size: int | None = None,
+        train_share: float = 1.0,
+        fine_tune: str | None = None,
         max_val_windows: int = 256,
         max_seconds: float | None = None,
         training: Mapping[str, Any] | None = None,
@@ -133,6 +168,13 @@ class NeuralForecaster(TrainedForecaster):
         batch_invariant: bool = False,
         new_series: NewSeries | None = None,
         pad_short: bool | None = None,
+        transform: str | None = None,
+        non_negative: bool | None = None,
+        integer: bool | None = None,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
+        verbose: bool = True,
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
@@ -143,13 +185,22 @@ class NeuralForecaster(TrainedForecaster):
         if new_series not in (None, "raise", "history"):
             raise ValueError(f"new_series is {new_series!r}; choose 'raise' or 'history'")
         check_seconds(max_seconds)
+        check_share("train_share", train_share)
+        check_fine_tune(fine_tune)
         for name, flag in (("pad_short", pad_short), ("batch_invariant", batch_invariant)):
             if flag is not None and not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; it must be True or False")
         self.max_seconds, self.max_val_windows, self.batch_size = max_seconds, max_val_windows, batch_size
-        self.batch_invariant = batch_invariant
+        self.batch_invariant, self.verbose = batch_invariant, verbose
+        if (id_col, time_col, target_col) != (None, None, None):
+            self.name_columns(id_col, time_col, target_col)
+        scale: dict[str, Any] = {"transform": transform, "non_negative": non_negative, "integer": integer}
+        scale = {key: value for key, value in scale.items() if value is not None}
+        self.scale_target(**scale)
         self.log: list[dict[str, Any]] = []
+        self.train_share, self.fine_tune = train_share, fine_tune
         self._start: _Start | None = None
+        self._zero_shot = None
         self.name, self.config = model, dict(config)
         self._asked = Asked(
             h=h,
@@ -159,24 +210,28 @@ class NeuralForecaster(TrainedForecaster):
             layout=layout,
             covariates=covariates,
             past_covariates=past_covariates,
+            static=static,
             share_covariates=False if share_covariates is None else share_covariates,
             val_size=val_size,
             domain=config.get("prompt_domain"),
         )
         self._h = h
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
-        self._given = check_training(training or {})
+        self._given = check_options(training)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
                 {**DEFAULT_TRAINING, **find_model_class(model).default_training}, self._given
             )
-            self._check_fresh(alias, {"revision": revision, "token": token, "device": device})
+            of_saved = {"revision": revision, "token": token, "device": device, "fine_tune": fine_tune}
+            self._check_fresh(alias, of_saved)
         else:
             _check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
-            fixed |= {"past_covariates": past_covariates, "share_covariates": share_covariates}
-            self._load(model, revision, token, device, fixed, alias)
+            fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
+            _refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
+            self.scale_target(**(self.target_scale.to_dict() | scale))
 
     @classmethod
     def from_pretrained(
@@ -196,8 +251,10 @@ class NeuralForecaster(TrainedForecaster):
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
             **changes: Options of the constructor that may differ from what was saved: `alias`, a shorter `h`,
-                `batch_size`, `batch_invariant`, `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`,
-                `backbone_mode` and `lora`.
+                `batch_size`, `batch_invariant`, `non_negative`, `integer`, `id_col`, `time_col`, `target_col`,
+                `new_series`, `pad_short`, `val_size`, `training`, `max_seconds`, `train_share`, `fine_tune`,
+                `backbone_mode` and `lora`; for a model for every series also `freq`, `season`, `scaler`,
+                `context_length` and any `h`.
 
         Raises:
             OSError: If a file is not there or damaged.
@@ -234,9 +291,14 @@ class NeuralForecaster(TrainedForecaster):
             FrameError: If the frame breaks the contract, or does not fit a saved model.
             ValueError: If horizon or sizes do not fit.
         """
-        if self._start is not None and self.training.get("max_steps") == 0:
-            self._h = self._check_horizon(h)
-            return self.update(df)
+        if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
+            _refuse_idle(self._given, val_size, None, self.fine_tune)
+            if self._zero_shot is None:
+                self._h = self._check_horizon(h)
+                return self.update(df)
+            self._h = h or self._h
+            self._zero_shot.fit(df, self._h)
+            return self
         started = time.perf_counter()
         loaded = self._read(df)
         task = self._find_task(loaded, h, val_size)
@@ -244,10 +306,15 @@ class NeuralForecaster(TrainedForecaster):
         self._h = h or self._asked.h or self._h
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
 
         The folder's content is replaced in one step, or stays as it was; files that are none of an artefact stay.
+
+        Args:
+            folder: Where.
+            licence: Of the weights, as the Hub abbreviates it; None = what was said before, else what backbone and
+                data allow to say.
 
         Raises:
             ValueError: If there is nothing trained to save.
@@ -255,6 +322,10 @@ class NeuralForecaster(TrainedForecaster):
         """
         self._require_model()
         assert self.model is not None
+        self.licence = check_licence(licence) or self.licence
+        if self._zero_shot is not None:
+            self._told_alias().save_pretrained(folder)
+            return
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
             write_description(
@@ -264,26 +335,6 @@ class NeuralForecaster(TrainedForecaster):
                 history=self.log,
                 calibration=self.calibration,
             )
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
-    ) -> str:
-        """Uploads the artefact in one commit and returns the commit's address.
-
-        Args:
-            repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private.
-            token: Access token; None = the stored one.
-            revision: Branch to commit to; None = main.
-
-        Raises:
-            ValueError: If there is nothing trained to upload.
-            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / repo_id.rpartition("/")[2]
-            self.save_pretrained(target)
-            return push_package(target, repo_id, private=private, token=token, revision=revision)
 
     @property
     def trained_on(self) -> TrainingFacts:
@@ -302,11 +353,14 @@ class NeuralForecaster(TrainedForecaster):
         model_class = find_model_class(self.name)
         self.alias = model_class.__name__ if alias is None else alias
         if self._asked.names_covariates and not model_class.uses_covariates:
-            named = [*(self._asked.covariates or ()), *(self._asked.past_covariates or ())]
+            asked = self._asked
+            named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
                             "model that reads them (timexer)")  # fmt: skip
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
         build_scaler(self.scaler)
+        from tsllm.training.build import check_model_config
+
         check_model_config(self.name, self.config, self._asked.context_length, self._asked.h)
 
     def _load(
@@ -322,15 +376,15 @@ class NeuralForecaster(TrainedForecaster):
         if revision is not None and Path(source).is_dir():
             raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
-        if spec.freq == ANY_FREQ:
-            raise ValueError(
-                f"{source} forecasts series of any frequency; recipes/pretrain_series.py trains it; load it with "
-                "tsllm.ZeroShotForecaster.from_pretrained"
-            )
+        is_for_any = spec.freq == ANY_FREQ
+        if is_for_any:  # frequency, season and scaler are those of the data
+            fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler")}
         _refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
         calibration = Calibration.load(source, revision, token)
-        if self.config or self._asked.context_length is not None:
+        if is_for_any:
+            model.change(self.config)
+        elif self.config or self._asked.context_length is not None:
             asked = self._asked.context_length
             model.change(self.config if asked is None else self.config | {"context_length": asked})
         if device is not None:
@@ -344,27 +398,28 @@ class NeuralForecaster(TrainedForecaster):
         self._take(model, spec, calibration)
         state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
         units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
-        self._start = _Start(state, spec, units)
-        self._h = self._check_horizon(self._asked.h or spec.h)
+        trainable = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+        self._start = _Start(state, spec, units, trainable)
+        if not self._start.is_for_any:
+            self._h = self._check_horizon(self._asked.h or spec.h)
+            return
+        if model.config.head == "quantile":
+            freq, season = self._asked.freq, self._asked.season
+            self._zero_shot = ZeroShotForecaster(
+                model, spec, self.alias, freq=freq, season=season, batch_size=self.batch_size
+            )
 
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
 
-    def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
-        self.model, self.spec, self.calibration = model, spec, calibration
-        self.new_series = self.new_series or spec.new_series
-        self.pad_short = spec.pad_short if self.pad_short is None else self.pad_short
-        self._name_covariates(spec.covariates, spec.past_covariates)
-
-    def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
-        self.covariates, self.past_covariates = list(known or ()), list(past or ())
-
     def _read(self, df: pd.DataFrame) -> LoadedData:
         """Validates the frame of a training."""
-        if self._start is not None:
+        if self._start is not None and not self._start.is_for_any:
             frame = self._validate(df, known_series=False)
-            return LoadedData("", frame, self._freq_of(frame))
-        return load_given(df, self._asked)
+            return LoadedData("", frame, self._freq_of(frame), static=self.static)
+        loaded = load_given(df, self._asked)
+        self.static = loaded.static or self.static
+        return replace(loaded, static=self.static)
 
     def _find_task(self, loaded: LoadedData, h: int | None, val_size: int | None) -> ForecastTask:
         asked = self._asked if val_size is None else replace(self._asked, val_size=val_size)
@@ -377,6 +432,12 @@ class NeuralForecaster(TrainedForecaster):
                     raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
                 self._check_part(h, fixed)
             return build_task(loaded, replace(asked, h=fixed or h))
+        if self._start.is_for_any:
+            lengths = self._start.model_config
+            context = asked.context_length or lengths["context_length"]
+            steps = h or asked.h or lengths["prediction_length"]
+            task = build_task(loaded, replace(asked, h=steps, context_length=context, layout="univariate"))
+            return replace(task, pads_short=bool(self.pad_short))
         self._check_horizon(h)
         spec = self._start.spec
         known = any(spec.knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
@@ -398,19 +459,24 @@ class NeuralForecaster(TrainedForecaster):
         return replace(task, pads_short=bool(self.pad_short))
 
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
+        from tsllm.training.build import build_for_data, train_model
+
         pads = task.pads_short if self.pad_short is None else self.pad_short
         data = prepare_data(
-            loaded,
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
             task,
             split=hold_out_end(loaded.df, task),
-            scaler=self.scaler if self._start is None else self._continue_scaler(loaded.df, task),
+            scaler=self._choose_scaler(loaded.df, task),
             strides=Strides(validation=None, max_validation=self.max_val_windows),
             channels=self._continue_channels(loaded.df),
             pad_short=pads,
+            train_share=self.train_share,
         )
+        data.loaded = loaded  # what was read is told in the units of the data
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
-        self.log = train_model(model, data, self.training, self.progress, self.max_seconds)
+        label = f"{self.alias}: training" if self.verbose else ""
+        self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
         earlier = TrainingFacts() if self._start is None else self._start.spec.data
         spec = ForecasterSpec(
             alias=self.alias,
@@ -420,11 +486,14 @@ class NeuralForecaster(TrainedForecaster):
             channels=data.channels,
             covariates=list(task.covariates),
             past_covariates=list(task.past_covariates),
+            static=self.static,
+            target_scale=self.target_scale.to_dict(),
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
             pad_short=pads,
         )
+        self._zero_shot = None
         self._take(model, spec, None)
         if data.validation is not None and not self.is_probabilistic:
             self.calibrate(data.validation)
@@ -434,12 +503,18 @@ class NeuralForecaster(TrainedForecaster):
 
     def _restart(self, data: PreparedData) -> ForecastModel:
         """Puts the model back to what was saved and lets it take over what the new data decide."""
+        from tsllm.training.build import check_calibration
+
         model, start = self.model, self._start
         assert model is not None
         assert start is not None
+        model.resize(start.model_config["context_length"], start.model_config["prediction_length"])
         for name, value in start.model_config.items():
             setattr(model.config, name, value)
         model.load_trained_state(start.state, origin=self.name)
+        if start.is_for_any:
+            model.resize(data.task.context_length, data.task.h)
+        choose_trained(model, start.trainable, self.fine_tune or "all")
         data.time_features = bool(model.config.num_time_features)
         model.adopt(data)
         check_calibration(data, model.config)
@@ -451,23 +526,15 @@ class NeuralForecaster(TrainedForecaster):
         Raises:
             FrameError: If there are more or fewer series than the model has channels.
         """
-        if self._start is None or self._start.spec.layout != "multivariate":
-            return None
-        channels, series = self._start.spec.channels, list(df[ID].unique())
-        if set(map(str, channels)) == set(map(str, series)):
-            return list(channels)
-        if len(series) != len(channels):
-            raise FrameError(
-                f"{self.alias} reads {len(channels)} aligned series as channels of one sample, the data have "
-                f"{len(series)}; give as many, or start from a model trained with layout='univariate'"
-            )
-        return series
+        return None if self._start is None else match_channels(df, self._start.spec, self.alias)
 
-    def _continue_scaler(self, df: pd.DataFrame, task: ForecastTask) -> StandardScaler:
-        """Returns the scaler of further training."""
-        assert self._start is not None
+    def _choose_scaler(self, df: pd.DataFrame, task: ForecastTask) -> str | StandardScaler:
+        """Returns the scaler of a training: by name for a new one; of further training, fitted."""
+        if self._start is None or self._start.is_for_any:
+            return self.scaler
         border = hold_out_end(df, task)
         train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
+        train = self.target_scale.forward(train)
         return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
@@ -480,6 +547,9 @@ class NeuralForecaster(TrainedForecaster):
             h=self._h if self._h != self.prediction_length else None,
             new_series=self.new_series or "raise",
             pad_short=bool(self.pad_short),
+            names=self.names.to_dict(),
+            target_scale=self.target_scale.to_dict(),
+            licence=self.licence,
         )
 
     def _describe_training(self) -> dict[str, Any]:
@@ -516,6 +586,24 @@ def _check_source(source: str) -> None:
         find_model_class(source)  # raises with the nearest names
 
 
+def _refuse_idle(
+    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
+) -> None:
+    """Refuses options of a training where a saved model is given new history alone.
+
+    Raises:
+        ValueError: Naming the option that would have no effect.
+    """
+    if training.get("max_steps") != 0 and fine_tune != "none":
+        return
+    kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
+    idle = [name for name in training if name not in kept]
+    idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
+    if idle:
+        why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
+        raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+
+
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
     """Refuses options that an artefact fixes, unless they say what it says.
 
@@ -525,7 +613,11 @@ def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
     for name, value in fixed.items():
         if value is None:
             continue
-        saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        if name == "transform":
+            saved = TargetScale(**spec.target_scale).transform
+        else:
+            saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        saved = list(saved) if name == "static" else saved
         given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
         if given != saved and not (name == "layout" and value == "auto"):
             raise ValueError(

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tsllm.data.names import OWN
+from tsllm.data.target import TargetScale
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 Method = Literal["schaake", "gaussian", "bootstrap"]
@@ -215,6 +217,13 @@ def simulate(forecaster: Any, df: pd.DataFrame, n_samples: int = 100, seed: int 
 
     Returns:
         Frame `unique_id, ds, sample, <alias>` with samples from 0, sorted by series, sample and time.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(40), "y": [float(t % 4) for t in range(40)]})
+        >>> paths = tsllm.simulate(tsllm.SeasonalNaive(4).fit(df, h=4), df, n_samples=3)
+        >>> paths["sample"].unique().tolist(), paths["SeasonalNaive"].tolist()[:4]
+        ([0, 1, 2], [0.0, 1.0, 2.0, 3.0])
     """
     return pd.concat(list(iterate_paths(forecaster, df, n_samples, seed, **options)), ignore_index=True)
 
@@ -258,9 +267,13 @@ def iterate_paths(
     Raises:
         ValueError: If there is no room for two windows, or their truth is missing.
     """
+    names = getattr(forecaster, "names", OWN)
+    translated = names.describes(df)
+    df, X_df = names.read(df), None if X_df is None else names.read_later(X_df)
     chosen: Method = method or ("schaake" if level else "bootstrap")
     future = forecaster.predict(df, h=h, level=level, X_df=X_df)
     steps = int(future.groupby(ID, sort=False).size().iloc[0])
+    scale = getattr(forecaster, "target_scale", TargetScale())
     errors = collect_errors(forecaster, df, steps, n_windows, step_size or steps)
     if pool:
         errors = _pool(errors)
@@ -270,27 +283,30 @@ def iterate_paths(
     columns, levels = _name_quantiles(forecaster.alias, level)
     for name, part in future.groupby(ID, sort=False):
         paths = draw_paths(
-            part[forecaster.alias].to_numpy(dtype=float),
+            scale.transform_values(part[forecaster.alias].to_numpy(dtype=float)),
             errors[name],
             n_samples,
             rng,
             method=chosen,
-            quantiles=part[columns].to_numpy(dtype=float) if level else None,
+            quantiles=scale.transform_values(part[columns].to_numpy(dtype=float)) if level else None,
             levels=levels,
             rows=shared,
         )  # [M, H]
-        yield pd.DataFrame(
+        made = pd.DataFrame(
             {
                 ID: name,
                 TIME: np.tile(part[TIME].to_numpy(), n_samples),
                 SAMPLE: np.repeat(np.arange(n_samples), steps),
-                forecaster.alias: paths.reshape(-1),
+                forecaster.alias: scale.backward_values(paths).reshape(-1),
             }
         )
+        yield names.write(made) if translated else made
 
 
 def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> dict[Any, np.ndarray]:
     """Collects the errors, truth minus forecast, of the last windows of each series; windows with gaps are left out.
+
+    A forecaster with a transformed target has its errors on that scale.
 
     Returns:
         Series -> errors [N, H], in the order of the cutoffs.
@@ -308,12 +324,14 @@ def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, st
             f"the shortest series has {shortest} steps, no room for two windows of {h} steps, {step_size} apart"
             f"{f', after a look-back of {read}' if read else ''}; paths need at least two earlier forecasts"
         )
+    scale = getattr(forecaster, "target_scale", TargetScale())
     rolled = forecaster.predict_rolling(df, h, fitting, step_size)
     merged = rolled.merge(df[[ID, TIME, TARGET]], on=[ID, TIME], how="left", suffixes=("_forecast", ""))
     merged = merged.sort_values([ID, CUTOFF, TIME], kind="stable")
     errors = {}
     for name, part in merged.groupby(ID, sort=False):
-        values = (part[TARGET] - part[forecaster.alias]).to_numpy(dtype=float).reshape(-1, h)  # [N, H]
+        truth, forecast = (scale.transform_values(part[c].to_numpy(dtype=float)) for c in (TARGET, forecaster.alias))
+        values = (truth - forecast).reshape(-1, h)  # [N, H]
         errors[name] = values[~np.isnan(values).any(1)]
         if len(errors[name]) < 2:
             raise ValueError(f"series {name!r} has {len(errors[name])} windows without gaps of {fitting}; it needs 2")

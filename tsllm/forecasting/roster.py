@@ -4,22 +4,26 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tsllm.context.names import BASE, CONTEXT_FILE, RULES
+from tsllm.data.static import name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
-from tsllm.text.loading import SETTINGS
-from tsllm.training.args import check_training, read_dataclass
-from tsllm.training.build import check_model_config
+from tsllm.text.settings import SETTINGS
+from tsllm.training.options import check_options
 
-NAIVE = ("SeasonalNaive", "Naive")
-OPPONENTS = ("LEAR", "ARIMAX")  # statistical models that read known covariates where there are some
+NAIVE = ("SeasonalNaive", "Naive", "Naive2")
+STEP_REGRESSION = "StepRegression"
+OPPONENTS = ("LEAR", "ARIMAX", STEP_REGRESSION)  # statistical models that read covariates where there are some
 FLAIR = "FLAIR"
-PACKAGED = ("neuralforecast", "chronos")  # kinds written "package:model"
+SCALE_OPTIONS = tuple(field.name for field in fields(TargetScale))
+PACKAGED = ("neuralforecast", "chronos", "few-shot")  # kinds written "kind:model"
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
 
@@ -35,9 +39,11 @@ class ModelSpec:
             with `language_model` for text, those of the class in neuralforecast or statsforecast.
         training: Training options of native models.
         covariates: Whether it is given the data's covariates; None = if it is a model of tsllm that reads them, which
-            LEAR and ARIMAX do.
+            LEAR, ARIMAX and StepRegression do.
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
+        reader: Who reads the texts of the data (`context` of a data entry): "rules", or the folder of a trained
+            reader; empty = nobody, the model forecasts by numbers alone.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
             when it forecasts; nothing is trained.
     """
@@ -50,6 +56,7 @@ class ModelSpec:
     variant: str = ""
     variant_of: str = ""
     perturb: str = ""
+    reader: str = ""
 
     def __post_init__(self) -> None:
         if self.perturb not in ("", "input", "prototypes"):
@@ -58,12 +65,14 @@ class ModelSpec:
             raise ValueError(f"{self.alias or self.model}: variant and variant_of belong together; give both or none")
         if self.perturb and not self.variant_of:
             raise ValueError(f"{self.alias or self.model}: perturb needs variant_of, the model that is perturbed")
+        if self.perturb and self.reader:
+            raise ValueError(f"{self.alias or self.model}: a perturbed model reads no texts; leave reader out")
         if self.kind == "text" and not self.options.get("language_model"):
             raise ValueError("model text needs options: {language_model: ...}, a packaged name, a folder or a Hub id")
         if self.alias:
             check_alias(self.alias)
-        check_training(self.training)
-        if self.training and self.kind != "native":
+        check_options(self.training)
+        if self.training and self.kind not in ("native", "few-shot"):
             raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
 
     @property
@@ -73,17 +82,24 @@ class ModelSpec:
         - native: a name of `tsllm.models.MODELS` ("timellm") or the dotted path of a model class of one's own,
           trained here.
         - neuralforecast: "neuralforecast:NHITS", a class of that package, trained here.
-        - naive: "SeasonalNaive", "Naive".
+        - naive: "SeasonalNaive", "Naive", "Naive2".
         - text: a causal language model that reads and writes numbers, as it is.
+        - few-shot: "few-shot:FOLDER", a saved model that is trained further here, from its weights; options are those
+          of `NeuralForecaster.from_pretrained` (`fine_tune` ...).
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
         - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
+        - ensemble: "ensemble:AutoETS+dlinear", or "ensemble" with the option `members`, a list of names and entries;
+          `weights` and `n_windows` are further options (`tsllm.Ensemble`).
         - statistical: a class of statsforecast.models ("AutoETS"), "LEAR", "ARIMAX" (AutoARIMA with sines and cosines
-          for every customary season), or "FLAIR" of the package flaircast.
+          for every customary season), "StepRegression" (one ridge regression of all steps), or "FLAIR" of the package
+          flaircast.
         """
         package, _, rest = self.model.partition(":")
         if rest and package in PACKAGED:
             return package
+        if package == "ensemble":
+            return "ensemble"
         if self.model in NAIVE:
             return "naive"
         if self.model == "text":
@@ -95,9 +111,22 @@ class ModelSpec:
         return "own" if "." in self.model else "statistical"
 
     @property
+    def members(self) -> "list[ModelSpec]":
+        """The members of an ensemble, in order; empty for any other model."""
+        if self.kind != "ensemble":
+            return []
+        named = [part for part in self.model.partition(":")[2].split("+") if part.strip()]
+        return [ModelSpec.parse(member) for member in (named or self.options.get("members", ()))]
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether it draws something, so that each seed is a run of its own."""
+        return self.is_trainable or any(member.is_seeded for member in self.members)
+
+    @property
     def is_trainable(self) -> bool:
         """Whether it is trained here, so that seed, look-back search and budget apply to it."""
-        return self.kind in ("native", "neuralforecast") and not self.perturb
+        return self.kind in ("native", "neuralforecast", "few-shot") and not self.perturb
 
     @property
     def fixes_context(self) -> bool:
@@ -114,10 +143,16 @@ class ModelSpec:
         """The column's name: the alias, or what the model is called."""
         if self.alias:
             return self.alias
+        if self.reader:
+            return f"{replace(self, reader='').name}+context"
         if self.kind == "native":
             return find_model_class(self.model).__name__
+        if self.kind == "ensemble":
+            return "Ensemble"
         if self.kind == "text":
             return f"{Path(self.options['language_model']).name}-text"
+        if self.kind == "few-shot":
+            return f"{Path(self.source).name}-few-shot"
         return self.source.rpartition(".")[2] if self.kind == "own" else Path(self.source).name
 
     @classmethod
@@ -129,23 +164,41 @@ class ModelSpec:
         """
         if isinstance(given, ModelSpec):
             return given
-        return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "model entry", "model")
+        if isinstance(given, str):
+            return cls(given)
+        from tsllm.training.args import read_dataclass
+
+        return read_dataclass(cls, given, "model entry", "model")
 
 
 def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
     """Builds the forecaster of a specification for a task.
+
+    The options `transform`, `non_negative` and `integer` are for every kind of model (`Forecaster.scale_target`).
 
     Raises:
         ValueError: If the name is nothing known, or options do not fit.
         ImportError: If the package behind it is not installed.
         OSError: If a saved or pretrained model cannot be loaded.
     """
+    if spec.reader:
+        return _build_told(spec, task, seed)
+    spec, scale = _take_scale(spec)
     try:
-        return _build(spec, task, seed)
+        made = _build(spec, task, seed)
     except TypeError as error:
         if not spec.options:
             raise
         raise ValueError(f"{spec.name} cannot be built with options {spec.options}: {error}") from error
+    # A saved model remembers its scale.
+    return made.scale_target(**made.target_scale.to_dict() | scale) if scale else made
+
+
+def _take_scale(spec: ModelSpec) -> tuple[ModelSpec, dict[str, Any]]:
+    """Returns the specification without the options about the target's scale, and these."""
+    scale = {name: spec.options[name] for name in SCALE_OPTIONS if name in spec.options}
+    TargetScale(**scale)
+    return replace(spec, options={k: v for k, v in spec.options.items() if k not in scale}), scale
 
 
 def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
@@ -162,9 +215,24 @@ def _build(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
             return _build_chronos(spec, task)
         case "saved":
             return _load_saved(spec, task)
+        case "few-shot":
+            return _build_few_shot(spec, task, seed)
         case "own":
             return _build_own(spec)
+        case "ensemble":
+            return _build_ensemble(spec, task, seed)
     return _build_statistical(spec, task)
+
+
+def _build_told(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    """Builds a model whose texts are read; the comparison, or whoever has them, gives it the texts."""
+    from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.readers import open_reader
+
+    reader = open_reader(spec.reader)
+    base = build_forecaster(replace(spec, reader="", alias=""), task, seed)
+    options: dict[str, Any] = {"freq": task.freq, "season": task.season, "check_length": reader.check_length}
+    return ContextForecaster(base, reader.read, spec.name, **options)
 
 
 def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
@@ -172,23 +240,36 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
 
     Raises:
         ValueError: If it could not be built, or its configuration does not fit the task.
+        FileNotFoundError: If its reader's folder holds none.
     """
+    spec = _take_scale(spec)[0]
+    if spec.reader not in ("", RULES):
+        from tsllm.context.reader import LearnedReader
+
+        LearnedReader.load_head(spec.reader)
     if spec.kind == "saved":
         check_saved(spec.source)
         _check_saved_for(spec, task)
         return
+    if spec.kind == "few-shot":
+        check_saved(spec.source)
     if spec.kind == "own":
         check_own(spec.model, spec.options)
         return
     if spec.kind == "text":
         _check_text(spec)
         return
+    if spec.kind == "ensemble":
+        _check_ensemble(spec, task)
+        return
     if spec.kind == "chronos":
         return  # it loads what it is made of
-    build_forecaster(spec, task)
+    build_forecaster(replace(spec, reader=""), task)
     if spec.kind == "native":
         given = {k: v for k, v in spec.options.items() if k in find_model_class(spec.model).config_class.own_fields()}
         context = given.pop("context_length", task.context_length)
+        from tsllm.training.build import check_model_config
+
         check_model_config(spec.model, given, context, task.h)
 
 
@@ -200,6 +281,15 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         OSError: If it has no description.
     """
     revision = spec.options.get("revision")
+    if find_file(spec.source, CONTEXT_FILE, revision) is not None:
+        if spec.reader:
+            raise ValueError(f"{spec.source} brings its own reader; leave `reader` out, or name {spec.source}/{BASE}")
+        from tsllm.text.loading import fetch_folder
+
+        base = find_base(fetch_folder(spec.source, revision))
+        options = {name: value for name, value in spec.options.items() if name not in ("revision", "token")}
+        _check_saved_for(replace(spec, model=base, options=options), task)
+        return
     if find_file(spec.source, SETTINGS, revision) is not None:
         return
     saved = ForecasterSpec.load(spec.source, revision)
@@ -245,13 +335,47 @@ def _check_text(spec: ModelSpec) -> None:
             raise ValueError(f"{name} is {source!r}, but there is no such folder")
 
 
+def _check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:
+    """Checks an ensemble and each of its members.
+
+    Raises:
+        ValueError: If it has no members, an unknown option, or a member that could not be built.
+    """
+    if not spec.members:
+        raise ValueError("an ensemble has members: ensemble:AutoETS+dlinear, or options: {members: [A, B]}")
+    known = {"members", "weights", "n_windows"}
+    unknown = sorted(set(spec.options) - known)
+    if unknown:
+        raise ValueError(f"ensemble has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    for member in spec.members:
+        check_forecaster(member, task)
+
+
+def _build_ensemble(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    from tsllm.forecasting.ensemble import Ensemble
+
+    _check_ensemble(spec, task)
+    options = {name: value for name, value in spec.options.items() if name != "members"}
+    members = [build_forecaster(member, task, seed) for member in spec.members]
+    return Ensemble(members, spec.name, freq=task.freq, **options)
+
+
 def reads_covariates(spec: ModelSpec) -> bool:
     """Tells whether a model of a comparison reads covariates of the data; True where that shows only when it runs."""
+    if spec.kind == "ensemble":
+        return any(map(reads_covariates, spec.members))
     if spec.covariates is not None:
         return spec.covariates
     if spec.kind == "native":
         return find_model_class(spec.model).uses_covariates
     return spec.model in OPPONENTS or spec.kind in ("saved", "own")
+
+
+def reads_static(spec: ModelSpec) -> bool:
+    """Tells whether a model reads static covariates; one that is estimated series by series has no use for them."""
+    if spec.kind == "ensemble":
+        return any(map(reads_static, spec.members))
+    return reads_covariates(spec) and spec.kind != "statistical"
 
 
 def check_saved(source: str) -> None:
@@ -271,6 +395,10 @@ def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     if spec.model == "Naive":
         return Naive(spec.name, freq=task.freq, **spec.options)
     options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq} | spec.options
+    if spec.model == "Naive2":
+        from tsllm.forecasting.naive2 import Naive2
+
+        return Naive2(**options)
     return SeasonalNaive(**options)
 
 
@@ -288,7 +416,7 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         options["share_covariates"] = task.share_covariates
     if task.pads_short and not spec.fixes_context:
         options["pad_short"] = True
-    return NeuralForecaster(
+    made = NeuralForecaster(
         spec.model,
         task.h,
         alias=spec.alias or None,
@@ -298,6 +426,8 @@ def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
         training={"seed": seed} | spec.training,
         **({"context_length": task.context_length} | options | spec.options),
     )
+    made.static = dict(task.static) if reads else {}
+    return made
 
 
 def _build_neuralforecast(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
@@ -358,34 +488,61 @@ def is_saved(source: str) -> bool:
 
 
 def open_saved(source: str, **options: Any) -> Any:
-    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`) or of text.
+    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`), of text, or one
+    of these with what it is told (`ContextForecaster`).
 
     Args:
         source: A folder or a Hub id.
-        **options: Of `from_pretrained`.
+        **options: Of `from_pretrained`; of the base's for one that is told something.
 
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
+        ValueError: If a folder of a told forecaster holds another one as its base.
     """
-    from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ZeroShotForecaster
-
     check_saved(source)
-    if find_file(source, SETTINGS, options.get("revision")) is not None:
+    if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.context import ContextForecaster
+        from tsllm.text.loading import fetch_folder
+
+        folder = fetch_folder(source, options.pop("revision", None), options.pop("token", None))
+        return ContextForecaster.load(folder, open_saved(find_base(folder), **options))
+    if find_file(source, SETTINGS, options.get("revision"), options.get("token")) is not None:
+        from tsllm.forecasting.text import TextForecaster
+
         return TextForecaster.from_pretrained(source, **options)
     if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
+        from tsllm.forecasting.zero_shot import ZeroShotForecaster
+
         return ZeroShotForecaster.from_pretrained(source, **options)
+    from tsllm.forecasting.neural import NeuralForecaster
+
     return NeuralForecaster.from_pretrained(source, **options)
 
 
+def find_base(folder: Path) -> str:
+    """Returns the folder of the base in that of a told forecaster.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the base is a told forecaster itself.
+    """
+    base = folder / BASE
+    if not base.is_dir():
+        raise FileNotFoundError(f"{folder} holds no {BASE}/, the forecaster that is told something; save it again")
+    if (base / CONTEXT_FILE).is_file():
+        raise ValueError(f"{base} is told something itself; a told forecaster's base must be a plain one")
+    return str(base)
+
+
 def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.text import TextForecaster
     from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
     # It is used as it is: without a step of training, `fit` only takes the history.
-    loaded = open_saved(spec.model, **spec.options)
+    opened = open_saved(spec.model, **spec.options)
+    loaded = opened.base if isinstance(opened, ContextForecaster) else opened
     if isinstance(loaded, NeuralForecaster):
         loaded.training["max_steps"] = 0
     if isinstance(loaded, ZeroShotForecaster):
@@ -396,8 +553,21 @@ def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         for name, parameter in loaded.model.named_parameters():
             parameter.requires_grad_(not partly or "lora_" in name)
     if spec.alias:
-        loaded.alias = spec.alias
-    return loaded  # type: ignore[no-any-return]
+        opened.alias = spec.alias
+    return opened  # type: ignore[no-any-return]
+
+
+def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
+    """Loads a saved model as where a training starts; one for every series takes the task's horizon and season."""
+    from tsllm.forecasting.neural import NeuralForecaster
+
+    options: dict[str, Any] = {"alias": spec.name, "h": task.h, "val_size": task.val_size}
+    if ForecasterSpec.load(spec.source).freq == ANY_FREQ:
+        options |= {"freq": task.freq, "season": task.season}
+        options |= {"new_series": "history", "pad_short": True}
+    return NeuralForecaster.from_pretrained(
+        spec.source, training={"seed": seed} | spec.training, **options | spec.options
+    )
 
 
 def _build_own(spec: ModelSpec) -> Forecaster:
@@ -437,13 +607,16 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
     from tsllm.models import MODELS
 
+    if spec.model == STEP_REGRESSION:
+        return _build_step_regression(spec, task)
     if spec.covariates:
         _require_covariates(spec, task, known=True)
     reads = spec.model in OPPONENTS if spec.covariates is None else spec.covariates
     options: dict[str, Any] = {
         "alias": spec.name,
         "freq": task.freq,
-        "covariates": list(task.covariates) if reads else [],
+        # Each series is estimated by itself, where a constant tells nothing.
+        "covariates": [c for c in task.covariates if c not in name_static(task.static)] if reads else [],
     }
     if spec.model in OPPONENTS:
         return _build_opponent(spec, task, options)
@@ -459,14 +632,14 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         if "has no model" not in str(error):
             raise
         known = (
-            f"SeasonalNaive, Naive, LEAR, ARIMAX, {', '.join(MODELS.names())}, text, neuralforecast:NHITS, "
-            "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
+            f"SeasonalNaive, Naive, {', '.join(OPPONENTS)}, {', '.join(MODELS.names())}, text, ensemble:A+B, "
+            "neuralforecast:NHITS, chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
         )
         raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
 
 
 def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]) -> Forecaster:
-    """Builds one of `OPPONENTS`, which read known covariates wherever the data offer some."""
+    """Builds one of `OPPONENTS`, which read covariates wherever the data offer some."""
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.seasons import choose_harmonics
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
@@ -480,6 +653,20 @@ def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]
     # Sines and cosines are its seasons, so the search for orders need not have one: seconds instead of minutes.
     fixed = {"harmonics": harmonics, "options": {"seasonal": False}}
     return StatisticalForecaster("AutoARIMA", **options | fixed | spec.options)
+
+
+def _build_step_regression(spec: ModelSpec, task: ForecastTask) -> Forecaster:
+    """Builds a `StepRegression` whose period is the longest customary season, as often as the horizon needs."""
+    from tsllm.forecasting.regression import StepRegression
+    from tsllm.forecasting.statistical import find_seasons
+
+    _require_covariates(spec, task)
+    found = find_seasons("MSTL", task.season, task.freq)
+    longest = max(found) if isinstance(found, list) else found
+    options: dict[str, Any] = {"alias": spec.name, "freq": task.freq, "period": longest * -(-task.h // longest)}
+    if spec.covariates is not False:
+        options |= {"covariates": list(task.covariates), "past_covariates": list(task.past_covariates)}
+    return StepRegression(task.h, **options | spec.options)
 
 
 def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False) -> None:

@@ -50,11 +50,21 @@ class StatisticalForecaster(HistoryForecaster):
             12.1). `StatisticalForecaster("AutoARIMA", harmonics={24: 4, 168: 3}, covariates=["load"],
             options={"seasonal": False})` is an ARIMAX for hours, in seconds.
         n_jobs: Processes.
+        transform: "log1p", "asinh" or "none": the scale on which it is estimated; see `scale_target`.
+        non_negative: Whether forecasts below 0 become 0.
+        integer: Whether forecasts are rounded to whole numbers.
         options: Further constructor arguments of the model.
 
     Raises:
         ImportError: If statsforecast is not installed.
         ValueError: If it has no such model, or the model does not take what is given.
+
+    Example:
+        >>> import pandas as pd, tsllm
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(12), "y": [float(t) for t in range(12)]})
+        >>> drift = tsllm.StatisticalForecaster("RandomWalkWithDrift").fit(df, h=2)
+        >>> drift.predict()["RandomWalkWithDrift"].round(6).tolist()
+        [12.0, 13.0]
     """
 
     rolls_at_once = True
@@ -70,8 +80,12 @@ class StatisticalForecaster(HistoryForecaster):
         covariates: Sequence[str] = (),
         harmonics: Mapping[int, int] | None = None,
         n_jobs: int = 1,
+        transform: str = "none",
+        non_negative: bool = False,
+        integer: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
+        self.scale_target(transform, non_negative=non_negative, integer=integer)
         if input_size is not None and input_size < 2:
             raise ValueError(f"input_size is {input_size}; a fit needs at least 2 steps")
         self.model_class = _find_model(model)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -14,15 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
-from tsllm.files import telling_damage, write_json
+from tsllm.data.names import ColumnNames
+from tsllm.files import replace_folder, telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
+from tsllm.hub.artefacts import OWNED
+from tsllm.hub.licence import check_licence
+from tsllm.hub.package import check_package
 from tsllm.text.codec import NumberCodec, SeriesScale, choose_separator
+from tsllm.text.direct import DirectCodec, DirectPrompt
 from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
-from tsllm.text.reasoning import build_prompt
+from tsllm.text.prompt import TextPrompt
+from tsllm.text.reasoning import build_prompt, find_chat_frame
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
@@ -65,6 +73,10 @@ class TextForecaster(Forecaster):
         domain: One sentence about the data for the prompt.
         season: Steps of a season, told to the model; 0 = left out.
         thought_words: Words that the model may think before it answers (`tsllm.text.reasoning`); 0 = none.
+        style: "numbers" writes scaled numbers, for models that were trained so; "direct" is the published direct
+            prompt with times and values in the units of the data, for large models as they are.
+        chat: Whether the request stands in the words of the model's chat template; thoughts and `direct` always do.
+        timeless: Whether texts without `published` may be read at every cutoff of a back-test.
         covariates: Columns known for the future that enter the prompt.
         num_samples: Completions a series; the forecast is their median.
         options: Temperature, nucleus, constraint.
@@ -74,6 +86,18 @@ class TextForecaster(Forecaster):
 
     Attributes:
         report: The `ParseReport` of the last `predict`.
+        source: The folder that it was loaded from; None = it was not.
+
+    Example:
+        `language_model` is a folder, a Hub id or `smollm2-135m`.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.text.loading import load_language_model
+        >>> df = pd.DataFrame({"unique_id": "a", "ds": range(24), "y": [float(t % 4) for t in range(24)]})
+        >>> model, tokenizer = load_language_model(language_model)
+        >>> words = tsllm.TextForecaster(model, tokenizer, h=2, context_length=12, num_samples=2)
+        >>> list(words.fit(df).predict().columns)
+        ['unique_id', 'ds', 'TextLLM']
     """
 
     def __init__(
@@ -89,6 +113,9 @@ class TextForecaster(Forecaster):
         domain: str = "",
         season: int = 0,
         thought_words: int = 0,
+        style: str = "numbers",
+        chat: bool = False,
+        timeless: bool = False,
         covariates: Sequence[str] = (),
         num_samples: int = 20,
         options: SamplingOptions | None = None,
@@ -110,13 +137,18 @@ class TextForecaster(Forecaster):
         self.facts = facts or TrainingFacts()
         self.options = options or SamplingOptions()
         plain = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
-        self.prompt = build_prompt(plain, tokenizer, domain, season, thought_words)
+        self.style, self.chat, self.timeless = style, chat, timeless
+        self.prompt = _choose_prompt(style, chat, plain, tokenizer, domain, season, thought_words, h)
         self.codec, self.thought_words = self.prompt.codec, thought_words
+        if style == "direct" and self.options.constrained:
+            raise ValueError("the direct prompt follows no grammar of numbers; set constrained: false")
         if thought_words and self.options.constrained:
             raise ValueError("a thought follows no grammar of numbers; set constrained: false, or thought_words: 0")
         self.report = ParseReport()
+        self.source: Path | None = None
         self._history: pd.DataFrame | None = None
         self._fitted_h: int | None = None
+        self._context: Any = None
 
     @property
     def context_length(self) -> int:
@@ -146,13 +178,43 @@ class TextForecaster(Forecaster):
             "domain": self.prompt.domain,
             "season": self.prompt.season,
             "thought_words": self.thought_words,
+            "style": self.style,
+            "chat": self.chat,
+            "timeless": self.timeless,
             "covariates": self.covariates,
             "num_samples": self.num_samples,
             "options": asdict(self.options),
             "data": self.facts.to_dict(),
+            "names": self.names.to_dict(),
+            "licence": self.licence,
             "base": asdict(describe_base(self.model, self.tokenizer)),
         }
         write_json(Path(folder, SETTINGS), settings)
+
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Writes an adapter that was loaded from an artefact, with its tokenizer, settings, metrics and card.
+
+        Args:
+            folder: Where.
+            licence: Of the adapter, as the Hub abbreviates it; None = what was said before, else what language model
+                and data allow to say.
+
+        Raises:
+            NotImplementedError: If it was not loaded with `from_pretrained`, or is a whole language model.
+        """
+        if self.source is None or not (self.source / "adapter_config.json").is_file():
+            raise NotImplementedError(
+                f"{self.alias} holds a language model that nothing was trained in, or a merged one; what can be saved "
+                "is an adapter of recipes/sft_text.py, loaded with TextForecaster.from_pretrained(folder)"
+            )
+        from tsllm.hub.text_card import write_text_card
+
+        self.licence = check_licence(licence) or self.licence
+        with replace_folder(folder, OWNED) as made:
+            for name in check_package(self.source):
+                shutil.copy(self.source / name, made / name)
+            self.save(made)
+            write_text_card(made, recipe="sft_text", licence=self.licence or None)
 
     @classmethod
     def from_pretrained(
@@ -184,20 +246,31 @@ class TextForecaster(Forecaster):
         with telling_damage(source / SETTINGS, "write it again with recipes/sft_text.py"):
             settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
             settings.pop("base", None)
-            data = settings.pop("data", {})
+            licence = settings.pop("licence", "")
+            data, names = settings.pop("data", {}), ColumnNames.from_dict(settings.pop("names", {}))
             settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
             settings["options"] = SamplingOptions(**settings["options"])
             inspect.signature(cls).bind(model, tokenizer, **settings)
-        return cls(model, tokenizer, **(settings | changes))
+        made = cls(model, tokenizer, **(settings | changes))
+        made.names, made.source, made.licence = names, source, licence
+        return made
 
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Remembers the history; the weights stay (see `recipes/sft_text.py` for training).
+    def fit(self, df: pd.DataFrame, h: int | None = None, context: Any = None) -> Self:
+        """Remembers the history and the texts; the weights stay (see `recipes/sft_text.py` for training).
+
+        Args:
+            df: As in `Forecaster.fit`.
+            h: As in `Forecaster.fit`.
+            context: What is known, as `tsllm.context.contract.Context.read` takes it.
 
         Raises:
             ValueError: If `h` is longer than the forecaster's own, or the frame breaks the contract.
+            FrameError: If the texts do not fit the data.
         """
         self._check_horizon(h)
-        self._history, self._fitted_h = self._validate(df), h
+        history = self._validate(df)
+        Context.read(context, history)
+        self._history, self._fitted_h, self._context = history, h, context
         return self
 
     def predict(
@@ -206,10 +279,12 @@ class TextForecaster(Forecaster):
         h: int | None = None,
         level: Sequence[float] | None = None,
         X_df: pd.DataFrame | None = None,
+        context: Any = None,
     ) -> pd.DataFrame:
         """Forecasts the steps after each series; see the protocol.
 
-        A series without a readable completion gets NaN, is named in `report` and logged as a warning.
+        Texts (`context`; None = those of `fit`) stand in the prompts, those with `published` if the series ends at or
+        after it. A series without a readable completion gets NaN, is named in `report` and logged as a warning.
         """
         history = self._validate(df) if df is not None else self._history
         if history is None:
@@ -217,7 +292,7 @@ class TextForecaster(Forecaster):
         self._check_horizon(h)
         freq = self.freq if self.freq is not None else infer_freq(history)
         future = future_frame(history, self.h, freq)
-        windows = self._build_windows(history, future, X_df)
+        windows = self._build_windows(history, future, X_df, context)
         samples = self._sample(list(windows.values()), list(windows))
         out = future.copy()
         names = [self.alias, *name_interval_columns(self.alias, level)]
@@ -227,11 +302,22 @@ class TextForecaster(Forecaster):
         steps = out.groupby(ID, sort=False).cumcount()
         return out[steps < (h or self._fitted_h or self.h)].reset_index(drop=True)
 
-    def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None) -> dict[Any, np.ndarray]:
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last cutoffs; each reads the texts of `fit` that were published by then.
+
+        Raises:
+            FrameError: If a series is too short, or a text does not say when it was published and is not timeless.
+        """
+        Context.read(self._context, self._validate(df), timeless=self.timeless).texts_at(df[TIME].max())
+        return super().predict_rolling(df, h, n_windows, step_size, level)
+
+    def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None, context: Any = None) -> dict[Any, np.ndarray]:
         """Returns the sampled paths of each series, [num_samples, h], NaN where a completion was unreadable."""
         history = self._validate(df)
         future = future_frame(history, self.h, self.freq if self.freq is not None else infer_freq(history))
-        windows = self._build_windows(history, future, X_df)
+        windows = self._build_windows(history, future, X_df, context)
         return dict(zip(windows, self._sample(list(windows.values()), list(windows)), strict=True))
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
@@ -242,8 +328,10 @@ class TextForecaster(Forecaster):
             raise ValueError(f"h ({h}) must lie in 1..{self.h}, the horizon that {self.alias} was built for")
 
     def _build_windows(
-        self, history: pd.DataFrame, future: pd.DataFrame, X_df: pd.DataFrame | None
+        self, history: pd.DataFrame, future: pd.DataFrame, X_df: pd.DataFrame | None, context: Any = None
     ) -> dict[Any, _Window]:
+        given = self._context if context is None else context
+        told = Context.read(given, history, timeless=True)
         ahead = self._join_covariates(future, X_df)
         groups = dict(iter(ahead.groupby(ID, sort=False)))
         windows: dict[Any, _Window] = {}
@@ -256,7 +344,9 @@ class TextForecaster(Forecaster):
                 raise ValueError(f"series {series!r}: {error}") from error
             own = groups[series]
             known = {c: np.concatenate([tail[c].to_numpy(), own[c].to_numpy()]) for c in self.covariates}
-            text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known)
+            times = [str(t) for t in (*tail[TIME], *own[TIME])]
+            known_text = told.texts_at(tail[TIME].iloc[-1]).get(series, "") if len(told.table) else ""
+            text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
             windows[series] = _Window(text, scale)
         return windows
 
@@ -306,6 +396,31 @@ class TextForecaster(Forecaster):
         if parsed.failure is not None:
             self.report.failures[str(parsed.failure)] += 1
         return np.nan if parsed.values is None else parsed.values
+
+
+def _choose_prompt(
+    style: str, chat: bool, codec: NumberCodec, tokenizer: Any, domain: str, season: int, thought_words: int, h: int
+) -> TextPrompt:
+    """Returns the prompt of a style.
+
+    Raises:
+        ValueError: If the style is unknown, or options do not go together.
+    """
+    if style not in ("numbers", "direct"):
+        raise ValueError(f"style is {style!r}; choose numbers or direct")
+    if style == "direct":
+        if thought_words or chat:
+            raise ValueError("the direct prompt has a form of its own; leave thought_words and chat out")
+        before, after = find_chat_frame(tokenizer)
+        return DirectPrompt(DirectCodec(h=h), domain, season, before, after)
+    if not chat:
+        return build_prompt(codec, tokenizer, domain, season, thought_words)
+    before, after = find_chat_frame(tokenizer)
+    if thought_words or not (before or after):
+        raise ValueError(
+            "chat is for models with a chat template that are asked for an answer alone; a thought brings it by itself"
+        )
+    return TextPrompt(codec, domain, season, before, after)
 
 
 def _compute_quantiles(samples: np.ndarray, levels: Sequence[float]) -> np.ndarray:

@@ -8,9 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.data.columns import as_pandas
 from tsllm.data.frame import check_contexts, future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.data.scaling import StandardScaler
+from tsllm.data.static import Static, add_static, encode_static, name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked
 from tsllm.data.windows import WindowDataset, prediction_windows
 from tsllm.forecasting.base import (
@@ -24,6 +27,7 @@ from tsllm.forecasting.base import (
 from tsllm.forecasting.batching import split_batches
 from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
 from tsllm.models.base import ForecastModel
+from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
 
 
@@ -40,10 +44,12 @@ class TrainedForecaster(Forecaster):
         new_series: What to do with a series that the scaler never saw.
         pad_short: Whether a series shorter than the context is padded.
         perturb: Changes each batch before the model reads it, for ablations; None = nothing.
+        static: How static covariates are encoded.
         told: Is told after each batch of a forecast how many windows are done, and of how many; None = nobody.
     """
 
     rolls_at_once = True
+    scales_target = True
 
     model: ForecastModel | None = None
     spec: ForecasterSpec | None = None
@@ -54,9 +60,21 @@ class TrainedForecaster(Forecaster):
     new_series: NewSeries | None = None
     pad_short: bool | None = None
     perturb: Callable[[Batch], Batch] | None = None
+    static: Static = {}
     told: Callable[[int, int], None] | None = None
     _asked: Asked = Asked()
     _h: int | None = None  # steps that a forecast has unless it is asked for others; None = the model's horizon
+
+    def scale_target(self, transform: str = "none", *, non_negative: bool = False, integer: bool = False) -> Self:
+        """Says on which scale the target is forecast; see `Forecaster.scale_target`.
+
+        Raises:
+            ValueError: If the model was trained on another scale.
+        """
+        saved = None if self.spec is None else TargetScale(**self.spec.target_scale).transform
+        if saved not in (None, transform):
+            raise ValueError(f"{self.alias} was trained with transform {saved!r}, so it cannot be {transform!r}")
+        return super().scale_target(transform, non_negative=non_negative, integer=integer)
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the weights stay.
@@ -66,7 +84,7 @@ class TrainedForecaster(Forecaster):
         """
         self._require_model()
         history = self._validate(df)
-        self._scaler_for(history)
+        self._scaler_for(self.target_scale.forward(history))
         self.history = history
         return self
 
@@ -92,6 +110,7 @@ class TrainedForecaster(Forecaster):
         assert history is not None
         self._check_length(history, self.context_length, "the context")
         check_contexts(history, self.context_length)
+        history = self.target_scale.forward(history)
         scaler = self._scaler_for(history)
         # Only the contexts are scaled and copied, so long histories cost no more than short ones.
         contexts = history.groupby(ID, sort=False).tail(self.context_length)
@@ -111,6 +130,32 @@ class TrainedForecaster(Forecaster):
 
         See `Forecaster.predict_rolling`.
         """
+        h = self._check_horizon(h) if self.model is not None else h
+        found = self.cut_rolling(df, h, n_windows, step_size)
+        if found is None:
+            return super().predict_rolling(self._validate(df), h, n_windows, step_size, level)
+        return self._forecast_frame(*found, h, level)
+
+    def cut_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int
+    ) -> tuple[WindowDataset, StandardScaler] | None:
+        """Returns the scaled windows of the last `n_windows` cutoffs of each series, and what scaled them.
+
+        Targets beyond `h` are missing where the model's horizon is longer.
+
+        Args:
+            df: Whole series; the last cutoff lies `h` steps before the end.
+            h: Steps ahead, at most the model's.
+            n_windows: How many cutoffs.
+            step_size: Steps between cutoffs.
+
+        Returns:
+            None where a series is shorter than windows and context together but may be padded: its windows have
+            contexts of different lengths.
+
+        Raises:
+            FrameError: If a series is too short.
+        """
         self._require_model()
         h = self._check_horizon(h)
         df = self._validate(df)
@@ -118,8 +163,9 @@ class TrainedForecaster(Forecaster):
         span = h + (n_windows - 1) * step_size
         needed = self.context_length + span
         if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
-            return super().predict_rolling(df, h, n_windows, step_size, level)
+            return None
         self._check_length(df, needed, "context and test part")
+        df = self.target_scale.forward(df)
         scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
         frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
         if h < self.prediction_length:
@@ -131,7 +177,13 @@ class TrainedForecaster(Forecaster):
             stride=step_size,
             **self._cut(df),
         )
-        return self._forecast_frame(windows, scaler, h, level)
+        return windows, scaler
+
+    def forecast_windows(self, windows: WindowDataset) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields predictions and targets [B, H, C] of the windows in order, in their scaled units; NaN = missing."""
+        self._require_model()
+        for batch in self._iterate(windows):
+            yield self._run(batch)[0], batch["future_values"]
 
     def calibrate(self, windows: Any) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
@@ -251,10 +303,16 @@ class TrainedForecaster(Forecaster):
     ) -> pd.DataFrame | None:
         spec = self.spec
         assert spec is not None
-        if X_df is None or not spec.covariates:
+        if not spec.covariates:
             return None
+        if X_df is None and spec.ahead:
+            raise FrameError(
+                f"the covariates {spec.ahead} must be known over the horizon; pass a frame with {ID!r}, {TIME!r} and "
+                f"these columns for the {self.prediction_length} steps after the last row of each series"
+            )
         keys = future_frame(history, self.prediction_length, self._freq_of(history))
-        return scaler.transform(validate_future(X_df, keys, spec.covariates), list(spec.covariates))
+        given = keys if X_df is None else validate_future(X_df, keys, spec.ahead)
+        return scaler.transform(add_static(given, history, name_static(spec.static)), list(spec.covariates))
 
     def _check_horizon(self, h: int | None) -> int:
         """Returns how many steps a forecast has."""
@@ -269,7 +327,8 @@ class TrainedForecaster(Forecaster):
 
     def _check_part(self, h: int, longest: int) -> None:
         """Refuses a part of the horizon where covariates are read over the whole of it."""
-        if h < longest and self.covariates:
+        spec = self.spec
+        if h < longest and (self.covariates if spec is None else spec.ahead):
             raise ValueError(
                 f"h is {h}, but {self.alias} reads known covariates over its whole horizon of {longest} steps; ask "
                 f"for h={longest}"
@@ -286,6 +345,8 @@ class TrainedForecaster(Forecaster):
 
     def _extend(self, frame: pd.DataFrame, steps: int) -> pd.DataFrame:
         ahead = future_frame(frame, steps, self._freq_of(frame))
+        if self.spec is not None:
+            ahead = add_static(ahead, frame, name_static(self.spec.static))
         return pd.concat([frame, ahead], ignore_index=True).sort_values([ID, TIME], kind="stable")
 
     # How batches become forecasts.
@@ -294,10 +355,12 @@ class TrainedForecaster(Forecaster):
         """Yields the windows in order, as many at a time as have `batch_size` series together, but at least one."""
         assert self.model is not None
         channels = self.model.config.num_channels
-        for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
-            yield windows.gather(torch.arange(start, end))
-            if self.told is not None:
-                self.told(end, len(windows))
+        with Bar(f"{self.alias}: forecasting", len(windows), self.verbose) as bar:
+            for start, end in split_batches(len(windows), channels, self.batch_size, self.batch_invariant):
+                yield windows.gather(torch.arange(start, end))
+                bar.update(end)
+                if self.told is not None:
+                    self.told(end, len(windows))
 
     def _run(self, batch: Batch, quantile_levels: list[float] | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns predictions [B, H, C] and quantiles [B, H, C, Q] on the CPU, without gradients."""
@@ -336,7 +399,7 @@ class TrainedForecaster(Forecaster):
             columns |= self._conformal_columns(centre, level)
         frame = windows.to_frame({k: np.asarray(v, dtype=np.float64) for k, v in columns.items()})
         frame = frame[np.tile(np.arange(self.prediction_length) < h, len(frame) // self.prediction_length)]
-        frame = scaler.inverse_transform(frame, list(columns))
+        frame = self.target_scale.backward(scaler.inverse_transform(frame, list(columns)), list(columns))
         self._check_finite(frame, list(columns))
         return frame.sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 
@@ -370,6 +433,7 @@ def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.D
         FrameError: As `validate_frame`; a frame of another frequency is told as that.
     """
     covariates = [*spec.covariates, *spec.past_covariates]
+    df = encode_static(as_pandas(df), spec.static)[0]
     try:
         return validate_frame(df, freq=spec.freq, covariates=covariates)
     except FrameError as error:

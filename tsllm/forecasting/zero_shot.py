@@ -1,6 +1,8 @@
 """A model pre-trained on many series as a forecaster of series that it has never seen: nothing is fitted."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,21 +12,23 @@ import torch
 from torch import Tensor
 
 from tsllm.data.facts import TrainingFacts
-from tsllm.data.frame import future_frame, infer_freq, validate_frame
+from tsllm.data.frame import future_frame, infer_freq, series_bounds, validate_frame
 from tsllm.data.frequency import Freq, default_season
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import (
     HistoryForecaster,
     check_count,
+    check_windows,
     compute_quantile_levels,
     count_torch_parameters,
     name_interval_columns,
 )
 from tsllm.forecasting.loading import load_model
-from tsllm.hub.artefacts import OWNED
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
+from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, OWNED, describe_environment, write_description
+from tsllm.hub.licence import check_licence
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models.base import ForecastModel
-from tsllm.types import ID, TARGET, FrameError
+from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
 class ZeroShotForecaster(HistoryForecaster):
@@ -44,7 +48,20 @@ class ZeroShotForecaster(HistoryForecaster):
 
     Raises:
         ValueError: If the model has a point head, or several channels.
+
+    Example:
+        `recipes/pretrain_series.py` trains such a model; this one is untrained.
+
+        >>> import pandas as pd, tsllm
+        >>> from tsllm.hub.spec import ForecasterSpec
+        >>> model = tsllm.build_model("patchcast", context_length=32, prediction_length=8, head="quantile")
+        >>> cast = tsllm.ZeroShotForecaster(model, ForecasterSpec("Cast", "any", "univariate"))
+        >>> df = pd.DataFrame({"unique_id": "new", "ds": range(20), "y": [float(t % 4) for t in range(20)]})
+        >>> len(cast.predict(df, h=12))
+        12
     """
+
+    rolls_at_once = True
 
     def __init__(
         self,
@@ -65,6 +82,7 @@ class ZeroShotForecaster(HistoryForecaster):
             if value is not None:
                 check_count(name, value)
         self.model, self.spec = model.eval(), spec
+        self.metrics: dict[str, Any] = {}
         self.alias = alias or spec.alias
         self.freq, self.season, self.batch_size = freq, season, batch_size
 
@@ -100,13 +118,39 @@ class ZeroShotForecaster(HistoryForecaster):
         model = load_model(source, revision=revision, token=token)
         if device is not None:
             torch.nn.Module.to(model, device)
-        return cls(model, spec, **options)
+        made = cls(model, spec, **options)
+        made.metrics = _read(find_file(source, METRICS_FILE, revision, token), {})
+        made.log = _read(find_file(source, HISTORY_FILE, revision, token), [])
+        made.licence = spec.licence
+        return made
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes `config.json`, `model.safetensors` and `forecaster.json`, whole or not at all."""
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Writes the artefact with metrics and card, whole or not at all.
+
+        Args:
+            folder: Where.
+            licence: Of the weights, as the Hub abbreviates it; None = what was said before, else what backbone and
+                data allow to say.
+        """
+        self.licence = check_licence(licence) or self.licence
+        trained, total = self.count_parameters()
+        metrics = {
+            "test": None,
+            "note": "what its pre-training measured was not kept beside it",
+            "validation": None,
+            "scaled": False,
+            "windows": 0,
+            "seconds": 0.0,
+            "steps": 0,
+            "seed": 0,
+            "parameters": {"trainable": trained, "total": total},
+            "processes": 1,
+            "environment": describe_environment(),
+        } | self.metrics
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
-            self.spec.save(made)
+            spec = replace(self.spec, licence=self.licence)
+            write_description(made, spec=spec, metrics=metrics, history=list(self.log))
 
     @property
     def context_length(self) -> int:
@@ -144,21 +188,58 @@ class ZeroShotForecaster(HistoryForecaster):
         if h is None and self._h is None:
             h = self.prediction_length
         history, steps = self._recall(df, h)
-        freq = self.freq if self.freq is not None else infer_freq(history)
+        freq = self._freq_of(history)
         out = future_frame(history, steps, freq)
-        levels = [0.5, *compute_quantile_levels(level)]
         series = {name: y.to_numpy(dtype=np.float64) for name, y in history.groupby(ID, sort=False)[TARGET]}
-        for name, y in series.items():
+        return self._fill(out, list(series), list(series.values()), steps, freq, level)
+
+    def predict_rolling(
+        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """Forecasts from the last `n_windows` cutoffs of each series, all cutoffs batched.
+
+        See `Forecaster.predict_rolling`.
+        """
+        df = self._validate(df)
+        check_windows(df, h, n_windows, step_size)
+        names, contexts, rows = [], [], []
+        for name, first, last in series_bounds(df):
+            y = df[TARGET].to_numpy(dtype=np.float64)[first:last]
+            for end in range(len(y) - h - (n_windows - 1) * step_size, len(y) - h + 1, step_size):
+                names.append(name)
+                contexts.append(y[max(0, end - self.context_length) : end])
+                rows.append(first + end + np.arange(h))
+        at = np.stack(rows)  # [windows, h]
+        times = df[TIME].to_numpy()
+        out = df.iloc[at.reshape(-1)][[ID, TIME]].reset_index(drop=True)
+        out[CUTOFF] = times[at[:, 0] - 1].repeat(h)
+        return self._fill(out, names, contexts, h, self._freq_of(df), level)
+
+    def _freq_of(self, df: pd.DataFrame) -> Freq:
+        return self.freq if self.freq is not None else infer_freq(df)
+
+    def _fill(
+        self,
+        out: pd.DataFrame,
+        names: Sequence[Any],
+        contexts: Sequence[np.ndarray],
+        h: int,
+        freq: Freq,
+        level: Sequence[float] | None,
+    ) -> pd.DataFrame:
+        """Writes the forecasts of each context, of the series `names`, into the rows of `out`, h each."""
+        for name, y in zip(names, contexts, strict=True):
             if np.isnan(y[-self.context_length :]).all():
                 raise FrameError(
                     f"series {name!r} has no observed value among its last {self.context_length} steps, so there is "
                     "nothing to forecast from; leave it out"
                 )
+        levels = [0.5, *compute_quantile_levels(level)]
         season = default_season(freq) if self.season is None else self.season
-        found = self.forecast(list(series.values()), steps, season, levels)  # [series, h, Q]
-        names = [self.alias, *name_interval_columns(self.alias, level)]
-        out[names] = found.reshape(-1, len(levels))
-        bad = ~np.isfinite(out[names].to_numpy()).all(axis=1)
+        found = self.forecast(contexts, h, season, levels)  # [series, h, Q]
+        columns = [self.alias, *name_interval_columns(self.alias, level)]
+        out[columns] = found.reshape(-1, len(levels))
+        bad = ~np.isfinite(out[columns].to_numpy()).all(axis=1)
         if bad.any():
             raise FloatingPointError(
                 f"{self.alias} forecasts a non-finite value for series {out[ID].iloc[int(bad.argmax())]!r} "
@@ -240,6 +321,15 @@ class ZeroShotForecaster(HistoryForecaster):
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
         return validate_frame(df, freq=self.freq, covariates=[])
+
+
+def _read(path: Path | None, default: Any) -> Any:
+    """Returns the content of a JSON file of an artefact; the default if it is not there or of another kind."""
+    try:
+        content = default if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return default
+    return content if isinstance(content, type(default)) else default
 
 
 class _Quantiles:

@@ -18,8 +18,8 @@ from tsllm.nn.matmul import describe_matmul
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.json"
-# What belongs to an artefact; a new one in the same folder replaces all of it. The last lines are a text forecaster's,
-# whose settings would make its folder out of any other.
+# What belongs to an artefact; a new one in the same folder replaces all of it. The last lines are a text forecaster's
+# and a told forecaster's, whose settings would make their folder out of any other.
 OWNED = (
     "config.json",
     "model.safetensors",
@@ -41,6 +41,7 @@ OWNED = (
     "vocab.json",
     "merges.txt",
     "chat_template*",
+    "context.json",
 )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tsllm.hub.spec import ForecasterSpec
+from tsllm.data.target import TargetScale
+from tsllm.hub.licence import Licence, derive_licence
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.hub.templates import render_card
 
 CARD_FILE = "README.md"
@@ -84,16 +86,18 @@ def build_card(folder: Path, *, recipe: str = "", plot: str | None = None, repo_
         title=name,
         summary=_summarise(config, spec),
         load_name=repo_id or ".",
+        loader="ZeroShotForecaster" if spec.freq == ANY_FREQ else "NeuralForecaster",
         config=config,
         metrics=metrics,
         plot=plot,
         has_intervals=intervals,
         score_names=[_SHOWN[key] for key in shown],
         score_rows=[(label, [format_score(scores.get(key)) for key in shown]) for label, scores in rows],
-        model_facts=list(_describe_model(config, metrics, folder)),
+        model_facts=[*_describe_model(config, metrics, folder), _write_licence(find_licence(config, spec))],
         data_facts=list(_describe_data(spec)),
         training_facts=list(_describe_training(metrics, recipe)),
         data_name=data_name,
+        for_any=spec.freq == ANY_FREQ,
         base_model=base_model,
         citations=_cite(config, spec),
     )
@@ -130,9 +134,16 @@ def build_card_data(
         library_name="tsllm",
         pipeline_tag="time-series-forecasting",
         tags=["time-series", "forecasting", "tsllm", config["model_type"]],
-        license="apache-2.0",
+        **find_licence(config, spec).metadata,
         **extra,
     )
+
+
+def find_licence(config: dict[str, Any], spec: ForecasterSpec) -> Licence:
+    """Returns the licence of an artefact and why it is that one."""
+    untrained = config.get("backbone_weights") == "random" or config.get("reader", "llm") != "llm"
+    backbone = None if untrained else config.get("backbone") or None
+    return derive_licence(spec.licence, backbone, [read.licence for read in spec.data.reads])
 
 
 def check_card(path: str | Path, *, results: bool = True) -> ModelCard:
@@ -203,11 +214,19 @@ def describe_source(data: dict[str, Any], freq: Any) -> Any:
         )
 
 
+def _write_licence(licence: Licence) -> tuple[str, str]:
+    return "licence", f"{licence.name}: {licence.reason}"
+
+
 def _describe_data(spec: ForecasterSpec) -> Any:
     yield from describe_source(spec.data.newest.summarise(), spec.freq)
     for read in spec.data.reads[:-1]:
         yield "trained before on", f"{shorten_source(read.name) or 'own data'}, {read.first} to {read.last}"
-    yield "scaling", f"{spec.scaler['name']} per series, fitted on the training part only"
+    scale = TargetScale(**spec.target_scale)
+    of = "" if scale.transform == "none" else f" of {scale.transform}(y)"
+    yield "scaling", f"{spec.scaler['name']}{of} per series, fitted on the training part only"
+    if scale.non_negative or scale.integer:
+        yield "forecasts", ", ".join(["never below 0"] * scale.non_negative + ["whole numbers"] * scale.integer)
     if spec.covariates or spec.past_covariates:
         yield "covariates", f"known ahead {spec.covariates}, known up to the cutoff {spec.past_covariates}"
 
@@ -216,7 +235,9 @@ def _describe_training(metrics: dict[str, Any], recipe: str) -> Any:
     environment = metrics["environment"]
     yield "trained by", f"recipe `{recipe}`" if recipe else "`NeuralForecaster.fit`"
     yield "seed", metrics["seed"]
-    yield "steps", f"{metrics['steps']} of {metrics['global_batch_size']} windows, rate {metrics['learning_rate']:g}"
+    if metrics.get("global_batch_size"):
+        rate = metrics["learning_rate"]
+        yield "steps", f"{metrics['steps']} of {metrics['global_batch_size']} windows, rate {rate:g}"
     scored = f", {metrics['test_seconds']:.0f} s scoring" if metrics.get("test_seconds") is not None else ""
     yield "time", f"{metrics['seconds']:.0f} s training{scored}"
     yield "hardware", f"{environment['hardware']}, {metrics['processes']} process(es)"

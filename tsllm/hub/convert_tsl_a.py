@@ -180,7 +180,7 @@ def find_patching(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
 
 
 def _add_counters(state: dict[str, Tensor], norms: str) -> dict[str, Tensor]:
-    """Gives batch norms the step counter that old checkpoints lack; it is of no concern to a forecast."""
+    """Gives batch norms the step counter that old checkpoints lack; no forecast depends on it."""
     result = dict(state)
     for name in state:
         match = re.fullmatch(rf"({norms})\.running_mean", name)

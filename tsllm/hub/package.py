@@ -1,11 +1,17 @@
 """Artefact folders that travel: what belongs in them, checks before an upload."""
 
 import json
+import re
+import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
+
+from tsllm.hub.licence import check_licence
 
 ARTEFACTS = (
     "config.json",
@@ -104,6 +110,70 @@ def push_package(
         revision=revision,
     )
     return str(commit.commit_url)
+
+
+def push_to_hub(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """Uploads a saved forecaster, whatever wrote it, in one commit, and returns the commit's address.
+
+    The card is written anew for its place on the Hub; checkpoints stay behind.
+
+    Args:
+        folder: Output folder of `save_pretrained`, `tsllm fit` or a recipe.
+        repo_id: "owner/name"; made if it does not exist.
+        private: Whether a new repository is private.
+        token: Access token; None = the stored one.
+        revision: Branch to commit to; None = main.
+        licence: Of the weights, as the Hub abbreviates it ("apache-2.0"); None = what was said when it was saved, else
+            what backbone and data allow to say.
+
+    Raises:
+        PackageError: As `check_package`.
+        ValueError: If the licence is no abbreviation.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+
+    Example:
+        ```python
+        tsllm.push_to_hub("runs/fit", "me/prices", private=True, licence="cc-by-4.0")
+        ```
+    """
+    said = check_licence(licence)
+    files = check_package(folder)
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place) / "package"
+        for name in files:
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder) / name, made / name)
+        write_card_for(made, repo_id, said)
+        return push_package(made, repo_id, private=private, token=token, revision=revision)
+
+
+def write_card_for(folder: Path, repo_id: str, licence: str) -> None:
+    """Writes the card of a package for its place on the Hub; a folder without a description keeps its own."""
+    from tsllm.hub.card import write_card
+    from tsllm.hub.spec import SPEC_FILE, ForecasterSpec
+    from tsllm.hub.text_card import write_text_card
+
+    recipe = _find_recipe(folder)
+    if (folder / "text_forecaster.json").is_file():
+        write_text_card(folder, recipe=recipe or "sft_text", repo_id=repo_id, licence=licence or None)
+    elif (folder / SPEC_FILE).is_file():
+        if licence:
+            replace(ForecasterSpec.load(folder), licence=licence).save(folder)
+        write_card(folder, recipe=recipe, repo_id=repo_id)
+
+
+def _find_recipe(folder: Path) -> str:
+    """Returns the recipe that a card names; empty if it names none."""
+    found = re.search(r"recipe(?:\*\*)?:? `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"))
+    return found[1] if found else ""
 
 
 def _check_weights(path: Path) -> list[str]:

@@ -20,7 +20,10 @@ from transformers.utils import cached_file
 
 from tsllm.data.facts import TrainingFacts, from_names, holds
 from tsllm.data.frequency import Freq, check_horizon, normalize_freq
+from tsllm.data.names import ColumnNames
 from tsllm.data.scaling import StandardScaler, load_scaler
+from tsllm.data.static import Static, name_static
+from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
 from tsllm.files import write_json
@@ -48,6 +51,7 @@ class ForecasterSpec:
         channels: Order of the series in the multivariate layout; empty in the univariate one.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
+        static: How static covariates are encoded (`tsllm.data.static`); the encoded columns are among `covariates`.
         share_covariates: As in `WindowDataset`.
         scaler: `StandardScaler.to_dict()`, fitted on the training part.
         data: Everything that the model was trained or chosen on.
@@ -55,6 +59,9 @@ class ForecasterSpec:
         new_series: What to do with a series that the scaler never saw: "raise", or "history" to fit its scaling on
             the history that is given.
         pad_short: Whether a series shorter than the context is padded with unobserved steps instead of refused.
+        names: What the columns of the table were called that it was trained on (`ColumnNames.to_dict`).
+        target_scale: How the target is transformed, and what a forecast may be (`TargetScale.to_dict`).
+        licence: Of the weights, as the Hub abbreviates it; empty = what backbone and data allow to say.
         format: Version of this file.
     """
 
@@ -71,6 +78,10 @@ class ForecasterSpec:
     h: int | None = None
     new_series: NewSeries = "raise"
     pad_short: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
+    target_scale: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -94,8 +105,26 @@ class ForecasterSpec:
         for name in ("share_covariates", "pad_short"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected true or false")
+        if not isinstance(self.names, dict):
+            raise ValueError(f"{SPEC_FILE} has names {self.names!r}; expected an object")
+        ColumnNames.from_dict(self.names)
+        fits = isinstance(self.static, dict) and all(isinstance(v, list | None) for v in self.static.values())
+        if not fits or not set(name_static(self.static)) <= set(self.covariates):
+            raise ValueError(
+                f"{SPEC_FILE} has static {self.static!r}, which does not fit covariates {self.covariates}"
+            )
+        try:
+            TargetScale(**self.target_scale)
+        except TypeError as error:
+            raise ValueError(f"{SPEC_FILE} has target_scale {self.target_scale!r} ({error})") from error
         if self.freq != ANY_FREQ:
             normalize_freq(self.freq)
+
+    @property
+    def ahead(self) -> list[str]:
+        """The covariates whose values over the horizon somebody must give: the known ones that are not static."""
+        static = set(name_static(self.static))
+        return [column for column in self.covariates if column not in static]
 
     def load_scaler(self) -> StandardScaler:
         """Returns the fitted scaler."""

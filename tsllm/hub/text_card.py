@@ -17,17 +17,17 @@ from tsllm.hub.card import (
     read_json,
     shorten_source,
 )
+from tsllm.hub.licence import Licence, check_licence, derive_licence, find_backbone_licence
 from tsllm.hub.plot import draw_forecast
 from tsllm.hub.templates import render_card
 from tsllm.types import TIME
 
 EXAMPLE_FILE = "forecast.csv"
 _SHOWN = {"mae": "MAE", "mse": "MSE", "crps": "CRPS", "coverage_80": "coverage of 80 %"}
-_LICENCES = {"openai-community/gpt2": "mit", "HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0"}
 
 
 def write_text_card(
-    folder: str | Path, *, recipe: str, repo_id: str | None = None, licence: str = "apache-2.0"
+    folder: str | Path, *, recipe: str, repo_id: str | None = None, licence: str | None = None
 ) -> Path:
     """Writes `README.md` into the folder of a text adapter, and `forecast.png` if a test was run.
 
@@ -35,7 +35,7 @@ def write_text_card(
         folder: Artefacts of a text recipe: `adapter_config.json`, `text_forecaster.json`, `metrics.json`.
         recipe: Name of the recipe.
         repo_id: Where the card will stand, for its load snippet; None = the folder's name.
-        licence: Of the adapter, as the Hub abbreviates it.
+        licence: Of the adapter, as the Hub abbreviates it; None = what language model and data allow to say.
 
     Returns:
         The card's path.
@@ -51,9 +51,7 @@ def write_text_card(
     return path / CARD_FILE
 
 
-def build_text_card(
-    folder: Path, *, recipe: str, repo_id: str | None = None, licence: str = "apache-2.0"
-) -> ModelCard:
+def build_text_card(folder: Path, *, recipe: str, repo_id: str | None = None, licence: str | None = None) -> ModelCard:
     """Builds the card; see `write_text_card`."""
     adapter = read_json(folder / "adapter_config.json")
     settings, metrics = read_json(folder / "text_forecaster.json"), read_json(folder / "metrics.json")
@@ -62,6 +60,8 @@ def build_text_card(
     name = repo_id or f"{settings['alias']}-{data_name}-{settings['context_length']}-{settings['h']}"
     hub_id = find_hub_id(base["name"])
     shown = [key for key in _SHOWN if metrics.get("test", {}).get(key) is not None]
+    asked = check_licence(licence) or str(settings.get("licence", ""))
+    found = derive_licence(asked, hub_id or base["name"], [str(metrics["data"].get("licence", ""))])
     rows = {
         "test": "this adapter, test",
         "start": "what it started from, test",
@@ -69,7 +69,7 @@ def build_text_card(
     }
     return render_card(
         "text_card.md.j2",
-        _build_data(settings, metrics, shown, name, hub_id, licence),
+        _build_data(settings, metrics, shown, name, hub_id, found),
         title=name,
         load_name=repo_id or ".",
         data_name=data_name,
@@ -87,7 +87,10 @@ def build_text_card(
             if metrics.get(row)
         ],
         comparison=list(_describe_comparison(metrics)),
-        model_facts=list(_describe_adapter(adapter, settings, metrics, folder)),
+        model_facts=[
+            *_describe_adapter(adapter, settings, metrics, folder),
+            ("licence", f"{found.name}: {found.reason}"),
+        ],
         data_facts=list(describe_source(metrics["data"], settings["freq"])),
         training_facts=list(_describe_training(metrics, recipe)),
     )
@@ -99,7 +102,7 @@ def _build_data(
     shown: list[str],
     name: str,
     hub_id: str | None,
-    licence: str,
+    licence: Licence,
 ) -> ModelCardData:
     results = [
         EvalResult(
@@ -127,7 +130,7 @@ def _build_data(
         library_name="peft",
         pipeline_tag="time-series-forecasting",
         tags=["time-series", "forecasting", "tsllm", "text", "lora"],
-        license=licence,
+        **licence.metadata,
         **scores,
         **extra,
     )
@@ -149,8 +152,9 @@ def _describe_adapter(adapter: dict[str, Any], settings: dict[str, Any], metrics
     base = settings["base"]
     yield "language model", f"`{base['name']}`"
     hub_id = find_hub_id(base["name"])
-    if hub_id in _LICENCES:
-        yield "its licence", _LICENCES[hub_id]
+    its = find_backbone_licence(hub_id or base["name"])
+    if its:
+        yield "its licence", its
     yield "its commit", f"`{base['revision']}`" if base["revision"] else "none, it was not loaded from the Hub"
     yield "its fingerprint", f"`{base['fingerprint']}`"
     if base["load_in_4bit"]:

@@ -38,7 +38,18 @@ MODELS: Registry[type[ForecastModel]] = Registry(
 
 
 def build_model(name: str, **config: Any) -> ForecastModel:
-    """Builds the model called `name` from keyword arguments of its configuration."""
+    """Builds the model called `name` from keyword arguments of its configuration.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+        ValueError: If a field is unknown or impossible.
+
+    Example:
+        >>> import torch, tsllm
+        >>> model = tsllm.build_model("dlinear", context_length=48, prediction_length=12)
+        >>> model(past_values=torch.randn(2, 48, 3)[..., :1]).predictions.shape
+        torch.Size([2, 12, 1])
+    """
     model_class = find_model_class(name)
     return model_class(model_class.config_class(**config))
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
-from transformers.utils import logging as library_logging
 
 from tsllm.backbones.weights import read_header
 from tsllm.models.losses import LOSSES, Loss
@@ -21,6 +20,7 @@ from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.normalization import compute_masked_moments
 from tsllm.nn.older_state import convert_state
+from tsllm.progress import quiet_bars
 from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
@@ -192,6 +192,9 @@ class ForecastModel(PreTrainedModel):
     default_training: ClassVar[Mapping[str, Any]] = {}
     can_be_laid_out: ClassVar[bool] = True  # whether its constructor works without memory, on torch's meta device
     uses_season: ClassVar[bool] = False
+    # Fields as published where `default_config_for` chooses others; published protocols ask for these.
+    published_config: ClassVar[Mapping[str, Any]] = {}
+    head_parts: ClassVar[tuple[str, ...]] = ()  # modules behind the last layer that reads tokens; () = it names none
 
     def __init__(self, config: ForecastConfig) -> None:
         super().__init__(config)
@@ -229,6 +232,16 @@ class ForecastModel(PreTrainedModel):
             "num_known_covariates": windows.num_known_covariates,
         }
 
+    @classmethod
+    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG003
+        """Returns fields with which a new model forecasts such data better than as published; most need none.
+
+        Args:
+            data: What it will be trained on.
+            given: What somebody asked for, which wins.
+        """
+        return {}
+
     def describe_data(self, data: "PreparedData") -> None:
         """Tells the model what it must know of the training data before it is trained; most need nothing."""
 
@@ -245,6 +258,23 @@ class ForecastModel(PreTrainedModel):
                 raise ValueError(f"{name} of the data is {value}, but the model was built for {saved}")
             setattr(self.config, name, value)
         self.describe_data(data)
+
+    def resize(self, context_length: int, prediction_length: int) -> None:
+        """Changes the lengths of a trained model in place, where its weights allow that; here, nowhere.
+
+        Args:
+            context_length: L, steps.
+            prediction_length: H, steps.
+
+        Raises:
+            ValueError: If they differ from its own.
+        """
+        own = (self.config.context_length, self.config.prediction_length)
+        if (context_length, prediction_length) != own:
+            raise ValueError(
+                f"{type(self).__name__} reads {own[0]} steps and forecasts {own[1]}, and its weights fit no others "
+                f"({context_length} and {prediction_length} were asked for); ask for its own, or train a new model"
+            )
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Changes configuration fields of a loaded model, where that is possible; here, nowhere.
@@ -361,7 +391,7 @@ class ForecastModel(PreTrainedModel):
         """Writes `config.json` and `model.safetensors` (and uploads them with `push_to_hub=True`)."""
         kept = self.trained_state().keys()
         state = {k: v for k, v in (state_dict or self.state_dict()).items() if k in kept}
-        with quiet_saving():
+        with quiet_bars():
             super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
@@ -425,18 +455,6 @@ class ForecastModel(PreTrainedModel):
                 f"{origin} does not fit {type(self).__name__} with its configuration: {'; '.join(problems)}"
             )
         self.load_state_dict(state, strict=False)
-
-
-@contextmanager
-def quiet_saving() -> Iterator[None]:
-    """Keeps the library from showing a bar for a file that is written in a blink."""
-    shown = library_logging.is_progress_bar_enabled()
-    library_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library_logging.enable_progress_bar()
 
 
 def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str:

@@ -171,6 +171,7 @@ LOSSES: Registry[Loss] = Registry(
         "mae": Loss(_of_predictions(functions.compute_mae)),
         "smooth_l1": Loss(_of_predictions(functions.compute_smooth_l1)),
         "huber": Loss(_of_predictions(functions.compute_huber)),
+        "smape": Loss(_of_predictions(functions.compute_smape)),
         "quantile": Loss(compute_quantile_loss),
         "nll": Loss(compute_nll_loss),
     },

@@ -114,6 +114,7 @@ class PatchCast(ForecastModel):
     config: PatchCastConfig
     uses_season = True
     can_be_laid_out = False  # it may read a backbone
+    head_parts = ("norm", "head_inner", "head")
 
     def __init__(self, config: PatchCastConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -144,6 +145,24 @@ class PatchCast(ForecastModel):
     def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Returns the sizes that the data decide, and their season."""
         return super().config_for(data) | {"season": data.task.season}
+
+    def adopt(self, data: "PreparedData") -> None:
+        """Takes over the season of other data; their lengths must be its own (`resize`)."""
+        self.config.season = data.task.season
+        super().adopt(data)
+
+    def resize(self, context_length: int, prediction_length: int) -> None:
+        """Changes the lengths in place: all weights but the positions fit any; see `stretch_positions`."""
+        config = self.config
+        border = config.num_context_patches
+        past, ahead = self.positions[:border].detach(), self.positions[border:].detach()
+        config.context_length, config.prediction_length = context_length, prediction_length
+        config.check()
+        parts = [
+            stretch_positions(past.flip(0), config.num_context_patches).flip(0),
+            stretch_positions(ahead, config.num_horizon_patches),
+        ]
+        self.positions = nn.Parameter(torch.cat(parts))
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values."""
@@ -245,6 +264,16 @@ class LanguageReader(nn.Module):
             inputs_embeds=read, attention_mask=real.long(), position_ids=positions, use_cache=False
         ).last_hidden_state
         return self.out(self.out_norm(hidden.to(tokens.dtype)))  # [N, P, D]
+
+
+def stretch_positions(positions: Tensor, count: int) -> Tensor:
+    """Returns so many positions [count, D], counted from the cutoff: the first ones, the last repeated where they end.
+
+    >>> stretch_positions(torch.tensor([[1.0], [2.0]]), 3).flatten().tolist()
+    [1.0, 2.0, 2.0]
+    """
+    kept = positions[:count]
+    return torch.cat([kept, kept[-1:].expand(count - len(kept), -1)])
 
 
 def compute_step_features(values: Tensor, mask: Tensor, season: Tensor, view: SeasonalView) -> Tensor:

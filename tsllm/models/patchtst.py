@@ -125,7 +125,7 @@ class PatchTSTConfig(ForecastConfig):
 
 
 class PatchTSTPretrainingConfig(PatchTSTConfig):
-    """Configuration of the pre-training; `prediction_length`, `head` and `loss` are of no concern to it.
+    """Configuration of the pre-training; `prediction_length`, `head` and `loss` are not read.
 
     Attributes:
         mask_ratio: Share of the patches of each sample and channel that are hidden; int(P (1 - mask_ratio)) stay.

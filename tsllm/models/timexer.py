@@ -4,12 +4,13 @@ Deliberate deviation: a context that the patch length does not divide is extende
 first value, so that the newest steps always lie in a patch. The reference drops them.
 """
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsllm.data.static import name_static
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.models.losses import Loss, compute_timexer_orthogonal
 from tsllm.nn.attention.full import CrossAttention, FullAttention
@@ -19,6 +20,9 @@ from tsllm.nn.embedding import compute_sinusoidal_positions
 from tsllm.nn.encoder import FeedForward
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import patchify
+
+if TYPE_CHECKING:
+    from tsllm.data.prepared import PreparedData
 
 AttentionMaps = list[tuple[Tensor, Tensor]]
 
@@ -42,6 +46,8 @@ class TimeXerConfig(ForecastConfig):
         attention: Token mixer over a series' patches and global token, see `tsllm.nn.blocks.build_mixer`.
         instance_norm: Normalise every window and channel by its own mean and deviation.
         channels_as_exogenous: Whether the channels themselves are exogenous tokens, beside covariates and calendar.
+        num_static_covariates: How many of the known covariates (the last ones) hold for a whole series; they are not
+            normalised by the window, where they are constant.
     """
 
     model_type = "tsllm_timexer"
@@ -58,6 +64,7 @@ class TimeXerConfig(ForecastConfig):
     attention: str | dict[str, Any] = "full"
     instance_norm: bool = True
     channels_as_exogenous: bool = True
+    num_static_covariates: int = 0
 
     def check(self) -> None:
         """Checks the values; see the base class."""
@@ -69,6 +76,11 @@ class TimeXerConfig(ForecastConfig):
             raise ValueError(
                 f"patch_length ({self.patch_length}) exceeds context_length ({self.context_length}); "
                 "lower patch_length or raise context_length"
+            )
+        if not 0 <= self.num_static_covariates <= self.num_known_covariates:
+            raise ValueError(
+                f"num_static_covariates ({self.num_static_covariates}) must lie between 0 and num_known_covariates "
+                f"({self.num_known_covariates})"
             )
         if not self.num_exogenous:
             raise ValueError(
@@ -176,6 +188,11 @@ class TimeXer(ForecastModel):
         self.head_dropout = Dropout(config.head_dropout)
         self.post_init()
 
+    @classmethod
+    def config_for(cls, data: "PreparedData") -> dict[str, Any]:
+        """Adds how many covariates are static."""
+        return super().config_for(data) | {"num_static_covariates": len(name_static(data.task.static))}
+
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Forecasts every channel; patches and exogenous tokens are the model's only view of the data."""
         return self._forecast(inputs)
@@ -234,9 +251,11 @@ class TimeXer(ForecastModel):
             assert inputs.future_covariates is not None
             whole = torch.cat([inputs.past_covariates[..., :known], inputs.future_covariates], dim=1)  # [B, L + H, K]
             # Normalised over context and horizon: a flag that is constant in the context stays of order one.
-            tokens.append(self.known_embedding(self._normalise(whole).transpose(1, 2)))  # [B, K known, D]
+            moving = known - config.num_static_covariates
+            whole = torch.cat([self._normalise(whole[..., :moving]), whole[..., moving:]], dim=2)
+            tokens.append(self.known_embedding(whole.transpose(1, 2)))  # [B, K known, D]
         return self.dropout(torch.cat(tokens, dim=1))
 
     def _normalise(self, covariates: Tensor) -> Tensor:
         """Normalises covariates [B, T, K] over T like the series themselves."""
-        return self.norm(covariates)[0] if self.config.instance_norm else covariates
+        return self.norm(covariates)[0] if self.config.instance_norm and covariates.shape[2] else covariates

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.
 
 
 class TokenLayerNorm(nn.LayerNorm):
-    """Layer norm of each token [B, L, D]; the mask is of no concern to it."""
+    """Layer norm of each token [B, L, D]; the mask is not read."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalises x [B, L, D] token by token."""

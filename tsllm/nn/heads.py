@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor
 from torch.distributions import Distribution, Normal, StudentT
 
@@ -54,7 +53,7 @@ class PointOutput:
     """One number a step."""
 
     num_parameters = 1
-    losses = ("mse", "mae", "smooth_l1", "huber")
+    losses = ("mse", "mae", "smooth_l1", "huber", "smape")
 
     def to_output(self, parameters: Tensor, loc: Tensor | None, scale: Tensor | None) -> HeadOutput:
         """Returns predictions only."""
@@ -165,6 +164,8 @@ class StudentTOutput:
         """Returns exact quantiles (scipy; no gradient)."""
         assert isinstance(output.distribution, StudentT)
         df = output.distribution.df.detach().cpu().numpy()[..., None]
+        from scipy import stats  # half a second that only this needs
+
         z = torch.as_tensor(stats.t.ppf(np.asarray(levels), df)).to(output.predictions)  # [B, H, C, Q]
         return output.distribution.loc.unsqueeze(-1) + output.distribution.scale.unsqueeze(-1) * z
 

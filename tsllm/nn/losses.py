@@ -50,6 +50,17 @@ def compute_huber(predictions: Tensor, target: Tensor, threshold: float = 1.0) -
     return _pointwise(lambda p, t: F.huber_loss(p, t, reduction="none", delta=threshold), predictions, target)
 
 
+def compute_smape(predictions: Tensor, target: Tensor) -> Tensor:
+    """Symmetric percentage error, 0 to 200 (Makridakis 1993), over the observed entries of [B, H, C]; 0 / 0 is 0."""
+
+    def error(p: Tensor, t: Tensor) -> Tensor:
+        total = p.abs() + t.abs()
+        known = total > 0
+        return torch.where(known, 200 * (p - t).abs() / torch.where(known, total, 1.0), 0.0)
+
+    return _pointwise(error, predictions, target)
+
+
 def compute_pinball(quantiles: Tensor, target: Tensor, levels: Sequence[float]) -> Tensor:
     """Quantile loss (Koenker and Bassett 1978), mean over entries and levels.
 

@@ -48,7 +48,7 @@ class DirectPrototypes(nn.Module):
         self.prototypes = nn.Parameter(draw_mixtures(words, num_prototypes))
 
     def forward(self, words: Tensor) -> Tensor:
-        """Returns the prototypes [S, d]; `words` are of no concern any more."""
+        """Returns the prototypes [S, d]; `words` are not read."""
         return self.prototypes
 
 
@@ -70,7 +70,7 @@ class GramPrototypes(nn.Module):
         self.register_buffer("root", compute_gram_root(words), persistent=False)
 
     def forward(self, words: Tensor) -> Tensor:
-        """Returns the prototypes [S, d]; `words` are of no concern any more."""
+        """Returns the prototypes [S, d]; `words` are not read."""
         return torch.addmm(self.initial, self.coefficients, self.root)
 
 

@@ -32,7 +32,7 @@ def view_seasons(values: Tensor, mask: Tensor, season: Tensor, horizon: int, num
     deviation is added, so that a window that repeats itself exactly does not blow up.
 
     Args:
-        values: [N, L]; what stands at unobserved steps is of no concern.
+        values: [N, L]; values at unobserved steps are not read.
         mask: [N, L] bool, True = observed.
         season: [N] integers, steps in a season; 1 = none.
         horizon: H.

@@ -97,10 +97,12 @@ def describe_spec(data: PreparedData, alias: str, *, pad_short: bool) -> Forecas
         channels=data.channels,
         covariates=list(task.covariates),
         past_covariates=list(task.past_covariates),
+        static=data.loaded.static,
         share_covariates=task.share_covariates,
         scaler=data.scaler.to_dict(),
         data=TrainingFacts([data.describe()]),
         pad_short=pad_short,
+        names=data.loaded.names.to_dict(),
     )
 
 

@@ -14,8 +14,8 @@ from tsllm.context.rcrps import average, compute_rcrps
 from tsllm.context.readers import ProseReader, read_effects, read_in_turn
 from tsllm.data.cik import CikInstance, load_cik
 from tsllm.files import write_json
+from tsllm.forecasting.readers import load_reader
 from tsllm.programs.cik_table import write_differences, write_table, write_tasks
-from tsllm.programs.context_reader import load_reader
 
 ARMS = ("none", "data", "rules", "learned", "rules+learned", "learned+rules", "swapped", "spectrum")
 _ALL = 355  # instances of the published file

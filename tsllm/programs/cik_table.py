@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from tsllm.context.rcrps import average, compute_difference
+from tsllm.context.rcrps import average, compute_difference, compute_p_value
+from tsllm.paired import adjust_holm
 
 # Williams 2025 (arXiv 2410.18959), RCRPS over all tasks; smaller is better.
 PUBLISHED: dict[str, float] = {
@@ -37,12 +38,13 @@ def write_table(
 
 
 def write_differences(scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], main: str) -> str:
-    """Writes paired differences to the arm `main`, with intervals from resampled tasks."""
-    lines = [f"| {main} minus | difference | 95 % interval |", "|---|---:|---|"]
-    for arm, values in scores.items():
-        if arm != main:
-            mean, low, high = compute_difference(scores[main], values, weights, list(scores[main]))
-            lines.append(f"| {arm} | {mean:+.3f} | {low:+.3f} to {high:+.3f} |")
+    """Writes paired differences to the arm `main`, with intervals from resampled tasks and adjusted p-values."""
+    lines = [f"| {main} minus | difference | 95 % interval | p (sign flips over tasks, Holm) |", "|---|---:|---|---:|"]
+    arms, keys = [arm for arm in scores if arm != main], list(scores[main])
+    adjusted = adjust_holm([compute_p_value(scores[main], scores[arm], weights, keys) for arm in arms])
+    for arm, p in zip(arms, adjusted, strict=True):
+        mean, low, high = compute_difference(scores[main], scores[arm], weights, keys)
+        lines.append(f"| {arm} | {mean:+.3f} | {low:+.3f} to {high:+.3f} | {p:.4f} |")
     return "\n".join(lines)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.pairs import write_pairs
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, build_batch, compute_loss
 from tsllm.context.reading import NONE, Reading
-from tsllm.context.states import EncodedText, StateStore, TextEncoder
+from tsllm.context.states import EncodedText
 from tsllm.files import write_json
+from tsllm.forecasting.readers import open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -59,30 +59,6 @@ class ReaderArguments:
         wrong = [n for n in ("num_pairs", "num_validation", "max_steps", "batch_size") if getattr(self, n) < 1]
         if wrong:
             raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; it must be at least 1")
-
-
-def open_encoder(
-    backbone: str, weights: str, num_layers: int, dtype: str = "float32", *, cache_gb: float = 2.0, seed: int = 0
-) -> TextEncoder:
-    """Loads a frozen model with the usual store of hidden states."""
-    from tsllm.models.timellm.backbone import load_backbone
-
-    loaded = load_backbone(backbone, num_layers=num_layers, weights=weights, seed=seed, dtype=getattr(torch, dtype))
-    store = StateStore(cache_folder() / "context_states", int(cache_gb * 2**30)) if cache_gb > 0 else None
-    return TextEncoder(loaded.llm, loaded.tokenizer, store)
-
-
-def load_reader(folder: str | Path, *, cache_gb: float = 2.0) -> LearnedReader:
-    """Loads a trained reader with the backbone that it names.
-
-    Raises:
-        FileNotFoundError: If the folder holds no reader.
-        ValueError: If the backbone's weights are others than those it was trained on.
-    """
-    head = LearnedReader.load_head(folder)
-    c = head.config
-    encoder = open_encoder(c.backbone, c.backbone_weights, c.num_backbone_layers, c.dtype, cache_gb=cache_gb)
-    return LearnedReader(encoder, head)
 
 
 def run_reader_training(args: ReaderArguments) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
 
-from tsllm.evaluation.significance import compare_to
+from tsllm.evaluation.significance import Unit, compare_to
 from tsllm.files import telling_damage
 from tsllm.forecasting.paths import Method
 from tsllm.registry import refuse_unknown
@@ -20,7 +21,7 @@ from tsllm.training.args import coerce, load_yaml, read_dataclass
 from tsllm.types import CUTOFF, ID
 
 Say = Callable[[str], None]
-KINDS = ("mean", "quantile", "independent", "saa", "learned", "idle", "dynamic", "base_stock", "orders")
+KINDS = ("mean", "quantile", "independent", "saa", "learned", "idle", "dynamic", "base_stock", "orders", "replan")
 DEFAULT_POLICIES: tuple[Any, ...] = ("idle", "mean", "quantile", "independent", "saa")
 
 
@@ -31,8 +32,9 @@ class PolicySpec:
     Attributes:
         kind: "idle" (do nothing), "mean" (plug-in), "quantile" (the best one on validation), "independent" (SAA on
             paths whose steps were permuted), "saa" (sample average over joint paths), "learned" (a network,
-            `tsllm.decisions.learned`); for simulated demand also "dynamic" (the optimum), "base_stock" ((s, S) chosen
-            on simulated paths) and "orders" (a network with recourse, `tsllm.decisions.recourse`).
+            `tsllm.policies.learned`); for the inventory problem also "base_stock" ((s, S) chosen on simulated paths),
+            "orders" (a network with recourse, `tsllm.policies.recourse`), "replan" (SAA anew at each stage, on data)
+            and "dynamic" (the optimum, for simulated demand).
         name: In the tables; empty = kind, or the training method.
         options: Training options of "learned" and "orders"; `levels` of "quantile".
     """
@@ -62,7 +64,9 @@ class DecideConfig:
         output_dir: Folder of results and report.
         problem: `name` (of `PROBLEMS`, or a dotted path) and its options.
         data: `name` (as for `tsllm fit`), `h`, `step_size`, `train`, `validation`, `test` (windows, counted from the
-            end), `covariates`, `past_covariates`; or None for simulated demand.
+            end), `covariates`, `past_covariates`; of a panel `min_length` (shorter series are left out), `series`
+            (so many, evenly spaced in their order) and `units` (each window is counted in units of which so many are
+            its mean over `units_over` steps before the cutoff, by default `h`); or None for simulated demand.
         forecaster: `model` ("StepRegression" or a name of the roster) and its options; `refit` windows between fits.
         demand: For "inventory" without data: `transition`, `means` (Poisson demand of each regime), `start`, `stages`,
             `paths` (simulated ones that policies may use), `test` (paths).
@@ -70,6 +74,8 @@ class DecideConfig:
         method: "bootstrap", "schaake" or "gaussian".
         similar: Width of `weigh_similar`: errors of windows with a similar forecast are drawn more often; None = all
             alike.
+        pool: Draw paths from the errors of all series, each in units of its own mean absolute error; for short series.
+        unit: What the tests pair: "cutoff", or "series" where series are independent of one another.
         policies: Names or mappings of `PolicySpec`.
         reference: Label of the policy that the others are tested against.
         seeds: Of paths and networks.
@@ -85,6 +91,8 @@ class DecideConfig:
     n_samples: int = 200
     method: Method = "bootstrap"
     similar: float | None = None
+    pool: bool = False
+    unit: Unit = "cutoff"
     policies: tuple[PolicySpec, ...] = ()
     reference: str = "saa"
     seeds: tuple[int, ...] = (0,)
@@ -98,6 +106,10 @@ class DecideConfig:
             raise ValueError(f"policies need different names, found {', '.join(labels)}; give some a name")
         if self.reference not in labels:
             raise ValueError(f"reference {self.reference!r} is none of the policies {', '.join(labels)}")
+        if self.pool and self.similar is not None:
+            raise ValueError("pool shares errors between series, similar weighs a series' own; give one of them")
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"unit {self.unit!r} must be one of {', '.join(get_args(Unit))}")
         if not self.seeds:
             raise ValueError("seeds is empty; give at least one")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -177,7 +189,7 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
 
     A policy and seed that the output folder holds from the same configuration is not run again.
     """
-    from tsllm.programs.decide_bench import build_bench
+    from tsllm.programs.decide_build import build_bench
 
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,8 +261,11 @@ def _test(frames: list[pd.DataFrame], config: DecideConfig) -> dict[str, dict[st
     if not mean[config.reference].any():
         return {}  # a reference without any regret: there is no skill against it
     seeds = frames if len(frames) > 1 else ()
-    tested = compare_to(mean, config.reference, alpha=config.alpha, seeds=seeds).set_index("model")
-    alone = [compare_to(frame, config.reference, alpha=config.alpha).set_index("model")["p_holm"] for frame in frames]
+    tested = compare_to(mean, config.reference, alpha=config.alpha, unit=config.unit, seeds=seeds).set_index("model")
+    alone = [
+        compare_to(frame, config.reference, alpha=config.alpha, unit=config.unit).set_index("model")["p_holm"]
+        for frame in frames
+    ]
     kept = ["p_holm", "skill", "low", "high", "verdict", "note"]
     rows = {str(label): {k: row[k] for k in kept} for label, row in tested.iterrows()}
     return {label: row | {"p_holm_by_seed": [float(p[label]) for p in alone]} for label, row in rows.items()}
@@ -310,7 +325,7 @@ def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs may share the folder
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
@@ -321,7 +336,7 @@ def _run(bench: Bench, spec: PolicySpec, seed: int) -> dict[str, Any]:
 
 
 def _fingerprint(config: DecideConfig) -> str:
-    kept = ("problem", "data", "forecaster", "demand", "n_samples", "method", "similar")
+    kept = ("problem", "data", "forecaster", "demand", "n_samples", "method", "similar", "pool")
     return _digest({name: getattr(config, name) for name in kept})
 
 

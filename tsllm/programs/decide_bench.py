@@ -1,10 +1,11 @@
-"""The benches of `tsllm decide`: real series with rolling forecasts and joint paths, and simulated demand."""
+"""The bench of `tsllm decide` for real series: rolling forecasts, joint paths, decisions before each window."""
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,19 @@ from torch import Tensor
 from tsllm import metrics
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.task import Asked, build_task
-from tsllm.decisions import AnyHourAlarm, DecisionProblem, DemandChain, Inventory, build_problem, solve_dynamic
-from tsllm.decisions.inventory import base_stock, fit_base_stock
-from tsllm.decisions.learned import Training, Windows, decide, train_policy
-from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
+from tsllm.decisions import AnyHourAlarm, DecisionProblem
 from tsllm.forecasting.paths import draw_paths, weigh_similar
-from tsllm.forecasting.regression import StepRegression
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
 from tsllm.paired import diebold_mariano
+from tsllm.policies.learned import Training, Windows, decide, train_policy
 from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-DATA_KEYS = {"name", "h", "step_size", "train", "validation", "test", "covariates", "past_covariates", "data_path"}
-DEMAND_KEYS = {"transition", "means", "start", "stages", "paths", "test", "largest"}
-
-
-def build_bench(config: DecideConfig, folder: Path, say: Say) -> Bench:
-    """Builds the bench of a configuration; forecasts are kept in the folder."""
-    options = dict(config.problem)
-    problem = build_problem(options.pop("name"), options)
-    if config.data is not None:
-        return SeriesBench(config, problem, folder, say)
-    if not isinstance(problem, Inventory):
-        raise ValueError(f"demand is for the inventory problem; {problem.name} needs data")
-    return DemandBench(config, problem)
+NEEDED_KEYS = {"name", "h", "train", "validation", "test"}
+PANEL_KEYS = {"min_length", "series", "units", "units_over"}
+TABLE_KEYS = ("id_col", "time_col", "target_col", "day_first")
+DATA_KEYS = NEEDED_KEYS | PANEL_KEYS | {"step_size", "covariates", "past_covariates", "data_path", *TABLE_KEYS}
 
 
 class SeriesBench(Bench):
@@ -53,13 +42,21 @@ class SeriesBench(Bench):
     def __init__(self, config: DecideConfig, problem: DecisionProblem, folder: Path, say: Say) -> None:
         self.config, self.problem, self.unit = config, problem, problem.unit
         data = dict(config.data or {})
-        _check_keys("data", data, DATA_KEYS, {"name", "h", "train", "validation", "test"})
+        check_keys("data", data, DATA_KEYS, NEEDED_KEYS)
         self.h = int(data["h"])
-        rolled = _forecast(config, data, _read(data), folder, say)
+        if int(data.get("step_size", self.h)) < self.h:
+            raise ValueError(
+                f"data: step_size ({data['step_size']}) is below h ({self.h}); windows would overlap, and the "
+                "errors behind the paths would not be known yet when the next window is decided"
+            )
+        loaded = _read(data)
+        rolled = _forecast(config, data, loaded, folder, say)
+        rolled = _count_units(rolled, loaded.df, data, problem)
         self.counts = (int(data["train"]), int(data["validation"]), int(data["test"]))
         self.forecast, self.truth, keys = self._split(rolled)
         self.windows = keys
-        test = self.truth["test"]
+        test = self.truth["test"] = problem.discretise(self.truth["test"])
+        self.truth["validation"] = problem.discretise(self.truth["validation"])
         self.hindsight = problem.hindsight(test)[1].numpy()
         self.idle = problem.cost(problem.idle(self.h).expand(len(test), -1), test).numpy()
         self._drawn: dict[tuple[str, int], Tensor] = {}
@@ -91,14 +88,22 @@ class SeriesBench(Bench):
             owner = np.concatenate([np.concatenate(self.series[w]) for w in known])
             rng = np.random.default_rng([seed, {"train": 0, "validation": 1, "test": 2}[which]])
             method, width, drawn = self.config.method, self.config.similar, []
+            size = self.spread(known) if self.config.pool else {}
+            pooled = errors / np.array([size[k] for k in owner])[:, None] if self.config.pool else errors
             for point, number in zip(self.forecast[which].numpy(), np.concatenate(self.series[which]), strict=True):
                 own = owner == number
+                shapes = pooled * size[number] if self.config.pool else errors[own]
                 weights = None if width is None else weigh_similar(point, earlier[own], errors[own], width)
-                drawn.append(
-                    draw_paths(point, errors[own], self.config.n_samples, rng, method=method, weights=weights)
-                )
+                drawn.append(draw_paths(point, shapes, self.config.n_samples, rng, method=method, weights=weights))
             self._drawn[which, seed] = torch.as_tensor(np.stack(drawn))
         return self._drawn[which, seed]
+
+    def spread(self, parts: Sequence[str]) -> dict[int, float]:
+        """Returns the mean absolute error of each series in some parts; where it is 0, the mean over the series."""
+        owner = np.concatenate([np.concatenate(self.series[w]) for w in parts])
+        error = np.concatenate([(self.truth[w] - self.forecast[w]).abs().mean(1).numpy() for w in parts])
+        mean = pd.Series(error).groupby(owner).mean()
+        return {int(k): float(v if v > 0 else mean.mean()) for k, v in mean.items()}
 
     def run(self, spec: PolicySpec, seed: int) -> Outcome:
         """Chooses on validation, decides the test windows one after the other, and settles them."""
@@ -125,7 +130,7 @@ class SeriesBench(Bench):
             return lambda _, paths: problem.solve(paths), {}
         if spec.kind == "independent":
             generator = torch.Generator().manual_seed(seed)
-            return lambda _, paths: problem.solve(_permute(paths, generator)), {}
+            return lambda _, paths: problem.solve(permute(paths, generator)), {}
         if spec.kind == "quantile":
             level, costs = self._choose_level(seed, spec.options.get("levels", LEVELS))
             return lambda _, paths: problem.plan(torch.quantile(paths, level, dim=0)), {
@@ -134,7 +139,7 @@ class SeriesBench(Bench):
             }
         if spec.kind == "learned":
             return self._learn(spec, seed)
-        raise ValueError(f"policy {spec.kind!r} needs simulated demand; leave it out or give demand instead of data")
+        raise ValueError(f"policy {spec.kind!r} is for simulated demand or the inventory problem; leave it out")
 
     def _choose_level(self, seed: int, levels: Any) -> tuple[float, dict[str, float]]:
         paths, costs = self.paths("validation", seed), {}
@@ -147,21 +152,25 @@ class SeriesBench(Bench):
     def _learn(self, spec: PolicySpec, seed: int) -> tuple[Callable[[Tensor, Tensor], Tensor], dict[str, Any]]:
         options = dict(spec.options)
         simulated = bool(options.pop("simulated", False))
-        settings = _build(Training, options, spec.label)
+        settings = build_settings(Training, options, spec.label)
         spread = (self.truth["train"] - self.forecast["train"]).std(0)
-        truths = self.truth["train"][:, None]
-        if simulated:
-            truths = torch.cat([truths, self.paths("train", seed)], 1)
-        train = Windows(self.forecast["train"], truths, spread)
+        train = Windows(self.forecast["train"], self.outcomes(simulated, seed), spread)
         validation = Windows(self.forecast["validation"], self.truth["validation"][:, None], spread)
         policy, log = train_policy(self.problem, train, validation, settings, seed)
         return lambda forecast, _: decide(policy, self.problem, forecast[None])[0], {"log": log}
+
+    def outcomes(self, simulated: bool, seed: int) -> Tensor:
+        """Returns what may come true in training windows [N, R, H]: the truth, and paths if `simulated`."""
+        truths = self.truth["train"][:, None]
+        if simulated:
+            truths = torch.cat([truths, self.paths("train", seed)], 1)
+        return self.problem.discretise(truths)
 
     def score(self, seed: int) -> dict[str, Any]:
         """Scores the point forecast, the joint paths, and the same paths with their steps permuted."""
         truth, paths = self.truth["test"], self.paths("test", seed)
         generator = torch.Generator().manual_seed(seed)
-        independent = torch.stack([_permute(p, generator) for p in paths])
+        independent = torch.stack([permute(p, generator) for p in paths])
         scores = {"MAE": float(metrics.mae(truth, self.forecast["test"]))}
         scores["CRPS"] = float(metrics.crps_samples(truth, paths.transpose(1, 2)))
         for label, drawn in (("joint", paths), ("independent", independent)):
@@ -190,87 +199,50 @@ class SeriesBench(Bench):
         return scores
 
 
-class DemandBench(Bench):
-    """Simulated demand of a Markov chain, whose optimum dynamic programming gives."""
-
-    def __init__(self, config: DecideConfig, problem: Inventory) -> None:
-        demand = dict(config.demand or {})
-        _check_keys("demand", demand, DEMAND_KEYS, {"transition", "means", "start", "stages"})
-        self.problem, self.unit, self.stages = problem, problem.unit, int(demand["stages"])
-        largest = int(demand.get("largest", 3 * max(demand["means"])))
-        self.chain = DemandChain(
-            torch.tensor(demand["transition"], dtype=torch.float64),
-            torch.stack([_poisson(float(mean), largest) for mean in demand["means"]]),
-            torch.tensor(demand["start"], dtype=torch.float64),
-        )
-        self.n_samples, self.count = config.n_samples, int(demand.get("paths", 300))
-        self.path, self.regimes = self._sample(int(demand.get("test", 2000)), 10**6)
-        self.hindsight = problem.hindsight(self.path)[1].numpy()
-        self.idle = problem.cost(problem.idle(self.stages).expand(len(self.path), -1), self.path).numpy()
-        self.windows = pd.DataFrame({ID: "demand", CUTOFF: np.arange(len(self.path))})
-
-    def run(self, spec: PolicySpec, seed: int) -> Outcome:
-        """Chooses or trains on simulated demand of this seed, decides the test paths and settles them."""
-        started = time.perf_counter()
-        act, notes = self._prepare(spec, seed)
-        training = time.perf_counter() - started
-        started = time.process_time()
-        orders = act()
-        seconds = time.process_time() - started
-        return Outcome(self.problem.cost(orders, self.path).numpy(), seconds, training, notes)
-
-    def _prepare(self, spec: PolicySpec, seed: int) -> tuple[Callable[[], Tensor], dict[str, Any]]:
-        problem, chain = self.problem, self.chain
-        if spec.kind == "idle":
-            return lambda: problem.idle(self.stages).expand(len(self.path), -1), {}
-        if spec.kind == "dynamic":
-            optimum = solve_dynamic(problem, chain, self.stages)
-            notes = {"expected cost": optimum.cost}
-            return lambda: problem.run(lambda s: optimum.decide(s, self.regimes[:, s.stage]), self.path), notes
-        if spec.kind == "orders":
-            settings = _build(RecourseTraining, dict(spec.options), spec.label)
-            policy, log = train_orders(problem, chain, self.stages, settings, seed)
-            return lambda: order_with(policy, problem, self.path, self.regimes), {"log": log}
-        paths, regimes = self._sample(self.count, seed)
-        if spec.kind == "base_stock":
-            low, top = fit_base_stock(problem, paths)
-            return lambda: problem.run(base_stock(low, top), self.path), {"s": low, "S": top}
-        groups = [paths[regimes[:, 0] == k] for k in range(len(chain.start))]
-        if any(len(g) == 0 for g in groups):
-            raise ValueError(f"none of {self.count} simulated paths begins in some regime; raise demand.paths")
-        if spec.kind == "mean":
-            plans, notes = [problem.plan(g.mean(0)) for g in groups], {}
-        elif spec.kind == "quantile":
-            plans, notes = self._best_level(groups, spec.options.get("levels", LEVELS), seed)
-        elif spec.kind == "saa":
-            plans, notes = [problem.solve(g[: self.n_samples]) for g in groups], {}
-        elif spec.kind == "independent":
-            generator = torch.Generator().manual_seed(seed)
-            plans, notes = [problem.solve(_permute(g[: self.n_samples], generator)) for g in groups], {}
-        else:
-            raise ValueError(f"policy {spec.kind!r} needs data; leave it out or give data instead of demand")
-        table = torch.stack(plans)
-        return lambda: table[self.regimes[:, 0]], {**notes, "plans": table.tolist()}
-
-    def _best_level(self, groups: list[Tensor], levels: Any, seed: int) -> tuple[list[Tensor], dict[str, Any]]:
-        held, first = self._sample(1000, seed + 10**5)
-        costs = {}
-        for level in levels:
-            plans = torch.stack([self.problem.plan(torch.quantile(g, float(level), dim=0)) for g in groups])
-            costs[float(level)] = float(self.problem.cost(plans[first[:, 0]], held).mean())
-        best = min(costs, key=costs.__getitem__)
-        return [self.problem.plan(torch.quantile(g, best, dim=0)) for g in groups], {"level": best}
-
-    def _sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        return self.chain.sample(count, self.stages, torch.Generator().manual_seed(seed))
-
-
 def _read(data: dict[str, Any]) -> LoadedData:
     columns = [*data.get("covariates", ()), *data.get("past_covariates", ())]
-    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"))
+    table = {name: data[name] for name in TABLE_KEYS if name in data}
+    loaded = load_frame(str(data["name"]), covariates=columns, data_path=data.get("data_path"), **table)
     if loaded.df[TARGET].isna().any():
         raise ValueError(f"{data['name']} has missing values; decisions need whole paths: fill them first")
-    return loaded
+    return replace(loaded, df=_choose_series(loaded.df, data))
+
+
+def _choose_series(frame: pd.DataFrame, data: dict[str, Any]) -> pd.DataFrame:
+    """Keeps the series with `min_length` steps, and of those `series`, evenly spaced in their order."""
+    sizes = frame.groupby(ID, sort=False).size()
+    names = sizes.index[sizes >= int(data.get("min_length", 0))]
+    wanted = int(data.get("series", len(names)))
+    if not 0 < wanted <= len(names):
+        raise ValueError(f"data: {wanted} series are asked for, {len(names)} have min_length; lower one of them")
+    chosen = names[np.linspace(0, len(names) - 1, wanted).round().astype(int)]
+    return frame[frame[ID].isin(chosen)].reset_index(drop=True)
+
+
+def _count_units(
+    rolled: pd.DataFrame, frame: pd.DataFrame, data: dict[str, Any], problem: DecisionProblem
+) -> pd.DataFrame:
+    """Counts each window in units of which `data["units"]` are the mean of the last steps before its cutoff.
+
+    Series of different size then fit one problem. Nothing is changed where `units` is not given.
+
+    Raises:
+        ValueError: If the mean of some window is not above 0, or there are fewer steps before it.
+    """
+    if "units" not in data:
+        return rolled
+    over = int(data.get("units_over", data["h"]))
+    means = frame.assign(mean=frame.groupby(ID, sort=False)[TARGET].transform(lambda y: y.rolling(over).mean()))
+    keys = means.rename(columns={TIME: CUTOFF})[[ID, CUTOFF, "mean"]]
+    merged = rolled.merge(keys, on=[ID, CUTOFF], how="left", validate="many_to_one")
+    bad = ~(merged["mean"] > 0)
+    if bad.any():
+        raise ValueError(
+            f"{problem.name}: series {merged[ID][bad].iloc[0]!r} has no mean above 0 over {over} steps before the "
+            f"window after {merged[CUTOFF][bad].iloc[0]}; leave it out, raise min_length or change units_over"
+        )
+    lot = merged.pop("mean") / float(data["units"])
+    return merged.assign(forecast=merged["forecast"] / lot, **{TARGET: merged[TARGET] / lot})
 
 
 def _forecast(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, folder: Path, say: Say) -> pd.DataFrame:
@@ -279,7 +251,7 @@ def _forecast(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, fo
     file = folder / f"forecasts-{hashlib.sha256(state.encode()).hexdigest()[:12]}.parquet"
     if not file.is_file():
         rolled = _roll(config, data, loaded, say)
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")  # two runs may share the folder
         rolled.to_parquet(part)
         part.replace(file)
     return pd.read_parquet(file)
@@ -310,15 +282,13 @@ def _roll(config: DecideConfig, data: dict[str, Any], loaded: LoadedData, say: S
 
 def _build_forecaster(config: DecideConfig, data: dict[str, Any], loaded: LoadedData) -> Any:
     options = {k: v for k, v in config.forecaster.items() if k not in ("refit", "model", "training")}
-    name, h = str(config.forecaster.get("model", "StepRegression")), int(data["h"])
+    name, h = str(config.forecaster.get("model", STEP_REGRESSION)), int(data["h"])
     known, past = tuple(data.get("covariates", ())), tuple(data.get("past_covariates", ()))
-    if name == "StepRegression":
-        return StepRegression(h, **{"period": h, "covariates": known, "past_covariates": past, **options})
     task = build_task(loaded, Asked(h=h, covariates=known, past_covariates=past))
     return build_forecaster(ModelSpec(name, options=options, training=config.forecaster.get("training", {})), task)
 
 
-def _permute(paths: Tensor, generator: torch.Generator) -> Tensor:
+def permute(paths: Tensor, generator: torch.Generator) -> Tensor:
     """Permutes each step's samples on their own: the marginals stay exactly, the dependence goes. [S, H]."""
     order = torch.rand(paths.shape, generator=generator).argsort(0)
     return paths.gather(0, order)
@@ -332,13 +302,8 @@ def _calibration_error(chance: np.ndarray, event: np.ndarray, bins: int = 10) ->
     )
 
 
-def _poisson(mean: float, largest: int) -> Tensor:
-    count = torch.arange(largest + 1, dtype=torch.float64)
-    chances = (count * np.log(mean) - mean - torch.lgamma(count + 1)).exp()
-    return chances / chances.sum()
-
-
-def _build(settings: type[Any], options: dict[str, Any], label: str) -> Any:
+def build_settings(settings: type[Any], options: dict[str, Any], label: str) -> Any:
+    """Builds training settings; an unknown option is an error."""
     known = [f.name for f in fields(settings)]
     wrong = sorted(set(options) - set(known))
     if wrong:
@@ -346,7 +311,8 @@ def _build(settings: type[Any], options: dict[str, Any], label: str) -> Any:
     return settings(**options)
 
 
-def _check_keys(what: str, given: dict[str, Any], known: set[str], needed: set[str]) -> None:
+def check_keys(what: str, given: dict[str, Any], known: set[str], needed: set[str]) -> None:
+    """Refuses keys that are unknown or missing."""
     wrong, missing = sorted(set(given) - known), sorted(needed - set(given))
     if wrong:
         raise ValueError(f"{what}: unknown key {wrong[0]!r}; known: {', '.join(sorted(known))}")

@@ -55,7 +55,7 @@ def prepare_series(
     asked = args.asked()
     if not model.uses_covariates:
         if asked.names_covariates:
-            named = [*(asked.covariates or ()), *(asked.past_covariates or ())]
+            named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
             raise TaskError(
                 f"the model reads no covariates, but {named} were asked for; leave them out or choose a model that "
                 "reads them (timexer)"
@@ -69,7 +69,9 @@ def prepare_series(
         if not is_for_any:
             asked = _take_lengths(asked, pretrained)
         if asked.covariates is None and asked.past_covariates is None:
-            asked = replace(asked, covariates=earlier.covariates, past_covariates=earlier.past_covariates)
+            asked = replace(
+                asked, covariates=earlier.ahead, past_covariates=earlier.past_covariates, static=earlier.static
+            )
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
     if earlier is not None:

@@ -13,11 +13,11 @@ import pandas as pd
 from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.data.facts import DataRead, read_series
-from tsllm.data.frequency import default_season
+from tsllm.data.frequency import Freq
 from tsllm.data.prepared import find_cutoffs
 from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
-from tsllm.data.task import build_task, load_data
+from tsllm.data.task import ForecastTask, build_task, load_data
 from tsllm.files import write_json
 from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
@@ -73,6 +73,7 @@ class TextProgram:
         forecaster: The forecaster whose prompts are trained on and tested with.
         windows: How the training part is cut and written.
         test_windows: Origins of each series that are tested; 0 = none, here or in this process.
+        season: Steps in the main season, by the task.
         results: Name ("start", "test") -> scores.
     """
 
@@ -81,6 +82,7 @@ class TextProgram:
     forecaster: TextForecaster
     windows: TextWindows
     test_windows: int
+    season: int
     results: dict[str, TextScores] = field(default_factory=dict)
 
     def take_over(self, trainer: Any, folder: Path) -> None:
@@ -101,10 +103,11 @@ class TextProgram:
         """Returns what `metrics.json` holds of every text run."""
         args, context, h = trainer.args, self.forecaster.context_length, self.forecaster.h
         tested = self.results.get("test")
+        naive = None
+        if tested:
+            naive = score_naive(self.splits.test, context, h, self.test_windows, self.loaded.freq, self.season)
         return {name: scores.summary for name, scores in self.results.items()} | {
-            "seasonal_naive": score_naive(self.splits.test, context, h, self.test_windows, self.loaded)
-            if tested
-            else None,
+            "seasonal_naive": naive,
             "scaled": False,
             "windows": tested.summary["windows"] if tested else 0,
             "seconds": round(seconds, 3),
@@ -156,7 +159,9 @@ def prepare_text(
     What `check` refuses is told before that test.
     """
     asked = data_args.asked()
-    asked = replace(asked, covariates=asked.covariates or (), past_covariates=())
+    asked = replace(
+        asked, covariates=asked.covariates or (), past_covariates=(), season=model_args.season or asked.season
+    )
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)
     covariates, context, horizon = list(task.covariates), task.context_length, task.h
@@ -171,9 +176,10 @@ def prepare_text(
         device=args.device,
         load_in_4bit=model_args.load_in_4bit,
     )
-    forecaster = build_forecaster(model, tokenizer, model_args, loaded, context, horizon, covariates)
+    forecaster = build_forecaster(model, tokenizer, model_args, loaded, task)
     windows = TextWindows(forecaster.prompt, context, horizon, data_args.train_stride, tuple(covariates))
-    program = TextProgram(loaded, splits, forecaster, windows, args.test_windows if args.should_save else 0)
+    tested = args.test_windows if args.should_save else 0
+    program = TextProgram(loaded, splits, forecaster, windows, tested, task.season)
     if check is not None:
         check(program)
     if args.evaluate_start:
@@ -220,29 +226,23 @@ def write_results(folder: Path, content: dict[str, Any], results: dict[str, Text
 
 
 def build_forecaster(
-    model: Any,
-    tokenizer: Any,
-    args: TextModelArguments,
-    loaded: LoadedData,
-    context_length: int,
-    h: int,
-    covariates: list[str],
+    model: Any, tokenizer: Any, args: TextModelArguments, loaded: LoadedData, task: ForecastTask
 ) -> TextForecaster:
-    """Builds the forecaster whose prompts are trained on and tested with."""
+    """Builds the forecaster whose prompts are trained on and tested with; a season of 0 or 1 is not spoken of."""
     source = loaded.source
     domain = args.domain if args.domain is not None else (f"Data: {source.domain}." if source else "")
-    season = args.season if args.season is not None else (source.season if source else 0)
+    season = 0 if args.season == 0 or task.season == 1 else task.season
     return TextForecaster(
         model,
         tokenizer,
-        h=h,
-        context_length=context_length,
-        freq=loaded.freq,
+        h=task.h,
+        context_length=task.context_length,
+        freq=task.freq,
         digits=args.digits,
         domain=domain,
         season=season,
         thought_words=args.thought_words,
-        covariates=covariates,
+        covariates=list(task.covariates),
         num_samples=args.num_samples,
         options=SamplingOptions(temperature=args.temperature, constrained=args.constrained),
     )
@@ -304,12 +304,11 @@ def _join_window(
 
 
 def score_naive(
-    test: pd.DataFrame, context_length: int, h: int, num_windows: int, loaded: LoadedData
+    test: pd.DataFrame, context_length: int, h: int, num_windows: int, freq: Freq, season: int
 ) -> dict[str, float]:
     """Scores the seasonal naive on the windows of `evaluate_text`: `mae` and `mse`, in the series' units."""
-    season = loaded.source.season if loaded.source else default_season(loaded.freq)
     histories, futures = cut_windows(test, context_length, h, num_windows)
-    forecast = SeasonalNaive(min(season, context_length), freq=loaded.freq).predict(histories, h=h)
+    forecast = SeasonalNaive(min(season, context_length), freq=freq).predict(histories, h=h)
     joined = futures.merge(forecast, on=[ID, TIME])
     scores = [
         [float(score(y, naive)) for score in (metrics.mae, metrics.mse)]

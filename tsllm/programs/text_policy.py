@@ -43,7 +43,7 @@ def run_text_policy(
     model, tokenizer, codec = forecaster.model, forecaster.tokenizer, forecaster.prompt.codec
     dataset = build_dataset(program, args)
     began = time.monotonic()
-    trainer = train_text_policy(model, tokenizer, dataset, codec, forecaster.h, model_args, args)
+    trainer = train_text_policy(model, tokenizer, dataset, codec, forecaster.h, program.season, model_args, args)
     seconds = time.monotonic() - began
     with writing(trainer, TEXT_OWNED) as folder:
         save_adapter(trainer, tokenizer, folder)
@@ -75,7 +75,7 @@ def try_reward(program: TextProgram, args: TextPolicyArguments) -> DryRun:
         raise ArgumentsError("the training part holds no complete window; shorten context_length or the horizon")
     group, limit = args.num_generations or 2, args.max_completion_length or 0
     reward = args.build_rewards()["task"][1]
-    season = forecaster.prompt.season or 1
+    season = program.season
     function = TextReward(reward, codec, season, limit, "task", group)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     target, history = (torch.tensor(columns[name], dtype=torch.float64) for name in ("target", "history"))
@@ -127,6 +127,7 @@ def train_text_policy(
     dataset: Dataset,
     codec: Any,
     horizon: int,
+    season: int,
     model_args: TextModelArguments,
     args: TextPolicyArguments,
 ) -> TextPolicyTrainer:
@@ -138,12 +139,12 @@ def train_text_policy(
         dataset: Rows of `build_reward_rows`.
         codec: Reads numbers.
         horizon: Numbers asked for.
-        model_args: LoRA's options and the season.
+        season: Steps in the main season, for rewards.
+        model_args: LoRA's options.
         args: Algorithm and reward.
     """
     set_seed(args.seed)
     weighted = args.build_rewards()
-    season = model_args.season or 1
     functions: list[Any] = [
         TextReward(reward, codec, season, args.max_completion_length or 0, name, args.num_generations or 1)
         for name, (_, reward) in weighted.items()

@@ -13,6 +13,7 @@ from tsllm.rl.advantages import compute_spread
 from tsllm.rl.rewards.base import Completions, Reward, compute_seasonal_scale
 from tsllm.rl.rewards.composite import FunctionReward, WeightedReward
 from tsllm.rl.rewards.known import Known
+from tsllm.rl.rewards.problem import ProblemReward
 from tsllm.rl.windows import unfold_problem
 
 CLIPPED_REFUSED, CLIPPED_TOLD = 0.5, 0.05
@@ -283,4 +284,8 @@ def name_reward(reward: Reward) -> str:
         return getattr(reward.function, "__qualname__", repr(reward.function))
     if isinstance(reward, WeightedReward):
         return " + ".join(name_reward(term) for _, term in reward.terms)
-    return type(reward).__name__
+    return (
+        reward.problem.name or type(reward.problem).__name__
+        if isinstance(reward, ProblemReward)
+        else type(reward).__name__
+    )

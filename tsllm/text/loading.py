@@ -15,9 +15,10 @@ from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, find_pretrained, resol
 from tsllm.backbones.quantization import build_quantization
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
 from tsllm.backbones.weights import read_header
+from tsllm.progress import quiet_bars
+from tsllm.text.settings import SETTINGS as SETTINGS
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-SETTINGS = "text_forecaster.json"
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
 
 
@@ -95,7 +96,7 @@ def _load_base(
         options["revision"] = commit or "main"
         config = load_config(source, revision=options["revision"])
         check_folder(source, config)
-        with refuse_code(source):
+        with refuse_code(source), quiet_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(
                 source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
             )

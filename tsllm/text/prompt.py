@@ -16,11 +16,15 @@ class TextPrompt:
         codec: Writes the numbers.
         domain: One sentence about the data; empty = left out.
         season: Steps of a season, told to the model; 0 = left out.
+        before: What a chat template writes before the request.
+        after: What it writes after it, up to where the model begins.
     """
 
     codec: NumberCodec = field(default_factory=NumberCodec)
     domain: str = ""
     season: int = 0
+    before: str = ""
+    after: str = ""
 
     def build(
         self,
@@ -29,6 +33,8 @@ class TextPrompt:
         scale: SeriesScale,
         start: str = "",
         future_covariates: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+        context: str = "",
+        times: Sequence[str] = (),
     ) -> str:
         """Writes the prompt.
 
@@ -39,8 +45,16 @@ class TextPrompt:
             start: The time of the first forecast step, as text; empty = left out.
             future_covariates: Name -> [L + h] values, each written with the scale of its own first L values; only
                 the h future ones enter the prompt.
+            context: What is known, in the units of the data; how the written numbers relate to these is then told.
+            times: Of all [L + h] steps, for prompts that name them; this one names the first to forecast alone.
         """
+        del times
         lines = [self.domain] if self.domain else []
+        if context:
+            lines += [
+                f"Known: {context}",
+                f"A number n below stands for {scale.offset:.6g} + n * {scale.resolution:.6g}.",
+            ]
         task = f"Continue the series by {h} numbers"
         task += f", the first at {start}" if start else ""
         task += f", season {self.season} steps" if self.season else ""
@@ -53,7 +67,7 @@ class TextPrompt:
             lines.append(f"{name}:")
             lines.append(self.codec.encode(array[length:], self.codec.fit(array[:length])))
         lines += ["History:", self.codec.encode(history, scale), "Forecast:"]
-        return "\n".join(lines) + "\n"
+        return self.before + "\n".join(lines) + "\n" + self.after
 
     def build_completion(
         self,

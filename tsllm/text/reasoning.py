@@ -93,13 +93,9 @@ class ReasoningPrompt(TextPrompt):
 
     Attributes:
         thought_words: Budget of the thought, told to the model.
-        before: What the chat template writes before the request.
-        after: What it writes after it, up to where the model begins.
     """
 
     thought_words: int = 100
-    before: str = ""
-    after: str = ""
 
     def build(
         self,
@@ -108,9 +104,13 @@ class ReasoningPrompt(TextPrompt):
         scale: SeriesScale,
         start: str = "",
         future_covariates: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+        context: str = "",
+        times: Sequence[str] = (),
     ) -> str:
         """Writes the prompt; see `TextPrompt.build`."""
-        request = super().build(history, h, scale, start, future_covariates).removesuffix("Forecast:\n")
+        plain = TextPrompt(self.codec, self.domain, self.season)
+        asked = plain.build(history, h, scale, start, future_covariates, context, times)
+        request = asked.removesuffix("Forecast:\n")
         return (
             f"{self.before}{request}First think between <think> and </think>, in at most {self.thought_words} words. "
             f"Then write the {h} numbers, and nothing else, between <answer> and </answer>.\n{self.after}"
@@ -202,4 +202,4 @@ def build_prompt(codec: NumberCodec, tokenizer: Any, domain: str, season: int, t
         return TextPrompt(codec, domain, season)
     reader = ReasoningCodec(codec.digits, codec.separator, codec.missing, codec.margin, thought_words)
     before, after = find_chat_frame(tokenizer)
-    return ReasoningPrompt(reader, domain, season, thought_words, before, after)
+    return ReasoningPrompt(reader, domain, season, before, after, thought_words)

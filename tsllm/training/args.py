@@ -19,7 +19,9 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
+from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
 
 T = TypeVar("T")
@@ -60,8 +62,13 @@ class DataArguments:
         data_path: File to read a named data set from, instead of its usual place.
         freq: pandas alias or integer step; None = the data set's own, or inferred.
         targets: Columns of a wide table that are series; None = all.
+        id_col: Column that names the series, if not `unique_id`.
+        time_col: Column of the times, if not `ds` or `date`.
+        target_col: Column of the values, if not `y`.
+        day_first: Whether 03/04/2024 is the third of April; None refuses dates that no row settles.
         covariates: Columns known over the horizon; None = the data set's own if the model reads them, [] = none.
         past_covariates: Columns known up to the cutoff only; None and [] as above.
+        static: Columns with one value a series, numbers or texts; None = none.
         share_covariates: All series have the same covariates, so that a multivariate sample holds them once.
         time_features: Whether a model that can read calendar features does so.
         context_length: L, steps; None = the data set's custom, or by frequency.
@@ -81,8 +88,13 @@ class DataArguments:
     data_path: str | None = field(default=None, metadata={"help": "file to read a named data set from"})
     freq: str | int | None = None
     targets: list[str] | None = None
+    id_col: str | None = None
+    time_col: str | None = None
+    target_col: str | None = None
+    day_first: bool | None = None
     covariates: list[str] | None = None
     past_covariates: list[str] | None = None
+    static: list[str] | None = None
     share_covariates: bool = False
     time_features: bool = field(default=True, metadata={"help": "calendar features for models that read them"})
     context_length: int | None = field(default=None, metadata={"help": "L, steps"})
@@ -118,8 +130,11 @@ class DataArguments:
             layout=self.layout,
             covariates=self.covariates,
             past_covariates=self.past_covariates,
+            static=self.static,
             share_covariates=self.share_covariates,
             split=self.split,
+            names=ColumnNames.of(self.id_col, self.time_col, self.target_col),
+            day_first=self.day_first,
         )
 
 
@@ -143,8 +158,9 @@ class ForecastTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of forecasting and a few fields more.
 
     Attributes:
-        lr_schedule: A schedule of the forecasting literature by epoch: `type1` (halved after each epoch from the
-            second on), `type3` (x 0.9 from the third on), `epoch_cosine`; None = `lr_scheduler_type`, by step.
+        lr_schedule: A schedule of the forecasting literature by epoch: `type1` (two whole epochs, then halved for
+            each), `type3` (four whole epochs, then times 0.9 for each), `epoch_cosine` (half a cosine); None =
+            `lr_scheduler_type`, by step.
         early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
         early_stopping_threshold: What counts as better, in units of the metric.
         overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
@@ -196,6 +212,8 @@ class ForecastTrainingArguments(TrainingArguments):
             # Without evaluation there is no best checkpoint to stop for or to load.
             self.load_best_model_at_end, self.metric_for_best_model = False, None
             self.early_stopping_patience = 0
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not can_show()  # a bar in a file is thousands of lines
         super().__post_init__()
 
 
@@ -237,19 +255,6 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     if read.get("lr_schedule") not in (None, *SCHEDULES):
         raise ArgumentsError(f"lr_schedule is {read['lr_schedule']!r}; choose one of {', '.join(SCHEDULES)}")
     return read
-
-
-def merge_training(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults changed by what was given, where what was given is not overruled by a default of another name.
-
-    Epochs that were asked for take the default number of steps away, and a rhythm of evaluation the default steps.
-    """  # noqa: E501
-    kept = dict(defaults)
-    if "num_train_epochs" in given and "max_steps" not in given:
-        kept.pop("max_steps", None)
-    if str(given.get("eval_strategy", "steps")) != "steps" and "eval_steps" not in given:
-        kept.pop("eval_steps", None)
-    return kept | dict(given)
 
 
 def parse_arguments(classes: Sequence[type[Any]], argv: Sequence[str] | None = None) -> tuple[Any, ...]:

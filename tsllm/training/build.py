@@ -13,8 +13,9 @@ from transformers import AutoConfig, PrinterCallback
 from tsllm.data.prepared import PreparedData
 from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
-from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit
+from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import FrameError
 
@@ -35,7 +36,8 @@ def build_for_data(
 
     Args:
         name: Of the table, or the dotted path of a class.
-        given: Fields of the configuration, without those that the data decide.
+        given: Fields of the configuration, without those that the data decide. What is not given is the model's
+            `default_config_for` these data, else the configuration's own default.
         data: What it will be trained on.
         pretrained: Folder or Hub id of a model to start from; its configuration counts, changed by `given`.
 
@@ -44,8 +46,15 @@ def build_for_data(
         FrameError: As `check_calibration`.
     """
     model_class = find_model_class(name)
-    values = model_class.config_for(data) | read_model_config(model_class.config_class, given)
+    asked = read_model_config(model_class.config_class, given)
+    values = model_class.config_for(data) | asked
+    if asked.get("loss") == "smape" and data.scaler.name != "none":
+        raise ArgumentsError(
+            f"loss smape is relative to the level of a series, which scaler {data.scaler.name!r} takes away; set "
+            "scaler: none"
+        )
     if pretrained is None:
+        values = model_class.default_config_for(data, asked) | values
         model = model_class(model_class.config_class(**values))
     else:
         model = _start_from(str(pretrained), model_class, values)
@@ -145,6 +154,7 @@ def train_model(
     training: Mapping[str, Any],
     progress: Progress | None = None,
     max_seconds: float | None = None,
+    label: str = "",
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, ends with the weights of the best validation loss, and returns the log.
 
@@ -154,6 +164,7 @@ def train_model(
         training: Fields of `ForecastTrainingArguments`.
         progress: Is told each logged step.
         max_seconds: Training stops after so many seconds, after one last validation; None = no limit.
+        label: What a bar on the terminal says; empty = no bar.
     """
     options: dict[str, Any] = {
         "disable_tqdm": True,
@@ -174,7 +185,9 @@ def train_model(
             trainer.add_callback(TimeLimit(max_seconds))
         if progress is not None:
             trainer.add_callback(ProgressLine(progress))
-        trainer.train()
+        with Bar(label, verbose=bool(label)) as bar:
+            trainer.add_callback(TrainingBar(bar))
+            trainer.train()
     model.eval()
     return [*trainer.state.log_history, describe_end(trainer)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from tsllm.progress import Bar
 from tsllm.training.batches import GlobalBatches
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what was logged
@@ -133,6 +134,36 @@ class ProgressLine(TrainerCallback):
         values = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
         if values:
             self.tell(state.global_step, state.max_steps, values)
+
+
+class TrainingBar(TrainerCallback):
+    """Shows steps, losses and the time left.
+
+    Args:
+        bar: Where it is shown.
+    """
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Learns how many steps there are at most."""
+        self.bar.total = state.max_steps
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Counts a step."""
+        self.bar.update(state.global_step)
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Shows loss and validation loss."""
+        self.bar.update(**{k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")})
 
 
 class TimeLimit(TrainerCallback):

@@ -57,7 +57,7 @@ def test_reward_rises_beyond_the_noise_of_three_seeds(algorithm, language_model,
         arguments = make_arguments(tmp_path, algorithm=algorithm, seed=seed)
         model_arguments = TextModelArguments(lora_r=4, lora_alpha=8, digits=1)
         trainer = train_text_policy(
-            copy.deepcopy(language_model), tokenizer, make_rows(codec), codec, 1, model_arguments, arguments
+            copy.deepcopy(language_model), tokenizer, make_rows(codec), codec, 1, 1, model_arguments, arguments
         )
         rewards = [entry["rewards/task/mean"] for entry in trainer.state.log_history if "reward" in entry]
         first.append(np.mean(rewards[:3]))
@@ -250,6 +250,7 @@ def test_a_text_run_without_any_gradient_stops_with_the_reason(language_model, t
             make_rows(codec),
             codec,
             1,
+            1,
             TextModelArguments(lora_r=4),
             arguments,
         )
@@ -279,7 +280,7 @@ def test_groups_that_stay_flat_are_masked(language_model, tokenizer, tmp_path): 
     codec = NumberCodec(digits=1)
     arguments = make_arguments(tmp_path, algorithm="dapo", reward="format", max_steps=2, max_refills=1)
     trainer = train_text_policy(
-        language_model, tokenizer, make_rows(codec), codec, 1, TextModelArguments(lora_r=4), arguments
+        language_model, tokenizer, make_rows(codec), codec, 1, 1, TextModelArguments(lora_r=4), arguments
     )
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
     assert [entry["dynamic_sampling/masked"] for entry in log] == [1.0, 1.0]  # constrained answers are all valid

@@ -25,6 +25,7 @@ from tsllm.backbones.trust import check_folder, load_config, load_tokenizer, ref
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.matmul import fast_matmul
+from tsllm.progress import quiet_bars
 
 
 class Backbone(nn.Module):
@@ -358,11 +359,10 @@ def load_backbone(
 def _load_weights(
     where: str, config: PreTrainedConfig, dtype: torch.dtype, options: dict[str, Any]
 ) -> PreTrainedModel:
-    verbosity, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    verbosity = library_logging.get_verbosity()
     library_logging.set_verbosity_error()  # the layers left out and the output head are unused on purpose
-    library_logging.disable_progress_bar()
     try:
-        with refuse_code(where):
+        with refuse_code(where), quiet_bars():
             llm, info = AutoModel.from_pretrained(
                 where,
                 config=config,
@@ -375,8 +375,6 @@ def _load_weights(
             )
     finally:
         library_logging.set_verbosity(verbosity)
-        if bars:
-            library_logging.enable_progress_bar()
     missing = sorted(info["missing_keys"]) + sorted(str(m) for m in info["mismatched_keys"])
     if missing:
         raise ValueError(

@@ -27,6 +27,10 @@ LORA_OPTIONS = {
 class TimeLLMConfig(ForecastConfig):
     """Which language model is reprogrammed and how.
 
+    >>> import tsllm
+    >>> tsllm.TimeLLMConfig(context_length=96, prediction_length=24, patch_length=16, head="quantile").patch_length
+    16
+
     Attributes:
         backbone: A packaged name (`smollm2-135m`), a local folder or a Hub id of a decoder, or of a PEFT adapter,
             whose updates are then merged into its base model.
@@ -63,8 +67,8 @@ class TimeLLMConfig(ForecastConfig):
         prompt_domain: What the data are, for the prompt; empty = left out.
         prompt_statistics: `window` describes each window, `series` each series once (`prompt_series`), or `none`.
         prompt_series: One text a channel for `series`; `TimeLLM.describe_series` writes it.
-        num_lags: Distinct autocorrelation lags named in the prompt. The published five hold lag 0 and two mirrored
-            pairs, hence two.
+        num_lags: Autocorrelation lags named in the prompt, at most L / 2; 0 = none. The published prompt names five:
+            lag 0 and two pairs k, L - k, which say the same. The default names three different ones.
         series_loc: One number a channel: original value = value * series_scale + series_loc. The prompt speaks in
             original units; without it, in the units of the model's input. A batch may carry its own instead.
         series_scale: One number a channel.

@@ -24,10 +24,12 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+from tsllm.progress import quiet_bars
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
+_PUBLISHED_PATCH = 16  # steps, as in Jin 2024
 MERGED = "backbone"  # folder of a merged backbone, beside the model on it
 
 
@@ -39,12 +41,22 @@ class TimeLLM(ForecastModel):
     Args:
         config: The configuration. What loading finds out about the backbone is written into it.
         backbone: A loaded backbone instead of `config.backbone`.
+
+    Example:
+        `language_model` is a folder, a Hub id or `smollm2-135m`.
+
+        >>> import torch, tsllm
+        >>> sizes = {"context_length": 32, "prediction_length": 8, "num_prototypes": 8, "num_backbone_layers": 1}
+        >>> config = tsllm.TimeLLMConfig(backbone=language_model, **sizes)
+        >>> tsllm.TimeLLM(config)(past_values=torch.randn(2, 32, 1)).predictions.shape
+        torch.Size([2, 8, 1])
     """
 
     config_class = TimeLLMConfig
     config: TimeLLMConfig
     default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
+    published_config = {"patch_length": _PUBLISHED_PATCH, "patch_stride": 8}
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -119,6 +131,21 @@ class TimeLLM(ForecastModel):
             loc, scale = data.scaler.loc_scale(data.channels)
             values |= {"series_loc": loc.tolist(), "series_scale": scale.tolist()}
         return values
+
+    @classmethod
+    def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns patches of whole seasons, side by side: a day for hourly data, a year for monthly ones.
+
+        A sixth of the tokens, and the head sees each step of the season at one place. Where somebody asks for either
+        length, or three seasons do not fit into the context, the published 16 and 8 stay.
+        """
+        if {"patch_length", "patch_stride"} & set(given):
+            return {}
+        season, context = data.task.season, data.train.context_length
+        if season == 1 or 3 * season > context:
+            return {}
+        length = season * max(1, min(_PUBLISHED_PATCH // season, context // (3 * season)))
+        return {"patch_length": length, "patch_stride": length}
 
     def describe_data(self, data: "PreparedData") -> None:
         """Writes the text of each series where `prompt_statistics` is `series`.
@@ -340,7 +367,8 @@ class TimeLLM(ForecastModel):
         target = Path(folder)
         llm = copy.deepcopy(self.backbone.llm)
         adaptation.merge_lora(llm)
-        llm.save_pretrained(target / MERGED)
+        with quiet_bars():
+            llm.save_pretrained(target / MERGED)
         if self.backbone.tokenizer is not None:
             self.backbone.tokenizer.save_pretrained(target / MERGED)
         config = copy.deepcopy(self.config)

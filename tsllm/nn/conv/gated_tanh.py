@@ -1,6 +1,7 @@
 """Gated tanh unit and its multi-scale form (DSTAGNN, Lan et al., ICML 2022)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class GatedTanh(ChannelBlock):
 class MultiScaleGatedTanh(ChannelBlock):
     """M-GTU: gated tanh units of several kernels side by side in time, a linear map back to L, y = relu(x + .).
 
-    The linear map reaches over all steps, so the block is not causal and belongs to one length.
+    The linear map reaches over all steps, so the block is not causal, belongs to one length, and costs L^2.
 
     Args:
         num_channels: Number of channels C.
@@ -69,6 +70,7 @@ class MultiScaleGatedTanh(ChannelBlock):
     """
 
     ranks = frozenset({1})
+    cost: Literal["linear", "loglinear", "quadratic"] = "quadratic"
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from tsllm.rl.rewards.base import Completions, Reward
 from tsllm.rl.rewards.composite import FunctionReward, WeightedReward
 from tsllm.rl.rewards.decision import BatteryProfit, Direction, Newsvendor, PeakTiming
 from tsllm.rl.rewards.known import FACTS, Known
+from tsllm.rl.rewards.problem import ProblemReward
 from tsllm.rl.rewards.scores import Energy, IntervalScore, Pinball
 from tsllm.rl.rewards.shape import Correlation, NegativeDTW, SeasonalityAgreement, TrendAgreement
 from tsllm.rl.rewards.text import FormatValidity, Length, SoftOverlong, score_completions
@@ -41,6 +42,11 @@ REWARDS: Registry[type[Reward]] = Registry(
 def build_reward(spec: str | Mapping[str, Any] | Sequence[Any]) -> Reward:
     """Builds a reward from a name, a dotted path, a mapping with name, weight and options, or a list of such.
 
+    A decision problem of `tsllm.decisions.PROBLEMS`, or one's own by dotted path, is a reward too: minus its regret.
+
+    >>> from tsllm import build_reward
+    >>> build_reward({"name": "any_hour_alarm", "threshold": 6000, "miss_cost": 5, "bound": 5}).low
+    -5.0
     >>> build_reward({"name": "newsvendor", "under": 2.0})
     Newsvendor(additive=True, bound=200.0, high=0.0, low=-200.0, over=1.0, under=2.0)
 
@@ -57,6 +63,7 @@ __all__ = [
     "Completions",
     "FunctionReward",
     "Known",
+    "ProblemReward",
     "Reward",
     "WeightedReward",
     "build_reward",

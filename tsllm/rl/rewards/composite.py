@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsllm.decisions import PROBLEMS, DecisionProblem, build_problem
 from tsllm.registry import Registry
 from tsllm.rl.rewards.base import Completions, Problem, Reward
 from tsllm.rl.rewards.known import FACTS, Known
+from tsllm.rl.rewards.problem import build_problem_reward
 
 ARGUMENTS = ("samples", "target", "history", "season")
 
@@ -164,7 +166,8 @@ class FunctionReward(Reward):
 def build_reward(spec: str | Mapping[str, Any] | Sequence[Any], table: Registry[type[Reward]]) -> Reward:
     """Builds a reward from a configuration.
 
-    A name of the table ("energy"); a dotted path to a user's own function or class ("shop.rewards:margin" or
+    A name of the table ("energy"); a decision problem ("peak_shaving", or the dotted path of one's own) with its
+    options and `bound`; a dotted path to a user's own function or class ("shop.rewards:margin" or
     "shop.rewards.margin"); a mapping `{name: ..., weight: ..., **options}`; or a list of such, which is summed.
 
     Args:
@@ -190,8 +193,12 @@ def _build_term(spec: Mapping[str, Any], table: Registry[type[Reward]]) -> tuple
         raise ValueError(f"a reward term needs a name, found {spec!r}")
     name, weight = spec["name"], spec.get("weight", 1.0)
     options = {key: value for key, value in spec.items() if key not in ("name", "weight")}
+    if name not in table and name in PROBLEMS:
+        return weight, _build_problem_term(name, options)
     if name not in table and ("." in name or ":" in name):
         thing = load_dotted(name)
+        if inspect.isclass(thing) and issubclass(thing, DecisionProblem):
+            return weight, _build_problem_term(name.replace(":", "."), options)
         if not (inspect.isclass(thing) and issubclass(thing, Reward)):
             options, thing = {"function": thing, **options}, FunctionReward
     else:
@@ -202,6 +209,11 @@ def _build_term(spec: Mapping[str, Any], table: Registry[type[Reward]]) -> tuple
         known = [key for key in inspect.signature(thing).parameters if key != "function"]
         raise ValueError(f"reward {name!r}: {error}; its options are {known or 'none'}") from error
     return weight, thing(**options)
+
+
+def _build_problem_term(name: str, options: dict[str, Any]) -> Reward:
+    bound = options.pop("bound", None)
+    return build_problem_reward(name, build_problem(name, options), bound)
 
 
 def load_dotted(path: str) -> Any:

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from tsllm.backbones.adapters import find_public_name
 from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
+from tsllm.progress import quiet_bars
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,
@@ -224,7 +225,8 @@ def save_adapter(trainer: Any, tokenizer: Any, folder: str | Path) -> None:
         for config in trained.peft_config.values():
             name, revision = find_public_name(str(config.base_model_name_or_path))
             config.base_model_name_or_path, config.revision = name, config.revision or revision or None
-        trained.save_pretrained(str(folder), state_dict=state)
+        with quiet_bars():
+            trained.save_pretrained(str(folder), state_dict=state)
         tokenizer.save_pretrained(str(folder))
 
 
@@ -245,7 +247,8 @@ def merge_adapter(adapter: str | Path, output_dir: str | Path) -> None:
             "load_in_4bit"
         )
     model, tokenizer = load_language_model(source)
-    model.merge_and_unload().save_pretrained(output_dir)
+    with quiet_bars():
+        model.merge_and_unload().save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     if (source / SETTINGS).is_file():
         settings = json.loads((source / SETTINGS).read_text())

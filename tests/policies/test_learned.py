@@ -5,8 +5,8 @@ import torch
 
 from tsllm.decisions import AnyHourAlarm, DemandChain, Inventory, PeakShaving, solve_dynamic
 from tsllm.decisions.base import DecisionProblem
-from tsllm.decisions.learned import Training, Windows, decide, train_policy
-from tsllm.decisions.recourse import RecourseTraining, order_with, train_orders
+from tsllm.policies.learned import PathPolicy, Training, Windows, _compute_loss, decide, train_policy
+from tsllm.policies.recourse import RecourseTraining, draw_from_chain, order_with, read_progress, train_orders
 
 
 class Newsvendor(DecisionProblem):
@@ -114,16 +114,76 @@ def test_an_ordering_policy_comes_within_five_per_cent_of_the_dynamic_optimum(me
     problem, chain = small_inventory()
     knobs = {"beta": 0.0} if method == "grpo" else {}  # the pull to the start, which orders at random, costs by design
     settings = RecourseTraining(method=method, steps=300, objective=knobs)
-    policy, _ = train_orders(problem, chain, 5, settings, seed)
-    demand, regimes = chain.sample(20000, 5, torch.Generator().manual_seed(77))
-    cost = problem.cost(order_with(policy, problem, demand, regimes), demand).mean()
+    draw = draw_from_chain(chain, 5)
+    policy, _ = train_orders(problem, draw, 5, settings, seed)
+    demand, known = draw(20000, torch.Generator().manual_seed(77))
+    cost = problem.cost(order_with(policy, problem, demand, known), demand).mean()
     assert cost < 1.05 * solve_dynamic(problem, chain, 5).cost
 
 
 def test_methods_that_need_a_gradient_refuse_problems_without_one():
     problem = AnyHourAlarm(threshold=1.0)
-    with pytest.raises(ValueError, match="needs the gradient"):
+    with pytest.raises(ValueError, match=r"needs the gradient of the plan, .* use one of perturbed"):
         train_policy(problem, make_windows(9, 0), make_windows(9, 1), Training(method="direct"), 0)
+    with pytest.raises(ValueError, match="needs the SPO"):
+        train_policy(problem, make_windows(9, 0), make_windows(9, 1), Training(method="spo_plus"), 0)
+
+
+def make_evenings(count: int, seed: int) -> Windows:
+    """A forecast of two equal hours, the second of which is always 4 higher than it says."""
+    generator = torch.Generator().manual_seed(seed)
+    level = 10 + torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    forecast = level + torch.zeros(1, 3).double()
+    truth = forecast + torch.tensor([0.0, 4.0, 0.0]).double()
+    truth = truth + 0.1 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
+    return Windows(forecast, truth[:, None], torch.ones(3).double())
+
+
+@pytest.mark.parametrize("method", ["direct", "perturbed", "spo_plus"])
+def test_decision_focused_control_learns_where_the_peak_is(method):
+    """The plan for the flat forecast spreads the energy; the best one gives all of it to the second hour."""
+    problem, train, held = PeakShaving(energy=2.0, power=2.0), make_evenings(200, 0), make_evenings(200, 1)
+    settings = Training(method=method, steps=60, learning_rate=5e-2, group=8, hidden=4, eval_every=20)
+    policy, _ = train_policy(problem, train, held, settings, 0)
+    action = decide(policy, problem, held.forecast)
+    regret = problem.regret(action, held.paths[:, 0]).mean()
+    start = problem.regret(problem.plan(held.forecast), held.paths[:, 0]).mean()
+    assert start > 1.2
+    assert regret < 0.1 * start
+    assert action[:, 1].min() > 1.8
+
+
+def test_perturbed_policies_learn_without_a_gradient_of_the_plan():
+    """An alarm at a forecast that is 1 too low throughout: the score function finds that events must be acted on."""
+    generator = torch.Generator().manual_seed(0)
+    forecast = torch.randn(400, 3, generator=generator, dtype=torch.float64)
+    windows = Windows(forecast, (forecast + 1)[:, None], torch.ones(3).double())
+    problem = AnyHourAlarm(threshold=1.5, act_cost=1.0, miss_cost=3.0)
+    settings = Training(method="perturbed", steps=150, learning_rate=3e-2, group=16, hidden=4, weight_decay=0.0)
+    policy, _ = train_policy(problem, windows, windows, settings, 0)
+    after = problem.regret(decide(policy, problem, forecast), windows.paths[:, 0]).mean()
+    before = problem.regret(problem.plan(forecast), windows.paths[:, 0]).mean()
+    assert after < 0.3 * before
+
+
+def test_the_score_function_of_perturbed_agrees_with_the_gradient_through_the_plan():
+    """The same expected cost, differentiated in two ways; many draws, so that both are close to it."""
+
+    class NoGradient(PeakShaving):
+        differentiable = False
+
+    windows = make_evenings(4, 0)
+    grads = []
+    for problem in (PeakShaving(energy=2.0, power=2.0), NoGradient(energy=2.0, power=2.0)):
+        settings = Training(method="perturbed", group=20000, hidden=4, noise=1.0)
+        policy = PathPolicy(windows, 4, 1.0, torch.Generator().manual_seed(0))
+        unit = torch.tensor(1.0).double()
+        draws = torch.Generator().manual_seed(1)
+        loss, _ = _compute_loss(policy, problem, windows.forecast, windows.paths, unit, settings, draws)
+        loss.backward()
+        grads.append(policy.outer.bias.grad)
+    assert grads[0].abs().max() > 0.1
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=0.02)
 
 
 def test_a_reward_without_spread_stops_with_the_reason():
@@ -156,3 +216,15 @@ def test_settings_that_make_no_sense_are_refused():
         Training(group=1)
     with pytest.raises(ValueError, match="sum to 1"):
         DemandChain(torch.ones(1, 1), torch.ones(1, 2), torch.ones(1))
+
+
+def test_what_is_known_at_a_stage_is_forecasts_and_errors_before_it():
+    forecast, demand = torch.tensor([[4.0, 6.0, 8.0]]).double(), torch.tensor([[5.0, 9.0, 100.0]]).double()
+    known = read_progress(forecast, demand, torch.tensor([2.0]).double(), ahead=2, level=2.0)
+    # This and the next forecast less 2, all later ones / 3, last error, mean error so far, spread; halved.
+    expected = [[1.0, 2.0, 8 / 6, 0.0, 0.0, 1.0], [2.0, 3.0, 0.0, 0.5, 0.5, 1.0], [3.0, -1.0, 0.0, 1.5, 1.0, 1.0]]
+    torch.testing.assert_close(known, torch.tensor([expected]).double())
+    later = demand.clone()
+    later[0, 1:] = 0.0
+    changed = read_progress(forecast, later, torch.tensor([2.0]).double(), ahead=2, level=2.0)
+    torch.testing.assert_close(changed[:, :2], known[:, :2], rtol=0, atol=0)

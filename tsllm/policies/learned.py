@@ -2,8 +2,10 @@
 
 Every policy answers with a path [H]; the problem's own planner turns it into an action, so that limits always hold and
 one network serves every problem. For a battery any full discharge is the plan for some path, so nothing is lost.
-Three ways to train the same network: `direct` (gradient through the planner), `perturbed` (the same, averaged over
-noise: Berthet et al. 2020) and any objective of `tsllm.rl` (rewards of sampled paths; needs no gradient).
+Four ways to train the same network: `direct` (gradient through the planner); `perturbed` (the cost averaged over
+noise of fixed size, Berthet et al. 2020: its gradient through the planner, or by the score function where that has
+none); `spo_plus` (an upper bound of the regret, Elmachtoub & Grigas 2022); and any objective of `tsllm.rl` (rewards of
+sampled paths; needs no gradient).
 """
 
 import copy
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from tsllm.decisions.base import DecisionProblem
 from tsllm.rl.objectives import OBJECTIVES, build_objective
 
-GRADIENT_METHODS = ("direct", "perturbed")
+GRADIENT_METHODS = ("direct", "perturbed", "spo_plus")
 BAD = -1e30  # reward of an infeasible action, far below any other; advantages stay finite
 
 
@@ -25,7 +27,7 @@ class Training:
     """How a policy network is trained.
 
     Attributes:
-        method: "direct", "perturbed" or a name of `tsllm.rl.objectives.OBJECTIVES`.
+        method: "direct", "perturbed", "spo_plus" or a name of `tsllm.rl.objectives.OBJECTIVES`.
         steps: Gradient steps.
         batch: Windows a step.
         group: Paths sampled for each window (G); noises averaged by "perturbed".
@@ -34,7 +36,8 @@ class Training:
             median; the mean over several keeps it.
         learning_rate: Of Adam.
         hidden: Width of the hidden layer.
-        noise: First standard deviation of sampled paths, in units of the forecast's errors at each step.
+        noise: First standard deviation of sampled paths, and that of "perturbed" throughout, in units of the
+            forecast's errors at each step.
         weight_decay: Of AdamW.
         eval_every: Steps between looks at the validation cost; the best network is kept.
         objective: Knobs of the objective (`temperature`, `beta` ...).
@@ -144,14 +147,10 @@ def train_policy(
         The policy and the log: `step`, `validation` (mean cost), `flat` (share of groups without spread).
 
     Raises:
-        ValueError: If the method needs a gradient that the problem does not have.
+        ValueError: If the method needs a gradient or a loss that the problem does not have.
         RuntimeError: If no group of a reward objective has spread for `eval_every` steps: nothing would be learned.
     """
-    if settings.method in GRADIENT_METHODS and not problem.differentiable:
-        raise ValueError(
-            f"{settings.method} needs the gradient of the plan, which {problem.name} does not have; use one of "
-            f"{', '.join(OBJECTIVES.names())}"
-        )
+    _check_method(problem, settings.method)
     generator = torch.Generator().manual_seed(seed)
     policy = PathPolicy(train, settings.hidden, settings.noise, generator)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -188,6 +187,18 @@ def train_policy(
     return policy, log
 
 
+def _check_method(problem: DecisionProblem, method: str) -> None:
+    missing = {
+        "direct": None if problem.differentiable else "the gradient of the plan",
+        "spo_plus": None if problem.bounds_regret else "the SPO+ loss",
+    }.get(method)
+    if missing is not None:
+        raise ValueError(
+            f"{method} needs {missing}, which {problem.name} does not have; use one of "
+            f"{', '.join(('perturbed', *OBJECTIVES.names()))}"
+        )
+
+
 def _compute_loss(
     policy: PathPolicy,
     problem: DecisionProblem,
@@ -201,10 +212,18 @@ def _compute_loss(
     mean = policy(forecast)  # [B, H]
     if settings.method == "direct":
         return problem.cost(problem.plan(policy.path(forecast, mean))[:, None], truth).mean() / unit, 0.0
+    if settings.method == "spo_plus":
+        return problem.spo_plus(policy.path(forecast, mean)[:, None], truth).mean() / unit, 0.0
     noise = torch.randn(len(forecast), settings.group, forecast.shape[1], generator=generator, dtype=torch.float64)
     if settings.method == "perturbed":
         drawn = policy.path(forecast[:, None], mean[:, None] + settings.noise * noise)  # [B, G, H]
-        return problem.cost(problem.plan(drawn)[:, :, None], truth[:, None]).mean() / unit, 0.0
+        cost = problem.cost(problem.plan(drawn)[:, :, None], truth[:, None]).mean(-1) / unit  # [B, G]
+        if problem.differentiable:
+            return cost.mean(), 0.0
+        excess = (cost - cost.mean(1, keepdim=True)).detach() * settings.group / (settings.group - 1)
+        return (excess * (noise * mean[:, None]).sum(-1)).mean() / settings.noise, float(
+            (excess == 0).all(1).double().mean()
+        )
     correction = (mean[:, None] + policy.log_noise.exp() * noise).detach()  # [B, G, H]
     with torch.no_grad():
         actions = problem.plan(policy.path(forecast[:, None], correction))

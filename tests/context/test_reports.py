@@ -1,0 +1,70 @@
+"""Dated reports: what is read, and by whom."""
+
+import doctest
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tsllm.context.reports
+from tsllm.context.reports import load_reports
+from tsllm.evaluation.backtest import backtest
+from tsllm.forecasting.context import ContextForecaster
+from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.types import FrameError
+
+TABLE = pd.DataFrame(
+    {
+        "start_date": ["2024-01-08", "2024-01-01", "2024-01-15"],
+        "end_date": ["2024-01-14", "2024-01-07", "2024-01-21"],
+        "fact": ["Stocks fell. ", "Stocks rose.", "NA"],
+        "preds": [None, "More is expected.", "nan"],
+    }
+)
+
+
+def test_the_example_runs():
+    assert doctest.testmod(tsllm.context.reports, extraglobs={"pd": pd}).failed == 0
+
+
+def test_a_report_is_out_a_delay_after_its_period_and_empty_ones_are_counted(tmp_path, caplog):
+    TABLE.to_csv(tmp_path / "reports.csv", index=False)
+    with caplog.at_level("INFO"):
+        found = load_reports(tmp_path / "reports.csv", 7, delay="3 D", columns=("fact", "preds"))
+    assert found.to_dict("list") == {
+        "unique_id": [7, 7],
+        "text": ["Stocks rose.\nMore is expected.", "Stocks fell."],
+        "published": [pd.Timestamp("2024-01-10"), pd.Timestamp("2024-01-17")],
+    }
+    assert "1 of 3 reports say nothing and are left out" in caplog.text
+
+
+def test_a_back_test_reads_a_report_only_once_it_was_out():
+    """The canary: the report about the days up to the 11th tells what comes on the 12th, and is out on the 13th."""
+    df = pd.DataFrame({"unique_id": "oil", "ds": pd.date_range("2024-01-01", periods=15), "y": np.arange(15.0)})
+    table = {"start_date": ["2024-01-05"], "end_date": ["2024-01-11"]}
+    table |= {"fact": ["The price is held at 777 from 2024-01-12 to 2024-01-20."]}
+    for delay, known in (("2 D", 2), ("0 D", 4)):
+        news = load_reports(pd.DataFrame(table), "oil", delay=delay)
+        out = backtest(df, [ContextForecaster(SeasonalNaive(1), context=news)], 1, 6)
+        assert (out["SeasonalNaive+context"] == 777).tolist() == [False] * (6 - known) + [True] * known
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "error", "message"),
+    [
+        ({}, {"delay": "-1 D"}, ValueError, "delay is '-1 D'"),
+        ({}, {"delay": None}, ValueError, "delay is None"),
+        (
+            {"end_date": ["2024-01-07"] * 3},
+            {"delay": "1 D"},
+            FrameError,
+            "row 0 ends on 2024-01-07 .* before it starts",
+        ),
+        ({"start_date": ["x"] * 3}, {"delay": "1 D"}, FrameError, "row 0: start_date is 'x', which is no date"),
+        ({}, {"delay": "1 D", "columns": ("news",)}, FrameError, "they need start_date, end_date, news"),
+    ],
+)
+def test_bad_reports_are_named(changes, options, error, message):
+    with pytest.raises(error, match=message):
+        load_reports(TABLE.assign(**changes), "oil", **options)

@@ -1,0 +1,29 @@
+from types import SimpleNamespace
+
+import pytest
+
+from tsllm.models.timellm import TimeLLM
+
+
+@pytest.mark.parametrize(
+    ("season", "context", "length"),
+    [
+        (24, 336, 24),  # hourly: a day
+        (48, 672, 48),  # half-hourly: a day
+        (12, 36, 12),  # monthly: a year
+        (7, 42, 14),  # daily: two weeks
+        (7, 32, 7),  # a week, so that three patches fit
+        (4, 16, 4),  # quarterly
+    ],
+)
+def test_patches_of_a_new_model_are_whole_seasons(season, context, length):
+    data = SimpleNamespace(task=SimpleNamespace(season=season), train=SimpleNamespace(context_length=context))
+    assert TimeLLM.default_config_for(data, {}) == {"patch_length": length, "patch_stride": length}
+    for asked in ({"patch_length": 5}, {"patch_stride": 5}):
+        assert TimeLLM.default_config_for(data, asked) == {}
+
+
+@pytest.mark.parametrize(("season", "context"), [(1, 96), (52, 104)])
+def test_published_patches_stay_where_no_three_seasons_fit(season, context):
+    data = SimpleNamespace(task=SimpleNamespace(season=season), train=SimpleNamespace(context_length=context))
+    assert TimeLLM.default_config_for(data, {}) == {}

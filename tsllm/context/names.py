@@ -1,0 +1,5 @@
+"""Names in the folder of a forecaster that is told something; light to import."""
+
+CONTEXT_FILE = "context.json"
+BASE, READER = "base", "reader"
+RULES, LEARNED = "rules", "learned"

@@ -1,0 +1,176 @@
+"""A forecaster with texts as a folder: `context.json`, `base/` (its own artefact) and `reader/` (a trained head)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.backbones.trust import check_json
+from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
+from tsllm.context.names import BASE, CONTEXT_FILE, LEARNED, RULES
+from tsllm.context.parser import read_by_rules
+from tsllm.context.reader import LearnedReader
+from tsllm.context.readers import ProseReader, ReadInTurn
+from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.files import write_json
+from tsllm.forecasting.base import check_count
+from tsllm.forecasting.readers import OpenReader, load_reader
+from tsllm.hub.spec import check_alias
+from tsllm.training.args import read_dataclass
+from tsllm.types import ID
+
+FORMAT = 1
+_MOST_SAMPLES = 100_000  # a forged file must not ask for all memory
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """What a folder says of a `ContextForecaster` besides its base and its reader.
+
+    Attributes:
+        alias: Name of the forecast column.
+        readers: "rules", "learned", or both in their order.
+        freq: Frequency of the data; None = inferred.
+        season: Steps in a season; None = by frequency.
+        timeless: Whether texts without `published` may be read at every cutoff.
+        samples: Paths a series.
+        seed: Of the draws.
+        standing: Whether the texts serve every `fit`, and not the one before saving alone.
+        texts: One text for all series, or rows `unique_id, text[, published, start, end]`; None = none.
+        format: Version of this file.
+    """
+
+    alias: str
+    readers: list[str] = field(default_factory=lambda: [RULES])
+    freq: Freq | None = None
+    season: int | None = None
+    timeless: bool = False
+    samples: int = 200
+    seed: int = 0
+    standing: bool = False
+    texts: Any = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"{CONTEXT_FILE} has format {self.format}, this version reads {FORMAT}; update tsllm")
+        check_alias(self.alias)
+        if not self.readers or len(set(self.readers)) < len(self.readers) or set(self.readers) - {RULES, LEARNED}:
+            raise ValueError(
+                f"{CONTEXT_FILE} has readers {self.readers}; choose {RULES}, {LEARNED} or both, each once"
+            )
+        if self.freq is not None:
+            normalize_freq(self.freq)
+        for name in ("season", "samples"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        if self.samples > _MOST_SAMPLES:
+            raise ValueError(f"{CONTEXT_FILE} has samples {self.samples}; at most {_MOST_SAMPLES} are drawn")
+        if self.seed < 0:
+            raise ValueError(f"{CONTEXT_FILE} has seed {self.seed}; it must be at least 0")
+        _check_texts(self.texts)
+
+    def read_texts(self) -> Any:
+        """Returns the texts as `ContextForecaster` takes them."""
+        return pd.DataFrame(self.texts, columns=list(COLUMNS)) if isinstance(self.texts, list) else self.texts
+
+    def save(self, folder: Path) -> None:
+        """Writes `context.json`."""
+        write_json(folder / CONTEXT_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "ContextSettings":
+        """Reads `context.json`.
+
+        Raises:
+            OSError: If it is missing or damaged.
+            ValueError: If it has unknown fields or impossible values.
+        """
+        given = check_json(folder / CONTEXT_FILE)
+        if given is None:
+            raise FileNotFoundError(f"{folder} holds no {CONTEXT_FILE}; ContextForecaster.save_pretrained writes it")
+        return read_dataclass(cls, given, str(folder / CONTEXT_FILE), "alias", "format")
+
+
+def _check_texts(texts: Any) -> None:
+    if texts is None or isinstance(texts, str):
+        return
+    good = isinstance(texts, list) and all(
+        isinstance(row, Mapping) and {ID, TEXT} <= set(row) <= set(COLUMNS) and isinstance(row[ID], str | int)
+        and all(isinstance(row.get(name), str | None) for name in (TEXT, PUBLISHED, START, END))
+        for row in texts
+    )  # fmt: skip
+    if not good:
+        raise ValueError(f"{CONTEXT_FILE} has texts that are no text and no rows {', '.join(COLUMNS)}")
+
+
+def write_texts(context: Any) -> Any:
+    """Returns texts, in any shape that a user may give, as JSON can hold them."""
+    if context is None or isinstance(context, str):
+        return context
+    if isinstance(context, Mapping):
+        return [{ID: _plain(name), TEXT: text} for name, text in context.items()]
+    rows = []
+    for row in context.reindex(columns=list(COLUMNS)).to_dict("records"):
+        kept = {name: value for name, value in row.items() if not pd.isna(value)}
+        times = {name: str(pd.Timestamp(kept[name])) for name in (PUBLISHED, START, END) if name in kept}
+        rows.append({ID: _plain(row[ID]), TEXT: row[TEXT]} | times)
+    return rows
+
+
+def _plain(name: Any) -> Any:
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def name_readers(reader: ProseReader) -> tuple[list[str], LearnedReader | None]:
+    """Returns what a folder says of a reader, and the trained one in it.
+
+    Raises:
+        NotImplementedError: If it is a function of one's own, which no folder can hold.
+    """
+    parts = reader.readers if isinstance(reader, ReadInTurn) else (reader,)
+    names, learned = [], None
+    for part in parts:
+        owner = getattr(part, "__self__", None)
+        if part is read_by_rules:
+            names.append(RULES)
+        elif isinstance(owner, LearnedReader) and learned in (None, owner):
+            names.append(LEARNED)
+            learned = owner
+        else:
+            raise NotImplementedError(
+                f"the reader {part!r} is a function of one's own, which no folder can hold; save with the rules or a "
+                "LearnedReader, or save the base alone (forecaster.base.save_pretrained)"
+            )
+    return names, learned
+
+
+def open_readers(names: list[str], folder: Path) -> OpenReader:
+    """Opens the readers that a folder names, the trained one from `folder`.
+
+    Raises:
+        FileNotFoundError: If a trained reader is named and not there.
+        ValueError: As `load_reader`.
+    """
+    trained = load_reader(folder) if LEARNED in names else None
+    readers = [read_by_rules if name == RULES or trained is None else trained.read for name in names]
+    check = None if trained is None else trained.encoder.check_length
+    return OpenReader(readers[0] if len(readers) == 1 else ReadInTurn(readers), check)
+
+
+def write_card(folder: Path, settings: ContextSettings, base: str) -> None:
+    """Writes `README.md`: what the folder is and how to use it."""
+    number = 1 if isinstance(settings.texts, str) else len(settings.texts or ())
+    text = f"""# {settings.alias}
+
+A forecaster of tsllm that reads texts: `{base}` in `{BASE}/`, changed where a text
+speaks. Reader: {" and then ".join(settings.readers)}. Texts kept in `{CONTEXT_FILE}`: {number}.
+
+```
+tsllm predict FOLDER data.csv --context "The plant is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
+```
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Policies that are trained on a decision problem (`tsllm.decisions`) and decide."""
