@@ -189,3 +189,20 @@ def _exchange(left: Path, right: Path) -> bool:
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM):
         return False
     raise OSError(code, os.strerror(code), str(right))
+
+
+@contextlib.contextmanager
+def telling_damage(path: str | Path, way: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a file's content is read into one error that names the file.
+
+    Args:
+        path: The file.
+        way: How to mend it, the end of the sentence.
+
+    Raises:
+        OSError: If the block raises a ValueError, LookupError, TypeError or RecursionError.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise OSError(f"{path} is damaged ({type(error).__name__}: {error}); {way}") from error

@@ -111,12 +111,17 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("reward", "audit", "no_such_reward"), "no_such_reward"),
         (("ablate", "gone.csv"), "gone.csv"),
         (("doctor", "--model", "nothing"), "nothing"),
+        (("decide", "gone.yaml"), "gone.yaml"),
+        (("decide", "good.csv"), "mapping"),
+        (("benchmark", "zero-shot", "--models", "AutoThetta", "--sets", "m3-yearly"), "AutoThetta"),
         (("nothing",), "nothing"),
         (("fit", "--nothing"), "nothing"),
     ],
 )  # fmt: skip
 def test_what_can_be_typed_is_answered_in_one_line(place, arguments, told):
-    assert told in is_told(run(*arguments))
+    output = is_told(run(*arguments))
+    assert told in output
+    assert "not foreseen" not in output
 
 
 GOOD = {
@@ -193,13 +198,24 @@ def change(**fields):
         change(models=["SeasonalNaive", {"model": "nowhere.Forecaster"}]),
         change(models=["SeasonalNaive", {"model": "json.JSONDecoder"}]),
         change(models=["SeasonalNaive", {"model": "tsllm.forecasting.naive.Naive", "options": {"colour": 1}}]),
+        change(models=["SeasonalNaive", {"model": "Naive", "options": {"colour": 1}}]),
+        change(models=["SeasonalNaive", {"model": "Naive", "options": {"alias": "x"}}]),
+        change(models=["SeasonalNaive", {"model": "AutoETS", "options": {"colour": 1}}]),
+        change(models=["SeasonalNaive", {"model": "AutoETS", "options": {"input_size": "a"}}]),
+        change(models=["SeasonalNaive", {"model": "AutoETS", "options": {"options": 3}}]),
+        change(models=["SeasonalNaive", {"model": "AutoETS", "options": {"season": "day"}}]),
+        change(models=["SeasonalNaive", {"model": "LEAR", "options": {"colour": 1}}]),
+        change(models=["SeasonalNaive", {"model": "dlinear", "options": {"freq": "h"}}]),
+        change(models=["SeasonalNaive", {"model": "dlinear", "options": {"season": "day"}}]),
+        change(models=[{"model": "SeasonalNaive", "options": {"season": "day"}}]),
+        change(models=[{"model": "SeasonalNaive", "options": {"season": 0}}]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "./gone"}}]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "gpt2", "num_sample": 3}}]),
     ],
 )
 def test_what_can_stand_in_a_yaml_is_answered_in_one_line(place, text):
     (place / "c.yaml").write_text(text)
-    is_told(run("compare", "c.yaml"))
+    assert "not foreseen" not in is_told(run("compare", "c.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -236,6 +252,48 @@ def test_a_backtest_in_which_a_model_fails_ends_with_one(place, monkeypatch):
     result = run("backtest", "good.csv", "--models", "SeasonalNaive,Naive", "--h", "2", "--n-windows", "2")
     assert result.exit_code == 1
     assert "failed: Naive" in result.output
+
+
+@pytest.fixture
+def odd(place):
+    """A file with a good series, one of zeros and one whose values end before its rows do."""
+    times = pd.date_range("2024-01-01", periods=120, freq="h")
+    values = {"good": np.arange(120) % 7 + 0.5, "zero": 0.0, "ended": np.where(np.arange(120) < 70, 1.0, np.nan)}
+    pd.concat([pd.DataFrame({"unique_id": n, "ds": times, "y": y}) for n, y in values.items()]).to_csv("odd.csv")
+    return place
+
+
+def test_a_backtest_names_the_series_that_its_averages_leave_out(odd):
+    output = " ".join(run("backtest", "odd.csv", *NAIVE).output.split())
+    assert "MASE leaves out 2 of 3 series" in output
+    assert "scaled by it: ended, zero." in output
+    assert "All metrics leave out 2 of 6 windows without an observed target, of series: ended." in output
+
+
+def test_a_comparison_with_a_series_that_ended_is_drawn_and_says_so(odd):
+    result = run(
+        "compare", "odd.csv", "--models", "SeasonalNaive", "--h", "2", "--n-windows", "2", "--output-dir", "out"
+    )
+    assert result.exit_code == 0, result.output
+    assert "without an observed target, of series: ended." in (odd / "out" / "report.md").read_text()
+
+
+def test_a_comparison_whose_reference_is_never_wrong_is_reported(place):
+    rows = {"ds": pd.date_range("2024-01-01", periods=72, freq="h"), "y": np.arange(72) % 24 + 1.0}
+    pd.DataFrame(rows).to_csv("exact.csv", index=False)
+    exact = ("compare", "exact.csv", "--models", "SeasonalNaive,Naive", "--h", "2", "--n-windows", "2")
+    result = run(*exact, "--output-dir", "out")
+    assert result.exit_code == 0, result.output
+    assert "SeasonalNaive has the lowest error" in result.output
+    assert (place / "out" / "report.html").is_file()
+
+
+def test_what_could_not_be_calibrated_is_told_before_training(odd):
+    fit = ("fit", "odd.csv", "--model", "dlinear", "--h", "2", "--context-length", "8", "--steps", "1")
+    told = is_told(run(*fit, "--output-dir", "out"))
+    assert "series 'ended': no validation window has an observed value 1 step(s) ahead" in " ".join(told.split())
+    assert "step 1/1" not in told
+    assert run(*fit, "--set", "head=quantile", "--output-dir", "out").exit_code == 0  # as the error says
 
 
 def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -30,3 +31,33 @@ def test_a_search_prints_its_best_settings_and_writes_entries_that_a_comparison_
     assert again.output == done.output  # nothing was computed anew
     refused = CliRunner().invoke(app, [*words[:2], "--models", "AutoETS", "--h", "12"])
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--models", ""], "--models names no model"),
+        (["--models", "dlinear,dlinear"], "names DLinear twice"),
+        (["--set", "nonsense=1"], "unknown fields ['nonsense']"),
+        (["--val-size", "0"], "a search needs validation steps"),
+        (["--val-size", "2000"], "the series has only"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_the_first_trial(tmp_path, words, told):
+    table = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=300, freq="h"), "y": np.arange(300) % 24 + 0.5})
+    table.to_csv(tmp_path / "wave.csv", index=False)
+    base = [
+        "tune",
+        str(tmp_path / "wave.csv"),
+        "--models",
+        "dlinear",
+        "--h",
+        "4",
+        "--output-dir",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(app, [*base, *words])
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
+    assert "trial 1" not in result.output
+    assert not (tmp_path / "out").exists()

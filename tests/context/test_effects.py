@@ -83,8 +83,9 @@ def test_following_a_companion_finds_a_linear_law_with_a_lag():
     assert np.abs(np.median(paths, 0) - y[100:]).max() < 0.05
 
 
-def test_a_state_scales_the_best_of_its_phase():
-    times = pd.date_range("2024-01-01", periods=72, freq="h")
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_state_scales_the_best_of_its_phase(unit):
+    times = pd.date_range("2024-01-01", periods=72, freq="h", unit=unit)
     bright = np.tile(np.where((np.arange(24) > 6) & (np.arange(24) < 18), 100.0, 0.0), 3)
     cloudy = (np.arange(72) // 6) % 2 == 1
     y = np.where(cloudy, 0.2 * bright, bright)
@@ -97,8 +98,9 @@ def test_a_state_scales_the_best_of_its_phase():
     assert paths[:, 14] == pytest.approx([20.0] * 5)
 
 
-def test_a_total_over_a_year_is_met_on_average():
-    times = pd.date_range("2023-01-01", periods=24, freq="MS")
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_total_over_a_year_is_met_on_average(unit):
+    times = pd.date_range("2023-01-01", periods=24, freq="MS", unit=unit)
     w = Window(np.full(12, 10.0), times[:12], times[12:])
     paths = apply_effects(w, parse_effects("total 120\npeak July"), np.zeros((2000, 12)))
     assert paths.sum(1).mean() == pytest.approx(120, rel=0.05)

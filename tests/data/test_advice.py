@@ -1,6 +1,7 @@
 """The advice of an error, followed literally, succeeds: the code in its text is run on the frame that was refused."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,17 @@ def test_business_days_with_a_holiday_are_business_days():
         lambda df: df.assign(y=df["y"].astype(object).where(df["y"] != 3, "n/a")),
         lambda df: df.assign(y=df["y"] + 0j),
         lambda df: df.assign(y=df["y"].where(df["y"] != 3, np.inf)),
+        lambda df: df.assign(y=df["y"].map(str)),
+        lambda df: df.assign(y=df["y"].map(Fraction)),
+        lambda df: df.assign(y=df["y"].astype("category")),
+        lambda df: df.assign(y=df["y"].astype(object).where(df["y"] != 3, 10**30)),
+        lambda df: df.assign(ds=df["ds"].dt.strftime("%Y-%m-%d %H:%M CET")),
+        lambda df: df.assign(ds=df["ds"].dt.strftime("%Y-%m-%dT%H:%M+01:00[Europe/Paris]")),
+        lambda df: df.assign(ds=(df["ds"].dt.dayofyear + 100).astype(str)),
+        lambda df: df.assign(**{"": 1.5}),
+        lambda df: df.assign(x=1.5).set_axis(["unique_id", "ds", "y", None], axis=1),
         lambda df: df.assign(unique_id=[1, *df["unique_id"][1:]]),
+        lambda df: df.assign(unique_id=[[i] for i in df["unique_id"]]),
         lambda df: df.assign(unique_id=df["unique_id"].map({"a": 1.5, "b": 2.5})),
         lambda df: df.assign(x=df["y"].where(df["y"] != 3)),
         lambda df: df.assign(ds=df["ds"].dt.strftime("%d/%m/%Y")).iloc[[*range(10), *range(30, 40)]],
@@ -98,6 +109,7 @@ def test_every_refusal_of_a_long_frame_tells_code_that_mends_it(spoil):
     daily = long(freq="D").reset_index(drop=True)
     checked, refusals = follow(spoil(daily))
     assert refusals >= 1
+    assert checked["y"].isna().sum() <= 2  # a value of each series may be no number, never all of them
     assert set(checked.columns) >= {"unique_id", "ds", "y"}
 
 
@@ -109,6 +121,8 @@ def test_every_refusal_of_a_long_frame_tells_code_that_mends_it(spoil):
         lambda df: df.iloc[::-1],
         lambda df: df.assign(OT=df["OT"].astype(object).where(df["OT"] != 3, "n/a")),
         lambda df: df.assign(OT=df["OT"].where(df["OT"] != 3, -np.inf)),
+        lambda df: df.assign(comment="a text"),
+        lambda df: df.assign(read=df["date"]),
         lambda df: df.set_index("date").rename_axis(None),
     ],
 )

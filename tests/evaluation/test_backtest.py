@@ -191,3 +191,24 @@ def test_all_models_failing_is_told_with_each_reason():
         RuntimeError, match=r"every model failed: Broken: RuntimeError: it cannot; Empty: .*not finite"
     ):
         backtest(make_frame(), [Broken(), Empty("Empty")], 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "told"),
+    [
+        ([], {}, "models is empty"),
+        (SeasonalNaive(24), {}, "models is one forecaster, SeasonalNaive; give a list"),
+        (["SeasonalNaive"], {}, "'SeasonalNaive' is no forecaster"),
+        ([SeasonalNaive], {}, "is no forecaster; give built ones"),
+        ([SeasonalNaive(24)], {"level": 80}, "level is 80; give a list"),
+        ([SeasonalNaive(24)], {"level": "80"}, "level is '80'; give a list"),
+        ([SeasonalNaive(24)], {"level": [None]}, "level holds None"),
+        ([SeasonalNaive(24)], {"level": [0.8]}, "write 80 for 0.8"),
+        ([SeasonalNaive(24)], {"refit": 0}, "refit is 0"),
+        ([SeasonalNaive(24)], {"refit": "x"}, "refit is 'x'"),
+        ([SeasonalNaive(24)], {"refit": 2.5}, "refit is 2.5"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_anything_runs(models, options, told):
+    with pytest.raises(ValueError, match=told):
+        backtest(make_frame(), models, 4, 2, **options)

@@ -133,6 +133,10 @@ def repeat_row(frame):
         (repeat_row, {}, "series 'b', cutoff 4: time 6 appears twice"),
         (lambda f: f.head(3), {}, "series 'b', cutoff 4: 1 rows, but other windows have 2"),
         (lambda f: f, {"level": [50]}, r"no model has an interval of 50 %; the frame holds the levels \[80.0, 95.0\]"),
+        (lambda f: f, {"level": 80}, "level is 80; give a list"),
+        (lambda f: f, {"level": ["80"]}, "level holds '80'"),
+        (lambda f: f.assign(y=[1.0, np.inf, 2.0, 3.0]), {}, "series 'a', 6: 'y' is infinite"),
+        (lambda f: f, {"train": make_history(), "season": "day"}, "season is 'day'"),
         (lambda f: f, {"season": 2}, "season is given without train"),
         (lambda f: f, {"train": make_history()}, "train is given without season"),
         (

@@ -94,11 +94,18 @@ def test_the_title_says_how_many_series_are_left_out():
         ({"series": []}, "no series is named"),
         ({"level": [50]}, "no model has an interval of 50 %"),
         ({"context": -1}, "context is -1"),
+        ({"context": 2.5}, "context is 2.5"),
+        ({"level": 80}, "level is 80; give a list"),
     ],
 )
 def test_what_is_not_there_is_told(options, message):
     with pytest.raises(ValueError, match=message):
         tsllm.plot(make_history(), make_forecasts(), **options)
+
+
+def test_an_empty_forecast_is_told():
+    with pytest.raises(FrameError, match="nothing to draw"):
+        tsllm.plot(make_history(), make_forecasts().head(0))
 
 
 def test_a_series_without_history_is_told():

@@ -203,6 +203,7 @@ def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
 def test_the_typical_window_is_the_median_one():
     frame = pd.DataFrame({"unique_id": "a", "cutoff": [1, 2, 3, 4], "y": [0.0] * 4, "M": [5.0, 1.0, 3.0, 9.0]})
     assert figures.pick_typical_window(frame, "a", "M") == 3
+    assert figures.pick_typical_window(frame.assign(y=float("nan")), "a", "M") == 4  # nothing observed: the last one
 
 
 FEW = "4 cutoffs are too few to tell (10 needed)"

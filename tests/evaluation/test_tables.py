@@ -9,6 +9,7 @@ from tsllm.evaluation.tables import (
     compute_relative,
     compute_step_skill,
     compute_window_losses,
+    describe_unobserved,
     find_ruling_series,
     score,
     training_part,
@@ -121,6 +122,16 @@ def test_series_without_variation_have_no_scale_and_are_counted():
     # Rounding of a mean is no variation.
     noisy = pd.DataFrame({"unique_id": "e", "ds": range(3), "y": [0.1 + 0.2, 0.3, 0.3]})
     assert np.isnan(SeriesScales.from_training(noisy, 1).deviation["e"])
+
+
+def test_windows_without_an_observed_target_are_counted():
+    frame = pd.DataFrame(
+        {"unique_id": list("aabb"), "ds": [1, 2, 1, 2], "cutoff": [0, 1, 0, 1], "y": [1.0, np.nan] * 2}
+    )
+    assert describe_unobserved(frame) == [
+        "All metrics leave out 2 of 4 windows without an observed target, of series: a, b."
+    ]
+    assert describe_unobserved(frame.assign(y=0.0)) == []
 
 
 def test_scaled_averages_leave_out_what_cannot_be_scaled_and_nothing_else():

@@ -54,6 +54,15 @@ def test_the_best_trial_is_the_least_loss_of_those_that_were_evaluated(tmp_path)
     assert bowl(result.best.params) == result.best.loss
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"loss": null, "seconds": 1}'])
+def test_a_damaged_trial_names_itself(tmp_path, text):
+    search(TrialStore(tmp_path), trials=2)
+    file = sorted(tmp_path.iterdir())[0]
+    file.write_text(text)
+    with pytest.raises(OSError, match=f"{file.name} is damaged .*remove it, then the trial is run anew"):
+        search(TrialStore(tmp_path), trials=2)
+
+
 def test_a_killed_search_goes_on_and_ends_with_the_same_result(tmp_path):
     whole = search(TrialStore(tmp_path / "whole"))
     calls = []

@@ -111,22 +111,44 @@ def test_training_on_a_set_is_told_by_its_name_or_its_series():
         assert has_read(model, "m3-yearly", windows) is expected
 
 
+class Failing(HistoryForecaster):
+    alias = "Failing"
+
+    def fit(self, df, h=None):
+        raise ValueError("not today")
+
+
 def test_cells_are_kept_failures_are_not_and_the_report_says_both(tmp_path, monkeypatch):
     monkeypatch.setattr(yardsticks, "load_set", lambda name: _tiny_set())
     calls = []
-    report = run_benchmark_zero_shot(["Naive", "NoSuchModel"], ["m3-yearly"], tmp_path, calls.append)
+    models = ["Naive", {"model": f"{__name__}.Failing", "alias": "Failing"}]
+    report = run_benchmark_zero_shot(models, ["m3-yearly"], tmp_path, calls.append)
     assert len(calls) == 3
-    failed = report.summary.set_index("model").loc["NoSuchModel"]
+    failed = report.summary.set_index("model").loc["Failing"]
     assert failed["failed"] == 1
     assert failed["rel_mase"] == 1.0
-    assert any("NoSuchModel failed on m3-yearly" in note for note in report.notes)
+    assert any("Failing failed on m3-yearly" in note for note in report.notes)
     assert len(list((tmp_path / "cells").glob("*.json"))) == 2
     again = []
-    run_benchmark_zero_shot(["Naive", "NoSuchModel"], ["m3-yearly"], tmp_path, again.append)
-    assert again == ["m3-yearly: NoSuchModel"]
+    run_benchmark_zero_shot(models, ["m3-yearly"], tmp_path, again.append)
+    assert again == ["m3-yearly: Failing"]
     text = (tmp_path / "report.md").read_text()
     assert "| Naive |" in text
     assert json.loads(next((tmp_path / "cells").glob("*.json")).read_text())["score"]["data"] == "m3-yearly"
+
+
+def test_a_damaged_cell_names_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(yardsticks, "load_set", lambda name: _tiny_set())
+    run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    (cell,) = (tmp_path / "cells").glob("*.json")
+    whole = cell.read_text()
+    for text in (whole[:40], "{}", "[]", '{"score": {"colour": 1}}'):
+        cell.write_text(text)
+        with pytest.raises(OSError, match=f"{cell.name} is damaged .*remove it, then it is computed anew"):
+            run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    cell.unlink()
+    run_zero_shot(["SeasonalNaive"], ["m3-yearly"], tmp_path)
+    assert {**json.loads(cell.read_text())["score"], "seconds": 0} == {**json.loads(whole)["score"], "seconds": 0}
 
 
 def _tiny_set():
@@ -142,6 +164,12 @@ def _tiny_set():
         (["SeasonalNaive"], ["m4-daily"], "set 'm4-daily' is unknown"),
         (["dlinear"], ["m3-yearly"], "DLinear would be trained"),
         (["Naive", "Naive"], ["m3-yearly"], "two models are called 'Naive'"),
+        (["Naive", "AutoThetta"], ["m3-yearly", "m1-yearly"], "unknown model 'AutoThetta'"),
+        (
+            [{"model": "AutoETS", "options": {"colour": 1}}],
+            ["m3-yearly"],
+            "AutoETS cannot be built with options .'colour': 1.:",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(models, sets, named, tmp_path):

@@ -92,6 +92,9 @@ def test_what_cannot_be_forecast_is_told():
         SeasonalNaive(2).predict(h=2)
     with pytest.raises(ValueError, match="how far"):
         SeasonalNaive(2).fit(df).predict()
+    for season in (2.5, "24", None, True):
+        with pytest.raises(ValueError, match=f"season is {season!r}; it must be a whole number"):
+            SeasonalNaive(season)
     with pytest.raises(ValueError, match="season is 0"):
         SeasonalNaive(0)
     with pytest.raises(FrameError, match="has 4 steps; 2 windows of 3 steps, 1 apart, need at least 5"):

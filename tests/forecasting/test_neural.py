@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -222,6 +224,11 @@ def test_a_damaged_or_missing_description_is_an_error_that_says_which_file(tmp_p
     spec.write_text(text.replace('"season"', '"saison"'))
     with pytest.raises(ValueError, match="unknown keys \\['saison'\\]"):
         NeuralForecaster.from_pretrained(tmp_path)
+    for name in ("channels", "covariates", "past_covariates"):
+        for value in ([[]], [None], [True], [1.5], {"a": 1}, "x"):
+            spec.write_text(json.dumps(json.loads(text) | {name: value}))
+            with pytest.raises(ValueError, match=rf"forecaster\.json has .*{name}"):
+                NeuralForecaster.from_pretrained(tmp_path)
     spec.unlink()
     with pytest.raises(OSError, match=r"holds no forecaster\.json"):
         NeuralForecaster.from_pretrained(tmp_path)

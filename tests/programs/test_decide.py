@@ -125,6 +125,19 @@ def test_the_alarm_reports_probabilities_of_the_day(tmp_path):
     assert {"Brier score, joint", "calibration error, joint", "p of the difference in Brier score"} <= set(scores)
 
 
+def test_a_damaged_result_of_an_earlier_run_names_itself(tmp_path):
+    config = load_config(write(tmp_path, STOCK))
+    first = run_decide(config)
+    held = sorted(p for p in Path(config.output_dir).rglob("*.json") if p.name != "decide.json")
+    assert held
+    for text in ("{", "[]", "3", "{}"):
+        held[0].write_text(text)
+        with pytest.raises(OSError, match=f"{held[0].name} is damaged"):
+            run_decide(config)
+    held[0].unlink()
+    assert run_decide(config)["hindsight"] == first["hindsight"]
+
+
 def test_the_command_prints_the_table(tmp_path):
     from tsllm.cli.main import app
 
@@ -137,14 +150,29 @@ def test_the_command_prints_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"polices": []}, "unknown key 'polices'"),
+        ({"polices": []}, "unknown keys .'polices'."),
         ({"problem": {"energy": 3}}, "problem needs a name"),
         ({"policies": ["saa", "best"]}, "policy 'best' must be one of"),
-        ({"policies": ["saa", {"kind": "mean", "nam": "x"}]}, "unknown key 'nam' of a policy"),
+        ({"policies": ["saa", {"kind": "mean", "nam": "x"}]}, "policies.1. has unknown keys .'nam'."),
         ({"policies": ["mean"]}, "reference 'saa' is none of"),
         ({"policies": ["saa", "saa"]}, "different names"),
         ({"data": {"name": "x"}}, "either data .* or demand"),
         ({"seeds": []}, "seeds is empty"),
+        ({"seeds": 0}, "seeds is 0 .int.; it must be"),
+        ({"seeds": [0, 0]}, "give different numbers"),
+        ({"seeds": [-1]}, "at least 0"),
+        ({"n_samples": "many"}, "n_samples is 'many' .text."),
+        ({"n_samples": 0}, "n_samples is 0; it must be at least 1"),
+        ({"alpha": 5}, "alpha is 5"),
+        ({"similar": -1.0}, "similar is -1.0"),
+        ({"method": "best"}, "method is 'best'"),
+        ({"policies": "saa"}, "policies is 'saa'"),
+        ({"policies": [3]}, "policies.0.: kind is 3"),
+        ({"policies": [None]}, "policies.0.: kind is None"),
+        ({"problem": ["inventory"]}, "problem is .'inventory'."),
+        ({"problem": None}, "problem is None"),
+        ({"demand": 3}, "demand is 3"),
+        ({"output_dir": 3}, "output_dir is 3"),
         ({"demand": {"stages": 3}}, "missing"),
     ],
 )
@@ -233,5 +261,5 @@ def test_wrong_panels_are_refused_with_the_reason(tmp_path, change, message):
 def test_a_pool_excludes_similar_windows_and_the_unit_is_one_of_two(tmp_path):
     with pytest.raises(ValueError, match="give one of them"):
         load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], similar=1.0)))
-    with pytest.raises(ValueError, match="must be one of cutoff, series"):
+    with pytest.raises(ValueError, match="unit is 'shop'"):
         load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], unit="shop")))

@@ -76,7 +76,7 @@ def backtest(
     from tsllm.cli.predict import read_context, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
-    from tsllm.evaluation.tables import SeriesScales, score, training_part
+    from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
     from tsllm.evaluation.windows import Windows
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.roster import (
@@ -139,13 +139,17 @@ def backtest(
         loaded.df, roster, task.h, n_windows, step_size, levels, refit, loaded.freq, progress=typer.echo
     )
     train = training_part(loaded.df, result)
-    table = score(result, SeriesScales.from_training(train, task.season))
+    scales = SeriesScales.from_training(train, task.season)
+    table = score(result, scales)
     table = table.merge(read_costs(result.costs)[["model", "fit_seconds", "ms_per_window"]], on="model")
     shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
     print_table(
         table[[c for c in shown if c in table]].sort_values("mae"),
         f"{loaded.name}: {n_windows} windows of {task.h} steps, {result.frame['unique_id'].nunique()} series",
     )
+    # MASE is the only scaled error that is shown.
+    for sentence in [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]:
+        typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
     for failure in result.failures:
         typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
     if output is not None:

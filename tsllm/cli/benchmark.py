@@ -120,6 +120,8 @@ def zero_shot(
     for note in report.notes:
         typer.echo(note)
     typer.echo(f"tables in {report.folder}")
+    if (report.summary["failed"] > 0).any():
+        raise typer.Exit(1)
 
 
 @app.command("gift-eval", cls=SpacedLists)

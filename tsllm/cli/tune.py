@@ -63,6 +63,12 @@ def tune(
     tell_ignored(prepared.loaded)
     options, train = parse_settings(settings), parse_settings(training)
     specs = [ModelSpec(name, options=options, training=train) for name in parse_list(models)]
+    if not specs:
+        raise ValueError("--models names no model; give some, such as --models dlinear,patchtst")
+    names = [spec.name for spec in specs]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"--models names {doubled[0]} twice; name it once")
     folder = output_dir or Path(f"runs/tune_{Path(data).stem}")
     results, entries = [], []
     for spec in specs:

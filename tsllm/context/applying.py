@@ -188,7 +188,7 @@ def draw_total(window: Window, total: float, month: str, paths: np.ndarray, rng:
     if (window.past < 0).any() or (window.past % 1 != 0).any():
         return paths
     day = np.asarray(window.times.dayofyear)
-    step = float(np.median(np.diff(window.times.asi8)) / np.timedelta64(1, "D").astype("m8[ns]").astype(float))
+    step = float(np.median(np.diff(window.times.to_numpy()) / np.timedelta64(1, "D")))  # days
     curve = np.ones(len(day))
     if month:
         middle = MONTHS.index(month) * 30.44 + 15

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.sources import SUFFIXES, read_table
@@ -177,7 +178,8 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
     elif isinstance(context, str):
         rows = [{ID: name, TEXT: context} for name in ids]
-    elif isinstance(context, pd.DataFrame):
+    elif is_table(context):
+        context = as_pandas(context)
         unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:

@@ -20,13 +20,13 @@ def spread_points(points: Points, times: pd.DatetimeIndex) -> np.ndarray:
     Points on most times hold until the next one; points that skip times at a regular distance are joined by lines. The
     first and the last point reach to the ends.
     """
-    at = pd.DatetimeIndex([time for time, _ in points])
+    at, times = pd.DatetimeIndex([time for time, _ in points]).as_unit("ns"), times.as_unit("ns")
     values = np.array([float(value) for _, value in points])
     gaps = np.diff(at.asi8)
     step = np.median(np.diff(times.asi8))
     if len(gaps) > 2 and (gaps == gaps[0]).all() and gaps[0] > step:
         return np.interp(times.asi8.astype(float), at.asi8.astype(float), values)
-    position = np.searchsorted(at.asi8, times.asi8, side="right") - 1
+    position = at.searchsorted(times, side="right") - 1
     return values[np.maximum(position, 0)]
 
 
@@ -205,7 +205,7 @@ def draw_states(
     """
     at = pd.DatetimeIndex([time for time, _ in points])
     words = np.array([str(word) for _, word in points])
-    state = words[np.maximum(np.searchsorted(at.asi8, times.asi8, side="right") - 1, 0)]  # [L + H]
+    state = words[np.maximum(at.searchsorted(times, side="right") - 1, 0)]  # [L + H]
     length = len(y)
     phase = np.arange(len(times)) % season
     top = np.array([y[phase[:length] == k].max(initial=0.0) for k in range(season)])

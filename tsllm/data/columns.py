@@ -7,11 +7,13 @@ Every frame that comes from outside passes here, the first one (`tsllm.data.fram
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api import types as ptypes
+from pandas.api.extensions import ExtensionDtype
 
 from tsllm.data.origin import Origin, name_of
 from tsllm.types import ID, TARGET, TIME, FrameError
@@ -24,6 +26,9 @@ WIDE_TIME_NAMES = (TIME, "date")
 def as_pandas(df: Any) -> pd.DataFrame:
     """Returns a table of any eager kind (pandas, polars, Arrow) as pandas; an index named as a key becomes a column.
 
+    Columns that pandas stores by Arrow or with a mask come out as numpy stores them, a missing value as NaN, NaT or
+    None: the same table gives the same frame, whoever read it.
+
     Raises:
         FrameError: If it is no table, or a lazy one.
     """
@@ -32,7 +37,37 @@ def as_pandas(df: Any) -> pd.DataFrame:
     if any(isinstance(name, tuple) for name in df.columns):
         raise FrameError(f"the columns have several levels ({df.columns[0]}, ...); give each one name")
     keys = [name for name in df.index.names if name in (ID, *WIDE_TIME_NAMES) and name not in df.columns]
-    return df.reset_index(level=keys) if keys else df
+    df = df.reset_index(level=keys) if keys else df
+    if not any(_is_foreign(dtype) for dtype in df.dtypes):
+        return df
+    columns = [_store_by_numpy(df.iloc[:, k]) for k in range(df.shape[1])]  # by place: names may be doubled
+    return pd.concat(columns, axis=1).set_axis(df.columns, axis=1)
+
+
+def _is_foreign(dtype: Any) -> bool:
+    """Tells whether values are stored by Arrow or with a mask; the text of pandas 3 is neither."""
+    return isinstance(dtype, ExtensionDtype) and dtype.na_value is pd.NA
+
+
+def _store_by_numpy(column: pd.Series) -> pd.Series:
+    """Returns the same values as numpy stores them."""
+    if not _is_foreign(column.dtype):
+        return column
+    stored = pa.array(column, from_pandas=True)
+    if pa.types.is_date(stored.type):
+        stored = stored.cast(pa.timestamp("s" if pa.types.is_date32(stored.type) else "ms"))
+    elif pa.types.is_decimal(stored.type) or (pa.types.is_boolean(stored.type) and stored.null_count):
+        stored = stored.cast(pa.float64())
+    return stored.to_pandas().set_axis(column.index).rename(column.name)
+
+
+def is_table(thing: Any) -> bool:
+    """Tells whether `as_pandas` takes it."""
+    import narwhals.stable.v1 as nw
+
+    if isinstance(thing, pd.DataFrame):
+        return True
+    return isinstance(nw.from_native(thing, eager_only=True, pass_through=True), nw.DataFrame)
 
 
 def _to_pandas(df: Any) -> pd.DataFrame:
@@ -65,14 +100,15 @@ def drop_saved_index(df: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
     Raises:
         FrameError: If a column has no name and does not count the rows.
     """
-    nameless = [c for c in df.columns if re.fullmatch(r"|Unnamed: \d+", str(c)) and c not in asked]
+    nameless = [c for c in df.columns if (pd.isna(c) or re.fullmatch(r"|Unnamed: \d+", str(c))) and c not in asked]
     for column in nameless:
         values = df[column]
         is_count = ptypes.is_numeric_dtype(values.dtype) and values.to_numpy().tolist() == list(range(len(df)))
         if not is_count:
+            way = "df = df.loc[:, df.columns.notna()]" if pd.isna(column) else f"df = df.drop(columns={column!r})"
             raise FrameError(
                 f"column {column!r} has no name in its header, and it does not count the rows either; name it, or "
-                f"drop it with df = df.drop(columns={column!r})"
+                f"drop it with {way}"
             )
         logger.warning("Column %r counts the rows, a saved index; it is left out (save with index=False)", column)
     return df.drop(columns=nameless) if nameless else df
@@ -92,7 +128,7 @@ def read_ids(ids: pd.Series, origin: Origin) -> pd.Series:
     if isinstance(ids.dtype, pd.CategoricalDtype):
         ids = ids.astype(ids.cat.categories.dtype)
     if ids.dtype == object:
-        kinds = {type(i) for i in ids.unique()}
+        kinds = {type(i) for i in ids}
         if len(kinds) > 1:
             raise FrameError(f"{ID!r} mixes types; convert it with df[{ID!r}] = df[{ID!r}].astype(str)")
         if not kinds <= {str, int}:
@@ -121,27 +157,7 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
     """
     is_target = values.name == TARGET
     if not is_real(values) and not values.isna().all():
-        numbers = pd.to_numeric(values, errors="coerce")
-        complex_ = ptypes.is_complex_dtype(values.dtype)
-        bad = (values.notna() & (numbers.isna() | complex_)).to_numpy()
-        at, column = _fault(bad, values, ids, origin)
-        found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
-        if complex_:
-            way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
-        elif is_target:
-            way = (
-                f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
-                " no number as missing"
-            )
-        else:
-            way = "convert it with pd.to_numeric"
-        if origin.wide and is_target:
-            way += "; in a long table, name its columns: id_col=..., target_col=... (--id, --target)"
-        leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
-        raise FrameError(
-            f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "
-            f"{way}{leave}"
-        )
+        _refuse_kind(values, ids, origin)
     values = values.astype("float64")
     infinite = np.isinf(values.to_numpy())
     if infinite.any():
@@ -159,6 +175,50 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
             "it out"
         )
     return values
+
+
+def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
+    """Raises the FrameError of a column that does not hold numbers, with the way that fits what it holds."""
+    is_target = values.name == TARGET
+    numbers = _try_numbers(values)
+    bad = (values.notna() & numbers.isna()).to_numpy()
+    at, column = _fault(bad, values, ids, origin)
+    own = (ids == ids.iloc[at]) if origin.wide else pd.Series(True, index=ids.index)
+    found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
+    if ptypes.is_complex_dtype(values.dtype):
+        way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
+    elif not bad.any():
+        way = f"convert it with df[{column!r}] = df[{column!r}].astype(float)"
+    elif is_target and numbers[own].notna().any():
+        way = (
+            f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
+            " no number as missing"
+        )
+    elif is_target and origin.wide:
+        way = (
+            f"drop it with df = df.drop(columns={column!r}), or name the columns that are series (targets), or, in a "
+            "long table, its columns: id_col=..., target_col=... (--id, --target)"
+        )
+    elif is_target:
+        way = f"none of its values is a number; name the column of numbers {column!r}"
+    else:
+        way = "convert it with pd.to_numeric"
+    leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
+    raise FrameError(
+        f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "
+        f"{way}{leave}"
+    )
+
+
+def _try_numbers(values: pd.Series) -> pd.Series:
+    """Returns the values as floats, NaN where one is no real number (text that is none, a time, a complex number)."""
+    if ptypes.is_complex_dtype(values.dtype):
+        return pd.Series(np.nan, index=values.index)
+    try:
+        return values.astype("float64")
+    except (TypeError, ValueError):
+        plain = values.astype(object).where(values.map(lambda v: isinstance(v, (str, int, float, np.number))))
+        return pd.to_numeric(plain, errors="coerce")
 
 
 def is_real(values: pd.Series) -> bool:

@@ -14,6 +14,9 @@ EARLIEST, LATEST = pd.Timestamp.min, pd.Timestamp.max
 _LARGEST_STEP = 2**53  # beyond it, neighbouring integers are equal in float64, and differences overflow int64
 # An hour with +01, +0100 or +01:00 behind it, or a letter; a date alone may end in "-01" too.
 _ZONE = r"(?i)(?:[T ]\d{1,2}.*[+-]\d\d(?::?\d\d)?|\d\s*(?:Z|UTC|GMT))$"
+# A zone by its name behind a time of day: "00:00 CET", "00:00:00[Europe/Paris]"; AM and PM are none.
+_NAMED_ZONE = r"(?<=\d)\s*(?:\[?[A-Za-z]+/[A-Za-z_/]+\]?|(?!(?i:am|pm)$)[A-Za-z]{2,5})$"
+_LETTERS = "[^0-9]+$"
 # 03/04/2024, 3.4.2024, 03-04-24, with or without a time of day.
 _TWO_NUMBERS_AND_YEAR = r"^(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?:[T ,].*)?$"
 _YEAR_MONTH = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])"
@@ -109,6 +112,14 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
     stripped = times.str.strip()
     if stripped.str.contains(_ZONE).any():
         return pd.to_datetime(stripped, format="mixed", errors="coerce", utc=True)  # refused by the caller
+    named = stripped.str.contains(":") & stripped.str.contains(_NAMED_ZONE)
+    if named.any():
+        at, name = int(named.to_numpy().argmax()), origin.time
+        raise FrameError(
+            f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} ends in the name of a time zone, which does not tell "
+            f"its offset; keep the local times with df[{name!r}] = df[{name!r}].str.replace({_LETTERS!r}, '', "
+            "regex=True), or write the offset, +01:00"
+        )
     parts = stripped.str.extract(_TWO_NUMBERS_AND_YEAR)
     alike = parts[0].notna()
     if alike.all():
@@ -119,8 +130,14 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
             f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is written in another way than that of the "
             f"first row ({times.iloc[0]!r})"
         )
-    if stripped.str.fullmatch(r"\d{6}|\d{8}").all():
+    if stripped.str.fullmatch(r"-?\d{1,15}").all():
         _refuse_compact_dates(stripped.astype("int64"), origin)
+        if not stripped.str.fullmatch(r"\d{4}").all():  # four digits are years
+            name = origin.time
+            raise FrameError(
+                f"{name!r} holds integers written as text ({times.iloc[0]!r}); if they count steps, convert them with "
+                f"df[{name!r}] = df[{name!r}].astype(int)"
+            )
     # What names no year is completed from the clock by the parser ("10:00", "today"), so it is no date here.
     dated = stripped.where(stripped.str.contains(r"^\w.*\d{4}|^\d{4}"))
     # ISO first: files write midnight without its hour, which breaks a format guessed from the first row.

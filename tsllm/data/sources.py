@@ -185,7 +185,7 @@ def load_source(
     Raises:
         As `load_frame`.
     """
-    name = os.fspath(name_or_path)
+    name = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else name_or_path
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"the data are named {name!r}; give a file, a Hub id or one of {', '.join(sorted(DATASETS))}")
     checks: dict[str, Any] = {"targets": targets, "min_length": min_length, "day_first": day_first}

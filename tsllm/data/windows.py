@@ -161,6 +161,11 @@ class WindowDataset(Dataset[Batch]):
             batch.update(self.further(self, indices))  # type: ignore[typeddict-item]
         return batch
 
+    def count_targets(self) -> Tensor:
+        """Returns how many windows have an observed target at each step ahead, for each channel [H, C]."""
+        ahead = [self._starts + self.context_length + k for k in range(self.prediction_length)]
+        return torch.stack([(~torch.isnan(self._values[at])).sum(0) for at in ahead])
+
     def keep_first(self, share: float) -> "WindowDataset":
         """Returns a set of the first windows of each segment, a share of them rounded down, at least one.
 

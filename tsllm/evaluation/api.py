@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.sources import LoadedData
 from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
@@ -80,6 +81,8 @@ def compare(
     """
     of_data = {k: options.pop(k) for k in list(options) if k in DataEntry.__dataclass_fields__}
     entries = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    if not entries:
+        raise ValueError("data is empty; give at least one frame, name, file or mapping")
     if of_data and (len(entries) > 1 or isinstance(entries[0], Mapping)):
         raise ValueError(f"{sorted(of_data)} are for one frame or one name; write them into the data entries")
     specs = [ModelSpec.parse(model) for model in models]
@@ -133,8 +136,8 @@ def ablate(
 
 
 def _read_entry(entry: Any, of_data: Mapping[str, Any]) -> DataEntry:
-    if isinstance(entry, pd.DataFrame):
-        return DataEntry(frame=entry, **({"name": "frame"} | dict(of_data)))
+    if is_table(entry):
+        return DataEntry(frame=as_pandas(entry), **({"name": "frame"} | dict(of_data)))
     if isinstance(entry, LoadedData):
         return DataEntry(frame=entry.df, **({"name": entry.name or "frame"} | dict(of_data)))
     return DataEntry.parse(entry) if not isinstance(entry, str) else DataEntry(entry, **of_data)

@@ -16,7 +16,7 @@ from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.windows import Windows
-from tsllm.forecasting.base import Forecaster, name_interval_columns
+from tsllm.forecasting.base import Forecaster, name_interval_columns, read_levels
 from tsllm.hub.spec import check_alias
 from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TIME
@@ -175,13 +175,14 @@ def run_backtest(
     did.
     """
     step = h if step_size is None else step_size
+    _check_asked(models, refit)
     aliases = [model.alias for model in models]
-    check_aliases(aliases, sorted(level or ()))
+    levels = sorted(read_levels(level))
+    check_aliases(aliases, levels)
     df = validate_frame(df, freq=freq, covariates=usable_covariates(df))
     windows = Windows.of(df, h, n_windows, step)
     if guard:
         _warn_of_leakage(models, windows)
-    levels = sorted(level or ())
     frame = windows.keys.copy()
     result = BacktestResult(frame, aliases, h, levels)
     for model in models:
@@ -207,6 +208,22 @@ def run_backtest(
                 stacklevel=2,
             )
     return result
+
+
+def _check_asked(models: Sequence[Forecaster], refit: bool | int) -> None:
+    """Raises a ValueError unless `models` is a list of forecasters and `refit` says each how many cutoffs."""
+    if isinstance(models, Forecaster):
+        raise ValueError(f"models is one forecaster, {models.alias}; give a list: [model]")
+    if not models:
+        raise ValueError("models is empty; give at least one forecaster")
+    for model in models:
+        if not isinstance(model, Forecaster):
+            raise ValueError(
+                f"{model!r} is no forecaster; give built ones, such as tsllm.SeasonalNaive(season=24) (tsllm.compare "
+                "takes names)"
+            )
+    if not isinstance(refit, bool) and (not isinstance(refit, int) or refit < 1):
+        raise ValueError(f"refit is {refit!r}; give True, False, or each how many cutoffs (at least 1)")
 
 
 def _count_missing(result: BacktestResult, alias: str) -> None:

@@ -28,7 +28,7 @@ from tsllm.evaluation.report import Report, Section, TableBlock, describe_enviro
 from tsllm.evaluation.saved import is_reprogrammed, read_history
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
-from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, find_ruling_series
+from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, describe_unobserved, find_ruling_series
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class _TaskPart:
 
     def _describe_scaling(self) -> list[str]:
         ruling = find_ruling_series(self.summary.losses)
-        said = self.summary.scales.describe_left_out()
+        said = self.summary.scales.describe_left_out() + describe_unobserved(self.result.runs[0].frame)
         if ruling is not None:
             said.append(
                 f"Series {ruling[0]} alone makes up {100 * ruling[1]:.0f} % of the scaled errors of all models, so "

@@ -14,8 +14,8 @@ from tsllm.data.columns import require_columns
 from tsllm.data.frame import validate_frame
 from tsllm.data.names import ColumnNames
 from tsllm.evaluation.backtest import BacktestResult
-from tsllm.evaluation.tables import SeriesScales, WindowArrays, score, training_part
-from tsllm.forecasting.base import forecast_columns, format_level, name_interval_columns
+from tsllm.evaluation.tables import SeriesScales, WindowArrays, describe_unobserved, score, training_part
+from tsllm.forecasting.base import check_count, forecast_columns, format_level, name_interval_columns, read_levels
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _BOUND = re.compile(r"(?P<alias>.+)-(?P<side>lo|hi)-(?P<level>\d+(?:\.\d+)?)")
 
 
 def evaluate(
-    windows: pd.DataFrame,
+    windows: Any,
     *,
     train: Any = None,
     season: int | None = None,
@@ -39,7 +39,7 @@ def evaluate(
     rank such a row only among models that failed nowhere else.
 
     Args:
-        windows: Frame `unique_id, ds, cutoff, y`, one column a model and its interval bounds (`AutoETS-lo-80`), as
+        windows: Table `unique_id, ds, cutoff, y`, one column a model and its interval bounds (`AutoETS-lo-80`), as
             `tsllm.backtest` gives; rows in any order, the same number in each window.
         train: Long or wide frame with the history of the series, for MASE. Only its steps up to the first cutoff of
             each series are read, so it may be the whole frame.
@@ -68,6 +68,8 @@ def evaluate(
     if (train is None) != (season is None):
         given, lacking = ("train", "season") if season is None else ("season", "train")
         raise ValueError(f"{given} is given without {lacking}; MASE needs both: train=df, season=24")
+    if season is not None:
+        check_count("season", season)
     names = ColumnNames.of(id_col, time_col, target_col)
     with names.speaking():
         past = None if train is None else names.read(train)
@@ -80,6 +82,8 @@ def _evaluate(windows: pd.DataFrame, train: Any, season: int | None, level: Sequ
     asked = _choose_levels(offered, level)
     frame, h = _sort_windows(windows, list(offered))
     scales = _find_scales(frame, h, train, season)
+    for sentence in describe_unobserved(frame):
+        logger.warning("%s", sentence)
     rows = [_evaluate_model(frame, h, alias, own, asked, scales) for alias, own in offered.items()]
     table = pd.DataFrame(rows)
     names = ["model", "mae", "rmse", "smape"]
@@ -129,7 +133,7 @@ def _choose_levels(offered: dict[str, list[float]], level: Sequence[float] | Non
         ValueError: If a level is asked for that no model has.
     """
     known = sorted({lv for levels in offered.values() for lv in levels})
-    absent = [lv for lv in level or () if lv not in known]
+    absent = [lv for lv in read_levels(level) if lv not in known]
     if absent:
         raise ValueError(f"no model has an interval of {absent[0]:g} %; the frame holds the levels {known}")
     return known if level is None else sorted(set(level))
@@ -151,6 +155,12 @@ def _sort_windows(windows: pd.DataFrame, models: Sequence[str]) -> tuple[pd.Data
         raise FrameError(
             f"series {name!r}, cutoff {cutoff}: {counts.min()} rows, but other windows have {h}; score windows of one "
             "length at a time"
+        )
+    unbounded = np.isinf(frame[TARGET].astype("float64")).to_numpy()
+    if unbounded.any():
+        row = frame.iloc[int(unbounded.argmax())]
+        raise FrameError(
+            f"series {row[ID]!r}, {row[TIME]}: {TARGET!r} is infinite; mend it, or mark it missing with NaN"
         )
     for alias in models:
         values = frame[alias].astype("float64")

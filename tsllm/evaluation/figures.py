@@ -111,10 +111,13 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
 
 
 def pick_typical_window(frame: pd.DataFrame, series: Any, model: str) -> Any:
-    """Returns the cutoff whose MAE is the median one of `model` (the lower of two), so none is hand-picked."""
+    """Returns the cutoff whose MAE is the median one of `model` (the lower of two), so none is hand-picked.
+
+    Where no target of the series was observed, it is the last one.
+    """
     part = frame[frame[ID] == series]
     errors = (part[TARGET] - part[model]).abs().groupby(part[CUTOFF]).mean().dropna().sort_values(kind="stable")
-    return errors.index[(len(errors) - 1) // 2]
+    return errors.index[(len(errors) - 1) // 2] if len(errors) else part[CUTOFF].max()
 
 
 def plot_forecasts(
@@ -216,16 +219,16 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
         style = style_of(k)
         ax.plot(
             steps["step"],
-            100 * steps[model],
+            (100 * steps[model]).clip(lower=10 * FLOOR),  # against a reference without error all is lost
             linewidth=1.4,
             markersize=3.5,
             markevery=max(1, len(steps) // 8),
             **style,
         )
-        end = max(float(100 * steps[model].iloc[-1]), FLOOR)
+        end = max(100 * float(steps[model].dropna().iloc[-1]), FLOOR)
         ends.append((float(steps["step"].iloc[-1]), end, model, style["color"]))
     if below:
-        highest = 100 * float(steps[models].max().max())
+        highest = max(0.0, 100 * float(steps[models].max().max()))
         ax.set_ylim(FLOOR, highest + 0.05 * (highest - FLOOR))
     ax.set_xlim(steps["step"].iloc[0], steps["step"].iloc[-1] + 0.28 * len(steps))
     label_ends(ax, ends)

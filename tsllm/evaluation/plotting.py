@@ -11,6 +11,7 @@ from tsllm.data.names import ColumnNames
 from tsllm.escape import escape_label
 from tsllm.evaluation.evaluate import find_models
 from tsllm.evaluation.figures import add_legend, draw_panel, new_figure
+from tsllm.forecasting.base import read_levels
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 _SHOWN_SERIES = 4
@@ -19,7 +20,7 @@ _SHOWN_HORIZONS = 3
 
 def plot(
     df: Any,
-    forecasts: pd.DataFrame,
+    forecasts: Any,
     *,
     models: Sequence[str] | None = None,
     level: Sequence[float] | None = None,
@@ -33,7 +34,7 @@ def plot(
 
     Args:
         df: Long or wide frame with the history; steps beyond the forecast's start are drawn as observed, too.
-        forecasts: Frame `unique_id, ds`, one column a model and its interval bounds, as `predict` gives; or a
+        forecasts: Table `unique_id, ds`, one column a model and its interval bounds, as `predict` gives; or a
             back-test frame, of which the last cutoff of each series is drawn.
         models: Which models; None = all.
         level: Which bands, in per cent; None = each model's widest, [] = none. A model without the band has only its
@@ -72,13 +73,15 @@ def _plot(
     context: int | None,
 ) -> Any:
     require_columns(forecasts, [ID, TIME], "a forecast frame")
+    if len(forecasts) == 0:
+        raise FrameError("the forecast frame is empty; there is nothing to draw")
     offered = find_models(forecasts)
     chosen = _choose(models, list(offered), "model")
     bands = _choose_bands({alias: offered[alias] for alias in chosen}, level)
     every = list(forecasts[ID].unique())
     names = _choose(every[:_SHOWN_SERIES] if series is None else series, every, "series")
-    if context is not None and context < 0:
-        raise ValueError(f"context is {context}; it must be at least 0 steps")
+    if context is not None and (not isinstance(context, int) or context < 0):
+        raise ValueError(f"context is {context!r}; it must be a whole number of at least 0 steps")
     history = validate_frame(df, covariates=[])
     figure, axes = new_figure(len(names), 1, height=2.2 * len(names) + 0.5, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
@@ -119,7 +122,7 @@ def _choose(asked: Sequence[Any] | None, known: list[Any], what: str) -> list[An
 def _choose_bands(offered: dict[str, list[float]], level: Sequence[float] | None) -> dict[str, list[float]]:
     """Returns the levels drawn for each model, the widest first."""
     known = sorted({lv for levels in offered.values() for lv in levels})
-    absent = [lv for lv in level or () if lv not in known]
+    absent = [lv for lv in read_levels(level) if lv not in known]
     if absent:
         raise ValueError(f"no model has an interval of {absent[0]:g} %; the frame holds the levels {known}")
     if level is None:

@@ -160,6 +160,19 @@ class WindowArrays:
         )
 
 
+def describe_unobserved(frame: pd.DataFrame) -> list[str]:
+    """Says which windows no metric can count, because none of their targets was observed; empty if there is none."""
+    seen = frame[TARGET].notna().groupby([frame[ID], frame[CUTOFF]], sort=False).any()
+    lost = seen[~seen].index.get_level_values(0)
+    if not len(lost):
+        return []
+    names = [str(name) for name in lost.unique()]
+    shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+    return [
+        f"All metrics leave out {len(lost)} of {len(seen)} windows without an observed target, of series: {shown}."
+    ]
+
+
 def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "SeasonalNaive") -> pd.DataFrame:
     """Computes every metric of every model over all windows.
 

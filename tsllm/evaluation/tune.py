@@ -19,13 +19,15 @@ import numpy as np
 import pandas as pd
 
 from tsllm import metrics
+from tsllm.data.prepared import hold_out_end
+from tsllm.data.splits import split_frame
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import SeriesScales, WindowArrays
-from tsllm.files import write_json
+from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.neural import DEFAULT_TRAINING
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.models import find_model_class
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import check_model_config
@@ -178,12 +180,17 @@ class TrialStore:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, key: Mapping[str, Any]) -> tuple[float, float] | None:
-        """Returns loss and seconds of a trial, or None if it is not there."""
+        """Returns loss and seconds of a trial, or None if it is not there.
+
+        Raises:
+            OSError: If its file is damaged.
+        """
         path = self._path(key)
         if not path.is_file():
             return None
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return float(state["loss"]), float(state["seconds"])
+        with telling_damage(path, "remove it, then the trial is run anew"):
+            state = json.loads(path.read_text(encoding="utf-8"))
+            return float(state["loss"]), float(state["seconds"])
 
     def save(self, key: Mapping[str, Any], loss: float, seconds: float) -> None:
         """Writes a trial, whole or not at all."""
@@ -278,9 +285,16 @@ def tune_for_task(
         changes: Of the space, as in `build_space`.
         sampler: As in `tune_model`.
         tell: Hears what happens.
+
+    Raises:
+        ValueError: Before the first trial, if the entry as it is could not be trained and validated; else as
+            `tune_model`.
     """
     task, history = prepared.task, prepared.training
     space = build_space(spec, task, changes)
+    check_forecaster(spec, task)
+    count_held(task, history)
+    split_frame(history, hold_out_end(history, task), task.context_length)
 
     def evaluate(params: Params) -> float:
         changed = apply_params(spec, params)
@@ -373,6 +387,18 @@ def find_first(spec: ModelSpec, task: ForecastTask, space: Space) -> Params:
     return {name: value for name, value in values.items() if space[name].holds(value)}
 
 
+def count_held(task: ForecastTask, training: pd.DataFrame) -> int:
+    """Returns how many steps at the end of each series are held for validation.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    held = hold_out_end(training, task).validation
+    if held == 0:
+        raise ValueError("a search needs validation steps, but val_size is 0; give at least the horizon")
+    return held
+
+
 def validate(forecaster: Forecaster, training: pd.DataFrame, task: ForecastTask) -> float:
     """Fits a forecaster before the first test cutoff and returns its loss on the validation steps at the end.
 
@@ -388,9 +414,7 @@ def validate(forecaster: Forecaster, training: pd.DataFrame, task: ForecastTask)
     Raises:
         ValueError: If nothing is held for validation, or every series is constant.
     """
-    held = task.held_for_validation(int(training.groupby(ID, sort=False).size().min()))
-    if held == 0:
-        raise ValueError("a search needs validation steps, but val_size is 0; give at least the horizon")
+    held = count_held(task, training)
     forecaster.expect_levels(LEVELS)
     forecaster.fit(training, task.h)
     frame = forecaster.predict_rolling(training, task.h, held // task.h, task.h, list(LEVELS))

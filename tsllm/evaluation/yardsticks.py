@@ -25,9 +25,9 @@ from tsllm import metrics
 from tsllm.data.task import Asked, ForecastTask, build_task, load_data
 from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
-from tsllm.files import write_json
+from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, name_interval_columns
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
 from tsllm.types import ID, TARGET, TIME
 
 Tell = Callable[[str], None]
@@ -135,7 +135,7 @@ def run_zero_shot(
         tell: Hears what happens.
 
     Raises:
-        ValueError: If a set is unknown, or two models have one name.
+        ValueError: If a set is unknown, two models have one name, or an entry fits none of the sets.
     """
     unknown = [name for name in sets if name not in ZERO_SHOT_SETS]
     if unknown:
@@ -153,11 +153,25 @@ def run_zero_shot(
             f"{trainable[0]} would be trained on each set, which is no zero-shot forecast; give a saved folder of "
             "recipes/pretrain_series.py, or use tsllm compare"
         )
+    loaded = {name: load_set(name) for name in sets}
+    for spec in specs:
+        _refuse_hopeless(spec, [task for _, task in loaded.values()])
     scores = []
-    for name in sets:
-        windows, task = load_set(name)
+    for name, (windows, task) in loaded.items():
         scores += [_score_cell(spec, name, windows, task, Path(output_dir) / "cells", tell) for spec in specs]
     return scores
+
+
+def _refuse_hopeless(spec: ModelSpec, tasks: Sequence[ForecastTask]) -> None:
+    """Raises what is wrong with an entry that fits no set, such as a misspelt name, instead of counting failures."""
+    faults = []
+    for task in tasks:
+        try:
+            check_forecaster(spec, task)
+        except (ValueError, OSError, ImportError) as error:
+            faults.append(error)
+    if faults and len(faults) == len(tasks):
+        raise faults[0]
 
 
 def load_set(name: str) -> tuple[Windows, ForecastTask]:
@@ -173,7 +187,8 @@ def _score_cell(spec: ModelSpec, name: str, windows: Windows, task: ForecastTask
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:20]
     path = cells / f"{digest}.json"
     if path.is_file():
-        return SetScore(**json.loads(path.read_text(encoding="utf-8"))["score"])
+        with telling_damage(path, "remove it, then it is computed anew"):
+            return SetScore(**json.loads(path.read_text(encoding="utf-8"))["score"])
     tell(f"{name}: {spec.name}")
     score = score_model(spec, name, windows, task)
     if not score.error:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
@@ -401,7 +402,27 @@ def check_windows(df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> N
 
 def name_interval_columns(alias: str, level: Sequence[float] | None) -> list[str]:
     """Returns the interval columns in the order lo, hi for each level: `TimeLLM-lo-80`, `TimeLLM-hi-80`."""
-    return [f"{alias}-{side}-{format_level(lv)}" for lv in level or () for side in ("lo", "hi")]
+    return [f"{alias}-{side}-{format_level(lv)}" for lv in read_levels(level) for side in ("lo", "hi")]
+
+
+def read_levels(level: Sequence[float] | None) -> list[float]:
+    """Returns the levels as a list, empty for None.
+
+    Raises:
+        ValueError: If they are no list of numbers between 1 and 100 per cent.
+    """
+    if level is None:
+        return []
+    if isinstance(level, str) or not isinstance(level, Sequence | np.ndarray):
+        raise ValueError(f"level is {level!r}; give a list of per cents, such as [80] or [80, 95]")
+    for lv in level:
+        if not isinstance(lv, (int, float, np.integer, np.floating)) or isinstance(lv, bool):
+            raise ValueError(f"level holds {lv!r}; give numbers in per cent, such as [80] or [80, 95]")
+        if not 0 < lv < 100:
+            raise ValueError(f"level must lie between 0 and 100 per cent, got {lv}")
+        if lv < 1:
+            raise ValueError(f"level is {lv} per cent; a level is given in per cent, so write {100 * lv:g} for {lv}")
+    return list(level)
 
 
 def format_level(level: float) -> str:
@@ -413,14 +434,9 @@ def compute_quantile_levels(level: Sequence[float] | None) -> list[float]:
     """Returns the two quantile levels of each central interval, in the order of `name_interval_columns`.
 
     Raises:
-        ValueError: If a level lies outside [1, 100) per cent.
+        ValueError: As `read_levels`.
     """
-    for lv in level or ():
-        if not 0 < lv < 100:
-            raise ValueError(f"level must lie between 0 and 100 per cent, got {lv}")
-        if lv < 1:
-            raise ValueError(f"level is {lv} per cent; a level is given in per cent, so write {100 * lv:g} for {lv}")
-    return [round(0.5 + sign * lv / 200, 6) for lv in level or () for sign in (-1, 1)]
+    return [round(0.5 + sign * lv / 200, 6) for lv in read_levels(level) for sign in (-1, 1)]
 
 
 def forecast_columns(frame: pd.DataFrame) -> list[str]:

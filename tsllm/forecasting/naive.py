@@ -9,7 +9,13 @@ from scipy.stats import norm
 
 from tsllm.data.frame import future_frame, infer_freq, validate_frame
 from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import HistoryForecaster, check_windows, compute_quantile_levels, name_interval_columns
+from tsllm.forecasting.base import (
+    HistoryForecaster,
+    check_count,
+    check_windows,
+    compute_quantile_levels,
+    name_interval_columns,
+)
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -35,8 +41,7 @@ class SeasonalNaive(HistoryForecaster):
     rolls_at_once = True
 
     def __init__(self, season: int, alias: str = "SeasonalNaive", *, freq: Freq | None = None) -> None:
-        if season < 1:
-            raise ValueError(f"season is {season}; it must be at least 1 step")
+        check_count("season", season)
         self.season, self.alias, self.freq = season, alias, freq
 
     def predict(

@@ -539,6 +539,8 @@ class NeuralForecaster(TransferableForecaster):
 
     def _restart(self, data: PreparedData) -> ForecastModel:
         """Puts the model back to what was saved and lets it take over what the new data decide."""
+        from tsllm.training.build import check_calibration
+
         model, start = self.model, self._start
         assert model is not None
         assert start is not None
@@ -551,6 +553,7 @@ class NeuralForecaster(TransferableForecaster):
         choose_trained(model, start.trainable, self.fine_tune or "all")
         data.time_features = bool(model.config.num_time_features)
         model.adopt(data)
+        check_calibration(data, model.config)
         return model
 
     def _continue_channels(self, df: pd.DataFrame) -> list[Any] | None:

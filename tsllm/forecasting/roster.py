@@ -184,7 +184,12 @@ def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Fore
     if spec.reader:
         return _build_told(spec, task, seed)
     spec, scale = _take_scale(spec)
-    made = _build(spec, task, seed)
+    try:
+        made = _build(spec, task, seed)
+    except TypeError as error:
+        if not spec.options:
+            raise
+        raise ValueError(f"{spec.name} cannot be built with options {spec.options}: {error}") from error
     # A saved model remembers its scale.
     return made.scale_target(**made.target_scale.to_dict() | scale) if scale else made
 

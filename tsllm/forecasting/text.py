@@ -1,5 +1,6 @@
 """A causal language model as a forecaster: numbers in, sampled numbers out, median and quantiles of the samples."""
 
+import inspect
 import json
 import logging
 import shutil
@@ -19,7 +20,7 @@ from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
-from tsllm.files import replace_folder, write_json
+from tsllm.files import replace_folder, telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.licence import check_licence
@@ -242,13 +243,15 @@ class TextForecaster(Forecaster):
         if not (source / SETTINGS).is_file():
             raise OSError(f"{folder} holds no {SETTINGS}; it was not written by recipes/sft_text.py")
         model, tokenizer = load_language_model(source, device=device)
-        settings = json.loads((source / SETTINGS).read_text()) | changes
-        settings.pop("base", None)
-        licence = settings.pop("licence", "")
-        data, names = settings.pop("data", {}), ColumnNames.from_dict(settings.pop("names", {}))
-        settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
-        settings["options"] = SamplingOptions(**settings["options"])
-        made = cls(model, tokenizer, **settings)
+        with telling_damage(source / SETTINGS, "write it again with recipes/sft_text.py"):
+            settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
+            settings.pop("base", None)
+            licence = settings.pop("licence", "")
+            data, names = settings.pop("data", {}), ColumnNames.from_dict(settings.pop("names", {}))
+            settings["facts"] = TrainingFacts.from_dict(data) if "reads" in data else from_names(data)
+            settings["options"] = SamplingOptions(**settings["options"])
+            inspect.signature(cls).bind(model, tokenizer, **settings)
+        made = cls(model, tokenizer, **(settings | changes))
         made.names, made.source, made.licence = names, source, licence
         return made
 

@@ -95,6 +95,9 @@ class ForecasterSpec:
         for name in ("channels", "covariates", "past_covariates"):
             if not isinstance(getattr(self, name), list):
                 raise ValueError(f"{SPEC_FILE} has {name} {getattr(self, name)!r}; expected a list of columns")
+            wrong = [v for v in getattr(self, name) if not isinstance(v, (str, int)) or isinstance(v, bool)]
+            if wrong:
+                raise ValueError(f"{SPEC_FILE} has {wrong[0]!r} among its {name}; expected names (text or integers)")
         if self.new_series not in ("raise", "history"):
             raise ValueError(f"new_series is {self.new_series!r}; choose 'raise' or 'history'")
         if self.h is not None:

@@ -5,17 +5,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tsllm.evaluation.significance import Unit, compare_to
+from tsllm.files import telling_damage
 from tsllm.forecasting.paths import Method
+from tsllm.registry import refuse_unknown
+from tsllm.training.args import coerce, load_yaml, read_dataclass
 from tsllm.types import CUTOFF, ID
 
 Say = Callable[[str], None]
@@ -110,6 +112,14 @@ class DecideConfig:
             raise ValueError(f"unit {self.unit!r} must be one of {', '.join(get_args(Unit))}")
         if not self.seeds:
             raise ValueError("seeds is empty; give at least one")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds are {list(self.seeds)}; give different numbers of at least 0")
+        if self.n_samples < 1:
+            raise ValueError(f"n_samples is {self.n_samples}; it must be at least 1")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha is {self.alpha}; it must lie between 0 and 1")
+        if self.similar is not None and self.similar <= 0:
+            raise ValueError(f"similar is {self.similar}; it must be above 0, or null")
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DecideConfig:
@@ -119,24 +129,18 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         ValueError: If a key is unknown or a value does not fit.
         FileNotFoundError: If there is no such file.
     """
-    given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(given, dict):
-        raise ValueError(f"{path} must hold a mapping with at least problem and data or demand")
-    given |= dict(overrides or {})
-    known = [f.name for f in fields(DecideConfig)]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    if "problem" not in given or not isinstance(given["problem"], dict) or "name" not in given["problem"]:
+    given = load_yaml(path) | dict(overrides or {})
+    refuse_unknown(given, DecideConfig, str(path), "problem")
+    hints = get_type_hints(DecideConfig)
+    read = {key: coerce(value, hints[key], f"{path}: {key}") for key, value in given.items() if key != "policies"}
+    if "name" not in read["problem"]:
         raise ValueError(f"{path}: problem needs a name, such as problem: {{name: peak_shaving, energy: 4, power: 2}}")
-    specs = [p if isinstance(p, dict) else {"kind": p} for p in given.get("policies", DEFAULT_POLICIES)]
-    for spec in specs:
-        wrong = sorted(set(spec) - {f.name for f in fields(PolicySpec)})
-        if wrong:
-            raise ValueError(f"{path}: unknown key {wrong[0]!r} of a policy; known: kind, name, options")
-    given["policies"] = tuple(PolicySpec(**spec) for spec in specs)
-    given["seeds"] = tuple(given.get("seeds", (0,)))
-    return DecideConfig(**given)
+    policies = coerce(given.get("policies", list(DEFAULT_POLICIES)), list[Any], f"{path}: policies")
+    specs = [p if isinstance(p, dict) else {"kind": p} for p in policies]
+    read["policies"] = tuple(
+        read_dataclass(PolicySpec, s, f"{path}: policies[{k}]", "kind") for k, s in enumerate(specs)
+    )
+    return DecideConfig(**(read | {"seeds": tuple(read.get("seeds", (0,)))}))
 
 
 @dataclass
@@ -311,9 +315,10 @@ def _share(cost: np.ndarray, hindsight: np.ndarray, idle: np.ndarray) -> float:
 def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns what the file holds for this configuration, else computes and writes it."""
     if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["key"] == key:
-            return dict(held["value"])
+        with telling_damage(path, "remove it, then it is computed anew"):
+            held = json.loads(path.read_text(encoding="utf-8"))
+            if held["key"] == key:
+                return dict(held["value"])
     value = compute()
     _write(path, json.dumps({"key": key, "value": value}))
     return value

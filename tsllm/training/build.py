@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, PrinterCallback
 
@@ -16,6 +17,7 @@ from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
 from tsllm.training.trainer import ForecastTrainer
+from tsllm.types import FrameError
 
 FROM_DATA = (
     "context_length",
@@ -41,6 +43,7 @@ def build_for_data(
 
     Raises:
         ArgumentsError: If `given` names unknown fields or such that the data decide, or `pretrained` is another model.
+        FrameError: As `check_calibration`.
     """
     model_class = find_model_class(name)
     asked = read_model_config(model_class.config_class, given)
@@ -56,7 +59,29 @@ def build_for_data(
     else:
         model = _start_from(str(pretrained), model_class, values)
     model.describe_data(data)
+    check_calibration(data, model.config)
     return model
+
+
+def check_calibration(data: PreparedData, config: ForecastConfig) -> None:
+    """Refuses before training what could not be calibrated after it: intervals of a point forecast come from
+    validation, so every step ahead of every channel needs an observed value there.
+
+    Raises:
+        FrameError: Naming the series.
+    """
+    if data.validation is None or config.head != "point":
+        return
+    counts = data.validation.count_targets()  # [H, C]
+    step, channel = (int(i) for i in np.unravel_index(int(counts.argmin()), counts.shape))
+    if counts[step, channel]:
+        return
+    whose = f"series {data.channels[channel]!r}" if data.channels else "the series"
+    raise FrameError(
+        f"{whose}: no validation window has an observed value {step + 1} step(s) ahead, so intervals cannot be "
+        "calibrated; end the series where its values end, leave it out, hold more steps for validation, or train a "
+        "head that knows its intervals (head: quantile)"
+    )
 
 
 def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
