@@ -24,6 +24,7 @@ from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
+from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
@@ -264,7 +265,7 @@ class _ModelRun:
         cell = CellResult(frame, result.costs[spec.name], result.failures, found, log)
         if not result.failures:
             # Of a told model its base is what was trained.
-            trained = fitted.base if spec.reader else fitted
+            trained = fitted.base if isinstance(fitted, ContextForecaster) else fitted
             self.store.save(key, cell, trained if spec.is_trainable else None)
         return cell
 
