@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.context.names import CONTEXT_FILE
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.readers import read_in_turn
@@ -17,6 +16,7 @@ from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import open_encoder
 from tsllm.forecasting.roster import open_saved
+from tsllm.hub.told import CONTEXT_FILE
 
 HELD = "The output is held at 777 from 2024-01-11 00:00 to 2024-01-11 06:00."
 
@@ -111,6 +111,11 @@ def test_what_no_folder_can_hold_is_refused_and_the_old_folder_stays(saved, base
             made.save_pretrained(folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     assert not list(tmp_path.glob(".*saving"))
+
+
+def test_a_told_forecaster_says_how_its_base_gets_to_the_hub(saved):
+    with pytest.raises(NotImplementedError, match=r"forecaster.base.push_to_hub\('me/told'\)"):
+        saved[0].push_to_hub("me/told")
 
 
 def test_a_plain_forecaster_saved_there_is_plain(saved, base):

@@ -79,12 +79,12 @@ def fit(
 ) -> None:
     """Train a model on your data and save it."""
     from tsllm.cli.predict import read_told
-    from tsllm.context.names import BASE, CONTEXT_FILE
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
     from tsllm.hub.spec import find_file
+    from tsllm.hub.told import BASE, CONTEXT_FILE
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}

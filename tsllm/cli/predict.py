@@ -36,20 +36,22 @@ def predict(
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.base import Forecaster
-    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
+    from tsllm.hub.spec import find_file
+    from tsllm.hub.told import CONTEXT_FILE
 
     quiet_libraries()
-    forecaster: Forecaster
+    forecaster: Any
+    told = False
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
         changes |= {"batch_invariant": True} if batch_invariant else {}
         forecaster = open_saved(model, revision=revision, **changes)
-        if reader is not None and isinstance(forecaster, ContextForecaster):
+        told = find_file(model, CONTEXT_FILE, revision) is not None
+        if reader is not None and told:
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
-        plain = forecaster.base if isinstance(forecaster, ContextForecaster) else forecaster
+        plain = forecaster.base if told else forecaster
         ahead = find_ahead(plain)
         asked = Asked(
             freq=parse_freq(freq),
@@ -80,10 +82,12 @@ def predict(
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
     X_df = None if future is None else read_future(future, loaded.names, day_first)
     levels = parse_levels(level) or None
-    if context is not None and not isinstance(forecaster, ContextForecaster):
-        forecaster = ContextForecaster(forecaster, freq=loaded.freq, **reading)
+    if context is not None and not told:
+        from tsllm.forecasting.context import ContextForecaster
+
+        forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, **reading), True
     with loaded.names.speaking():
-        if isinstance(forecaster, ContextForecaster):
+        if told:
             out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
             print_effects(explained, forecaster.texts if known_texts is None else known_texts)
         else:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tsllm.context.names import BASE, CONTEXT_FILE, READER
 from tsllm.forecasting.roster import ModelSpec
 from tsllm.forecasting.text import SETTINGS
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
+from tsllm.hub.told import BASE, CONTEXT_FILE, READER
 from tsllm.models.timellm.config import split_reader
 
 HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step

@@ -12,7 +12,6 @@ import pandas as pd
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
 from tsllm.context.contract import TEXT, Context
 from tsllm.context.effects import Effect, write_effects
-from tsllm.context.names import BASE, READER
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import ProseReader, read_effects
 from tsllm.data.facts import TrainingFacts
@@ -29,6 +28,7 @@ from tsllm.forecasting.context_folder import (
     write_texts,
 )
 from tsllm.hub.artefacts import OWNED
+from tsllm.hub.told import BASE, READER
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -313,6 +313,17 @@ class ContextForecaster(Forecaster):
                 learned.save_pretrained(made / READER)
             write_card(made, settings, self.base.alias)
             settings.save(made)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Is not there yet: a package on the Hub holds one model, a told forecaster a folder of several.
+
+        Raises:
+            NotImplementedError: Always; the text says how to go on.
+        """
+        raise NotImplementedError(
+            f"{self.alias} is a folder of base, reader and texts, which is not packed for the Hub; push the base "
+            f"(forecaster.base.push_to_hub({repo_id!r})) and tell it its texts again after loading"
+        )
 
     @classmethod
     def load(cls, folder: Path, base: Forecaster) -> Self:

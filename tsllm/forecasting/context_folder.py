@@ -10,7 +10,6 @@ import pandas as pd
 
 from tsllm.backbones.trust import check_json
 from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
-from tsllm.context.names import BASE, CONTEXT_FILE, LEARNED, RULES
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader, ReadInTurn
@@ -19,6 +18,7 @@ from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.readers import OpenReader, load_reader
 from tsllm.hub.spec import check_alias
+from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, RULES
 from tsllm.training.args import read_dataclass
 from tsllm.types import ID
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsllm.backbones.pretrained import cache_folder
-from tsllm.context.names import RULES
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader
 from tsllm.context.states import StateStore, TextEncoder
+from tsllm.hub.told import RULES
 
 
 @dataclass(frozen=True)

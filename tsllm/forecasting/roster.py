@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tsllm.context.names import BASE, CONTEXT_FILE, RULES
 from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.hub.told import BASE, CONTEXT_FILE, RULES
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
 from tsllm.training.options import check_options
