@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.data.static import name_static
 from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
 from tsllm.models.losses import Loss, compute_timexer_orthogonal
 from tsllm.nn.attention.full import CrossAttention, FullAttention
@@ -191,6 +190,8 @@ class TimeXer(ForecastModel):
     @classmethod
     def config_for(cls, data: "PreparedData") -> dict[str, Any]:
         """Adds how many covariates are static."""
+        from tsllm.data.static import name_static  # with pandas, which a model alone does not need
+
         return super().config_for(data) | {"num_static_covariates": len(name_static(data.task.static))}
 
     def forecast(self, inputs: Inputs) -> RawForecast:
