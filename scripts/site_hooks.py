@@ -33,10 +33,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Points links to files of the root at their pages, and says how old a result is."""
     for name, source in OF_ROOT.items():
         markdown = re.sub(rf"\]\((\.\./)*{source}", lambda _, to=name: f"]({_climb(page.file.src_uri)}{to}", markdown)
-    if "measured" in page.meta:
-        title, _, rest = markdown.lstrip().partition("\n")
-        markdown = f"{title}\n\n{describe_age(page.meta)}{rest}"
-    return markdown
+    return add_age(markdown, page.meta) if "measured" in page.meta else markdown
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
@@ -49,6 +46,19 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     if found:
         raise PluginError(f"{page.file.src_uri} loads {found[0]}; the site must work without a network")
     return output
+
+
+def add_age(markdown: str, facts: dict[str, Any]) -> str:
+    """Puts how old the figures are below the heading of a section, or below the title.
+
+    Raises:
+        PluginError: If there is no such section.
+    """
+    heading = f"## {facts['section']}" if "section" in facts else markdown.lstrip().partition("\n")[0]
+    before, found, after = markdown.partition(heading + "\n")
+    if not found:
+        raise PluginError(f"there is no section {heading!r} to say the age of")
+    return f"{before}{heading}\n\n{describe_age(facts)}{after}"
 
 
 def describe_age(facts: dict[str, Any]) -> str:
