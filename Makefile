@@ -31,6 +31,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The site, in runs/site; a warning is an error. To read it: python -m http.server -d runs/site
+# The site, in runs/site; a warning is an error (not with --quiet, which hides them from --strict). To read it:
+# python -m http.server -d runs/site
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -18,7 +18,13 @@ OF_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 COMMANDS = "reference/commands.md"
 _LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\ssrc=\"?((?:https?:)?//[^\s\">]+)", re.IGNORECASE)
 _LINKED = re.compile(r"<link\b[^>]*\bhref=\"?((?:https?:)?//[^\s\">]+)", re.IGNORECASE)
-_FACTS = {"measured": "Measured", "machine": "Machine", "seeds": "Seeds", "commit": "Commit"}
+_FACTS = {
+    "measured": "Measured",
+    "changed": "Tables last changed",
+    "machine": "Machine",
+    "seeds": "Seeds",
+    "commit": "Commit",
+}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -29,14 +35,14 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Points links to files of the root at their pages, and says how old a result is."""
     for name, source in OF_ROOT.items():
         markdown = re.sub(rf"\]\((\.\./)*{source}", lambda _, to=name: f"]({_climb(page.file.src_uri)}{to}", markdown)
-    if "measured" in page.meta:
-        title, _, rest = markdown.lstrip().partition("\n")
-        markdown = f"{title}\n\n{describe_age(page.meta)}{rest}"
-    return markdown
+    facts = dict(page.meta)
+    if page.file.src_uri in config.extra["figures"]:
+        facts = find_table_change(page.file.src_uri) | config.extra["figures"][page.file.src_uri]
+    return add_age(markdown, facts) if "code" in facts else markdown
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
@@ -49,6 +55,19 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     if found:
         raise PluginError(f"{page.file.src_uri} loads {found[0]}; the site must work without a network")
     return output
+
+
+def add_age(markdown: str, facts: dict[str, Any]) -> str:
+    """Puts how old the figures are below the heading of a section, or below the title.
+
+    Raises:
+        PluginError: If there is no such section.
+    """
+    heading = f"## {facts['section']}" if "section" in facts else markdown.lstrip().partition("\n")[0]
+    before, found, after = markdown.partition(heading + "\n")
+    if not found:
+        raise PluginError(f"there is no section {heading!r} to say the age of")
+    return f"{before}{heading}\n\n{describe_age(facts)}{after}"
 
 
 def describe_age(facts: dict[str, Any]) -> str:
@@ -67,11 +86,19 @@ def describe_age(facts: dict[str, Any]) -> str:
     return '<div class="measured" markdown>\n\n' + "\n".join(table) + "\n\n</div>\n\n"
 
 
+def find_table_change(page: str) -> dict[str, str]:
+    """Returns day and commit of the last change of a row with figures; nothing if git cannot tell."""
+    how = ["log", "-1", "--format=%h %ad", "--date=short", "-G", r"^\|.*[0-9]", "--", f"docs/{page}"]
+    commit, _, day = _run_git(*how).partition(" ")
+    return {"changed": day, "commit": commit} if day else {}
+
+
 def count_commits(commit: str, paths: list[str]) -> int | None:
     """Returns how many commits after `commit` changed `paths`; None if git cannot tell."""
-    command = ["git", "-C", str(ROOT), "rev-list", "--count", "--no-merges", f"{commit}..HEAD", "--", *paths]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.returncode == 0 else None
+    if not commit:
+        return None
+    count = _run_git("rev-list", "--count", "--no-merges", f"{commit}..HEAD", "--", *paths)
+    return int(count) if count else None
 
 
 def write_commands() -> str:
@@ -98,6 +125,12 @@ def _write_parameter(parameter: Any) -> str:
     if not is_argument and not isinstance(parameter.default, (bool, type(None))):
         meaning += f" Default: `{parameter.default}`."
     return f"| `{names}` | {meaning} |"
+
+
+def _run_git(*words: str) -> str:
+    """Returns what git prints; nothing where there is no history."""
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _climb(page: str) -> str:

@@ -4,13 +4,19 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.docs.pages import GUIDES, ROOT, read_blocks, reader, run_page
 from tests.hub.fake_hub import WRITER, serve
+from tests.recipes.programs import load_recipe
+from tsllm import NeuralForecaster, SeasonalNaive
+from tsllm.forecasting.neural import DEFAULT_TRAINING
 
 PAGES = sorted(GUIDES.glob("*.md"))
 SLOW = [page for page in PAGES if any(block.note == "slow" for block in read_blocks(page))]
+DOCS = ROOT / "docs"
 HUB, COMPARE = GUIDES / "push_and_load.md", GUIDES / "compare.md"
 
 
@@ -57,3 +63,41 @@ def test_the_guide_to_the_hub_pushes_to_a_hub_and_loads_from_it(tmp_path):
         assert hub.repositories["user/load-dlinear"].private
         assert "README.md" in hub.repositories["user/load-dlinear"].commits[-1]
     assert (tmp_path / "page" / "forecasts.csv").is_file()
+
+
+def run_python(page, folder, **names):
+    """Runs the Python blocks of a page in `folder` with what the page takes for granted."""
+    with reader(folder) as session:
+        session.names |= names
+        for block in read_blocks(page):
+            if block.language == "python":
+                session.run(block)
+    return session.names
+
+
+def hourly(days):
+    hours = np.arange(24 * days)
+    y = 10 + np.sin(hours * np.pi / 12) + np.random.default_rng(0).normal(0, 0.1, len(hours))
+    return pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=len(hours), freq="h"), "y": y})
+
+
+@pytest.mark.slow
+def test_the_session_on_series_never_seen_runs(tmp_path, monkeypatch):
+    """With a model of two steps in the place of the one that the page trains, and two steps of further training."""
+    load_recipe("pretrain_series").main([
+        "--config", str(ROOT / "recipes/configs/pretrain_series/patchcast.yaml"),
+        "max_steps=2", "eval_steps=2", "save_steps=2", "validation_windows=16", "per_device_train_batch_size=8",
+        "use_cpu=true", f"output_dir={tmp_path / 'runs/pretrain_series/patchcast'}",
+    ])  # fmt: skip
+    monkeypatch.setitem(DEFAULT_TRAINING, "max_steps", 2)
+    df = hourly(40)
+    names = run_python(DOCS / "zero_shot.md", tmp_path, df=df, numbered_df=df.assign(ds=np.arange(len(df))))
+    assert isinstance(names["forecaster"], NeuralForecaster)
+
+
+@pytest.mark.slow
+def test_the_session_on_joint_paths_runs(tmp_path):
+    df = hourly(30)
+    forecaster = SeasonalNaive(24).fit(df.head(24 * 15), 48)
+    names = run_python(DOCS / "decisions.md", tmp_path, df=df, forecaster=forecaster)
+    assert names["paths"]["sample"].nunique() == 200
