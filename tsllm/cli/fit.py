@@ -120,9 +120,11 @@ def fit(
             **_given(asked),
             **options,
         )
+        spec = forecaster.spec
+        assert spec is not None
         asked = Asked(
             h=forecaster.prediction_length,
-            covariates=forecaster.spec.ahead,
+            covariates=spec.ahead,
             past_covariates=forecaster.past_covariates,
             static=forecaster.static,
             **read_names(id_col, time_col, target_col, day_first, forecaster.names),

@@ -156,7 +156,7 @@ def _sort_windows(windows: pd.DataFrame, models: Sequence[str]) -> tuple[pd.Data
             f"series {name!r}, cutoff {cutoff}: {counts.min()} rows, but other windows have {h}; score windows of one "
             "length at a time"
         )
-    unbounded = np.isinf(frame[TARGET].astype("float64")).to_numpy()
+    unbounded = np.isinf(frame[TARGET].to_numpy(dtype=np.float64))
     if unbounded.any():
         row = frame.iloc[int(unbounded.argmax())]
         raise FrameError(

@@ -171,12 +171,16 @@ def widen(scores: pd.DataFrame) -> WideTable:
     return WideTable(pd.DataFrame(rows)[columns], marks)
 
 
+def _mean_of_all(column: pd.Series) -> float:
+    return float(column.mean(skipna=False))
+
+
 def _average_horizons(parts: Sequence[pd.DataFrame], models: Sequence[str]) -> pd.DataFrame:
     """Returns the mean over horizons of the models that forecast all of them."""
     names = [*LOSSES, *(f"published_{n}" for n in LOSSES)]
     complete = [part.reindex(list(models)) for part in parts]
     stacked = pd.concat([part[names] for part in complete]).groupby(level=0, sort=False)
-    table = stacked.agg(lambda column: column.mean(skipna=False))
+    table = stacked.agg(_mean_of_all)
     missing = sum(part["failed"].fillna(0) for part in complete)
     return table.assign(failed=missing, seeds=np.nan, **{f"{n}_sd": np.nan for n in LOSSES})
 

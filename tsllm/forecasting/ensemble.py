@@ -62,10 +62,12 @@ class Ensemble(Forecaster):
                 f"members is {members!r}; give a list of forecasters or names, such as ['AutoETS', 'dlinear']"
             )
         check_count("n_windows", n_windows)
-        self.alias, self.members, self.n_windows, self.freq, self.seed = alias, list(members), n_windows, freq, seed
+        self.alias, self.n_windows, self.freq, self.seed = alias, n_windows, freq, seed
+        self.members: list[Any] = list(members)  # names become forecasters in `fit`
         self.rule = weights if isinstance(weights, str) else "given"
         self._fixed = _check_weights(weights, len(self.members))
         self.weights: dict[str, float] | None = None
+        self._levels: list[float] = []
         self.errors: dict[str, float] = {}
         self._h: int | None = None
         self._check_aliases()
@@ -156,7 +158,7 @@ class Ensemble(Forecaster):
             for m in self.members
         ]
         for member in self.members:
-            member.expect_levels(getattr(self, "_levels", ()))
+            member.expect_levels(self._levels)
         self._check_aliases()
         self._name_covariates()
 

@@ -103,7 +103,7 @@ class SeriesBench(Bench):
         owner = np.concatenate([np.concatenate(self.series[w]) for w in parts])
         error = np.concatenate([(self.truth[w] - self.forecast[w]).abs().mean(1).numpy() for w in parts])
         mean = pd.Series(error).groupby(owner).mean()
-        return {int(k): float(v if v > 0 else mean.mean()) for k, v in mean.items()}
+        return {int(str(k)): float(v if v > 0 else mean.mean()) for k, v in mean.items()}
 
     def run(self, spec: PolicySpec, seed: int) -> Outcome:
         """Chooses on validation, decides the test windows one after the other, and settles them."""
