@@ -51,6 +51,30 @@ def test_median_and_quantiles_are_those_of_the_samples(forecaster):
         np.testing.assert_allclose(own["TextLLM-hi-60"], np.quantile(paths, 0.8, axis=0))
 
 
+def test_simulated_paths_are_its_own_completions(forecaster):
+    df = make_frame()
+    drawn = forecaster.fit(df).simulate(df, n_samples=5, seed=0)
+    assert drawn.columns.tolist() == ["unique_id", "ds", "sample", "TextLLM"]
+    forecaster.num_samples = 5
+    for name, paths in forecaster.sample(df).items():  # of the forecaster's own seed, which is 0
+        own = drawn[drawn["unique_id"] == name]
+        np.testing.assert_array_equal(own["TextLLM"].to_numpy().reshape(5, 3), paths)
+        assert own["sample"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    first = forecaster.simulate(df, n_samples=5, seed=0, h=2)
+    expected = drawn[drawn.groupby(["unique_id", "sample"]).cumcount() < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, expected)
+    assert not drawn["TextLLM"].equals(forecaster.simulate(df, n_samples=5, seed=1)["TextLLM"])
+    with pytest.raises(ValueError, match="SeasonalNaive draws no paths of its own"):
+        SeasonalNaive(4, freq="h").fit(df, h=3).simulate(df, method="own")
+
+
+def test_unreadable_completions_make_no_paths(language_model, tokenizer):  # noqa: F811
+    options = SamplingOptions(constrained=False, max_tokens_per_number=1)
+    forecaster = TextForecaster(language_model, tokenizer, h=3, context_length=12, num_samples=4, options=options)
+    with pytest.raises(ValueError, match="6 of 6 completions of series 's0' are unreadable"):
+        forecaster.simulate(make_frame((30,)), n_samples=6)
+
+
 def test_changing_the_units_changes_the_forecast_alike(language_model, tokenizer):  # noqa: F811
     options = SamplingOptions(temperature=0)
     forecaster = TextForecaster(language_model, tokenizer, h=3, context_length=12, num_samples=1, options=options)

@@ -207,6 +207,17 @@ class Forecaster:
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 
+    def sample_own_paths(
+        self,
+        df: pd.DataFrame,
+        n_samples: int,
+        seed: int,
+        h: int | None = None,
+        X_df: pd.DataFrame | None = None,
+    ) -> pd.DataFrame | None:
+        """Draws joint paths where the model writes one step after another, as `simulate` returns them; else None."""
+        return None
+
     @at_border
     def simulate(
         self,
@@ -217,7 +228,7 @@ class Forecaster:
         X_df: pd.DataFrame | None = None,
         **options: Any,
     ) -> pd.DataFrame:
-        """Draws joint sample paths of the steps after each series, from its forecasts and its past errors.
+        """Draws joint sample paths of the steps after each series: its own, or from its forecasts and past errors.
 
         Args:
             df: History; its last part gives the errors that the paths are made of.

@@ -4,7 +4,7 @@ The dependence of steps (and of series) comes from a template: errors of forecas
 ways are offered: `bootstrap` adds whole error paths to a point forecast; `schaake` (Clark et al. 2004; Schefzik,
 Thorarinsdottir & Gneiting 2013) reorders samples of each step's own distribution by the template's ranks; `gaussian`
 does the same by the ranks of a Gaussian copula with the template's rank correlations. The latter two keep every
-marginal exactly.
+marginal exactly. A model that writes one step after another (a text forecaster) draws joint paths by itself: `own`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tsllm.data.names import OWN
-from tsllm.data.target import TargetScale
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 Method = Literal["schaake", "gaussian", "bootstrap"]
@@ -236,7 +234,7 @@ def iterate_paths(
     *,
     h: int | None = None,
     X_df: pd.DataFrame | None = None,
-    method: Method | None = None,
+    method: Method | Literal["own"] | None = None,
     n_windows: int = 50,
     step_size: int | None = None,
     level: Sequence[float] | None = None,
@@ -255,7 +253,8 @@ def iterate_paths(
         seed: Of all randomness.
         h: Steps ahead; None = the forecaster's own horizon.
         X_df: Future values of known covariates.
-        method: See the module; None = "schaake" with `level`, else "bootstrap".
+        method: See the module; None = "own" where the forecaster draws paths by itself, else "schaake" with `level`,
+            else "bootstrap".
         n_windows: Most earlier windows; fewer where the shortest series has no room.
         step_size: Steps between them; None = h.
         level: Central intervals in per cent that become the marginals, e.g. `LEVELS`; None = point plus errors.
@@ -265,15 +264,23 @@ def iterate_paths(
         Frame `unique_id, ds, sample, <alias>`.
 
     Raises:
-        ValueError: If there is no room for two windows, or their truth is missing.
+        ValueError: If there is no room for two windows, or their truth is missing; if "own" is asked of a forecaster
+            that draws no paths.
     """
-    names = getattr(forecaster, "names", OWN)
+    names = forecaster.names
     translated = names.describes(df)
     df, X_df = names.read(df), None if X_df is None else names.read_later(X_df)
+    if method in (None, "own") and not level:
+        own = forecaster.sample_own_paths(df, n_samples, seed, h, X_df)
+        if own is not None:
+            yield from (names.write(made) if translated else made for _, made in own.groupby(ID, sort=False))
+            return
+    if method == "own":
+        raise ValueError(f"{forecaster.alias} draws no paths of its own, or not by levels; leave method or level out")
     chosen: Method = method or ("schaake" if level else "bootstrap")
     future = forecaster.predict(df, h=h, level=level, X_df=X_df)
     steps = int(future.groupby(ID, sort=False).size().iloc[0])
-    scale = getattr(forecaster, "target_scale", TargetScale())
+    scale = forecaster.target_scale
     errors = collect_errors(forecaster, df, steps, n_windows, step_size or steps)
     if pool:
         errors = _pool(errors)
@@ -292,15 +299,15 @@ def iterate_paths(
             levels=levels,
             rows=shared,
         )  # [M, H]
-        made = pd.DataFrame(
-            {
-                ID: name,
-                TIME: np.tile(part[TIME].to_numpy(), n_samples),
-                SAMPLE: np.repeat(np.arange(n_samples), steps),
-                forecaster.alias: scale.backward_values(paths).reshape(-1),
-            }
-        )
+        made = frame_paths(name, part[TIME].to_numpy(), scale.backward_values(paths), forecaster.alias)
         yield names.write(made) if translated else made
+
+
+def frame_paths(name: Any, times: np.ndarray, paths: np.ndarray, alias: str) -> pd.DataFrame:
+    """Returns the paths [M, H] of a series at `times` [H] as a frame `unique_id, ds, sample, <alias>`."""
+    count, steps = paths.shape
+    samples = np.repeat(np.arange(count), steps)
+    return pd.DataFrame({ID: name, TIME: np.tile(times, count), SAMPLE: samples, alias: paths.reshape(-1)})
 
 
 def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, step_size: int) -> dict[Any, np.ndarray]:
@@ -324,7 +331,7 @@ def collect_errors(forecaster: Any, df: pd.DataFrame, h: int, n_windows: int, st
             f"the shortest series has {shortest} steps, no room for two windows of {h} steps, {step_size} apart"
             f"{f', after a look-back of {read}' if read else ''}; paths need at least two earlier forecasts"
         )
-    scale = getattr(forecaster, "target_scale", TargetScale())
+    scale = forecaster.target_scale
     rolled = forecaster.predict_rolling(df, h, fitting, step_size)
     merged = rolled.merge(df[[ID, TIME, TARGET]], on=[ID, TIME], how="left", suffixes=("_forecast", ""))
     merged = merged.sort_values([ID, CUTOFF, TIME], kind="stable")

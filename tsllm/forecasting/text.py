@@ -22,6 +22,7 @@ from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
 from tsllm.files import replace_folder, telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, count_torch_parameters, name_interval_columns
+from tsllm.forecasting.paths import frame_paths
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.licence import check_licence
 from tsllm.hub.package import check_package
@@ -319,6 +320,35 @@ class TextForecaster(Forecaster):
         future = future_frame(history, self.h, self.freq if self.freq is not None else infer_freq(history))
         windows = self._build_windows(history, future, X_df, context)
         return dict(zip(windows, self._sample(list(windows.values()), list(windows)), strict=True))
+
+    def sample_own_paths(
+        self, df: pd.DataFrame, n_samples: int, seed: int, h: int | None = None, X_df: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Draws joint paths of each series, each one completion: the model writes every step after those before it.
+
+        Raises:
+            ValueError: If completions of a series are unreadable.
+        """
+        self._check_horizon(h)
+        usual = self.num_samples, self.seed
+        self.num_samples, self.seed = n_samples, seed
+        try:
+            paths = self.sample(df, X_df)
+        finally:
+            self.num_samples, self.seed = usual
+        for name, drawn in paths.items():
+            lost = int(np.isnan(drawn).any(axis=1).sum())
+            if lost:
+                raise ValueError(
+                    f"{lost} of {n_samples} completions of series {name!r} are unreadable; sample under the grammar "
+                    "(SamplingOptions(constrained=True)), or take method='bootstrap'"
+                )
+        steps = h or self._fitted_h or self.h
+        history = self._validate(df)
+        times = future_frame(history, steps, self.freq if self.freq is not None else infer_freq(history))
+        ahead = {name: part[TIME].to_numpy() for name, part in times.groupby(ID, sort=False)}
+        parts = [frame_paths(name, ahead[name], drawn[:, :steps], self.alias) for name, drawn in paths.items()]
+        return pd.concat(parts, ignore_index=True)
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
         return validate_frame(df, freq=self.freq, covariates=self.covariates)
