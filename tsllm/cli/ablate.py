@@ -34,7 +34,7 @@ def ablate(
 
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
-    table = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
+    table: dict[str, Any] = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
     table |= {"freq": parse_freq(freq)}
     config = CompareConfig(
         data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size} | table],

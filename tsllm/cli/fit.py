@@ -120,6 +120,7 @@ def fit(
             **_given(asked),
             **options,
         )
+        assert forecaster.spec is not None
         asked = Asked(
             h=forecaster.prediction_length,
             covariates=forecaster.spec.ahead,

@@ -649,6 +649,7 @@ def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
     for name, value in fixed.items():
         if value is None:
             continue
+        saved: Any
         if name == "transform":
             saved = TargetScale(**spec.target_scale).transform
         else:

@@ -163,7 +163,8 @@ class TrainingBar(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Shows loss and validation loss."""
-        self.bar.update(**{k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")})
+        figures: dict[str, Any] = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
+        self.bar.update(**figures)
 
 
 class TimeLimit(TrainerCallback):
