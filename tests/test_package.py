@@ -56,7 +56,7 @@ def test_the_package_and_its_help_start_at_once(words, limit):
 NOT_FOR_FORECASTS = (
     "transformers.trainer", "transformers.training_args", "peft", "datasets", "trl", "statsforecast", "utilsforecast",
     "scipy.stats", "matplotlib", "rich.progress", "tsllm.training.trainer", "tsllm.evaluation", "tsllm.programs",
-    "tsllm.text.loading", "tsllm.context",
+    "tsllm.text.loading", "tsllm.context.reader",
 )  # fmt: skip
 
 

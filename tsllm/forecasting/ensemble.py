@@ -46,6 +46,7 @@ class Ensemble(Forecaster):
     """
 
     rolls_at_once = True
+    members: list[Any]
 
     def __init__(
         self,
