@@ -1,10 +1,14 @@
 """Folders appear whole or not at all: kills, full disks, second writers, files of others."""
 
+import contextlib
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -129,15 +133,65 @@ def test_the_second_writer_of_a_folder_is_refused_and_the_lock_ends_with_its_hol
         "with lock_folder(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # the lock is the same, whatever the place of temporary files
     )
     assert holder.stdout.readline().strip() == "held"
-    with pytest.raises(BusyFolderError, match="another process is writing"), replace_folder(tmp_path / "out", ()):
+    with (
+        pytest.raises(BusyFolderError, match="another process or thread is writing"),
+        replace_folder(tmp_path / "out", ()),
+    ):
         raise AssertionError
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with lock_folder(tmp_path / "out"), lock_folder(tmp_path / "out"):
-        pass  # the same process may hold it twice
+        pass  # the same thread may hold it twice
+
+
+def test_a_second_thread_is_refused_and_takes_nothing_from_the_first(tmp_path):
+    told = []
+
+    def write():
+        try:
+            with replace_folder(tmp_path / "out", ()):
+                told.append("in")
+        except BusyFolderError as error:
+            told.append(str(error))
+
+    with replace_folder(tmp_path / "out", ()) as made:
+        (made / "a.txt").write_text("first")
+        second = threading.Thread(target=write)
+        second.start()
+        second.join()
+    assert len(told) == 1
+    assert "another process or thread is writing" in told[0]
+    assert snapshot(tmp_path / "out") == {"a.txt": b"first"}
+    write()
+    assert told[1] == "in"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("code", "told"), [(errno.ENOSPC, True), (errno.EIO, True), (errno.EINVAL, False)])
+def test_a_disk_that_is_full_only_when_it_is_synced_leaves_the_old_content(code, told, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").write_text("old")
+
+    def refuse(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    expected = pytest.raises(OSError, match=os.strerror(code)) if told else contextlib.nullcontext()
+    with expected, replace_folder(tmp_path / "out", ("a.txt",)) as made:
+        (made / "a.txt").write_text("new")
+    assert snapshot(tmp_path / "out") == {"a.txt": b"old" if told else b"new"}
+
+
+def test_json_writes_numbers_of_numpy_as_numbers(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [np.int64(3), np.float32(0.5), np.bool_(True), np.float64("nan")]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [3, 0.5, True, None]}
 
 
 def test_places_that_would_take_others_files_along_are_refused(tmp_path, monkeypatch):

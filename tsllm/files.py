@@ -3,31 +3,33 @@
 import contextlib
 import ctypes
 import errno
-import hashlib
 import json
 import math
 import numbers
 import os
 import shutil
 import sys
-import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-_HELD: set[Path] = set()  # folders that this process has locked
+_HELD: set[tuple[int, Path]] = set()  # threads of this process, and the folders that each has locked
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2(2)
+# What fsync(2) says where there is nothing to bring to a disk: of some file systems, and of Windows.
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class BusyFolderError(OSError):
-    """A folder that another process is writing; the text says what to do."""
+    """A folder that another process or thread is writing; the text says what to do."""
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes JSON; NaN and infinities become null, which JSON has instead. A file is replaced whole."""
+    """Writes JSON, a NumPy number as a number; NaN and infinities become null. A file is replaced whole."""
     file = Path(path)
     text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     made = file.with_name(f".{file.name}.{os.getpid()}")
@@ -44,7 +46,8 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(content: Any) -> Any:
-    """Returns `content` with NaN and infinities as null."""
+    """Returns `content` in plain types, with NaN and infinities as null."""
+    content = content.item() if isinstance(content, np.generic) else content
     if isinstance(content, dict):
         return {str(k): _finite(v) for k, v in content.items()}
     if isinstance(content, list | tuple):
@@ -56,33 +59,46 @@ def _finite(content: Any) -> Any:
 
 @contextlib.contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Holds a folder, which need not exist yet, against every other process; the lock ends with the process.
+    """Holds a folder, which need not exist yet, against every other process and thread; it ends with the process.
 
-    A process that holds it already may hold it again.
+    A thread that holds it already may hold it again.
 
     Raises:
-        BusyFolderError: If another process holds it.
+        BusyFolderError: If another process or thread holds it.
     """
     target = Path(folder).resolve()
-    if target in _HELD:
+    held = (threading.get_ident(), target)
+    if held in _HELD:
         yield
         return
-    locks = Path(tempfile.gettempdir()) / f"tsllm-locks-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
-    locks.mkdir(exist_ok=True)
-    name = hashlib.sha256(str(target).encode()).hexdigest()[:24]
-    lock = FileLock(locks / f"{name}.lock", timeout=0)
+    lock = FileLock(_lock_file(target), timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise BusyFolderError(
-            f"another process is writing {folder}; wait until it has ended, or choose another folder"
+            f"another process or thread is writing {folder}; wait until it has ended, or choose another folder"
         ) from error
-    _HELD.add(target)
+    _HELD.add(held)
     try:
         yield
     finally:
-        _HELD.discard(target)
+        _HELD.discard(held)
+        # Gone while it is still held: whoever waits for it sees that its file has no name any more, and tries again.
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)
         lock.release()
+
+
+def _lock_file(target: Path) -> Path:
+    """Returns the file beside `target` by which every process knows that it is held.
+
+    Where nothing can be written beside it, it is never exchanged either, so the file may lie within.
+    """
+    with contextlib.suppress(PermissionError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not os.access(target.parent, os.W_OK):
+        return target / ".lock"
+    return target.with_name(f".{target.name}.lock")
 
 
 def staging_folder(folder: str | Path) -> Path:
@@ -152,8 +168,12 @@ def _sync(folder: Path) -> None:
     """Brings the files of a folder to the disk, so that a full one is told before the old content goes."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file, contextlib.suppress(OSError):
-                os.fsync(file.fileno())
+            with path.open("rb") as file:
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    if error.errno not in _NO_SYNC:
+                        raise
 
 
 def _swap(made: Path, target: Path) -> None:

@@ -612,7 +612,7 @@ def test_what_a_killed_run_left_is_cleaned_and_a_second_run_in_the_folder_is_ref
         [sys.executable, "-u", "-c", code, config.output_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline().strip() == "held"
-    with pytest.raises(BusyFolderError, match="another process is writing"):
+    with pytest.raises(BusyFolderError, match="process or thread is writing"):
         run_compare(config)
     holder.communicate("\n")
 
