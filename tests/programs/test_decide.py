@@ -9,7 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tsllm.programs.decide import load_config, run_decide
+from tsllm.programs.decide import run_decide
+from tsllm.programs.decide_config import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "decide").glob("*.yaml"))
 STOCK = {

@@ -18,7 +18,8 @@ def decide(
     """Compare policies on a decision: regret against hindsight, paired tests, time to decide; resumable."""
     import pandas as pd
 
-    from tsllm.programs.decide import load_config, run_decide
+    from tsllm.programs.decide import run_decide
+    from tsllm.programs.decide_config import load_config
 
     overrides: dict[str, Any] = parse_settings(settings)
     if output_dir is not None:

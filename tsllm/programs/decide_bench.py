@@ -22,7 +22,7 @@ from tsllm.forecasting.paths import draw_paths, weigh_similar
 from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
 from tsllm.paired import diebold_mariano
 from tsllm.policies.learned import Training, Windows, decide, train_policy
-from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec, Say
+from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

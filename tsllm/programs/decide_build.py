@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tsllm.decisions import Inventory, build_problem
-from tsllm.programs.decide import Bench, DecideConfig, Say
 from tsllm.programs.decide_bench import SeriesBench
+from tsllm.programs.decide_config import Bench, DecideConfig, Say
 from tsllm.programs.decide_stock import DemandBench, StockBench
 
 

@@ -19,8 +19,8 @@ from tsllm.policies.recourse import (
     read_progress,
     train_orders,
 )
-from tsllm.programs.decide import Bench, DecideConfig, Outcome, PolicySpec
 from tsllm.programs.decide_bench import LEVELS, SeriesBench, build_settings, check_keys, permute
+from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec
 from tsllm.types import CUTOFF, ID
 
 DEMAND_KEYS = {"transition", "means", "start", "stages", "paths", "test", "largest"}
