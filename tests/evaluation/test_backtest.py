@@ -6,6 +6,7 @@ import pytest
 
 from tsllm.data.frame import future_frame
 from tsllm.evaluation.backtest import backtest, run_backtest
+from tsllm.evaluation.evaluate import evaluate
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
@@ -129,6 +130,49 @@ def test_a_model_that_gives_too_few_rows_has_failed():
 
     with pytest.warns(UserWarning, match="gave 7 rows, 8 were due"):
         backtest(make_frame(), [Short("Short"), SeasonalNaive(24)], 4, 2)
+
+
+def test_a_point_forecaster_takes_part_where_intervals_are_asked_for():
+    models = [LastValue(), SeasonalNaive(24)]
+    with pytest.warns(UserWarning, match="Last gives no intervals; its bounds are NaN"):
+        result = run_backtest(make_frame(), models, 4, 2, level=[80])
+    assert result.failures == []
+    assert result.frame[["Last-lo-80", "Last-hi-80"]].isna().all(axis=None)
+    assert result.frame[["SeasonalNaive-lo-80", "SeasonalNaive-hi-80"]].notna().all(axis=None)
+    table = evaluate(result.frame).set_index("model")
+    assert table.loc["Last", ["wql", "coverage-80"]].isna().all()
+    assert table.loc["Last", "mae"] == (result.frame["y"] - result.frame["Last"]).abs().mean()
+    assert table.loc["SeasonalNaive", ["wql", "coverage-80"]].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda out: out.rename(columns={"Own": "Others"}), "which lack 'Own'; a forecast is named by its alias"),
+        (lambda out: out.assign(**{"Own-lo-80": 0.0}), "which lack 'Own-hi-80'"),
+        (lambda out: out.assign(ds=out["ds"].astype(str)), "merge"),
+        (lambda out: pd.concat([out.iloc[:1], out.iloc[:-1]]), "not unique"),
+        (lambda out: out.assign(Own="high", **{"Own-lo-80": 0.0, "Own-hi-80": 1.0}), "could not convert string"),
+    ],
+)
+def test_a_forecast_of_another_form_is_a_counted_failure_and_costs_no_other_model(change, error):
+    class Own(LastValue):
+        def predict(self, df=None, h=None, level=None, X_df=None):
+            return change(super().predict(df, h, None, X_df))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = run_backtest(make_frame(), [Own("Own"), SeasonalNaive(24)], 4, 2, level=[80])
+    assert [failure.windows for failure in result.failures] == [2, 2]
+    assert all(error in failure.error for failure in result.failures)
+    assert result.frame["Own"].isna().all()
+    assert result.count_failed("SeasonalNaive") == 0
+
+
+@pytest.mark.parametrize("refit", [0, -1, 1.5])
+def test_a_refit_that_is_no_count_is_refused(refit):
+    with pytest.raises(ValueError, match=f"refit is {refit}; it must be a whole number of at least 1"):
+        backtest(make_frame(), [SeasonalNaive(24)], 4, 2, refit=refit)
 
 
 def test_neural_model_rolling_frozen_equals_window_by_window():

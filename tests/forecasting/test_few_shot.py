@@ -55,6 +55,20 @@ def test_before_fit_it_forecasts_any_frame_as_the_zero_shot_forecaster_does(fold
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_the_scale_of_the_target_is_that_of_the_zero_shot_forecaster_and_is_saved(folder, tmp_path):
+    frame = make_frame(freq="D").assign(y=lambda df: (df["y"].abs() * 100).round())
+    expected = ZeroShotForecaster.from_pretrained(folder).scale_target("log1p", integer=True).predict(frame, 8)
+    found = load(folder, transform="log1p", integer=True)
+    pd.testing.assert_frame_equal(found.predict(frame, 8), expected)
+    pd.testing.assert_frame_equal(found.update(frame).predict(h=8), expected)
+    assert (expected["Cast"] % 1 == 0).all()
+    assert not expected["Cast"].equals(load(folder, integer=True).predict(frame, 8)["Cast"])
+    found.save_pretrained(tmp_path / "scaled")
+    pd.testing.assert_frame_equal(load(tmp_path / "scaled").predict(frame, 8), expected)
+    pd.testing.assert_frame_equal(ZeroShotForecaster.from_pretrained(tmp_path / "scaled").predict(frame, 8), expected)
+    assert load(folder, transform="log1p").fit(frame, 8).spec.target_scale == {"transform": "log1p"}
+
+
 def test_rolling_zero_shot_forecasts_are_those_from_each_cutoff(folder):
     frame, forecaster = make_frame(), ZeroShotForecaster.from_pretrained(folder)
     rolled = forecaster.predict_rolling(frame, 12, 3, 5, level=[80])

@@ -1,19 +1,26 @@
 """Going on from a saved model, later frames, and options that must count: nothing is ignored."""
 
 import logging
+import shutil
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.data.facts import SeriesRead
+from tsllm.data.task import Asked, build_task, load_given
 from tsllm.evaluation.backtest import backtest
 from tsllm.evaluation.leakage import LeakageError
 from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.lear import LEAR
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.regression import StepRegression
+from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, write_folder
 from tsllm.forecasting.statistical import StatisticalForecaster
 from tsllm.types import FrameError
 
@@ -258,6 +265,10 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"new_series": "guess"}, "new_series is 'guess'"),
         ({"covariates": ["promo"]}, "reads no covariates"),
         ({"covariates": "promo"}, "give a list of column names"),
+        ({"covariates": ["promo", "promo"]}, "'promo' is named twice"),
+        ({"past_covariates": ["y"]}, "'y' cannot be a covariate"),
+        ({"training": [1]}, r"training is \[1\]; give a mapping"),
+        ({"training": {"num_train_epochs": 0}}, "num_train_epochs is 0; to train nothing, give max_steps: 0"),
         ({"season": 0}, "season is 0"),
         ({"h": 2.5}, "h is 2.5"),
         ({"scaler": "robust"}, "scaler 'robust' is unknown"),
@@ -275,6 +286,139 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
 def test_bad_options_fail_in_the_constructor(options, message):
     with pytest.raises((ValueError, KeyError), match=message):
         NeuralForecaster("dlinear", **({"h": 7} | options))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **named: StatisticalForecaster("AutoARIMA", 7, **named),
+        lambda **named: StepRegression(7, period=7, **named),
+        lambda **named: LEAR(**named),
+    ],
+)
+def test_statistical_models_name_covariates_once_and_no_key(build):
+    for named, message in ((["promo", "promo"], "named twice"), (["ds"], "'ds' cannot be a covariate")):
+        with pytest.raises(FrameError, match=message):
+            build(covariates=named)
+
+
+@pytest.mark.parametrize("layout", ["multivariate", "univariate"])
+def test_series_named_by_numbers_survive_saving(layout, tmp_path):
+    base = make_base(series=(1, 2)).astype({"unique_id": "int64"})
+    forecaster = dlinear(layout=layout).fit(base)
+    forecaster.save_pretrained(tmp_path / "m")
+    loaded = NeuralForecaster.from_pretrained(tmp_path / "m", training=QUICK)
+    assert loaded.spec.channels == ([1, 2] if layout == "multivariate" else [])
+    pd.testing.assert_frame_equal(loaded.predict(base), forecaster.predict())
+    pd.testing.assert_frame_equal(loaded.update(base).predict(), forecaster.predict())
+    assert loaded.predict_rolling(base, 7, 2, 7)["unique_id"].unique().tolist() == [1, 2]
+    assert loaded.fit(base).predict()["unique_id"].dtype == "int64"
+    with pytest.raises(FrameError, match=r"trained on series 1 as int, the frame has it as str; .*astype\(int\)"):
+        loaded.predict(base.astype({"unique_id": str}))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_training_leaves_the_forecaster_as_it_was(stop, trained, base, folder, tmp_path):
+    forecaster = NeuralForecaster.from_pretrained(folder, training=QUICK | {"learning_rate": 1.0})
+    if trained:
+        forecaster.fit(base.groupby("unique_id").head(120).reset_index(drop=True))
+    before, facts, log = forecaster.predict(base), forecaster.spec.data, forecaster.log
+    weights = {name: tensor.clone() for name, tensor in forecaster.model.state_dict().items()}
+    moved = []
+
+    def interrupt(*_):
+        now = forecaster.model.state_dict()
+        moved.append(any(not torch.equal(now[name], tensor) for name, tensor in weights.items()))
+        raise stop
+
+    forecaster.progress = interrupt
+    with pytest.raises(stop):
+        forecaster.fit(base.assign(y=base["y"] * 5))
+    assert moved == [True]
+    pd.testing.assert_frame_equal(forecaster.predict(base), before)
+    assert (forecaster.spec.data, forecaster.log) == (facts, log)
+    forecaster.save_pretrained(tmp_path / "m")
+    pd.testing.assert_frame_equal(NeuralForecaster.from_pretrained(tmp_path / "m").predict(base), before)
+
+
+def test_an_interrupted_transfer_leaves_the_forecaster_as_it_was(base, folder, monkeypatch):
+    forecaster = NeuralForecaster.from_pretrained(folder)
+    before = forecaster.predict(base)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forecaster, "told", interrupt)  # in the middle of the calibration
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.transfer(base.assign(y=base["y"] * 100))
+    forecaster.told = None
+    pd.testing.assert_frame_equal(forecaster.predict(base), before)
+    assert forecaster.calibration is not None
+
+
+def test_a_folder_called_like_a_model_is_meant_by_a_path_alone(base, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("dlinear", "AutoETS", "mine"):
+        shutil.copytree(folder, name)
+    expected = NeuralForecaster.from_pretrained(folder).predict(base)
+    for given in ("dlinear", "./dlinear", Path("dlinear")):
+        pd.testing.assert_frame_equal(NeuralForecaster.from_pretrained(given).predict(base), expected)
+    assert NeuralForecaster("dlinear", 7).model is None
+    kinds = {
+        "dlinear": "native",
+        "./dlinear": "saved",
+        "AutoETS": "statistical",
+        "./AutoETS": "saved",
+        "mine": "saved",
+    }
+    assert {name: ModelSpec(name).kind for name in kinds} == kinds
+    assert {name: is_saved(name) for name in kinds} == {name: kind == "saved" for name, kind in kinds.items()}
+    assert [write_folder(name) for name in ("dlinear", "mine", "./dlinear")] == ["./dlinear", "mine", "./dlinear"]
+
+
+@pytest.mark.parametrize("name", ["timexer", "./nofolder", "/no/such/folder"])
+def test_a_folder_that_is_not_there_is_told(name):
+    with pytest.raises(FileNotFoundError, match=f"no folder {name}; give"):
+        NeuralForecaster.from_pretrained(name)
+
+
+def test_an_unknown_change_of_a_saved_model_has_the_nearest_name(folder):
+    with pytest.raises(ValueError, match=r"unknown option .bathc_size. of a saved DLinear; did you mean .batch_size."):
+        NeuralForecaster.from_pretrained(folder, bathc_size=3)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"model": "dlinear", "options": {"val_size": 3}},
+            "val_size is no option of a model here; give it for",
+        ),
+        ({"model": "dlinear", "options": {"training": {}}}, "give it for the model's entry, beside options"),
+        ({"model": "Naive", "options": {"freq": "D"}}, "Naive: freq is no option"),
+    ],
+)
+def test_an_option_that_has_another_place_is_told(entry, message, base):
+    asked = Asked(h=7)
+    with pytest.raises(ValueError, match=message):
+        build_forecaster(ModelSpec.parse(entry), build_task(load_given(base, asked), asked))
+
+
+@pytest.mark.parametrize(("transform", "factor"), [("none", 1000), ("none", 1 / 1000), ("asinh", 1000)])
+def test_values_of_another_order_of_magnitude_are_told(transform, factor, base, folder):
+    forecaster = NeuralForecaster.from_pretrained(folder)
+    forecaster = dlinear(transform=transform).fit(base) if transform != "none" else forecaster
+    other = base.assign(y=base["y"].where(base["unique_id"] == "a", base["y"] * factor))
+    for take in (forecaster.predict, forecaster.update, lambda df: forecaster.predict_rolling(df, 7, 2, 7)):
+        with pytest.warns(UserWarning, match=r"series 'b' has values of about .* \(1 of 2 series .*transfer\(df\)"):
+            take(other)
+    forecaster.transfer(other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecaster.predict(other)
+        for like in (base["y"] * 20, 0.0):
+            NeuralForecaster.from_pretrained(folder).predict(base.assign(y=like))
 
 
 @pytest.mark.parametrize("build", ["fresh", "saved", "naive", "statistical"])

@@ -82,7 +82,7 @@ def fit(
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved, write_folder
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
@@ -165,7 +165,7 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
-    typer.echo(f"forecast with: tsllm predict {output_dir} {data} --level 80{order}")
+    typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data} --level 80{order}")
 
 
 def _given(asked: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def predict(
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved
+    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved, write_folder
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 
@@ -67,13 +67,16 @@ def predict(
         given = [name for name, value in unused.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
+        spec = ModelSpec(model)
+        if spec.is_trainable:
+            folder = f", {write_folder(model)}" if Path(model).is_dir() else ""
+            raise ValueError(
+                f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder{folder}"
+            )
         table = read_names(id_col, time_col, target_col, day_first)
         asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
-        spec = ModelSpec(model)
-        if spec.is_trainable:
-            raise ValueError(f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder")
         forecaster, h = build_forecaster(spec, task), task.h
         ahead = []
     tell_ignored(loaded)

@@ -7,7 +7,7 @@ step of a window in silence.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,17 @@ def _check_names(columns: Sequence[str] | None, what: str) -> None:
     doubled = [c for c in columns if list(columns).count(c) > 1]
     if doubled:
         raise FrameError(f"{what} {doubled[0]!r} is named twice; name it once")
+
+
+def list_covariates(columns: Iterable[str]) -> list[str]:
+    """Returns the names of covariates as a list.
+
+    Raises:
+        FrameError: If one is named twice, or is a key or the target.
+    """
+    named = columns if isinstance(columns, str) else list(columns)
+    _check_names(named, "covariate")  # type: ignore[arg-type]
+    return named  # type: ignore[return-value]
 
 
 def find_covariates(df: Any) -> tuple[list[str], dict[str, str]]:

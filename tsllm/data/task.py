@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import infer_freq, validate_frame
+from tsllm.data.frame import infer_freq, list_covariates, validate_frame
 from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.sources import DATASETS, LoadedData, find_ignored, load_source
@@ -84,6 +84,7 @@ class Asked:
         for name in ("covariates", "past_covariates", "static"):
             if isinstance(getattr(self, name), str):
                 raise TaskError(f"{name} is {getattr(self, name)!r}; give a list of column names")
+            list_covariates(getattr(self, name) or ())
         if not isinstance(self.share_covariates, bool):
             raise TaskError(f"share_covariates is {self.share_covariates!r}; it must be true or false")
         if self.freq is not None:

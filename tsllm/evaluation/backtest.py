@@ -301,7 +301,7 @@ def _run_model(
     keys = windows.keys[[ID, TIME, CUTOFF]]
     if not parts:
         return keys.assign(**dict.fromkeys(columns, np.nan)), cost, model
-    made = pd.concat(parts, ignore_index=True)[[ID, TIME, CUTOFF, *columns]]
+    made = pd.concat(parts, ignore_index=True)
     forecast = keys.merge(made, on=[ID, TIME, CUTOFF], how="left", validate="one_to_one")
     cost.windows = int(forecast[model.alias].notna().sum()) // windows.h
     return forecast, cost, model
@@ -310,14 +310,19 @@ def _run_model(
 def _forecast_block(
     model: Any, windows: Windows, block: range, level: list[float], failures: list[Failure]
 ) -> list[pd.DataFrame]:
-    """Forecasts the cutoffs of `block`: all at once if the model can, else (or if that raises) one after the other."""
+    """Forecasts the cutoffs of `block`: all at once if the model can, else (or if that raises) one after the other.
+
+    Each part has the rows of `windows.keys` that it forecasts: `unique_id, ds, cutoff` and the model's columns.
+    """
+    columns = [model.alias, *name_interval_columns(model.alias, level)]
     if len(block) > 1 and model.rolls_at_once:
         df = windows.df
         behind = (windows.n_windows - block.stop) * windows.step
         if behind:
             df = df.groupby(ID, sort=False).head(-behind).reset_index(drop=True)
         try:
-            return [model.predict_rolling(df, windows.h, len(block), windows.step, level or None)]
+            made = model.predict_rolling(df, windows.h, len(block), windows.step, level or None)
+            return [_take_columns(made, windows.keys, columns)]
         except Exception as error:
             logger.warning("%s: all windows at once failed (%s); trying one by one", model.alias, _describe(error))
     parts = []
@@ -327,13 +332,25 @@ def _forecast_block(
             due = windows.num_series * windows.h
             if len(part) != due:
                 raise ValueError(f"{model.alias} gave {len(part)} rows, {due} were due")
+            part = part.assign(**{CUTOFF: part[ID].map(windows.cutoff_times(k))})
+            parts.append(_take_columns(part, windows.keys, columns))
         except Exception as error:
             cutoff = windows.cutoff_times(k).max()
             failures.append(Failure(model.alias, "predict", cutoff, _describe(error), windows.num_series))
             logger.warning("%s: forecast from %s failed: %s", model.alias, cutoff, _describe(error))
-            continue
-        parts.append(part.assign(**{CUTOFF: part[ID].map(windows.cutoff_times(k))}))
     return parts
+
+
+def _take_columns(made: pd.DataFrame, keys: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Returns the forecasts of the rows that are due, as numbers.
+
+    Raises:
+        ValueError: If a row appears twice, or a forecast is no number.
+        KeyError: If a column is missing.
+    """
+    at = [ID, TIME, CUTOFF]
+    found = keys[at].merge(made[[*at, *columns]], on=at, validate="one_to_one")
+    return found.astype(dict.fromkeys(columns, float))
 
 
 def _describe(error: BaseException) -> str:

@@ -223,6 +223,8 @@ def _score_model(
     row["scaled_mse"] = float(metrics.mse(scaled, forecast_scaled))
     if widest is not None:
         quantiles = arrays.quantiles[alias][done]  # [N, H, Q]
+        if np.isnan(quantiles[..., 0]).all():  # a point forecaster, whose bounds are missing
+            return row | dict.fromkeys(("wql", "crps", "coverage", "width"), np.nan)
         row["wql"] = float(metrics.wql(y, quantiles, arrays.quantile_levels))
         row["crps"] = float(metrics.crps_quantiles(y, quantiles, arrays.quantile_levels))
         row["coverage"] = float(metrics.coverage(y, quantiles[..., 0], quantiles[..., -1]))

@@ -1,6 +1,7 @@
 """What every forecaster is: fit on a long frame, predict a long frame, whatever stands behind it."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -171,7 +172,8 @@ class Forecaster:
             X_df: Future values of covariates that are known ahead: `unique_id, ds, ...`.
 
         Returns:
-            Frame `unique_id, ds, <alias>` and, for each level, `<alias>-lo-80`, `<alias>-hi-80`; h rows a series.
+            Frame `unique_id, ds, <alias>` and, for each level, `<alias>-lo-80`, `<alias>-hi-80`; h rows a series. The
+            bounds of a forecaster that returns none are added as NaN, with a warning.
         """
         raise NotImplementedError
 
@@ -255,6 +257,25 @@ class Forecaster:
 
     def expect_levels(self, level: Sequence[float]) -> None:
         """Is told before `fit` which intervals `predict` will be asked for; most need not know."""
+
+    def _complete_levels(self, frame: pd.DataFrame, level: Sequence[float] | None) -> pd.DataFrame:
+        """Returns a forecast with the bounds of all levels: NaN if it has none, which a warning says.
+
+        Raises:
+            ValueError: If the forecast has another name, or lacks some of its bounds.
+        """
+        bounds = name_interval_columns(self.alias, level)
+        lacking = [column for column in bounds if column not in frame.columns]
+        if self.alias not in frame.columns or 0 < len(lacking) < len(bounds):
+            missing = lacking[0] if self.alias in frame.columns else self.alias
+            raise ValueError(
+                f"{self.alias} gave the columns {[str(c) for c in frame.columns]}, which lack {missing!r}; a forecast "
+                f"is named by its alias ({self.alias!r}), its bounds by alias and level, as '{self.alias}-lo-80'"
+            )
+        if not lacking:
+            return frame
+        warnings.warn(f"{self.alias} gives no intervals; its bounds are NaN", stacklevel=3)
+        return frame.assign(**dict.fromkeys(bounds, np.nan))
 
     def count_parameters(self) -> tuple[int | None, int | None]:
         """Returns how many parameters training changes and how many there are; None where that says nothing."""

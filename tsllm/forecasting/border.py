@@ -31,6 +31,7 @@ FRAMED = (
 
 # Those that take values and give forecasts; the others are made of these.
 SCALED = ("fit", "update", "predict", "predict_rolling")
+FORECASTS = ("predict", "predict_rolling")
 
 
 def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +39,8 @@ def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(method)
     more = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), "")
 
-    scaled = _scale_target(method, signature) if method.__name__ in SCALED else method
+    whole = _complete(method, signature) if method.__name__ in FORECASTS else method
+    scaled = _scale_target(whole, signature) if method.__name__ in SCALED else method
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -49,14 +51,14 @@ def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
         rest = given.pop(more, {})
         df = given.get("df")
         translated = self._named if df is None else names.describes(df)
-        if method.__name__ in ("fit", "update", "transfer"):
-            self._named = translated
         self._inside = True
         try:
             with names.speaking():
                 result = scaled(**_read(given, names), **rest)
         finally:
             self._inside = False
+        if method.__name__ in ("fit", "update", "transfer"):
+            self._named = translated
         return _write(result, names) if translated else result
 
     return run
@@ -71,9 +73,8 @@ def _scale_target(method: Callable[..., Any], signature: inspect.Signature) -> C
         if not scale or self._scaling or self.scales_target:
             return method(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
-        if method.__name__ in ("fit", "update"):
-            self._scaled = scale.transform
-        elif given.get("df") is None and self._scaled != scale.transform:
+        learns = method.__name__ in ("fit", "update")
+        if not learns and given.get("df") is None and self._scaled != scale.transform:
             raise ValueError(f"{self.alias} was fitted on another scale ({self._scaled!r}); call fit(df) again")
         if given.get("df") is not None:
             df = as_pandas(given["df"])
@@ -85,10 +86,24 @@ def _scale_target(method: Callable[..., Any], signature: inspect.Signature) -> C
             result = method(**given)
         finally:
             self._scaling = False
+        if learns:
+            self._scaled = scale.transform
         if isinstance(result, pd.DataFrame):
             own = (self.alias, f"{self.alias}-lo-", f"{self.alias}-hi-")
             return scale.backward(result, [c for c in result.columns if c == own[0] or str(c).startswith(own[1:])])
         return result
+
+    return run
+
+
+def _complete(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """Returns the method of a forecast with the intervals that a point forecaster does not give as missing values."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        level = signature.bind(self, *args, **kwargs).arguments.get("level")
+        return self._complete_levels(result, level)
 
     return run
 

@@ -12,6 +12,7 @@ from tsllm.data.sources import LoadedData
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, build_task
 from tsllm.forecasting.trained import TrainedForecaster, read_later_frame
+from tsllm.forecasting.undo import unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.spec import Calibration, ForecasterSpec
 from tsllm.models.base import ForecastModel
@@ -79,8 +80,14 @@ class TransferableForecaster(TrainedForecaster):
         spec = self._require_model()
         assert self.model is not None
         if self._zero_shot is not None:
-            self._zero_shot.update(df)
+            self._as_zero_shot().update(df)
             return self
+        with unchanged_on_error(self, self.model):
+            self._transfer(df, spec, val_size)
+        return self
+
+    def _transfer(self, df: pd.DataFrame, spec: ForecasterSpec, val_size: int | None) -> None:
+        assert self.model is not None
         loaded = LoadedData("", read_later_frame(df, spec, self.alias), spec.freq, static=self.static)
         asked = Asked(
             h=self.prediction_length,
@@ -109,13 +116,12 @@ class TransferableForecaster(TrainedForecaster):
         if data.validation is not None and not self.is_probabilistic:
             self.calibrate(data.validation)
         self.history = loaded.df
-        return self
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; see `TrainedForecaster.update`."""
         if self._zero_shot is None:
             return super().update(df)
-        self._zero_shot.update(df)
+        self._as_zero_shot().update(df)
         return self
 
     def predict(
@@ -131,7 +137,7 @@ class TransferableForecaster(TrainedForecaster):
             return super().predict(df, h, level, X_df, context)
         if context is not None:
             self._refuse_context()
-        return self._told_alias().predict(df, h or self._h, level, X_df)
+        return self._as_zero_shot().predict(df, h or self._h, level, X_df)
 
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
@@ -139,7 +145,7 @@ class TransferableForecaster(TrainedForecaster):
         """Forecasts from the last `n_windows` cutoffs of each series; see `Forecaster.predict_rolling`."""
         if self._zero_shot is None:
             return super().predict_rolling(df, h, n_windows, step_size, level)
-        return self._told_alias().predict_rolling(df, h, n_windows, step_size, level)
+        return self._as_zero_shot().predict_rolling(df, h, n_windows, step_size, level)
 
     def _take(self, model: ForecastModel, spec: ForecasterSpec, calibration: Calibration | None) -> None:
         self.model, self.spec, self.calibration = model, spec, calibration
@@ -152,10 +158,10 @@ class TransferableForecaster(TrainedForecaster):
     def _name_covariates(self, known: Sequence[str] | None, past: Sequence[str] | None) -> None:
         self.covariates, self.past_covariates = list(known or ()), list(past or ())
 
-    def _told_alias(self) -> ZeroShotForecaster:
-        """Returns the forecaster of series never seen, under the name that this one has now."""
+    def _as_zero_shot(self) -> ZeroShotForecaster:
+        """Returns the forecaster of series never seen, with the name and the scale that this one has now."""
         assert self._zero_shot is not None
-        self._zero_shot.alias = self.alias
+        self._zero_shot.alias, self._zero_shot.target_scale = self.alias, self.target_scale
         return self._zero_shot
 
 

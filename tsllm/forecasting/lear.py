@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import future_frame, infer_freq, validate_future
+from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_future
 from tsllm.data.frequency import Freq, find_fixed_step, normalize_freq
 from tsllm.forecasting.base import (
     HistoryForecaster,
@@ -84,7 +84,7 @@ class LEAR(HistoryForecaster):
         if not lags:
             raise ValueError("lags names no day; give some, such as (1, 2, 3, 7)")
         self.alias, self.season, self.freq, self.input_size = alias, season, freq, input_size
-        self.covariates, self.calibration_days = list(covariates), calibration_days
+        self.covariates, self.calibration_days = list_covariates(covariates), calibration_days
         self.lags = Lags(tuple(lags), tuple(covariate_lags) if covariates else ())
 
     @property

@@ -1,5 +1,8 @@
 """`NeuralForecaster`: any model of the table, trained on frames, saved, loaded, continued, and forecasting frames."""
 
+import difflib
+import inspect
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +11,6 @@ from typing import Any, Self
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts
@@ -28,10 +30,11 @@ from tsllm.forecasting.few_shot import (
     match_channels,
 )
 from tsllm.forecasting.loading import load_model
+from tsllm.forecasting.undo import KeptModel, unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.licence import check_licence
-from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
+from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries, check_saved
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.training.options import check_options, merge_training
@@ -52,10 +55,8 @@ DEFAULT_TRAINING: dict[str, Any] = {
 class _Start:
     """A trained model as it was loaded: where every training begins."""
 
-    state: dict[str, Tensor]
+    model: KeptModel
     spec: ForecasterSpec
-    model_config: dict[str, Any]
-    trainable: frozenset[str]
 
     @property
     def is_for_any(self) -> bool:
@@ -73,8 +74,8 @@ class NeuralForecaster(TransferableForecaster):
 
     Args:
         model: A name of `tsllm.models.MODELS` ("timellm", "dlinear" ...), the dotted path of a model class of one's
-            own, or a saved folder or Hub id. For the last, what the artefact fixes cannot be changed: another value
-            is refused by name.
+            own, or a saved folder or Hub id; a folder that is called like a model is given as a path ("./dlinear").
+            What an artefact fixes cannot be changed: another value is refused by name.
         h: Steps ahead; None = what `fit` is asked for. For a saved model, at most what it was trained for.
         alias: Name of the forecast column; None = the model's class name, or the saved one.
         freq: pandas alias or integer step; None infers it.
@@ -254,7 +255,7 @@ class NeuralForecaster(TransferableForecaster):
         """Loads an artefact folder or a Hub repository.
 
         Args:
-            source: Folder or Hub id.
+            source: Folder or Hub id; a folder that is called like a model too.
             revision: Branch, tag or commit of the Hub repository.
             token: Access token of the Hub; None = the stored one.
             device: Where the model goes; None = CPU.
@@ -268,9 +269,11 @@ class NeuralForecaster(TransferableForecaster):
             OSError: If a file is not there or damaged.
             ValueError: If files do not fit together, or a change is not possible; the text names it.
         """
-        if not Path(source).is_dir():
-            _check_source(str(source))
-        return cls(str(source), revision=revision, token=token, device=device, **changes)
+        check_saved(source)
+        given = str(source)
+        # As a path it cannot be taken for the name of a model.
+        given = given if "/" in given else os.path.join(os.curdir, given)
+        return cls(given, revision=revision, token=token, device=device, **changes)
 
     @classmethod
     def of_model(cls, model: ForecastModel, spec: ForecasterSpec, **options: Any) -> Self:
@@ -313,14 +316,18 @@ class NeuralForecaster(TransferableForecaster):
             if given is not None:
                 self._refuse_context()
             self._h = h or self._h
-            self._zero_shot.fit(df, self._h)
+            self._as_zero_shot().fit(df, self._h)
             return self
         started = time.perf_counter()
-        loaded = self._read(df)
-        self._told = None if given is None else Context.read(given, loaded.df, timeless=self.timeless)
-        task = self._find_task(loaded, h, val_size)
-        self._train(loaded, task, started)
-        self._h = h or self._asked.h or self._h
+        start = self._start
+        # A copy of the weights is there already unless a training has changed them since.
+        state = start.model.state if start is not None and self.spec is start.spec else None
+        with unchanged_on_error(self, None if start is None else self.model, state):
+            loaded = self._read(df)
+            self._told = None if given is None else Context.read(given, loaded.df, timeless=self.timeless)
+            task = self._find_task(loaded, h, val_size)
+            self._train(loaded, task, started)
+            self._h = h or self._asked.h or self._h
         return self
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
@@ -341,7 +348,7 @@ class NeuralForecaster(TransferableForecaster):
         assert self.model is not None
         self.licence = check_licence(licence) or self.licence
         if self._zero_shot is not None:
-            self._told_alias().save_pretrained(folder)
+            self._as_zero_shot().save_pretrained(folder)
             return
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
@@ -394,10 +401,11 @@ class NeuralForecaster(TransferableForecaster):
             raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
         spec = ForecasterSpec.load(source, revision, token)
         is_for_any = spec.freq == ANY_FREQ
-        if is_for_any:  # frequency, season and scaler are those of the data
-            fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler")}
+        if is_for_any:  # frequency, season, scaler and transform are those of the data
+            fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler", "transform")}
         _refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
+        _refuse_unknown(self.config, model)
         calibration = Calibration.load(source, revision, token)
         if is_for_any:
             model.change(self.config)
@@ -413,10 +421,7 @@ class NeuralForecaster(TransferableForecaster):
         """Takes a trained model as what it is and as where further training starts."""
         self._choose_training(type(model))
         self._take(model, spec, calibration)
-        state = {name: tensor.detach().cpu().clone() for name, tensor in model.trained_state().items()}
-        units = {name: getattr(model.config, name) for name in sorted(model.config.own_fields())}
-        trainable = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-        self._start = _Start(state, spec, units, trainable)
+        self._start = _Start(KeptModel.of(model), spec)
         if not self._start.is_for_any:
             self._h = self._check_horizon(self._asked.h or spec.h)
             return
@@ -450,7 +455,7 @@ class NeuralForecaster(TransferableForecaster):
                 self._check_part(h, fixed)
             return build_task(loaded, replace(asked, h=fixed or h))
         if self._start.is_for_any:
-            lengths = self._start.model_config
+            lengths = self._start.model.config
             context = asked.context_length or lengths["context_length"]
             steps = h or asked.h or lengths["prediction_length"]
             task = build_task(loaded, replace(asked, h=steps, context_length=context, layout="univariate"))
@@ -544,13 +549,10 @@ class NeuralForecaster(TransferableForecaster):
         model, start = self.model, self._start
         assert model is not None
         assert start is not None
-        model.resize(start.model_config["context_length"], start.model_config["prediction_length"])
-        for name, value in start.model_config.items():
-            setattr(model.config, name, value)
-        model.load_trained_state(start.state, origin=self.name)
+        start.model.restore(model, self.name)
         if start.is_for_any:
             model.resize(data.task.context_length, data.task.h)
-        choose_trained(model, start.trainable, self.fine_tune or "all")
+        choose_trained(model, start.model.trainable, self.fine_tune or "all")
         data.time_features = bool(model.config.num_time_features)
         model.adopt(data)
         check_calibration(data, model.config)
@@ -620,6 +622,22 @@ def _check_source(source: str) -> None:
     """Refuses what is neither a model's name nor could be an artefact."""
     if not (Path(source).is_dir() or "/" in source):
         find_model_class(source)  # raises with the nearest names
+    check_saved(source)
+
+
+def _refuse_unknown(options: Mapping[str, Any], model: ForecastModel) -> None:
+    """Refuses options that neither the constructor nor the model's configuration has.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    named = [name for name, p in inspect.signature(NeuralForecaster).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = [*named, *sorted(model.config.own_fields())]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"unknown option {name!r} of a saved {type(model).__name__}; {hint}")
 
 
 def _refuse_idle(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import future_frame, validate_future
+from tsllm.data.frame import future_frame, list_covariates, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.forecasting.base import Forecaster, check_windows, compute_quantile_levels, name_interval_columns
 from tsllm.forecasting.statistical import validate_complete
@@ -68,7 +68,7 @@ class StepRegression(Forecaster):
         if not ridge > 0 or not kernel >= 0:
             raise ValueError(f"ridge ({ridge}) must be above 0, and kernel ({kernel}) at least 0")
         self.h, self.period, self.alias = h, period, alias
-        self.covariates, self.past_covariates = list(covariates), list(past_covariates)
+        self.covariates, self.past_covariates = list_covariates(covariates), list_covariates(past_covariates)
         if time_zone is not None:
             check_time_zone(time_zone)
         if holiday is not None and holiday not in covariates:

@@ -12,7 +12,7 @@ from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, check_saved, find_file
 from tsllm.hub.told import BASE, CONTEXT_FILE, RULES
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
@@ -87,7 +87,8 @@ class ModelSpec:
         - few-shot: "few-shot:FOLDER", a saved model that is trained further here, from its weights; options are those
           of `NeuralForecaster.from_pretrained` (`fine_tune` ...).
         - chronos: "chronos:amazon/chronos-bolt-small", a pretrained Chronos model, as it is.
-        - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote.
+        - saved: a folder or Hub id ("user/name") that a recipe, `tsllm fit` or `save_pretrained` wrote. A folder that
+          is called like a model is given as a path: "./dlinear".
         - own: a dotted path to a `Forecaster` class of one's own ("my_module.MyForecaster").
         - ensemble: "ensemble:AutoETS+dlinear", or "ensemble" with the option `members`, a list of names and entries;
           `weights` and `n_windows` are further options (`tsllm.Ensemble`).
@@ -104,10 +105,12 @@ class ModelSpec:
             return "naive"
         if self.model == "text":
             return "text"
-        if "/" in self.model or Path(self.model).is_dir():
+        if "/" in self.model:
             return "saved"
         if is_model_name(self.model):
             return "native"
+        if Path(self.model).is_dir() and not _is_statistical(self.model):
+            return "saved"
         return "own" if "." in self.model else "statistical"
 
     @property
@@ -387,20 +390,11 @@ def reads_static(spec: ModelSpec) -> bool:
     return reads_covariates(spec) and spec.kind != "statistical"
 
 
-def check_saved(source: str) -> None:
-    """Refuses a name that is neither a folder nor could be a Hub id.
-
-    Raises:
-        FileNotFoundError: Naming it.
-    """
-    if not (Path(source).is_dir() or is_hub_id(source)):
-        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
-
-
 def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.naive import Naive, SeasonalNaive
 
     _refuse_covariates(spec)
+    _refuse_decided(spec, ("alias", "freq") if spec.model == "Naive" else ())
     if spec.model == "Naive":
         return Naive(spec.name, freq=task.freq, **spec.options)
     options: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq} | spec.options
@@ -414,6 +408,7 @@ def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 def _build_native(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:
     from tsllm.forecasting.neural import NeuralForecaster
 
+    _refuse_decided(spec, ("h", "alias", "freq", "season", "val_size", "training"))
     model_class = find_model_class(spec.model)
     options: dict[str, Any] = {"layout": task.layout}
     if "prompt_domain" in model_class.config_class.own_fields() and task.domain:
@@ -493,7 +488,25 @@ def _build_chronos(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
 def is_saved(source: str) -> bool:
     """Tells whether a name is a saved forecaster: a folder or a Hub id, not a model of the roster."""
-    return Path(source).is_dir() or ("/" in source and ":" not in source)
+    return source != "text" and ModelSpec(source).kind == "saved"
+
+
+def write_folder(folder: str | Path) -> str:
+    """Returns a folder as it is named where a model is asked for: as a path if it is called like a model."""
+    return str(folder) if Path(folder).is_absolute() or is_saved(str(folder)) else f"./{folder}"
+
+
+def _is_statistical(name: str) -> bool:
+    """Tells whether a name is one of the statistical models."""
+    from tsllm.forecasting.statistical import find_statistical
+
+    if name in (*OPPONENTS, FLAIR):
+        return True
+    try:
+        find_statistical(name)
+    except ValueError:
+        return False
+    return True
 
 
 def open_saved(source: str, **options: Any) -> Any:
@@ -570,6 +583,7 @@ def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaste
     """Loads a saved model as where a training starts; one for every series takes the task's horizon and season."""
     from tsllm.forecasting.neural import NeuralForecaster
 
+    _refuse_decided(spec, ("training",))
     options: dict[str, Any] = {"alias": spec.name, "h": task.h, "val_size": task.val_size}
     if ForecasterSpec.load(spec.source).freq == ANY_FREQ:
         options |= {"freq": task.freq, "season": task.season}
@@ -686,6 +700,19 @@ def _require_covariates(spec: ModelSpec, task: ForecastTask, known: bool = False
             f"{spec.name} is to read covariates, but none are named for {task.name or 'the data'}; name columns "
             "in the data entry (covariates: [...], past_covariates: [...]), or leave covariates out of the model's"
         )
+
+
+def _refuse_decided(spec: ModelSpec, decided: Sequence[str]) -> None:
+    """Refuses options that an entry has another place for.
+
+    Raises:
+        ValueError: Naming the option and its place.
+    """
+    for name in decided:
+        if name in spec.options:
+            own = name in ("alias", "training")
+            where = f"the model's entry, beside options ({name}: ...)" if own else "the data, which all models share"
+            raise ValueError(f"{spec.name}: {name} is no option of a model here; give it for {where}")
 
 
 def _refuse_covariates(spec: ModelSpec) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_frame, validate_future
 from tsllm.data.frequency import Freq, customary_seasons, normalize_freq
 from tsllm.data.task import hold_for_validation
 from tsllm.forecasting.base import (
@@ -88,10 +88,10 @@ class StatisticalForecaster(HistoryForecaster):
         self.scale_target(transform, non_negative=non_negative, integer=integer)
         if input_size is not None and input_size < 2:
             raise ValueError(f"input_size is {input_size}; a fit needs at least 2 steps")
-        self.model_class = _find_model(model)
+        self.model_class = find_statistical(model)
         self.alias = model if alias is None else alias
         self.season, self.freq, self.input_size, self.n_jobs = season, freq, input_size, n_jobs
-        self.covariates, self.harmonics = list(covariates), check_harmonics(harmonics or {})
+        self.covariates, self.harmonics = list_covariates(covariates), check_harmonics(harmonics or {})
         self.options = dict(options or {})
         self._check_season()
         if (self.covariates or self.harmonics) and not self.model_class.uses_exog:
@@ -294,7 +294,7 @@ class NixtlaNeuralForecaster(Forecaster):
         self.model_class = _find(model, models, "neuralforecast")
         self.alias = model if alias is None else alias
         self.h, self.input_size, self.freq, self.level, self.val_size = h, input_size, freq, _sorted(level), val_size
-        self.covariates, self.past_covariates = list(covariates), list(past_covariates)
+        self.covariates, self.past_covariates = list_covariates(covariates), list_covariates(past_covariates)
         self.options = dict(options or {})
         self.max_seconds = max_seconds
         self.log: list[dict[str, Any]] = []
@@ -486,12 +486,18 @@ def find_seasons(model: str, season: int, freq: Freq) -> int | list[int]:
     Raises:
         ValueError: If statsforecast has no such model.
     """
-    if not takes_several_seasons(_find_model(model)):
+    if not takes_several_seasons(find_statistical(model)):
         return season
     return sorted({season, *customary_seasons(freq)} - {1}) or season
 
 
-def _find_model(name: str) -> Any:
+def find_statistical(name: str) -> Any:
+    """Returns a class of statsforecast by its name.
+
+    Raises:
+        ValueError: If there is none; the text lists the nearest names.
+        ImportError: If the package is not installed.
+    """
     try:
         from statsforecast import models
     except ImportError as error:

@@ -17,7 +17,7 @@ import torch
 
 from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts, from_names
-from tsllm.data.frame import future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_frame, validate_future
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
 from tsllm.files import replace_folder, telling_damage, write_json
@@ -130,7 +130,7 @@ class TextForecaster(Forecaster):
         self.model, self.tokenizer = model, tokenizer
         self.h, self._context_length, self.alias, self.freq = h, context_length, alias, freq
         self.covariates, self.num_samples, self.batch_size, self.seed = (
-            list(covariates),
+            list_covariates(covariates),
             num_samples,
             batch_size,
             seed,

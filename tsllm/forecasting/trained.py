@@ -25,7 +25,8 @@ from tsllm.forecasting.base import (
     name_interval_columns,
 )
 from tsllm.forecasting.batching import split_batches
-from tsllm.hub.spec import Calibration, ForecasterSpec, NewSeries
+from tsllm.forecasting.units import warn_of_units
+from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries
 from tsllm.models.base import ForecastModel
 from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TARGET, TIME, Batch, FrameError
@@ -71,7 +72,8 @@ class TrainedForecaster(Forecaster):
         Raises:
             ValueError: If the model was trained on another scale.
         """
-        saved = None if self.spec is None else TargetScale(**self.spec.target_scale).transform
+        fixed = self.spec is not None and self.spec.freq != ANY_FREQ
+        saved = TargetScale(**self.spec.target_scale).transform if self.spec is not None and fixed else None
         if saved not in (None, transform):
             raise ValueError(f"{self.alias} was trained with transform {saved!r}, so it cannot be {transform!r}")
         return super().scale_target(transform, non_negative=non_negative, integer=integer)
@@ -84,7 +86,7 @@ class TrainedForecaster(Forecaster):
         """
         self._require_model()
         history = self._validate(df)
-        self._scaler_for(self.target_scale.forward(history))
+        warn_of_units(self.alias, history, self._scaler_for(self.target_scale.forward(history)), self.target_scale)
         self.history = history
         return self
 
@@ -120,8 +122,10 @@ class TrainedForecaster(Forecaster):
         assert history is not None
         self._check_length(history, self.context_length, "the context")
         check_contexts(history, self.context_length)
-        history = self.target_scale.forward(history)
+        given, history = history, self.target_scale.forward(history)
         scaler = self._scaler_for(history)
+        if df is not None:
+            warn_of_units(self.alias, given, scaler, self.target_scale)
         # Only the contexts are scaled and copied, so long histories cost no more than short ones.
         contexts = history.groupby(ID, sort=False).tail(self.context_length)
         windows = prediction_windows(
@@ -176,8 +180,9 @@ class TrainedForecaster(Forecaster):
         if self._pads() and df.groupby(ID, sort=False).size().min() < needed:
             return None
         self._check_length(df, needed, "context and test part")
-        df = self.target_scale.forward(df)
+        given, df = df, self.target_scale.forward(df)
         scaler = self._scaler_for(df.groupby(ID, sort=False).head(-span))
+        warn_of_units(self.alias, given.groupby(ID, sort=False).head(-span), scaler, self.target_scale)
         frame = scaler.transform(df.groupby(ID, sort=False).tail(needed))
         if h < self.prediction_length:
             frame = self._extend(frame, self.prediction_length - h)
@@ -318,6 +323,7 @@ class TrainedForecaster(Forecaster):
         if not len(new):
             return scaler
         if self.new_series != "history":
+            self._check_type(history, known)
             names = [str(name) for name in new[ID].unique()]
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
             raise FrameError(
@@ -329,6 +335,22 @@ class TrainedForecaster(Forecaster):
         for column in columns:
             scaler.stats.setdefault(column, {}).update(own.stats[column])
         return scaler
+
+    def _check_type(self, history: pd.DataFrame, known: set[Any]) -> None:
+        """Refuses series that have the names of training in another type, numbers there and texts here.
+
+        Raises:
+            FrameError: Naming both types.
+        """
+        own, given = {str(name): type(name).__name__ for name in known}, history[ID].astype(object).unique()
+        for name in given:
+            if name not in known and str(name) in own:
+                found, saved = type(name).__name__, own[str(name)]
+                csv = "; in a CSV every name is text, in Parquet it keeps its type" if saved == "int" else ""
+                raise FrameError(
+                    f"{self.alias} was trained on series {name} as {saved}, the frame has it as {found}; convert it "
+                    f"with df[{ID!r}] = df[{ID!r}].astype({saved}){csv}"
+                )
 
     def _scale_future(
         self, X_df: pd.DataFrame | None, history: pd.DataFrame, scaler: StandardScaler

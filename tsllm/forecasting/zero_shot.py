@@ -14,6 +14,7 @@ from torch import Tensor
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import future_frame, infer_freq, series_bounds, validate_frame
 from tsllm.data.frequency import Freq, default_season
+from tsllm.data.target import TargetScale
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import (
     HistoryForecaster,
@@ -121,7 +122,7 @@ class ZeroShotForecaster(HistoryForecaster):
         made = cls(model, spec, **options)
         made.metrics = _read(find_file(source, METRICS_FILE, revision, token), {})
         made.log = _read(find_file(source, HISTORY_FILE, revision, token), [])
-        made.licence = spec.licence
+        made.licence, made.target_scale = spec.licence, TargetScale(**spec.target_scale)
         return made
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
@@ -149,7 +150,7 @@ class ZeroShotForecaster(HistoryForecaster):
         } | self.metrics
         with replace_folder(folder, OWNED) as made:
             self.model.save_pretrained(made)
-            spec = replace(self.spec, licence=self.licence)
+            spec = replace(self.spec, licence=self.licence, target_scale=self.target_scale.to_dict())
             write_description(made, spec=spec, metrics=metrics, history=list(self.log))
 
     @property

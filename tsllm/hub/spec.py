@@ -182,13 +182,19 @@ class ForecasterSpec:
         """Reads `forecaster.json` of a folder or a Hub repository.
 
         Raises:
-            OSError: If the file is not there.
+            OSError: If the file or the folder is not there.
             ValueError: If it is damaged, holds unknown keys or lacks some.
         """
+        check_saved(source)
         path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
+            what = (
+                source
+                if Path(source).is_dir()
+                else f"there is no folder {source}, and the Hub repository of that name"
+            )
             raise OSError(
-                f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
+                f"{what} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
                 "`forecaster.save_pretrained(folder)` or with a recipe"
             )
         try:
@@ -321,6 +327,16 @@ class Calibration:
 def is_hub_id(source: str) -> bool:
     """Tells whether a name has the form "user/name" and is no path."""
     return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith("/")
+
+
+def check_saved(source: str | Path) -> None:
+    """Refuses what is neither a folder nor could be a Hub id.
+
+    Raises:
+        FileNotFoundError: Naming it.
+    """
+    if not (Path(source).is_dir() or is_hub_id(str(source))):
+        raise FileNotFoundError(f"no folder {source}; give the output folder of a run, or a Hub id user/name")
 
 
 def find_file(

@@ -275,6 +275,9 @@ class ForecastModel(PreTrainedModel):
             setattr(self.config, name, value)
         self.describe_data(data)
 
+    def forget(self) -> None:
+        """Drops what was computed from configuration and weights ahead; here, nothing is."""
+
     def resize(self, context_length: int, prediction_length: int) -> None:
         """Changes the lengths of a trained model in place, where its weights allow that; here, nowhere.
 

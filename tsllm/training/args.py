@@ -245,6 +245,8 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     hints = typing.get_type_hints(ForecastTrainingArguments)
     known = [f.name for f in fields(ForecastTrainingArguments) if f.init]
+    if not isinstance(options, Mapping):
+        raise ArgumentsError(f"training is {options!r}; give a mapping of options, such as {{'max_steps': 100}}")
     unknown = [key for key in options if key not in known]
     if unknown:
         raise ArgumentsError("; ".join(_explain_unknown(key, known, "training option") for key in unknown))
@@ -252,6 +254,8 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     for key, least in _LEAST.items():
         if read.get(key) is not None and read[key] < least:
             raise ArgumentsError(f"training.{key} is {read[key]}; it must be at least {least}")
+    if read.get("num_train_epochs") == 0 and read.get("max_steps", -1) < 0:
+        raise ArgumentsError("training.num_train_epochs is 0; to train nothing, give max_steps: 0 instead")
     if read.get("lr_schedule") not in (None, *SCHEDULES):
         raise ArgumentsError(f"lr_schedule is {read['lr_schedule']!r}; choose one of {', '.join(SCHEDULES)}")
     return read

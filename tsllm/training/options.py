@@ -10,7 +10,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         ArgumentsError: As `check_training`.
     """
-    if not options:
+    if options is None or options == {}:
         return {}
     from tsllm.training.args import check_training
 

@@ -177,6 +177,10 @@ class TimeLLM(ForecastModel):
         """Takes over domain, units and texts of other data; the prompts are written anew."""
         super().adopt(data)
         self.config.prompt_domain = data.task.domain
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the texts that were written and what the backbone computed of them."""
         self._writer = None
         self.backbone.forget()
 
