@@ -169,12 +169,6 @@ def test_a_forecast_of_another_form_is_a_counted_failure_and_costs_no_other_mode
     assert result.count_failed("SeasonalNaive") == 0
 
 
-@pytest.mark.parametrize("refit", [0, -1, 1.5])
-def test_a_refit_that_is_no_count_is_refused(refit):
-    with pytest.raises(ValueError, match=f"refit is {refit}; it must be a whole number of at least 1"):
-        backtest(make_frame(), [SeasonalNaive(24)], 4, 2, refit=refit)
-
-
 def test_neural_model_rolling_frozen_equals_window_by_window():
     df = make_frame()
     options = {"context_length": 12, "moving_average": 5, "training": {"max_steps": 5, "eval_steps": 5}}
