@@ -258,7 +258,7 @@ class WindowDataset(Dataset[Batch]):
         channels: Sequence[Any] | None,
         share: bool,
     ) -> None:
-        series = list(df[ID].unique())
+        series = df[ID].unique().tolist()
         order = series if channels is None else list(channels)
         if sorted(map(str, order)) != sorted(map(str, series)):
             raise FrameError(f"channels are {order}, the frame's series {series}; name each series once")

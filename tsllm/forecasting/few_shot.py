@@ -173,7 +173,7 @@ def match_channels(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> list[A
     """
     if spec.layout != "multivariate":
         return None
-    channels, series = spec.channels, list(df[ID].unique())
+    channels, series = spec.channels, df[ID].unique().tolist()
     if set(map(str, channels)) == set(map(str, series)):
         return list(channels)
     if len(series) != len(channels):
