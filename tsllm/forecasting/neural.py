@@ -88,7 +88,8 @@ class NeuralForecaster(TransferableForecaster):
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
-            heads; None = a tenth, at least `h`; 0 = none.
+            heads; None = a tenth, at least `h`; 0 = none: nothing is validated (`eval_steps` does nothing), and the
+            last weights stay.
         train_share: Share of the training windows that are trained on, the first of each series; the scaler and the
             validation part stay as they are (few-shot). 1 = all.
         fine_tune: What `fit` changes in a saved model: "all" weights that were trained, the "head" alone, or "none"
@@ -96,7 +97,8 @@ class NeuralForecaster(TransferableForecaster):
         max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
         max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `num_train_epochs`, `learning_rate`, `seed` ...)
-            besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing.
+            besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing. Fields that would have no
+            effect are refused: `save_strategy` and other fields of recipes, epochs beside `max_steps`.
         batch_size: Series that go through the model at once when predicting, a window of C channels counting C;
             bounds the memory, however many there are. None = 256.
         batch_invariant: Whether every window is computed by itself, so that a forecast is the same to the bit
@@ -226,6 +228,10 @@ class NeuralForecaster(TransferableForecaster):
         self._told: Context | None = None
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_options(training)
+        if val_size == 0 and self._given.get("early_stopping_patience"):
+            raise ValueError(
+                "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
+            )
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(

@@ -16,6 +16,7 @@ from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
+from tsllm.training.options import complete_training
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import FrameError
 
@@ -27,6 +28,7 @@ FROM_DATA = (
     "num_covariates",
     "num_known_covariates",
 )
+UNTRAINED = "untrained"  # how a training ends that was asked for no step
 
 
 def build_for_data(
@@ -172,11 +174,7 @@ def train_model(
         "logging_steps": 50,
         "dataloader_pin_memory": torch.cuda.is_available(),
     } | dict(training)
-    if data.validation is None:
-        options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-        options.pop("eval_steps", None)
-    elif "eval_steps" in options:
-        options |= {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": options["eval_steps"]}
+    options = complete_training(options, validates=data.validation is not None)
     with tempfile.TemporaryDirectory() as folder:
         options.setdefault("output_dir", folder)
         trainer = ForecastTrainer(model, ForecastTrainingArguments(**options), data.train, data.validation)
@@ -195,9 +193,11 @@ def train_model(
 def describe_end(trainer: ForecastTrainer) -> dict[str, Any]:
     """Returns the last entry of a training log: `step`, `windows_seen` (repeats counted) and `stopped_by`.
 
-    `stopped_by` is "time", "steps" (the limit of steps or epochs) or "patience".
+    `stopped_by` is "time", "steps" (the limit of steps or epochs), "patience", or "untrained" where there was no step.
     """
     steps = trainer.state.global_step
+    if trainer.args.max_steps == 0:
+        return {"step": 0, "windows_seen": 0, "stopped_by": UNTRAINED}
     windows, batches = len(trainer.padded_train()), len(trainer.batches)
     epochs, rest = divmod(steps * trainer.args.gradient_accumulation_steps, batches)
     seen = epochs * windows + min(rest * trainer.batches.batch_size * trainer.args.world_size, windows)
