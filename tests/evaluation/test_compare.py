@@ -470,6 +470,74 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_shows_only_on_the_data_is_told_before_the_first_step(data, tmp_path):
+    frame = pd.read_parquet(data)
+    late = frame.assign(ds=frame["ds"] + pd.to_timedelta((frame["unique_id"] == "b") * 30, unit="h"))
+    late.to_parquet(tmp_path / "late.parquet", index=False)
+    early = frame.groupby("unique_id").head(110)
+    dlinear = {"training": {"max_steps": 0}, "layout": "multivariate"}
+    NeuralForecaster("dlinear", 6, **dlinear, **TINY).fit(early).save_pretrained(tmp_path / "both")
+    one = early[early["unique_id"] == "a"].assign(unique_id="c")
+    NeuralForecaster("dlinear", 6, **dlinear | {"layout": "univariate"}, **TINY).fit(one).save_pretrained(
+        tmp_path / "c"
+    )
+    models = [
+        "Naive",
+        {"model": "dlinear", "alias": "Long", "options": {"context_length": 500}},
+        {"model": "dlinear", "alias": "Wide", "options": TINY | {"layout": "multivariate"}},
+        {"model": "timellm", "alias": "N", "options": {"backbone": "no-such"}},
+        {"model": "timellm", "alias": "F", "options": {"backbone": "./nope"}},
+        {"model": "text", "alias": "T", "options": {"language_model": "no-such"}},
+        {"model": "chronos:./nope", "alias": "Ch"},
+        {"model": str(tmp_path / "both"), "alias": "Both"},
+        {"model": str(tmp_path / "c"), "alias": "Other"},
+        {"model": str(tmp_path / "c"), "alias": "S", "options": {"new_series": "foo"}},
+        {"model": str(tmp_path / "c"), "alias": "B", "options": {"batch_size": 0}},
+        {"model": str(tmp_path / "c"), "alias": "D", "options": {"device": "cudaX"}},
+        {"model": "Naive", "alias": "Q", "perturb": "input", "variant": "v", "variant_of": "Naive"},
+        {"model": "dlinear", "alias": "P", "perturb": "input", "variant": "v", "variant_of": "Late"},
+        {"model": "dlinear", "alias": "Late", "options": TINY},
+        {"model": "dlinear", "alias": "R", "perturb": "prototypes", "variant": "w", "variant_of": "Late"},
+    ]
+    entries = [{"name": str(tmp_path / "late.parquet"), "h": 6}, {"name": str(data), "h": 6, "series": ["a"]}]
+    with pytest.raises(ValueError, match="the comparison cannot be run") as caught:
+        run_compare(CompareConfig(entries, models, reference="Naive", output_dir=str(tmp_path / "out")))
+    told = str(caught.value)
+    for fault in (
+        "Long: training part",
+        "Wide: training part: series 'b' (121 steps",
+        "N: backbone is 'no-such'",
+        "F: backbone is './nope'",
+        "T: language_model is 'no-such'",
+        "Ch: chronos is './nope'",
+        "Both: Both reads the aligned series ['a', 'b'] as channels of one sample, but the frame lacks ['b']",
+        "Other: it never saw the series ['a']; set options: {new_series: history}",
+        "S: new_series is 'foo'",
+        "B: batch_size is 0",
+        "D: device is 'cudaX'",
+        "Q perturbs 'Naive', which is no model that is trained here (naive)",
+        "P perturbs 'Late', which stands after it",
+        "R: Late has no prototypes to shuffle",
+    ):
+        assert fault in told, told
+    assert "Late: " not in told.replace("R: Late", "")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "message"),
+    [
+        ({"alias": "V", "variant": "v", "variant_of": "V"}, {}, "V is a variant of itself"),
+        ({"training": {"seed": 5}}, {}, r"DLinear fixes its seed \(5\), so the seeds \[0, 1\] would be the same run"),
+        ({}, {"budget": {"kind": "convergence"}, "data": [{"name": "x", "val_size": 0}]}, "budget ends by validation"),
+    ],
+)
+def test_entries_that_cannot_mean_what_they_say_are_refused(entry, options, message):
+    models = ["SeasonalNaive", {"model": "dlinear"} | entry]
+    with pytest.raises(ValueError, match=message):
+        CompareConfig(**({"data": ["x"], "models": models, "seeds": [0, 1]} | options))
+
+
 @pytest.fixture(scope="module")
 def saved_daily(tmp_path_factory):
     """A saved model of seven daily steps that reads a covariate."""

@@ -246,6 +246,9 @@ class CompareConfig:
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ValueError(f"two models are called {doubled[0]!r}; give each its own alias")
+        for spec in self.models:
+            if spec.variant_of == spec.name:
+                raise ValueError(f"{spec.name} is a variant of itself; variant_of names another model")
         for wanted in filter(None, [self.reference, self.focus, *(m.variant_of for m in self.models)]):
             if wanted not in names:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
@@ -266,6 +269,20 @@ class CompareConfig:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
+        converges = isinstance(self.budget, BudgetRule) and self.budget.kind == "convergence"
+        if converges and any(entry.val_size == 0 for entry in self.data):
+            raise ValueError("the budget ends by validation loss, but val_size is 0; give val_size, or kind: windows")
+        self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        """Refuses several seeds for a model whose entry fixes its own: its runs would all be the same."""
+        for spec in (one for model in self.models for one in (model, *model.members)):
+            own = spec.training.get("seed", spec.options.get("random_seed"))
+            if own is not None and len(self.seeds) > 1:
+                raise ValueError(
+                    f"{spec.name} fixes its seed ({own}), so the seeds {self.seeds} would be the same run "
+                    f"{len(self.seeds)} times; leave it out of the entry, or give one seed"
+                )
 
     def _check_texts(self) -> None:
         """Refuses texts that nobody reads, and readers without texts."""

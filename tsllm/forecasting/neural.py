@@ -230,7 +230,8 @@ class NeuralForecaster(TransferableForecaster):
         self._given = check_options(training)
         if val_size == 0 and self._given.get("early_stopping_patience"):
             raise ValueError(
-                "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
+                "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them "
+                "out"
             )
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
@@ -328,6 +329,20 @@ class NeuralForecaster(TransferableForecaster):
         self._train(loaded, task, started)
         self._h = h or self._asked.h or self._h
         return self
+
+    def check_data(self, df: pd.DataFrame, h: int | None = None) -> None:
+        """Checks that `fit` could read a frame, without training.
+
+        Args:
+            df: As for `fit`.
+            h: As for `fit`.
+
+        Raises:
+            FrameError: As `fit`.
+            ValueError: As `fit`.
+        """
+        loaded = self._read(df)
+        self._prepare(loaded, self._find_task(loaded, h, None))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
@@ -484,18 +499,7 @@ class NeuralForecaster(TransferableForecaster):
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
         from tsllm.training.build import build_for_data, train_model
 
-        pads = task.pads_short if self.pad_short is None else self.pad_short
-        data = prepare_data(
-            replace(loaded, df=self.target_scale.forward(loaded.df)),
-            task,
-            split=hold_out_end(loaded.df, task),
-            scaler=self._choose_scaler(loaded.df, task),
-            strides=Strides(validation=None, max_validation=self.max_val_windows),
-            channels=self._continue_channels(loaded.df),
-            pad_short=pads,
-            train_share=self.train_share,
-        )
-        data.loaded = loaded  # what was read is told in the units of the data
+        data = self._prepare(loaded, task)
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
         for part in (data.train, data.validation):
@@ -517,7 +521,7 @@ class NeuralForecaster(TransferableForecaster):
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
-            pad_short=pads,
+            pad_short=self._pads(task),
         )
         self._zero_shot = None
         self._take(model, spec, None)
@@ -526,6 +530,24 @@ class NeuralForecaster(TransferableForecaster):
         self.history = loaded.df
         self.seconds = time.perf_counter() - started
         return self
+
+    def _pads(self, task: ForecastTask) -> bool:
+        return task.pads_short if self.pad_short is None else self.pad_short
+
+    def _prepare(self, loaded: LoadedData, task: ForecastTask) -> PreparedData:
+        """Splits, scales and cuts what a training reads."""
+        data = prepare_data(
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
+            task,
+            split=hold_out_end(loaded.df, task),
+            scaler=self._choose_scaler(loaded.df, task),
+            strides=Strides(validation=None, max_validation=self.max_val_windows),
+            channels=self._continue_channels(loaded.df),
+            pad_short=self._pads(task),
+            train_share=self.train_share,
+        )
+        data.loaded = loaded  # what was read is told in the units of the data
+        return data
 
     def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
         told = self._told if context is None else Context.read(context, df, timeless=True)

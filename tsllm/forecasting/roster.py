@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from tsllm.backbones.pretrained import check_pretrained
 from tsllm.context.names import BASE, CONTEXT_FILE, RULES
 from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
-from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.base import Forecaster, check_count
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
@@ -263,6 +266,8 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         _check_ensemble(spec, task)
         return
     if spec.kind == "chronos":
+        check_pretrained(spec.source, "chronos")
+        check_device(spec.options.get("device"))
         return  # it loads what it is made of
     build_forecaster(replace(spec, reader=""), task)
     if spec.kind == "native":
@@ -298,6 +303,14 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     idle = sorted(set(spec.options) - set(known))
     if idle:
         raise ValueError(f"option {idle[0]!r} has no effect on a saved model that is used as it is; it takes {known}")
+    if "batch_size" in spec.options:
+        check_count("batch_size", spec.options["batch_size"])
+    if spec.options.get("new_series") not in (None, "raise", "history"):
+        raise ValueError(f"new_series is {spec.options['new_series']!r}; choose 'raise' or 'history'")
+    for name in ("batch_invariant", "pad_short"):
+        if not isinstance(spec.options.get(name, False), bool):
+            raise ValueError(f"{name} is {spec.options[name]!r}; it must be true or false")
+    check_device(spec.options.get("device"))
     if saved.freq == ANY_FREQ:
         return
     if saved.freq != task.freq:
@@ -315,6 +328,21 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         )
 
 
+def check_device(device: Any) -> None:
+    """Refuses what is no device of this machine; None = not said.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"device is {device!r}, which cannot be used here ({said}); cpu can") from error
+
+
 def _check_text(spec: ModelSpec) -> None:
     """Checks the options of a text model before its language model is loaded.
 
@@ -330,9 +358,9 @@ def _check_text(spec: ModelSpec) -> None:
     if unknown:
         raise ValueError(f"text has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
     for name in ("language_model", "adapter"):
-        source = str(spec.options.get(name) or "")
-        if source.startswith((".", "/", "~")) and not Path(source).is_dir():
-            raise ValueError(f"{name} is {source!r}, but there is no such folder")
+        if spec.options.get(name):
+            check_pretrained(str(spec.options[name]), name)
+    check_device(spec.options.get("device"))
 
 
 def _check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, PrinterCallback
 
+from tsllm.backbones.pretrained import check_pretrained
 from tsllm.data.prepared import PreparedData
 from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
@@ -145,6 +146,8 @@ def check_model_config(
     """
     config_class = find_model_class(name).config_class
     values = read_model_config(config_class, given)
+    if values.get("backbone"):
+        check_pretrained(values["backbone"], "backbone")
     lengths = {"prediction_length": h, "context_length": context_length}
     # Without a length, one that leaves room for every patch.
     config_class(**({"context_length": 4096} | {k: v for k, v in lengths.items() if v is not None} | values))

@@ -31,7 +31,7 @@ def merge_training(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dic
 
 
 def complete_training(options: Mapping[str, Any], *, validates: bool = True) -> dict[str, Any]:
-    """Returns the options of a training in memory: checkpoints follow validation, by steps where `eval_steps` is given.
+    """Returns the options of a training in memory: checkpoints follow validation, by steps if `eval_steps` is given.
 
     Args:
         options: What is asked for, with defaults.
@@ -61,8 +61,8 @@ def refuse_idle_training(given: Mapping[str, Any]) -> None:
     for name in _OF_RECIPES:
         if given.get(name) not in (None, False):
             raise ValueError(
-                f"{name} has no effect: checkpoints follow validation (eval_steps, eval_strategy) and go once the best "
-                "weights are loaded; leave it out, or train by a recipe, which keeps them"
+                f"{name} has no effect: checkpoints follow validation (eval_steps, eval_strategy) and go once the "
+                "best weights are loaded; leave it out, or train by a recipe, which keeps them"
             )
     if "eval_steps" in given and str(given.get("eval_strategy", "steps")) != "steps":
         raise ValueError(
