@@ -350,6 +350,20 @@ def test_a_variant_is_what_its_entry_says_whatever_its_name():
         CompareConfig(["x"], ["SeasonalNaive", own])
 
 
+def test_a_variant_of_a_model_without_a_language_model_is_asked_for_what_it_is(data, tmp_path):
+    small = {"model": "dlinear", "alias": "S", "variant": "a wider average", "variant_of": "DLinear"}
+    dlinear = {"model": "dlinear", "options": TINY, "training": QUICK | {"max_steps": 0}}
+    del dlinear["training"]["eval_steps"]
+    config = make_config(data, tmp_path, ["SeasonalNaive", dlinear, dlinear | small], seeds=[0])
+    report, _ = build_compare_report(config, run_compare(config), "command")
+    (asked,) = [line for line in report.finding if line.startswith("Does ")]
+    assert asked.startswith("Does S (a wider average) do better than DLinear? ")
+    html = report.to_html()
+    assert "language model" not in html
+    assert "Nothing was trained: max_steps is 0 for DLinear and S." in html
+    assert "patience" not in html
+
+
 def test_ablate_adds_the_standard_variants_and_keeps_those_that_stand_there():
     whole = {"model": "timellm", "alias": "Mine", "training": QUICK}
     own = {"model": "dlinear", "alias": "Mine-noLLM", "variant": "linear", "variant_of": "Mine"}

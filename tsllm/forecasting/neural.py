@@ -521,7 +521,7 @@ class NeuralForecaster(TransferableForecaster):
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
-            pad_short=self._pads(task),
+            pad_short=self._pad_of(task),
         )
         self._zero_shot = None
         self._take(model, spec, None)
@@ -531,7 +531,7 @@ class NeuralForecaster(TransferableForecaster):
         self.seconds = time.perf_counter() - started
         return self
 
-    def _pads(self, task: ForecastTask) -> bool:
+    def _pad_of(self, task: ForecastTask) -> bool:
         return task.pads_short if self.pad_short is None else self.pad_short
 
     def _prepare(self, loaded: LoadedData, task: ForecastTask) -> PreparedData:
@@ -543,7 +543,7 @@ class NeuralForecaster(TransferableForecaster):
             scaler=self._choose_scaler(loaded.df, task),
             strides=Strides(validation=None, max_validation=self.max_val_windows),
             channels=self._continue_channels(loaded.df),
-            pad_short=self._pads(task),
+            pad_short=self._pad_of(task),
             train_share=self.train_share,
         )
         data.loaded = loaded  # what was read is told in the units of the data
