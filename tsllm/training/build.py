@@ -42,10 +42,12 @@ def build_for_data(
         given: Fields of the configuration, without those that the data decide. What is not given is the model's
             `default_config_for` these data, else the configuration's own default.
         data: What it will be trained on.
-        pretrained: Folder or Hub id of a model to start from; its configuration counts, changed by `given`.
+        pretrained: Folder or Hub id of a model to start from. Of a forecaster `given` may change what
+            `NeuralForecaster.from_pretrained` may; of an encoder that was only pre-trained, everything.
 
     Raises:
         ArgumentsError: If `given` names unknown fields or such that the data decide, or `pretrained` is another model.
+        ValueError: If `given` would change what a saved forecaster fixes, or the data have other sizes.
         FrameError: As `check_calibration`.
     """
     model_class = find_model_class(name)
@@ -60,7 +62,7 @@ def build_for_data(
         values = model_class.default_config_for(data, asked) | values
         model = model_class(model_class.config_class(**values))
     else:
-        model = _start_from(str(pretrained), model_class, values)
+        model = _start_from(str(pretrained), model_class, asked, data)
     model.describe_data(data)
     check_calibration(data, model.config)
     return model
@@ -87,7 +89,9 @@ def check_calibration(data: PreparedData, config: ForecastConfig) -> None:
     )
 
 
-def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
+def _start_from(
+    pretrained: str, model_class: type[ForecastModel], asked: dict[str, Any], data: PreparedData
+) -> ForecastModel:
     config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(
@@ -96,17 +100,16 @@ def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[
     if config.model_type != model_class.config_class.model_type:
         # A pre-training's configuration knows nothing of forecasting losses and heads.
         own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}
-        config = model_class.config_class(**own)
-    mode = values.get("backbone_mode", "frozen")
-    unfrozen = mode != "frozen" and getattr(config, "backbone_mode", mode) == "frozen"
-    lora = values.pop("lora", {}) if unfrozen else {}
-    for name, value in values.items():
-        if not (unfrozen and name == "backbone_mode"):
-            setattr(config, name, value)
-    config.check()
-    model = model_class.from_pretrained(pretrained, config=config)
-    if unfrozen:
-        model.unfreeze(mode, lora)  # type: ignore[operator]
+        made = model_class.config_class(**own | model_class.config_for(data) | asked)
+        return model_class.from_pretrained(pretrained, config=made)
+    model = model_class.from_pretrained(pretrained)
+    model.change(asked)
+    lengths = (data.train.context_length, data.train.prediction_length)
+    if lengths != (model.config.context_length, model.config.prediction_length):
+        model.resize(*lengths)
+    if data.time_features:  # by default as the saved model has it
+        data.time_features = bool(model.config.num_time_features)
+    model.adopt(data)
     return model
 
 
