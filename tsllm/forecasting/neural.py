@@ -27,7 +27,7 @@ from tsllm.forecasting.few_shot import (
     choose_trained,
     match_channels,
 )
-from tsllm.forecasting.loading import load_model
+from tsllm.forecasting.loading import check_hub_options, load_model
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.licence import check_licence
@@ -411,9 +411,13 @@ class NeuralForecaster(TransferableForecaster):
         alias: str | None,
     ) -> None:
         """Loads a saved forecaster and applies the changes that are possible."""
-        if revision is not None and Path(source).is_dir():
-            raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
+        check_hub_options(source, revision, token)
         spec = ForecasterSpec.load(source, revision, token)
+        if self.new_series == "history" and spec.layout == "multivariate":
+            raise ValueError(
+                f"new_series has no effect on {spec.alias}: its series are the channels of one sample, and it takes "
+                "no others; leave it out, or train with layout='univariate'"
+            )
         is_for_any = spec.freq == ANY_FREQ
         if is_for_any:  # frequency, season and scaler are those of the data
             fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler")}

@@ -16,6 +16,7 @@ from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster, check_count
+from tsllm.forecasting.loading import check_hub_options
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
@@ -286,6 +287,7 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         OSError: If it has no description.
     """
     revision = spec.options.get("revision")
+    check_hub_options(spec.source, revision, spec.options.get("token"))
     if find_file(spec.source, CONTEXT_FILE, revision) is not None:
         if spec.reader:
             raise ValueError(f"{spec.source} brings its own reader; leave `reader` out, or name {spec.source}/{BASE}")
@@ -307,6 +309,8 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         check_count("batch_size", spec.options["batch_size"])
     if spec.options.get("new_series") not in (None, "raise", "history"):
         raise ValueError(f"new_series is {spec.options['new_series']!r}; choose 'raise' or 'history'")
+    if spec.options.get("new_series") == "history" and saved.layout == "multivariate":
+        raise ValueError("new_series has no effect: its series are the channels of one sample; leave it out")
     for name in ("batch_invariant", "pad_short"):
         if not isinstance(spec.options.get(name, False), bool):
             raise ValueError(f"{name} is {spec.options[name]!r}; it must be true or false")
@@ -537,6 +541,7 @@ def open_saved(source: str, **options: Any) -> Any:
         ValueError: If a folder of a told forecaster holds another one as its base.
     """
     check_saved(source)
+    check_hub_options(source, options.get("revision"), options.get("token"))
     if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
         from tsllm.forecasting.context import ContextForecaster
         from tsllm.text.loading import fetch_folder
