@@ -85,6 +85,7 @@ def backtest(
         build_forecaster,
         check_forecaster,
         give_named_covariates,
+        name_saved,
         reads_covariates,
         reads_static,
     )
@@ -111,7 +112,7 @@ def backtest(
     options = parse_settings(training)
     join_settings({"seed": seed}, options, "--train")
     scale = read_scale(transform, non_negative, integer)
-    specs = [ModelSpec(name, options=dict(scale)) for name in parse_list(models)]
+    specs = name_saved([ModelSpec(name, options=dict(scale)) for name in parse_list(models)])
     if asked.names_covariates:
         specs = give_named_covariates(specs)
     kinds = {spec.kind for spec in specs}

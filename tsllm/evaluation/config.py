@@ -15,7 +15,7 @@ from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
 from tsllm.forecasting.base import check_seconds, compute_quantile_levels
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.roster import ModelSpec, name_saved
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 
@@ -227,7 +227,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         self.data = [DataEntry.parse(d) for d in self.data]
-        self.models = [ModelSpec.parse(m) for m in self.models]
+        self.models = name_saved([ModelSpec.parse(m) for m in self.models])
         for name, value, rule in (("budget", self.budget, BudgetRule), ("tune", self.tune, TuneRule)):
             if not isinstance(value, (dict, rule, type(None))):
                 raise ValueError(f"{name} is {value!r}; it must be a mapping")

@@ -80,7 +80,8 @@ class NeuralForecaster(TransferableForecaster):
         freq: pandas alias or integer step; None infers it.
         layout: "multivariate" (aligned series as channels), "univariate" (one series a sample), or "auto":
             multivariate if the series share their times.
-        season: Steps in a season; None = the customary one of the frequency.
+        season: Steps in a season; None = the customary one of the frequency, 1 where times are whole numbers. A frame
+            brings no customs of a named data set: give its season and `context_length`, or forecast it by name.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
         static: Columns with one value a series, numbers or texts, such as its region; nothing is asked of them over

@@ -1,5 +1,6 @@
 """The roster: from a name in Python, a command line or a YAML file to a forecaster."""
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -17,7 +18,7 @@ from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster, check_count
 from tsllm.forecasting.loading import check_hub_options
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, find_file, is_hub_id
+from tsllm.hub.spec import ANY_FREQ, SPEC_FILE, ForecasterSpec, check_alias, find_file, is_hub_id
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
 from tsllm.training.options import check_options
@@ -173,6 +174,33 @@ class ModelSpec:
         from tsllm.training.args import read_dataclass
 
         return read_dataclass(cls, given, "model entry", "model")
+
+
+def name_saved(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """Calls saved models what they were saved as, unless an alias is given; where two have one name, by their folders.
+
+    Args:
+        specs: Models that stand side by side.
+    """
+    found = [_read_alias(spec) if spec.kind == "saved" and not spec.alias else "" for spec in specs]
+    names = [alias or spec.name for alias, spec in zip(found, specs, strict=True)]
+    return [
+        replace(spec, alias=alias if names.count(alias) == 1 else spec.name) if alias else spec
+        for alias, spec in zip(found, specs, strict=True)
+    ]
+
+
+def _read_alias(spec: ModelSpec) -> str:
+    """Returns the alias that a model was saved with; empty if it cannot be read, which `check_forecaster` tells."""
+    revision = spec.options.get("revision")
+    for name in (CONTEXT_FILE, SETTINGS, SPEC_FILE):
+        with contextlib.suppress(OSError, ValueError):
+            path = find_file(spec.source, name, revision)
+            if path is not None:
+                alias = json.loads(path.read_text(encoding="utf-8")).get("alias")
+                check_alias(alias)
+                return f"{alias}+context" if spec.reader else str(alias)
+    return ""
 
 
 def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
