@@ -538,6 +538,12 @@ def test_what_shows_only_on_the_data_is_told_before_the_first_step(data, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_faults_of_all_entries_are_listed():
+    models = ["SeasonalNaive", *({"model": "dlinear", "training": t} for t in ({"optim": "foo"}, {"seed": -1}))]
+    with pytest.raises(ValueError, match=r"(?s)training\.optim is 'foo'.*; training\.seed is -1"):
+        CompareConfig(["x"], models)
+
+
 @pytest.mark.parametrize(
     ("entry", "options", "message"),
     [

@@ -28,6 +28,7 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
     """
     faults = check_perturbed(config.models)
     for prepared in tasks:
+        read: set[str] = set()
         asked = [*(prepared.entry.covariates or ()), *(prepared.entry.past_covariates or ())]
         if asked and not any(reads_covariates(spec) for spec in config.models):
             faults.append(
@@ -39,7 +40,10 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
                 check_forecaster(spec, prepared.task)
                 # A look-back that fails in the search is left out and named.
                 if not config.look_backs or spec.fixes_context or not spec.is_trainable:
-                    check_on_data(spec, prepared)
+                    key = _describe_reading(spec)
+                    if key not in read:
+                        check_on_data(spec, prepared)
+                    read |= {key} if key else set()
             except ImportError:
                 continue  # counted as a failure when its turn comes; the others can run
             except (ValueError, KeyError, TypeError, OSError) as error:
@@ -58,13 +62,28 @@ def check_perturbed(models: Sequence[ModelSpec]) -> list[str]:
             continue
         if base is None:
             faults.append(f"{spec.name} perturbs {spec.variant_of!r}, which stands after it; put that one before")
-        elif base.kind != "native" or base.perturb:
+        elif base.kind not in ("native", "few-shot") or base.perturb:
             faults.append(
                 f"{spec.name} perturbs {base.name!r}, which is no model that is trained here ({base.kind}); name one"
             )
-        elif spec.perturb == "prototypes" and not issubclass(find_model_class(base.model), TimeLLM):
+        elif spec.perturb == "prototypes" and not _may_have_prototypes(base):
             faults.append(f"{spec.name}: {base.name} has no prototypes to shuffle; perturb: input, or leave it out")
     return faults
+
+
+def _describe_reading(spec: ModelSpec) -> str:
+    """Returns how a model that is trained from the start reads the data; what reads alike is checked once."""
+    if spec.kind != "native":
+        return ""
+    model_class = find_model_class(spec.model)
+    fields = model_class.config_class.own_fields() - {"context_length"}
+    options = {name: value for name, value in spec.options.items() if name not in fields}
+    reads = model_class.reads_covariates(spec.options) if spec.covariates is None else spec.covariates
+    return repr((sorted(options.items()), reads, bool(spec.perturb)))
+
+
+def _may_have_prototypes(spec: ModelSpec) -> bool:
+    return spec.kind != "native" or issubclass(find_model_class(spec.model), TimeLLM)
 
 
 def check_on_data(spec: ModelSpec, prepared: PreparedTask) -> None:

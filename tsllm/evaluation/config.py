@@ -1,10 +1,10 @@
 """What a comparison is asked for: data sets, models, budgets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
@@ -19,6 +19,7 @@ from tsllm.forecasting.roster import ModelSpec, name_saved
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 
+T = TypeVar("T")
 _OF_TASKS = (
     "data_path",
     "h",
@@ -226,8 +227,8 @@ class CompareConfig:
     ablate: str | list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.data = [DataEntry.parse(d) for d in self.data]
-        self.models = name_saved([ModelSpec.parse(m) for m in self.models])
+        self.data = _parse_all(DataEntry.parse, self.data)
+        self.models = name_saved(_parse_all(ModelSpec.parse, self.models))
         for name, value, rule in (("budget", self.budget, BudgetRule), ("tune", self.tune, TuneRule)):
             if not isinstance(value, (dict, rule, type(None))):
                 raise ValueError(f"{name} is {value!r}; it must be a mapping")
@@ -323,6 +324,23 @@ class CompareConfig:
         """
         given = load_yaml(path) | dict(overrides or {})
         return read_dataclass(cls, given, str(path), "data", "models")
+
+
+def _parse_all(parse: Callable[[Any], T], entries: Sequence[Any]) -> list[T]:
+    """Reads every entry.
+
+    Raises:
+        ValueError: Listing the faults of all entries.
+    """
+    made, faults = [], []
+    for entry in entries:
+        try:
+            made.append(parse(entry))
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("; ".join(dict.fromkeys(faults)))
+    return made
 
 
 def _shorten(entry: Any) -> dict[str, Any]:

@@ -229,11 +229,7 @@ class NeuralForecaster(TransferableForecaster):
         self._told: Context | None = None
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_options(training)
-        if val_size == 0 and self._given.get("early_stopping_patience"):
-            raise ValueError(
-                "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them "
-                "out"
-            )
+        _refuse_unvalidated(self._given, val_size)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
@@ -323,6 +319,7 @@ class NeuralForecaster(TransferableForecaster):
             self._h = h or self._h
             self._zero_shot.fit(df, self._h)
             return self
+        _refuse_unvalidated(self._given, val_size)
         started = time.perf_counter()
         loaded = self._read(df)
         self._told = None if given is None else Context.read(given, loaded.df, timeless=self.timeless)
@@ -671,6 +668,18 @@ def _refuse_idle(
     if idle:
         why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
         raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+
+
+def _refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
+    """Refuses patience where nothing is validated.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if val_size == 0 and training.get("early_stopping_patience"):
+        raise ValueError(
+            "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
+        )
 
 
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
