@@ -12,6 +12,7 @@ from tsllm.cli.console import describe_error, parse_settings, print_table, run_m
 from tsllm.cli.main import app
 from tsllm.forecasting.roster import build_forecaster
 
+FIT = ("fit", "good.csv", "--model", "dlinear", "--h", "2")
 NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
 
 
@@ -103,6 +104,11 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=[1"), "cannot read the value"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=!!python/none"), "cannot"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "head=3"), "3"),
+        ((*FIT, "--steps", "5", "--train", "max_steps=2"), "max_steps is 5 by its own option and 2 by --train"),
+        ((*FIT, "--seed", "3", "--train", "seed=4"), "seed is 3 by its own option and 4 by --train"),
+        ((*FIT, "--steps", "5", "--epochs", "2"), "num_train_epochs has no effect"),
+        ((*FIT, "--context-length", "9", "--set", "context_length=8"), "context_length is 9 by its own option and 8"),
+        (("backtest", "good.csv", "--models", "dlinear", "--h", "2", "--seed", "3", "--train", "seed=4"), "seed is 3"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=null"), "moving_average"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--set", "moving_average=-5"), "moving_average"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--output-dir", "a_file"), "a_file"),

@@ -1,3 +1,4 @@
+import logging
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ from tsllm.data.benchmarks import season_of
 from tsllm.data.frame import infer_freq
 from tsllm.data.sources import DATASETS, load_frame, read_table
 from tsllm.data.splits import compute_borders, split_frame
-from tsllm.data.task import build_task
+from tsllm.data.task import Asked, build_task, load_given
 from tsllm.data.windows import WindowDataset
 from tsllm.metrics import smape
 from tsllm.registry import UnknownNameError
@@ -214,3 +215,17 @@ def test_the_hub_needs_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match="pip install datasets"):
         load_frame("autogluon/chronos_datasets:m4_hourly")
+
+
+def test_whole_numbers_tell_no_season_and_that_is_said(caplog):
+    frame = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": np.arange(60.0)})
+    asked = Asked(h=3)
+    with caplog.at_level(logging.WARNING, logger="tsllm.data.task"):
+        assert build_task(load_given(frame, asked), asked).season == 1
+        (said,) = caplog.messages
+        assert said.startswith("frame: times are whole numbers, which tell no season, so it is 1 step; give season=")
+        caplog.clear()
+        assert build_task(load_given(frame, Asked(h=3, season=12)), Asked(h=3, season=12)).season == 12
+        days = frame.assign(ds=pd.date_range("2024", periods=60, freq="D"))
+        assert build_task(load_given(days, asked), asked).season == 7
+    assert caplog.messages == []

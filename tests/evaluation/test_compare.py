@@ -350,6 +350,20 @@ def test_a_variant_is_what_its_entry_says_whatever_its_name():
         CompareConfig(["x"], ["SeasonalNaive", own])
 
 
+def test_a_variant_of_a_model_without_a_language_model_is_asked_for_what_it_is(data, tmp_path):
+    small = {"model": "dlinear", "alias": "S", "variant": "a wider average", "variant_of": "DLinear"}
+    dlinear = {"model": "dlinear", "options": TINY, "training": QUICK | {"max_steps": 0}}
+    del dlinear["training"]["eval_steps"]
+    config = make_config(data, tmp_path, ["SeasonalNaive", dlinear, dlinear | small], seeds=[0])
+    report, _ = build_compare_report(config, run_compare(config), "command")
+    (asked,) = [line for line in report.finding if line.startswith("Does ")]
+    assert asked.startswith("Does S (a wider average) do better than DLinear? ")
+    html = report.to_html()
+    assert "language model" not in html
+    assert "Nothing was trained: max_steps is 0 for DLinear and S." in html
+    assert "patience" not in html
+
+
 def test_ablate_adds_the_standard_variants_and_keeps_those_that_stand_there():
     whole = {"model": "timellm", "alias": "Mine", "training": QUICK}
     own = {"model": "dlinear", "alias": "Mine-noLLM", "variant": "linear", "variant_of": "Mine"}
@@ -468,6 +482,80 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
     assert "DLinear:" not in told
     assert counted.built == []
     assert not (tmp_path / "out").exists()
+
+
+def test_what_shows_only_on_the_data_is_told_before_the_first_step(data, tmp_path):
+    frame = pd.read_parquet(data)
+    late = frame.assign(ds=frame["ds"] + pd.to_timedelta((frame["unique_id"] == "b") * 30, unit="h"))
+    late.to_parquet(tmp_path / "late.parquet", index=False)
+    early = frame.groupby("unique_id").head(110)
+    dlinear = {"training": {"max_steps": 0}, "layout": "multivariate"}
+    NeuralForecaster("dlinear", 6, **dlinear, **TINY).fit(early).save_pretrained(tmp_path / "both")
+    one = early[early["unique_id"] == "a"].assign(unique_id="c")
+    NeuralForecaster("dlinear", 6, **dlinear | {"layout": "univariate"}, **TINY).fit(one).save_pretrained(
+        tmp_path / "c"
+    )
+    models = [
+        "Naive",
+        {"model": "dlinear", "alias": "Long", "options": {"context_length": 500}},
+        {"model": "dlinear", "alias": "Wide", "options": TINY | {"layout": "multivariate"}},
+        {"model": "timellm", "alias": "N", "options": {"backbone": "no-such"}},
+        {"model": "timellm", "alias": "F", "options": {"backbone": "./nope"}},
+        {"model": "text", "alias": "T", "options": {"language_model": "no-such"}},
+        {"model": "chronos:./nope", "alias": "Ch"},
+        {"model": str(tmp_path / "both"), "alias": "Both"},
+        {"model": str(tmp_path / "c"), "alias": "Other"},
+        {"model": str(tmp_path / "c"), "alias": "S", "options": {"new_series": "foo"}},
+        {"model": str(tmp_path / "c"), "alias": "B", "options": {"batch_size": 0}},
+        {"model": str(tmp_path / "c"), "alias": "D", "options": {"device": "cudaX"}},
+        {"model": "Naive", "alias": "Q", "perturb": "input", "variant": "v", "variant_of": "Naive"},
+        {"model": "dlinear", "alias": "P", "perturb": "input", "variant": "v", "variant_of": "Late"},
+        {"model": "dlinear", "alias": "Late", "options": TINY},
+        {"model": "dlinear", "alias": "R", "perturb": "prototypes", "variant": "w", "variant_of": "Late"},
+    ]
+    entries = [{"name": str(tmp_path / "late.parquet"), "h": 6}, {"name": str(data), "h": 6, "series": ["a"]}]
+    with pytest.raises(ValueError, match="the comparison cannot be run") as caught:
+        run_compare(CompareConfig(entries, models, reference="Naive", output_dir=str(tmp_path / "out")))
+    told = str(caught.value)
+    for fault in (
+        "Long: training part",
+        "Wide: training part: series 'b' (121 steps",
+        "N: backbone is 'no-such'",
+        "F: backbone is './nope'",
+        "T: language_model is 'no-such'",
+        "Ch: chronos is './nope'",
+        "Both: Both reads the aligned series ['a', 'b'] as channels of one sample, but the frame lacks ['b']",
+        "Other: it never saw the series ['a']; set options: {new_series: history}",
+        "S: new_series is 'foo'",
+        "B: batch_size is 0",
+        "D: device is 'cudaX'",
+        "Q perturbs 'Naive', which is no model that is trained here (naive)",
+        "P perturbs 'Late', which stands after it",
+        "R: Late has no prototypes to shuffle",
+    ):
+        assert fault in told, told
+    assert "Late: " not in told.replace("R: Late", "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_faults_of_all_entries_are_listed():
+    models = ["SeasonalNaive", *({"model": "dlinear", "training": t} for t in ({"optim": "foo"}, {"seed": -1}))]
+    with pytest.raises(ValueError, match=r"(?s)training\.optim is 'foo'.*; training\.seed is -1"):
+        CompareConfig(["x"], models)
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "message"),
+    [
+        ({"alias": "V", "variant": "v", "variant_of": "V"}, {}, "V is a variant of itself"),
+        ({"training": {"seed": 5}}, {}, r"DLinear fixes its seed \(5\), so the seeds \[0, 1\] would be the same run"),
+        ({}, {"budget": {"kind": "convergence"}, "data": [{"name": "x", "val_size": 0}]}, "budget ends by validation"),
+    ],
+)
+def test_entries_that_cannot_mean_what_they_say_are_refused(entry, options, message):
+    models = ["SeasonalNaive", {"model": "dlinear"} | entry]
+    with pytest.raises(ValueError, match=message):
+        CompareConfig(**({"data": ["x"], "models": models, "seeds": [0, 1]} | options))
 
 
 @pytest.fixture(scope="module")

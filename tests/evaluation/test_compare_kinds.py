@@ -9,10 +9,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
+from typer.testing import CliRunner
 
 from tests.evaluation.test_compare import QUICK, TINY, Interrupting, data, make_config, read_tables, run_with  # noqa: F401
 from tests.forecasting.test_chronos import save_bolt
 from tests.text.conftest import tokenizer  # noqa: F401
+from tsllm.cli.main import app
 from tsllm.data.facts import ANY, DataRead, SeriesRead, TrainingFacts
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry, ModelSpec
@@ -96,7 +98,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     report, table, _ = read_tables(config, results)
     table = table.set_index("model")
     assert table["failed"].to_dict() == {
-        "SeasonalNaive": 0, "AutoETS": 0, "DLinear": 0, "tiny-llm-text": 0, "adapter": 0, "Kept": 0, "Gone": 8,
+        "SeasonalNaive": 0, "AutoETS": 0, "DLinear": 0, "tiny-llm-text": 0, "TextLLM": 0, "Kept": 0, "Gone": 8,
     }  # fmt: skip
     assert "Gone failed in 8 windows (run): OSError" in report.to_html()
     assert "Gone gave no forecast in 8 windows; it is shown but not ranked." in report.finding
@@ -108,12 +110,12 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     np.testing.assert_allclose(last[["Kept", "Kept-lo-80"]], alone[["DLinear", "DLinear-lo-80"]])
     text = TextForecaster.from_pretrained(adapter)
     assert text.h == 8  # longer than the comparison's six
-    np.testing.assert_allclose(last[["adapter", "adapter-hi-80"]], text.predict(history, 6, [80]).iloc[:, [2, 4]])
-    assert not np.allclose(last["adapter"], last["tiny-llm-text"])
+    np.testing.assert_allclose(last[["TextLLM", "TextLLM-hi-80"]], text.predict(history, 6, [80]).iloc[:, [2, 4]])
+    assert not np.allclose(last["TextLLM"], last["tiny-llm-text"])
     # What is trained: all of the native model, an adapter's own tensors, nothing of a model that is as it was.
     sizes = table["trained_parameters"]
     assert sizes["DLinear"] == sizes["Kept"] == table.loc["Kept", "total_parameters"] > 0
-    assert sizes["tiny-llm-text"] == 0 < sizes["adapter"] == 2 * (32 + 32) < table.loc["adapter", "total_parameters"]
+    assert sizes["tiny-llm-text"] == 0 < sizes["TextLLM"] == 2 * (32 + 32) < table.loc["TextLLM", "total_parameters"]
     files = ("config.json", "model.safetensors", "forecaster.json", "calibration.safetensors")
     assert table.loc["Kept", "artefact_mb"] == pytest.approx(sum((saved / f).stat().st_size for f in files) / 1e6)
     counted = Interrupting(after=99)
@@ -123,10 +125,8 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
 
 def test_a_text_adapter_of_a_shorter_horizon_is_refused_in_words(data, tmp_path, save_adapter):  # noqa: F811
     config = make_config(data, tmp_path, ["SeasonalNaive", str(save_adapter(h=4))])
-    (result,) = run_compare(config)
-    failures = [f for f in result.runs[0].failures if f.model == "adapter"]
-    assert sum(f.windows for f in failures) == 8
-    assert "h (6) must lie in 1..4, the horizon that adapter was built for" in failures[0].error
+    with pytest.raises(ValueError, match="TextLLM: it forecasts 1 to 4 steps, the comparison asks for 6"):
+        run_compare(config)
 
 
 def test_large_models_that_nothing_trains_are_built_once(data, tmp_path, llm):  # noqa: F811
@@ -139,7 +139,7 @@ def test_large_models_that_nothing_trains_are_built_once(data, tmp_path, llm):  
 
 
 @pytest.mark.parametrize("kind", ["saved", "text"])
-def test_a_model_that_was_trained_on_test_windows_is_refused_and_counted(
+def test_a_model_that_was_trained_on_test_windows_is_refused_before_the_first_step(
     data,  # noqa: F811
     tmp_path,
     kind,
@@ -153,13 +153,9 @@ def test_a_model_that_was_trained_on_test_windows_is_refused_and_counted(
         settings["data"]["reads"][0]["name"] = str(data)  # the very data that it is tested on
         (folder / "text_forecaster.json").write_text(json.dumps(settings))
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", {"model": str(folder), "alias": "Late"}])
-    (result,) = results = run_compare(config)
-    report, table, _ = read_tables(config, results)
-    assert table.set_index("model")["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "Late": 8}
-    assert result.runs[0].frame["Late"].isna().all()
-    html = report.to_html()
-    assert "LeakageError: Late was trained or chosen on data of series" in html
-    assert "up to 2024-01-05 20:00:00" in html
+    with pytest.raises(ValueError, match=r"Late was trained or chosen on data of series .* up to 2024-01-05 20:00:00"):
+        run_compare(config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_on_other_series_is_no_leak_but_is_told(data):  # noqa: F811
@@ -325,3 +321,20 @@ def test_the_history_of_a_saved_model_is_read_where_there_is_one(tmp_path):
     assert read_history(ModelSpec(str(tmp_path))) == []
     (tmp_path / "history.json").write_text('[{"step": 1, "reward": 0.5}]')
     assert read_history(ModelSpec(str(tmp_path))) == [{"step": 1, "reward": 0.5}]
+
+
+def test_saved_models_are_called_what_they_were_saved_as_and_by_their_folders_where_two_are_the_same(tmp_path):
+    frame = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": np.arange(60.0) % 7})
+    for folder, alias in (("one", "Mine"), ("two", "Same"), ("three", "Same")):
+        made = NeuralForecaster("dlinear", 3, alias=alias, season=7, training={"max_steps": 0}, **TINY)
+        made.fit(frame).save_pretrained(tmp_path / folder)
+    folders = [str(tmp_path / name) for name in ("one", "two", "three")]
+    config = CompareConfig(["x"], ["Naive", *folders, {"model": folders[0], "alias": "Other"}], reference="Mine")
+    assert [m.name for m in config.models] == ["Naive", "Mine", "two", "three", "Other"]
+    later = pd.DataFrame({"unique_id": "a", "ds": range(70), "y": [*frame["y"], *range(10)]})
+    later.to_csv(tmp_path / "d.csv", index=False)
+    words = ["backtest", tmp_path / "d.csv", "--models", ",".join(["Naive", *folders]), "--h", 3, "--n-windows", 1]
+    result = CliRunner().invoke(app, [*map(str, words), "--season", "7", "--output", str(tmp_path / "out.csv")])
+    assert result.exit_code == 0, result.output
+    columns = pd.read_csv(tmp_path / "out.csv").columns
+    assert [c for c in columns if c in ("Naive", "Mine", "two", "three")] == ["Naive", "Mine", "two", "three"]

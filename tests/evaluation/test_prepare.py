@@ -14,7 +14,7 @@ from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.fev_summary import compute_seasonal_errors
-from tsllm.evaluation.prepare import prepare_task
+from tsllm.evaluation.prepare import prepare_task, prepare_tasks
 from tsllm.types import FrameError
 
 
@@ -149,3 +149,24 @@ def test_a_data_entry_may_name_the_series_that_it_takes():
         prepare_task(DataEntry("three", h=2, series=["a", "d"], frame=frame))
     with pytest.raises(ValueError, match="has no series in an empty list"):
         prepare_task(DataEntry("three", h=2, series=[], frame=frame))
+
+
+def test_entries_of_one_data_set_are_told_apart_by_what_differs(tmp_path):
+    path = tmp_path / "d.parquet"
+    times = stamps(120)
+    parts = [pd.DataFrame({"unique_id": n, "ds": times, "y": np.arange(120.0) + k}) for k, n in enumerate("ab")]
+    pd.concat(parts).assign(promo=np.tile(np.arange(120) % 2, 2)).to_parquet(path)
+
+    def name(*changes):
+        common = {"name": str(path), "h": 4, "context_length": 24}
+        return [p.name.removeprefix(str(path)) for p in prepare_tasks([DataEntry(**common | c) for c in changes])]
+
+    assert name({"series": ["a"]}, {"series": ["b"]}) == [" (1 series: a)", " (1 series: b)"]
+    assert name({}, {"covariates": ["promo"]}) == [" (covariates: none)", " (covariates: promo)"]
+    assert name({"season": 6}, {"season": 12}) == [" (season 6)", " (season 12)"]
+    layouts = [" (layout multivariate)", " (layout univariate)"]
+    assert name({"layout": "multivariate"}, {"layout": "univariate"}) == layouts
+    assert name({"val_size": 8}, {"val_size": 12}, {}) == [" (val_size 8)", " (val_size 12)", " (val_size by default)"]
+    assert name({"h": 4}, {"h": 6}) == [" (h 4)", " (h 6)"]
+    with pytest.raises(ValueError, match="appears twice with the same settings"):
+        name({"season": 6}, {"season": 6})

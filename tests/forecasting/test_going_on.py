@@ -184,14 +184,14 @@ def test_another_frequency_is_refused_by_a_saved_model(folder):
 
 def test_possible_changes_are_applied_and_saved(base, folder, tmp_path):
     changed = NeuralForecaster(
-        str(folder), h=3, alias="Mine", new_series="history", pad_short=True, batch_size=2, val_size=30, training=QUICK
+        str(folder), h=3, alias="Mine", pad_short=True, batch_size=2, val_size=30, training=QUICK
     )
     out = changed.predict(base)
     assert list(out.columns) == ["unique_id", "ds", "Mine"]
     assert out.groupby("unique_id").size().tolist() == [3, 3]
     changed.save_pretrained(tmp_path / "changed")
     again = NeuralForecaster.from_pretrained(tmp_path / "changed")
-    assert (again.alias, again.new_series, again.pad_short) == ("Mine", "history", True)
+    assert (again.alias, again.new_series, again.pad_short) == ("Mine", "raise", True)
     pd.testing.assert_frame_equal(again.predict(base), out)
     again.fit(base)
     assert again.spec.data.newest.cutoffs["train_end"] == str(base["ds"].iloc[150 - 15 - 1])
@@ -212,6 +212,7 @@ def test_possible_changes_are_applied_and_saved(base, folder, tmp_path):
         ({"head": "quantile"}, "head"),
         ({"backbone_mode": "lora"}, "backbone_mode"),
         ({"h": 14}, "h is 14"),
+        ({"new_series": "history"}, "new_series has no effect on DLinear: its series are the channels"),
     ],
 )
 def test_what_an_artefact_fixes_is_refused_by_name(folder, change, name):
@@ -281,6 +282,9 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"share_covariates": "yes"}, "share_covariates is 'yes'"),
         ({"freq": "fortnight"}, "freq 'fortnight' is no pandas frequency"),
         ({"alias": ""}, "alias '' cannot name a forecast"),
+        ({"training": {"save_strategy": "no"}}, "save_strategy has no effect"),
+        ({"training": {"optim": "foo"}}, "training.optim is 'foo'"),
+        ({"val_size": 0, "training": {"early_stopping_patience": 3}}, "early_stopping_patience has no effect"),
     ],
 )
 def test_bad_options_fail_in_the_constructor(options, message):
@@ -488,6 +492,8 @@ def test_a_saved_model_of_ones_own_says_how_its_class_is_named(base, tmp_path, m
 def test_options_of_the_hub_are_refused_for_a_folder(folder):
     with pytest.raises(ValueError, match="revision is for a Hub repository"):
         NeuralForecaster.from_pretrained(folder, revision="main")
+    with pytest.raises(ValueError, match="token is for a Hub repository"):
+        NeuralForecaster.from_pretrained(folder, token="secret")
 
 
 def test_a_new_data_set_of_the_same_names_gets_its_own_scaler(base, folder):

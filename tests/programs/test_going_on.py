@@ -7,6 +7,7 @@ import pytest
 from tests.recipes.programs import load_recipe
 from tsllm.data.task import TaskError
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.types import FrameError
 
 QUICK = {"max_steps": 1, "eval_steps": 1, "per_device_train_batch_size": 8}
 
@@ -22,6 +23,10 @@ def place(tmp_path_factory):
     half = frame.groupby("unique_id").head(80).reset_index(drop=True)
     options = {"context_length": 21, "moving_average": 5, "new_series": "history", "pad_short": True}
     NeuralForecaster("dlinear", 7, training=QUICK, **options).fit(half).save_pretrained(folder / "saved")
+    NeuralForecaster.from_pretrained(folder / "saved", h=3, alias="Mine").save_pretrained(folder / "short")
+    NeuralForecaster.from_pretrained(folder / "saved", non_negative=True).save_pretrained(folder / "above")
+    log = NeuralForecaster("dlinear", 7, training=QUICK, transform="asinh", **options).fit(half)
+    log.save_pretrained(folder / "log")
     return folder
 
 
@@ -64,8 +69,24 @@ def test_a_test_part_that_was_trained_on_is_refused(place):
         ("prediction_length=3", "prediction_length is 3, but .* was trained with 7"),
         ("layout=univariate", "trained with layout 'multivariate', the data have 'univariate'"),
         ("season=30", "trained with season 7, the data have 30"),
+        ("share_covariates=true", "share_covariates is true, but .* was trained without"),
+        ("model_config.moving_average=9", "moving_average cannot be changed in a saved DLinear"),
+        ("model_config.loss=mae", "loss cannot be changed in a saved DLinear"),
+        ("pretrained=nofolder", "no folder nofolder; give the output folder of a run"),
     ],
 )
 def test_what_the_saved_model_fixes_is_refused_by_name(place, argument, message):
-    with pytest.raises(TaskError, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         run(place, argument)
+
+
+def test_the_name_the_horizon_and_the_scale_of_a_saved_model_stay(place):
+    run(place, f"pretrained={place / 'short'}", f"output_dir={place / 'again'}")
+    found = NeuralForecaster.from_pretrained(place / "again")
+    frame = pd.read_csv(place / "data.csv", parse_dates=["ds"])
+    forecast = found.predict(frame)
+    assert (found.alias, len(forecast), found.prediction_length) == ("Mine", 2 * 3, 7)
+    with pytest.raises(TaskError, match=r"learned its target on the scale 'asinh'.*tsllm fit --model"):
+        run(place, f"pretrained={place / 'log'}", f"output_dir={place / 'other'}")
+    with pytest.raises(FrameError, match="non_negative says that none is below 0"):
+        run(place, f"pretrained={place / 'above'}", f"output_dir={place / 'other'}")

@@ -8,6 +8,7 @@ from tsllm.training.args import (
     DataArguments,
     ForecastTrainingArguments,
     ModelArguments,
+    check_training,
     load_yaml,
     parse_arguments,
 )
@@ -146,3 +147,46 @@ def test_values_out_of_range_are_errors(tmp_path, override, message):
 def test_a_missing_data_set_is_an_error():
     with pytest.raises(ArgumentsError, match="dataset is missing"):
         DataArguments()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr_scheduler_type": "foo"}, r"training\.lr_scheduler_type is 'foo'; choose one of linear, cosine"),
+        ({"optim": "foo"}, r"training\.optim is 'foo'"),
+        ({"warmup_steps": -3}, r"training\.warmup_steps is -3\.0; it must be at least 0"),
+        ({"metric_for_best_model": "foo"}, r"training\.metric_for_best_model is 'foo'; choose one of loss, mse"),
+        ({"eval_strategy": "foo"}, r"training\.eval_strategy is 'foo'; choose one of no, steps, epoch"),
+        ({"seed": -1}, r"training\.seed is -1"),
+        ({"seed": 2**32}, "below 2"),
+        ({"report_to": "foo"}, r"report_to is \['foo'\]"),
+        ({"layer_clip": {"foo": 1}}, "layer_clip is {'foo': 1}.*'foo'"),
+        ({"layer_clip": {"lam": 1}}, r"set max_grad_norm to 0, not 1\.0"),
+        ({"group_sampler": {"foo": 1}}, "group_sampler is {'foo': 1}.*'foo'"),
+        ({"group_sampler": {"num_probes": 0}}, "num_probes is 0"),
+        ({"group_sampler": {"floor": 2}}, r"floor must lie in \[0, 1\], got 2"),
+        ({"save_strategy": "no"}, "save_strategy has no effect"),
+        ({"save_steps": 7}, "save_steps has no effect"),
+        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint has no effect"),
+        ({"eval_strategy": "epoch", "eval_steps": 5}, "eval_strategy is 'epoch', so eval_steps has no effect"),
+        ({"eval_strategy": "no", "early_stopping_patience": 2}, "early_stopping_patience has no effect"),
+        ({"max_steps": 5, "num_train_epochs": 2}, r"max_steps \(5\) ends training, so num_train_epochs has no effect"),
+    ],
+)
+def test_options_of_a_training_in_memory_are_refused_before_it(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_training(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr_scheduler_type": "linear", "optim": "sgd", "warmup_steps": 3, "metric_for_best_model": "eval_mae"},
+        {"eval_strategy": "steps"},
+        {"eval_strategy": "epoch", "num_train_epochs": 2},
+        {"layer_clip": {"lam": 1.0}, "max_grad_norm": 0, "group_sampler": {"beta": 2.0, "season": 7}},
+        {"eval_steps": 7, "max_steps": -1, "num_train_epochs": 2},
+    ],
+)
+def test_options_of_a_training_in_memory_are_passed_on(options):
+    assert check_training(options) == options

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers.utils import CONFIG_NAME, cached_file
 
 from tsllm.backbones.fingerprint import compute_fingerprint as compute_fingerprint
@@ -46,6 +47,26 @@ def find_pretrained(name: str) -> str:
         ValueError: If its file is not the one expected.
     """
     return str(find_smollm2()) if name == SMOLLM2 else name
+
+
+def check_pretrained(name: str, what: str) -> None:
+    """Refuses a name under which no pretrained model can be, before it is loaded.
+
+    Args:
+        name: A packaged name, a folder or a Hub id.
+        what: The option that names it.
+
+    Raises:
+        FileNotFoundError: Naming option and value.
+    """
+    is_id = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+    if is_id or name == SMOLLM2 or Path(name).is_dir():
+        return
+    if "/" not in name and isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
+        return  # a Hub id of the first years, which has no user
+    raise FileNotFoundError(
+        f"{what} is {name!r}, which is no packaged name ({SMOLLM2}), no folder and no Hub id user/name"
+    )
 
 
 def resolve_commit(where: str, revision: str = "") -> str:

@@ -22,6 +22,7 @@ from tsllm.cli.columns import (
     tell_ignored,
 )
 from tsllm.cli.console import (
+    join_settings,
     name_list,
     parse_freq,
     parse_levels,
@@ -57,7 +58,7 @@ def backtest(
     transform: Transform = None,
     non_negative: NonNegative = False,
     integer: Whole = False,
-    seed: Annotated[int, typer.Option(help="Seed of trained models.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of trained models; 0 if left out.")] = None,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
     context: Annotated[
@@ -84,6 +85,7 @@ def backtest(
         build_forecaster,
         check_forecaster,
         give_named_covariates,
+        name_saved,
         reads_covariates,
         reads_static,
     )
@@ -108,8 +110,9 @@ def backtest(
     windows = Windows.of(loaded.df, ahead, n_windows, ahead if step_size is None else step_size)
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     options = parse_settings(training)
+    join_settings({"seed": seed}, options, "--train")
     scale = read_scale(transform, non_negative, integer)
-    specs = [ModelSpec(name, options=dict(scale)) for name in parse_list(models)]
+    specs = name_saved([ModelSpec(name, options=dict(scale)) for name in parse_list(models)])
     if asked.names_covariates:
         specs = give_named_covariates(specs)
     kinds = {spec.kind for spec in specs}
@@ -128,7 +131,7 @@ def backtest(
     for spec in specs:
         check_forecaster(spec, task)
     for spec in specs:
-        made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed)
+        made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed or 0)
         if isinstance(made, StatisticalForecaster | LEAR):
             made.input_size = input_size
         roster.append(made)

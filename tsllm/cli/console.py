@@ -123,6 +123,26 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     return settings
 
 
+def join_settings(flags: dict[str, Any], settings: dict[str, Any], option: str) -> dict[str, Any]:
+    """Returns what flags and settings say together.
+
+    Args:
+        flags: Name -> value of an option of its own (`--context-length`), None = not given.
+        settings: From `parse_settings`, of which some may say the same.
+        option: What the settings were given with (`--set`).
+
+    Raises:
+        ValueError: If both say different things.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name, value in given.items():
+        if name in settings and settings[name] != value:
+            raise ValueError(
+                f"{name} is {value} by its own option and {settings[name]} by {option} {name}=...; give it once"
+            )
+    return given | settings
+
+
 def print_table(table: Any, title: str = "", formats: dict[str, str] | None = None) -> None:
     """Prints a pandas table with rich; numbers to three significant digits unless `formats` says otherwise."""
     from rich.console import Console

@@ -20,7 +20,7 @@ from tsllm.cli.columns import (
     read_scale,
     tell_ignored,
 )
-from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, quiet_libraries
+from tsllm.cli.console import join_settings, name_list, parse_freq, parse_list, parse_settings, quiet_libraries
 
 
 def fit(
@@ -37,7 +37,7 @@ def fit(
     steps: Annotated[int | None, typer.Option(min=0, help="Most training steps; 0 trains nothing.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0, help="Training epochs, instead of steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order; 0 if left out.")] = None,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
     id_col: IdColumn = None,
     time_col: TimeColumn = None,
@@ -88,8 +88,7 @@ def fit(
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
-    training = {k: v for k, v in training.items() if v is not None} | {"seed": seed}
-    training |= parse_settings(options_of_training)
+    training = join_settings(training | {"seed": seed}, parse_settings(options_of_training), "--train")
     table = read_names(id_col, time_col, target_col, day_first)
     asked = Asked(
         h=h,
@@ -104,6 +103,7 @@ def fit(
         **table,
     )
     options: dict[str, Any] = parse_settings(settings)
+    join_settings({"context_length": context_length}, options, "--set")
     options |= {"new_series": "history"} if new_series else {}
     options |= {"pad_short": True} if pad_short else {}
     options |= read_scale(transform, non_negative, integer)

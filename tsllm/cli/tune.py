@@ -15,7 +15,15 @@ from tsllm.cli.columns import (
     TimeColumn,
     tell_ignored,
 )
-from tsllm.cli.console import name_list, parse_freq, parse_list, parse_settings, print_table, quiet_libraries
+from tsllm.cli.console import (
+    join_settings,
+    name_list,
+    parse_freq,
+    parse_list,
+    parse_settings,
+    print_table,
+    quiet_libraries,
+)
 
 
 def tune(
@@ -41,7 +49,7 @@ def tune(
         list[str] | None, typer.Option("--search", help="What is tried: 'dropout=[0,0.2]', dropout=null.")
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
-    seed: Annotated[int, typer.Option(help="Seed of draws and weights.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of draws and weights; 0 if left out.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for trials; a stopped search goes on.")] = None,
 ) -> None:
     """Search learning rate, width, look-back and dropout before the first test cutoff; resumable."""
@@ -62,6 +70,8 @@ def tune(
     prepared = prepare_task(DataEntry(data, n_windows=n_windows, step_size=step_size, **given))
     tell_ignored(prepared.loaded)
     options, train = parse_settings(settings), parse_settings(training)
+    join_settings({"seed": seed}, train, "--train")
+    join_settings({"context_length": context_length}, options, "--set")
     specs = [ModelSpec(name, options=options, training=train) for name in parse_list(models)]
     if not specs:
         raise ValueError("--models names no model; give some, such as --models dlinear,patchtst")
@@ -73,7 +83,7 @@ def tune(
     results, entries = [], []
     for spec in specs:
         changes = parse_settings(search)
-        result = tune_for_task(spec, prepared, trials, seed, folder, changes, sampler=sampler, tell=typer.echo)
+        result = tune_for_task(spec, prepared, trials, seed or 0, folder, changes, sampler=sampler, tell=typer.echo)
         best = apply_params(spec, result.best.params)
         results.append(result)
         entries.append({"model": best.model, "options": best.options, "training": best.training})

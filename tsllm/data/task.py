@@ -212,6 +212,11 @@ def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
         raise TaskError(f"{what} give the steps ahead: --h 24 (h=24 in Python, prediction_length in a recipe)")
     freq = loaded.freq if asked.freq is None else normalize_freq(asked.freq)
     season = asked.season or (known.seasonality if known else source.season if source else default_season(freq))
+    if isinstance(freq, int) and asked.season is None and known is None and source is None:
+        logger.warning(
+            "%s: times are whole numbers, which tell no season, so it is 1 step; give season= (--season) if it is not",
+            loaded.name or "frame",
+        )
     split = build_split(asked.split) if asked.split is not None else source.split if source else ByFractions()
     context = asked.context_length or (source.context_length if source else None)
     chosen = context is None

@@ -82,7 +82,7 @@ class BudgetRule:
 
     def apply(self, training: Mapping[str, Any], num_train_windows: int) -> dict[str, Any]:
         """Returns training options with the rule's, where none is given; what is given wins."""
-        return self.training_for(count_batch(training), num_train_windows) | dict(training)
+        return merge_training(self.training_for(count_batch(training), num_train_windows), training)
 
     def describe(self) -> str:
         """Returns the rule as a sentence."""

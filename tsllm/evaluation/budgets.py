@@ -14,6 +14,7 @@ STOPPED_BY = {
     "patience": "validation patience",
     "steps": "its limit of steps",
     "time": "its limit of seconds",
+    "untrained": "nothing was trained",
     "": "not known",
 }
 
@@ -30,7 +31,7 @@ class BudgetRow:
         seconds: Of training.
         best_step: Step of the best validation, whose weights are kept; None = nothing was validated.
         last_step: Step of the last validation; None = nothing was validated.
-        stopped_by: "patience", "steps", "time" or "" (not known).
+        stopped_by: "patience", "steps", "time", "untrained" or "" (not known).
     """
 
     model: str
@@ -107,8 +108,11 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
     Returns:
         Sentences, the first on equality; empty without rows.
     """
+    untrained = list(dict.fromkeys(row.model for row in rows if row.stopped_by == "untrained"))
+    rows = [row for row in rows if row.model not in untrained]
+    idle = [f"Nothing was trained: max_steps is 0 for {join_words(untrained)}."] if untrained else []
     if not rows:
-        return []
+        return idle
     models = list(dict.fromkeys(row.model for row in rows))
     said = [_describe_equality(rows, models)]
     steps = [row.steps for row in rows]
@@ -134,7 +138,7 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
         said.append(f"Without validation, so convergence is not known: {join_words(unknown)}.")
     if not late and not unknown:
         said.append("Every trained model had its best validation before its last one.")
-    return said
+    return said + idle
 
 
 def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:

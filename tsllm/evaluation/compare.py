@@ -18,6 +18,7 @@ from tsllm.evaluation.ablation import perturb_forecaster
 from tsllm.evaluation.backtest import BacktestResult, Cost, Failure, run_backtest
 from tsllm.evaluation.budgets import read_budget
 from tsllm.evaluation.cells import CellResult, CellStore, join_cells, measure_files, measure_memory
+from tsllm.evaluation.checks import check_models
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
 from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
@@ -27,7 +28,7 @@ from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, reads_covariates
+from tsllm.forecasting.roster import ModelSpec, build_forecaster
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -83,31 +84,6 @@ def run_compare(config: CompareConfig, tell: Tell = lambda _: None, *, overwrite
             }
             results.append(_join(config, prepared, per_model))
     return results
-
-
-def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
-    """Checks every model on every data set, as far as that goes without training and without loading weights.
-
-    Raises:
-        ValueError: Listing all faults.
-    """
-    faults = []
-    for prepared in tasks:
-        asked = [*(prepared.entry.covariates or ()), *(prepared.entry.past_covariates or ())]
-        if asked and not any(reads_covariates(spec) for spec in config.models):
-            faults.append(
-                f"{prepared.name}: the covariates {asked} are named, but none of the models reads any; leave them "
-                "out, or add one that does (timexer, LEAR, StepRegression; timellm, AutoARIMA with covariates: true)"
-            )
-        for spec in config.models:
-            try:
-                check_forecaster(spec, prepared.task)
-            except ImportError:
-                continue  # counted as a failure when its turn comes; the others can run
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                faults.append(f"{prepared.name}: {spec.name}: {error}")
-    if faults:
-        raise ValueError("the comparison cannot be run: " + "; ".join(dict.fromkeys(faults)))
 
 
 class _ModelRun:
@@ -199,7 +175,9 @@ class _ModelRun:
         joined = join_cells(parts)
         joined.facts |= chosen | self.searched
         if spec.is_trainable and joined.log:
-            joined.facts["budget"] = {"seed": seed} | read_budget(joined.log, parts[0].cost.fit_seconds)
+            joined.facts["budget"] = {"seed": spec.training.get("seed", seed)} | read_budget(
+                joined.log, parts[0].cost.fit_seconds
+            )
         folder = Path(spec.source) if spec.kind == "saved" else self.store.model_folder(key)
         joined.folder = folder if folder.is_dir() else None
         return joined

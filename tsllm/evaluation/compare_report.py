@@ -17,15 +17,17 @@ from tsllm.evaluation.findings import (
     describe_failures,
     describe_model,
     describe_tests,
+    describe_variants,
     describe_winner,
     join_words,
+    read_rows,
 )
 from tsllm.evaluation.leakage import find_flags
 from tsllm.evaluation.methods import DataFacts, MethodFacts, write_methods
 from tsllm.evaluation.prototypes import compute_prototype_attention
 from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
-from tsllm.evaluation.saved import is_reprogrammed, read_history
+from tsllm.evaluation.saved import find_pretrained_base, is_reprogrammed, read_history
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
 from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, describe_unobserved, find_ruling_series
@@ -326,15 +328,22 @@ def _describe_ablation(
     ablated = [m.name for m in variants]
     pairs = summary.compare_to(whole, ablated)
     budgets = [row for row in summary.budgets if row.model in (whole, *ablated)]
-    verdict = describe_verdict(whole, pairs, variants, find_unconverged(budgets))
+    said = {m.name: explain_variant(m) for m in variants}
+    if _has_language_model(config, whole):
+        title = "Does the language model help?"
+        verdict = describe_verdict(whole, pairs, variants, find_unconverged(budgets))
+        finding = f"Does the pretrained language model of {whole} help? {verdict[0]}"
+    else:
+        title = f"Do the variants of {whole} do better?"
+        verdict = describe_variants(whole, read_rows(pairs), said, find_unconverged(budgets))
+        finding = verdict[0]
     table = summary.table[summary.table["model"].isin([whole, *ablated])].sort_values("scaled_mae")
     columns = ["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]
     shown = table[[c for c in columns if c in table]]
-    said = {m.name: explain_variant(m) for m in variants}
     shown = shown.assign(variant=[said.get(m, "the whole model") for m in shown["model"]])
     return (
         Section(
-            "Does the language model help?",
+            title,
             verdict,
             [
                 TableBlock(shown, f"Variants of {whole}", {"scaled_mae": True}, below=describe_budgets(budgets)),
@@ -342,9 +351,14 @@ def _describe_ablation(
             ],
             _draw_pairs(pairs),
         ),
-        f"Does the pretrained language model of {whole} help? {verdict[0]}",
+        finding,
         pairs,
     )
+
+
+def _has_language_model(config: CompareConfig, name: str) -> bool:
+    """Tells whether a model of the comparison reads with a pretrained language model."""
+    return any(bool(find_pretrained_base(m)) for m in config.models if m.name == name)
 
 
 def _describe_ranks(ranks: FriedmanNemenyi | None, blocks: str) -> Section:
@@ -394,7 +408,7 @@ def _write_methods(
             selection=chosen,
             budgets=budgets,
             level=max(config.level) if config.level else None,
-            ablated=wholes,
+            ablated=[name for name in wholes if _has_language_model(config, name)],
             ranked=ranked,
         )
     )

@@ -1,10 +1,10 @@
 """What a comparison is asked for: data sets, models, budgets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
@@ -15,10 +15,11 @@ from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
 from tsllm.forecasting.base import check_seconds, compute_quantile_levels
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.roster import ModelSpec, name_saved
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 
+T = TypeVar("T")
 _OF_TASKS = (
     "data_path",
     "h",
@@ -226,8 +227,8 @@ class CompareConfig:
     ablate: str | list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.data = [DataEntry.parse(d) for d in self.data]
-        self.models = [ModelSpec.parse(m) for m in self.models]
+        self.data = _parse_all(DataEntry.parse, self.data)
+        self.models = name_saved(_parse_all(ModelSpec.parse, self.models))
         for name, value, rule in (("budget", self.budget, BudgetRule), ("tune", self.tune, TuneRule)):
             if not isinstance(value, (dict, rule, type(None))):
                 raise ValueError(f"{name} is {value!r}; it must be a mapping")
@@ -246,6 +247,9 @@ class CompareConfig:
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ValueError(f"two models are called {doubled[0]!r}; give each its own alias")
+        for spec in self.models:
+            if spec.variant_of == spec.name:
+                raise ValueError(f"{spec.name} is a variant of itself; variant_of names another model")
         for wanted in filter(None, [self.reference, self.focus, *(m.variant_of for m in self.models)]):
             if wanted not in names:
                 raise ValueError(f"{wanted!r} is none of the models {names}")
@@ -266,6 +270,20 @@ class CompareConfig:
             check_alias(spec.name)
         if self.look_backs and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("look_backs are chosen by validation loss, but val_size is 0; leave one of them out")
+        converges = isinstance(self.budget, BudgetRule) and self.budget.kind == "convergence"
+        if converges and any(entry.val_size == 0 for entry in self.data):
+            raise ValueError("the budget ends by validation loss, but val_size is 0; give val_size, or kind: windows")
+        self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        """Refuses several seeds for a model whose entry fixes its own: its runs would all be the same."""
+        for spec in (one for model in self.models for one in (model, *model.members)):
+            own = spec.training.get("seed", spec.options.get("random_seed"))
+            if own is not None and len(self.seeds) > 1:
+                raise ValueError(
+                    f"{spec.name} fixes its seed ({own}), so the seeds {self.seeds} would be the same run "
+                    f"{len(self.seeds)} times; leave it out of the entry, or give one seed"
+                )
 
     def _check_texts(self) -> None:
         """Refuses texts that nobody reads, and readers without texts."""
@@ -306,6 +324,23 @@ class CompareConfig:
         """
         given = load_yaml(path) | dict(overrides or {})
         return read_dataclass(cls, given, str(path), "data", "models")
+
+
+def _parse_all(parse: Callable[[Any], T], entries: Sequence[Any]) -> list[T]:
+    """Reads every entry.
+
+    Raises:
+        ValueError: Listing the faults of all entries.
+    """
+    made, faults = [], []
+    for entry in entries:
+        try:
+            made.append(parse(entry))
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("; ".join(dict.fromkeys(faults)))
+    return made
 
 
 def _shorten(entry: Any) -> dict[str, Any]:

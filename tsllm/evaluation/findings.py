@@ -170,15 +170,54 @@ def describe_help(
             f"{join_words(worse)}."
         )
     lines = [headline + describe_unconverged([m for m in unconverged if m == model or m in explained])]
-    for row in tested:
+    return lines + _describe_rows(model, rows, explained)
+
+
+def describe_variants(
+    model: str, rows: Sequence[Mapping[str, Any]], explained: Mapping[str, str], unconverged: Sequence[str] = ()
+) -> list[str]:
+    """Says whether variants do better than the whole model, whatever they change in it.
+
+    Args:
+        model: Alias of the whole model.
+        rows: Of `compare_to(losses, model)`; "worse" = the whole one is better.
+        explained: Alias -> what the variant is.
+        unconverged: As in `describe_winner`.
+
+    Returns:
+        Sentences; the first asks and answers.
+    """
+    named = join_words([f"{row['model']} ({explained.get(row['model'], '')})" for row in rows])
+    asked = f"{'Does' if len(rows) == 1 else 'Do'} {named} do better than {model}?"
+    words = {
+        "better": "Yes: {} did significantly better here",
+        "worse": "{} did significantly worse",
+        "no difference shown": "the test does not tell {} from it, which is no proof of equality",
+    }
+    groups = {verdict: [str(r["model"]) for r in rows if r["verdict"] == verdict] for verdict in words}
+    said = [words[verdict].format(join_words(models)) for verdict, models in groups.items() if models]
+    untested = [row for row in rows if row["verdict"] == "not tested"]
+    said += [f"not tested: {_give_reasons(untested)}"] if untested else []
+    answer = "; ".join(said)
+    lines = [f"{asked} {answer[:1].upper()}{answer[1:]}." + describe_unconverged(unconverged)]
+    return lines + _describe_rows(model, rows, explained)
+
+
+def _describe_rows(model: str, rows: Sequence[Mapping[str, Any]], explained: Mapping[str, str]) -> list[str]:
+    """Returns a sentence for each variant: how much its error differs from the whole model's."""
+    lines = []
+    for row in (r for r in rows if r["verdict"] != "not tested"):
         gain = "less" if row["skill"] >= 0 else "more"
         lines.append(
             f"{row['model']} ({explained.get(row['model'], '')}): {abs(100 * row['skill']):.1f} % {gain} error than "
             f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'])}, adjusted "
             f"{write_p(row['p_holm'])}): {row['verdict']}."
         )
-    lines += [f"{row['model']} ({explained.get(row['model'], '')}): not tested, {_note(row)}." for row in untested]
-    return lines
+    return lines + [
+        f"{row['model']} ({explained.get(row['model'], '')}): not tested, {_note(row)}."
+        for row in rows
+        if row["verdict"] == "not tested"
+    ]
 
 
 def describe_unconverged(models: Sequence[str]) -> str:

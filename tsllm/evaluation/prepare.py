@@ -66,16 +66,39 @@ def _name_uniquely(prepared: PreparedTask, others: Sequence[PreparedTask]) -> st
     """Returns the name with as many of its settings as tell it from the others of that name."""
     if not others:
         return prepared.name
+    own, theirs = _say_settings(prepared), [_say_settings(other) for other in others]
     for count in range(1, 4):
-        name = _say(prepared, count)
-        if name not in [_say(other, count) for other in others]:
-            return name
-    raise ValueError(f"the data entry {prepared.name!r} appears twice with the same settings; leave one out")
+        if own[:count] not in [said[:count] for said in theirs]:
+            return f"{prepared.name} ({', '.join(own[:count])})"
+    if own in theirs:
+        raise ValueError(f"the data entry {prepared.name!r} appears twice with the same settings; leave one out")
+    # That the values differ follows from the rest, unless nothing else does.
+    length = len(own) - 1 if own[:-1] not in [said[:-1] for said in theirs] else len(own)
+    differing = [said for at, said in enumerate(own[:length]) if any(other[at] != said for other in theirs)]
+    return f"{prepared.name} ({', '.join(differing)})"
 
 
-def _say(p: PreparedTask, count: int) -> str:
-    said = [f"h {p.task.h}", f"context {p.task.context_length}", f"{p.windows.n_windows} windows"]
-    return f"{p.name} ({', '.join(said[:count])})"
+def _say_settings(p: PreparedTask) -> list[str]:
+    """Returns all settings in words, those that tell entries apart most often first."""
+    task, entry = p.task, p.entry
+    series = [str(name) for name in p.loaded.df[ID].unique()]
+    columns = {"covariates": task.covariates, "past covariates": task.past_covariates, "static": sorted(task.static)}
+    texts = entry.context if isinstance(entry.context, str) else None if entry.context is None else "as given"
+    return [
+        f"h {task.h}",
+        f"context {task.context_length}",
+        f"{p.windows.n_windows} windows",
+        f"{p.windows.step} apart",
+        f"season {task.season}",
+        f"layout {task.layout}",
+        f"val_size {'by default' if task.val_size is None else task.val_size}",
+        f"{len(series)} series: {', '.join(series[:3])}{' ...' if len(series) > 3 else ''}",
+        *(f"{what}: {', '.join(map(str, names)) or 'none'}" for what, names in columns.items()),
+        "shared covariates" if task.share_covariates else "own covariates",
+        f"tested by {entry.unit}",
+        "no texts" if texts is None else f"texts {texts}{', undated ones too' if entry.timeless else ''}",
+        f"data {p.fingerprint}",
+    ]
 
 
 def prepare_task(entry: DataEntry) -> PreparedTask:

@@ -13,6 +13,17 @@ from tsllm.models.base import ForecastModel
 OWN_MODELS = "TSLLM_MODELS"  # of the environment: dotted paths of model classes of one's own, separated by commas
 
 
+def check_hub_options(source: str | Path, revision: str | None, token: str | bool | None) -> None:
+    """Refuses options of a Hub repository where a folder is named.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    for name, value in (("revision", revision), ("token", token)):
+        if value is not None and Path(source).is_dir():
+            raise ValueError(f"{name} is for a Hub repository, and {source} is a folder; leave it out")
+
+
 def load_model(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> ForecastModel:
     """Loads the model of an artefact folder or a Hub repository, whatever its class.
 

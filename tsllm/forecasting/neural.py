@@ -29,7 +29,7 @@ from tsllm.forecasting.few_shot import (
     choose_trained,
     match_channels,
 )
-from tsllm.forecasting.loading import load_model
+from tsllm.forecasting.loading import check_hub_options, load_model
 from tsllm.forecasting.undo import KeptModel, unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
@@ -81,7 +81,8 @@ class NeuralForecaster(TransferableForecaster):
         freq: pandas alias or integer step; None infers it.
         layout: "multivariate" (aligned series as channels), "univariate" (one series a sample), or "auto":
             multivariate if the series share their times.
-        season: Steps in a season; None = the customary one of the frequency.
+        season: Steps in a season; None = the customary one of the frequency, 1 where times are whole numbers. A frame
+            brings no customs of a named data set: give its season and `context_length`, or forecast it by name.
         covariates: Columns known over the horizon.
         past_covariates: Columns known up to the cutoff only.
         static: Columns with one value a series, numbers or texts, such as its region; nothing is asked of them over
@@ -89,7 +90,8 @@ class NeuralForecaster(TransferableForecaster):
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
-            heads; None = a tenth, at least `h`; 0 = none.
+            heads; None = a tenth, at least `h`; 0 = none: nothing is validated (`eval_steps` does nothing), and the
+            last weights stay.
         train_share: Share of the training windows that are trained on, the first of each series; the scaler and the
             validation part stay as they are (few-shot). 1 = all.
         fine_tune: What `fit` changes in a saved model: "all" weights that were trained, the "head" alone, or "none"
@@ -97,7 +99,8 @@ class NeuralForecaster(TransferableForecaster):
         max_val_windows: Validation windows are strided so that there are at most so many; the last one always counts.
         max_seconds: Training stops after so many seconds; the log's last step then says where. None = no limit.
         training: Fields of `ForecastTrainingArguments` (`max_steps`, `num_train_epochs`, `learning_rate`, `seed` ...)
-            besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing.
+            besides `DEFAULT_TRAINING`; what is given wins. `max_steps: 0` trains nothing. Fields that would have no
+            effect are refused: `save_strategy` and other fields of recipes, epochs beside `max_steps`.
         batch_size: Series that go through the model at once when predicting, a window of C channels counting C;
             bounds the memory, however many there are. None = 256.
         batch_invariant: Whether every window is computed by itself, so that a forecast is the same to the bit
@@ -227,6 +230,7 @@ class NeuralForecaster(TransferableForecaster):
         self._told: Context | None = None
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_options(training)
+        _refuse_unvalidated(self._given, val_size)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
@@ -318,6 +322,7 @@ class NeuralForecaster(TransferableForecaster):
             self._h = h or self._h
             self._as_zero_shot().fit(df, self._h)
             return self
+        _refuse_unvalidated(self._given, val_size)
         started = time.perf_counter()
         start = self._start
         # A copy of the weights is there already unless a training has changed them since.
@@ -329,6 +334,20 @@ class NeuralForecaster(TransferableForecaster):
             self._train(loaded, task, started)
             self._h = h or self._asked.h or self._h
         return self
+
+    def check_data(self, df: pd.DataFrame, h: int | None = None) -> None:
+        """Checks that `fit` could read a frame, without training.
+
+        Args:
+            df: As for `fit`.
+            h: As for `fit`.
+
+        Raises:
+            FrameError: As `fit`.
+            ValueError: As `fit`.
+        """
+        loaded = self._read(df)
+        self._prepare(loaded, self._find_task(loaded, h, None))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the artefact: model, description, calibration, `metrics.json`, training log and model card.
@@ -397,9 +416,13 @@ class NeuralForecaster(TransferableForecaster):
         alias: str | None,
     ) -> None:
         """Loads a saved forecaster and applies the changes that are possible."""
-        if revision is not None and Path(source).is_dir():
-            raise ValueError(f"revision is for a Hub repository, and {source} is a folder; leave it out")
+        check_hub_options(source, revision, token)
         spec = ForecasterSpec.load(source, revision, token)
+        if self.new_series == "history" and spec.layout == "multivariate":
+            raise ValueError(
+                f"new_series has no effect on {spec.alias}: its series are the channels of one sample, and it takes "
+                "no others; leave it out, or train with layout='univariate'"
+            )
         is_for_any = spec.freq == ANY_FREQ
         if is_for_any:  # frequency, season, scaler and transform are those of the data
             fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler", "transform")}
@@ -483,18 +506,7 @@ class NeuralForecaster(TransferableForecaster):
     def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
         from tsllm.training.build import build_for_data, train_model
 
-        pads = task.pads_short if self.pad_short is None else self.pad_short
-        data = prepare_data(
-            replace(loaded, df=self.target_scale.forward(loaded.df)),
-            task,
-            split=hold_out_end(loaded.df, task),
-            scaler=self._choose_scaler(loaded.df, task),
-            strides=Strides(validation=None, max_validation=self.max_val_windows),
-            channels=self._continue_channels(loaded.df),
-            pad_short=pads,
-            train_share=self.train_share,
-        )
-        data.loaded = loaded  # what was read is told in the units of the data
+        data = self._prepare(loaded, task)
         torch.manual_seed(int(self.training["seed"]))
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
         for part in (data.train, data.validation):
@@ -516,7 +528,7 @@ class NeuralForecaster(TransferableForecaster):
             share_covariates=task.share_covariates,
             scaler=data.scaler.to_dict(),
             data=earlier.extend(data.describe()),
-            pad_short=pads,
+            pad_short=self._pad_of(task),
         )
         self._zero_shot = None
         self._take(model, spec, None)
@@ -525,6 +537,24 @@ class NeuralForecaster(TransferableForecaster):
         self.history = loaded.df
         self.seconds = time.perf_counter() - started
         return self
+
+    def _pad_of(self, task: ForecastTask) -> bool:
+        return task.pads_short if self.pad_short is None else self.pad_short
+
+    def _prepare(self, loaded: LoadedData, task: ForecastTask) -> PreparedData:
+        """Splits, scales and cuts what a training reads."""
+        data = prepare_data(
+            replace(loaded, df=self.target_scale.forward(loaded.df)),
+            task,
+            split=hold_out_end(loaded.df, task),
+            scaler=self._choose_scaler(loaded.df, task),
+            strides=Strides(validation=None, max_validation=self.max_val_windows),
+            channels=self._continue_channels(loaded.df),
+            pad_short=self._pad_of(task),
+            train_share=self.train_share,
+        )
+        data.loaded = loaded  # what was read is told in the units of the data
+        return data
 
     def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
         told = self._told if context is None else Context.read(context, df, timeless=True)
@@ -656,6 +686,18 @@ def _refuse_idle(
     if idle:
         why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
         raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+
+
+def _refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
+    """Refuses patience where nothing is validated.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if val_size == 0 and training.get("early_stopping_patience"):
+        raise ValueError(
+            "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
+        )
 
 
 def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:

@@ -1,5 +1,6 @@
 """The roster: from a name in Python, a command line or a YAML file to a forecaster."""
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -8,11 +9,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from tsllm.backbones.pretrained import check_pretrained
 from tsllm.data.static import name_static
 from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask
-from tsllm.forecasting.base import Forecaster
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_alias, check_saved, find_file
+from tsllm.forecasting.base import Forecaster, check_count
+from tsllm.forecasting.loading import check_hub_options
+from tsllm.hub.spec import ANY_FREQ, SPEC_FILE, ForecasterSpec, check_alias, check_saved, find_file
 from tsllm.hub.told import BASE, CONTEXT_FILE, RULES
 from tsllm.models import find_model_class, is_model_name
 from tsllm.text.settings import SETTINGS
@@ -174,6 +179,33 @@ class ModelSpec:
         return read_dataclass(cls, given, "model entry", "model")
 
 
+def name_saved(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """Calls saved models what they were saved as, unless an alias is given; where two have one name, by their folders.
+
+    Args:
+        specs: Models that stand side by side.
+    """
+    found = [_read_alias(spec) if spec.kind == "saved" and not spec.alias else "" for spec in specs]
+    names = [alias or spec.name for alias, spec in zip(found, specs, strict=True)]
+    return [
+        replace(spec, alias=alias if names.count(alias) == 1 else spec.name) if alias else spec
+        for alias, spec in zip(found, specs, strict=True)
+    ]
+
+
+def _read_alias(spec: ModelSpec) -> str:
+    """Returns the alias that a model was saved with; empty if it cannot be read, which `check_forecaster` tells."""
+    revision = spec.options.get("revision")
+    for name in (CONTEXT_FILE, SETTINGS, SPEC_FILE):
+        with contextlib.suppress(OSError, ValueError):
+            path = find_file(spec.source, name, revision)
+            if path is not None:
+                alias = json.loads(path.read_text(encoding="utf-8")).get("alias")
+                check_alias(alias)
+                return f"{alias}+context" if spec.reader else str(alias)
+    return ""
+
+
 def build_forecaster(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecaster:
     """Builds the forecaster of a specification for a task.
 
@@ -266,6 +298,8 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         _check_ensemble(spec, task)
         return
     if spec.kind == "chronos":
+        check_pretrained(spec.source, "chronos")
+        check_device(spec.options.get("device"))
         return  # it loads what it is made of
     build_forecaster(replace(spec, reader=""), task)
     if spec.kind == "native":
@@ -284,6 +318,7 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         OSError: If it has no description.
     """
     revision = spec.options.get("revision")
+    check_hub_options(spec.source, revision, spec.options.get("token"))
     if find_file(spec.source, CONTEXT_FILE, revision) is not None:
         if spec.reader:
             raise ValueError(f"{spec.source} brings its own reader; leave `reader` out, or name {spec.source}/{BASE}")
@@ -301,6 +336,16 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     idle = sorted(set(spec.options) - set(known))
     if idle:
         raise ValueError(f"option {idle[0]!r} has no effect on a saved model that is used as it is; it takes {known}")
+    if "batch_size" in spec.options:
+        check_count("batch_size", spec.options["batch_size"])
+    if spec.options.get("new_series") not in (None, "raise", "history"):
+        raise ValueError(f"new_series is {spec.options['new_series']!r}; choose 'raise' or 'history'")
+    if spec.options.get("new_series") == "history" and saved.layout == "multivariate":
+        raise ValueError("new_series has no effect: its series are the channels of one sample; leave it out")
+    for name in ("batch_invariant", "pad_short"):
+        if not isinstance(spec.options.get(name, False), bool):
+            raise ValueError(f"{name} is {spec.options[name]!r}; it must be true or false")
+    check_device(spec.options.get("device"))
     if saved.freq == ANY_FREQ:
         return
     if saved.freq != task.freq:
@@ -318,6 +363,21 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         )
 
 
+def check_device(device: Any) -> None:
+    """Refuses what is no device of this machine; None = not said.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"device is {device!r}, which cannot be used here ({said}); cpu can") from error
+
+
 def _check_text(spec: ModelSpec) -> None:
     """Checks the options of a text model before its language model is loaded.
 
@@ -333,9 +393,9 @@ def _check_text(spec: ModelSpec) -> None:
     if unknown:
         raise ValueError(f"text has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
     for name in ("language_model", "adapter"):
-        source = str(spec.options.get(name) or "")
-        if source.startswith((".", "/", "~")) and not Path(source).is_dir():
-            raise ValueError(f"{name} is {source!r}, but there is no such folder")
+        if spec.options.get(name):
+            check_pretrained(str(spec.options[name]), name)
+    check_device(spec.options.get("device"))
 
 
 def _check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:
@@ -522,6 +582,7 @@ def open_saved(source: str, **options: Any) -> Any:
         ValueError: If a folder of a told forecaster holds another one as its base.
     """
     check_saved(source)
+    check_hub_options(source, options.get("revision"), options.get("token"))
     if find_file(source, CONTEXT_FILE, options.get("revision"), options.get("token")) is not None:
         from tsllm.forecasting.context import ContextForecaster
         from tsllm.text.loading import fetch_folder

@@ -287,28 +287,8 @@ class TrainedForecaster(Forecaster):
         assert spec is not None
         frame = read_later_frame(df, spec, self.alias)
         if known_series and spec.layout == "multivariate":
-            self._check_channels(frame, spec.channels)
+            check_channels(frame, spec.channels, self.alias)
         return frame
-
-    def _check_channels(self, frame: pd.DataFrame, channels: list[Any]) -> None:
-        given = {str(name) for name in frame[ID].unique()}
-        lacking = [c for c in channels if str(c) not in given]
-        extra = sorted(given - {str(c) for c in channels})
-        if lacking or extra:
-            faults = [f"lacks {lacking}"] if lacking else []
-            faults += [f"has {extra}"] if extra else []
-            raise FrameError(
-                f"{self.alias} reads the aligned series {channels} as channels of one sample, but the frame "
-                f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
-                "any series"
-            )
-        ends = frame.groupby(ID, sort=False)[TIME].last().sort_values(kind="stable")
-        if ends.nunique() > 1:
-            raise FrameError(
-                f"{self.alias} reads the aligned series {channels} as channels of one sample, but series "
-                f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the "
-                "same end, or train with layout='univariate'"
-            )
 
     def _scaler_for(self, history: pd.DataFrame) -> StandardScaler:
         """Returns the stored scaler, with new series added from their history if that is wanted.
@@ -478,6 +458,32 @@ class TrainedForecaster(Forecaster):
                 f"{self.alias} forecasts a non-finite value for series {row[ID]!r} at {row[TIME]} ({int(bad.sum())} "
                 f"of {len(frame)} rows); its training diverged, or the history holds extreme values"
             )
+
+
+def check_channels(frame: pd.DataFrame, channels: list[Any], alias: str) -> None:
+    """Refuses a frame that has other series than a model's channels, or whose series end at different times.
+
+    Raises:
+        FrameError: Naming the series.
+    """
+    given = {str(name) for name in frame[ID].unique()}
+    lacking = [c for c in channels if str(c) not in given]
+    extra = sorted(given - {str(c) for c in channels})
+    if lacking or extra:
+        faults = [f"lacks {lacking}"] if lacking else []
+        faults += [f"has {extra}"] if extra else []
+        raise FrameError(
+            f"{alias} reads the aligned series {channels} as channels of one sample, but the frame "
+            f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
+            "any series"
+        )
+    ends = frame.groupby(ID, sort=False)[TIME].last().sort_values(kind="stable")
+    if ends.nunique() > 1:
+        raise FrameError(
+            f"{alias} reads the aligned series {channels} as channels of one sample, but series "
+            f"{ends.index[0]!r} ends at {ends.iloc[0]} and {ends.index[-1]!r} at {ends.iloc[-1]}; cut them to the "
+            "same end, or train with layout='univariate'"
+        )
 
 
 def read_later_frame(df: pd.DataFrame, spec: ForecasterSpec, alias: str) -> pd.DataFrame:

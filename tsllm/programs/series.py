@@ -18,8 +18,10 @@ from tsllm.data.facts import holds, parse_time
 from tsllm.data.prepared import PreparedData, Strides, prepare_data
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.splits import split_frame
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
+from tsllm.forecasting.roster import check_saved
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
@@ -72,6 +74,7 @@ def prepare_series(
     if earlier is not None:
         assert pretrained is not None
         asked = replace(asked, layout=asked.layout or earlier.layout)
+        asked = replace(asked, share_covariates=_keep_sharing(asked, earlier, pretrained))
         if not is_for_any:
             asked = _take_lengths(asked, pretrained)
         if asked.covariates is None and asked.past_covariates is None:
@@ -81,6 +84,7 @@ def prepare_series(
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
     if earlier is not None:
+        TargetScale(**earlier.target_scale).forward(loaded.df)  # refuses values that its forecasts cannot have
         earlier.check_task(task)
         task = task if is_for_any else replace(task, pads_short=earlier.pad_short)
     scaler: str | StandardScaler = args.scaler
@@ -119,6 +123,22 @@ def _refuse_seen(earlier: ForecasterSpec, data: PreparedData) -> None:
                     f"the saved model was trained or chosen on series {name!r} up to {read.last}, but its test part "
                     f"begins after {end}; give a split whose test part is later, or start from an earlier model"
                 )
+
+
+def _keep_sharing(asked: Asked, earlier: ForecasterSpec, pretrained: str | Path) -> bool:
+    """Returns whether series share their covariates, as in the model that training starts from.
+
+    Raises:
+        TaskError: If that was asked for and the model does not, or it learned its target on another scale.
+    """
+    if asked.share_covariates and not earlier.share_covariates:
+        raise TaskError(f"share_covariates is true, but {pretrained} was trained without; leave it out")
+    if TargetScale(**earlier.target_scale).transform != "none":
+        raise TaskError(
+            f"{pretrained} learned its target on the scale {earlier.target_scale['transform']!r}, but a recipe trains "
+            f"on the values as they are; go on with `tsllm fit --model {pretrained}`"
+        )
+    return earlier.share_covariates
 
 
 def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
@@ -222,7 +242,11 @@ def _go_on(spec: ForecasterSpec, earlier: ForecasterSpec, data: PreparedData) ->
     return replace(
         spec,
         data=earlier.data.extend(data.describe()),
+        alias=earlier.alias,
+        h=earlier.h,
         new_series=earlier.new_series,
+        target_scale=earlier.target_scale,
+        licence=earlier.licence,
     )
 
 
@@ -243,9 +267,14 @@ def hold_output_dir(args: Any) -> Any:
 
 
 def read_start(pretrained: str | Path | None) -> ForecasterSpec | None:
-    """Returns the description of the artefact that training starts from; None if it is none of a forecaster."""
+    """Returns the description of the artefact that training starts from; None if it is none of a forecaster.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
     if pretrained is None:
         return None
+    check_saved(str(pretrained))
     try:
         return ForecasterSpec.load(pretrained)
     except OSError:

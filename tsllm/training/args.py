@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser, SchedulerType, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
 from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
+from tsllm.training.options import complete_training, refuse_idle_training
 
 T = TypeVar("T")
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
@@ -149,8 +153,25 @@ _LEAST = {
     "eval_steps": 1,
     "logging_steps": 1,
     "early_stopping_patience": 0,
+    "early_stopping_threshold": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+    "seed": 0,
+    "data_seed": 0,
 }
 SCHEDULES = ("type1", "type3", "epoch_cosine")
+_CHOICES: dict[str, Sequence[str]] = {
+    "lr_schedule": SCHEDULES,
+    "lr_scheduler_type": [m.value for m in SchedulerType],
+    "optim": [m.value for m in OptimizerNames],
+    "eval_strategy": [m.value for m in IntervalStrategy],
+    "logging_strategy": [m.value for m in IntervalStrategy],
+    "save_strategy": [m.value for m in SaveStrategy],
+    "train_sampling_strategy": ("random", "group_by_length"),
+    # What a validation measures; the last three of heads that know quantiles.
+    "metric_for_best_model": ("loss", "mse", "mae", "crps", "coverage_80", "width_80"),
+}
 
 
 @dataclass
@@ -208,6 +229,13 @@ class ForecastTrainingArguments(TrainingArguments):
             raise ArgumentsError(f"lr_schedule is {self.lr_schedule!r}; choose one of {', '.join(SCHEDULES)}")
         if self.early_stopping_patience < 0:
             raise ArgumentsError(f"early_stopping_patience is {self.early_stopping_patience}; 0 turns it off")
+        if not 0 <= self.seed < 2**32:
+            raise ArgumentsError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
+        _check_aids(self.layer_clip, self.group_sampler)
+        if self.layer_clip is not None and self.max_grad_norm:
+            raise ArgumentsError(
+                f"layer_clip replaces the global clipping: set max_grad_norm to 0, not {self.max_grad_norm}"
+            )
         if str(self.eval_strategy) == "no":
             # Without evaluation there is no best checkpoint to stop for or to load.
             self.load_best_model_at_end, self.metric_for_best_model = False, None
@@ -215,6 +243,27 @@ class ForecastTrainingArguments(TrainingArguments):
         if self.disable_tqdm is None:
             self.disable_tqdm = not can_show()  # a bar in a file is thousands of lines
         super().__post_init__()
+        try:
+            get_reporting_integration_callbacks(self.report_to)
+        except ValueError as error:
+            raise ArgumentsError(f"report_to is {self.report_to!r}: {error}") from error
+
+
+def _check_aids(layer_clip: Mapping[str, Any] | None, group_sampler: Mapping[str, Any] | None) -> None:
+    """Refuses unknown options of the training aids, and impossible values.
+
+    Raises:
+        ArgumentsError: Naming the aid.
+    """
+    from tsllm.training.aids.group_sampler import check_group_sampler
+    from tsllm.training.aids.layer_clip import LayerClipOptions
+
+    checks = (("layer_clip", layer_clip, LayerClipOptions), ("group_sampler", group_sampler, check_group_sampler))
+    for name, options, check in checks:
+        try:
+            check(**(options or {}))
+        except (TypeError, ValueError) as error:
+            raise ArgumentsError(f"{name} is {options}: {error}") from error
 
 
 def read_dataclass(cls: type[T], given: Any, what: str, *needed: str) -> T:
@@ -235,13 +284,16 @@ def read_dataclass(cls: type[T], given: Any, what: str, *needed: str) -> T:
 
 
 def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns training options with each value held to its field's type.
+    """Returns options of a training in memory, with each value held to its field's type.
+
+    The arguments of the training are built once, so that what could not be trained with is refused here.
 
     Args:
         options: Fields of `ForecastTrainingArguments`.
 
     Raises:
-        ArgumentsError: For unknown fields, wrong types and impossible values; the text names them.
+        ArgumentsError: For unknown fields, wrong types, impossible values, and fields that would have no effect; the
+            text names them.
     """
     hints = typing.get_type_hints(ForecastTrainingArguments)
     known = [f.name for f in fields(ForecastTrainingArguments) if f.init]
@@ -256,8 +308,14 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ArgumentsError(f"training.{key} is {read[key]}; it must be at least {least}")
     if read.get("num_train_epochs") == 0 and read.get("max_steps", -1) < 0:
         raise ArgumentsError("training.num_train_epochs is 0; to train nothing, give max_steps: 0 instead")
-    if read.get("lr_schedule") not in (None, *SCHEDULES):
-        raise ArgumentsError(f"lr_schedule is {read['lr_schedule']!r}; choose one of {', '.join(SCHEDULES)}")
+    for key, choices in _CHOICES.items():
+        if read.get(key) is not None and str(read[key]).removeprefix("eval_") not in choices:
+            raise ArgumentsError(f"training.{key} is {read[key]!r}; choose one of {', '.join(choices)}")
+    try:
+        refuse_idle_training(read)
+        ForecastTrainingArguments(**({"output_dir": "."} | complete_training(read)))
+    except (TypeError, ValueError) as error:
+        raise ArgumentsError(f"training: {error}") from error
     return read
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from transformers import AutoConfig, PrinterCallback
 
+from tsllm.backbones.pretrained import check_pretrained
 from tsllm.data.prepared import PreparedData
 from tsllm.models import find_model_class, name_model_class
 from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
+from tsllm.training.options import complete_training
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import FrameError
 
@@ -27,6 +29,7 @@ FROM_DATA = (
     "num_covariates",
     "num_known_covariates",
 )
+UNTRAINED = "untrained"  # how a training ends that was asked for no step
 
 
 def build_for_data(
@@ -39,10 +42,12 @@ def build_for_data(
         given: Fields of the configuration, without those that the data decide. What is not given is the model's
             `default_config_for` these data, else the configuration's own default.
         data: What it will be trained on.
-        pretrained: Folder or Hub id of a model to start from; its configuration counts, changed by `given`.
+        pretrained: Folder or Hub id of a model to start from. Of a forecaster `given` may change what
+            `NeuralForecaster.from_pretrained` may; of an encoder that was only pre-trained, everything.
 
     Raises:
         ArgumentsError: If `given` names unknown fields or such that the data decide, or `pretrained` is another model.
+        ValueError: If `given` would change what a saved forecaster fixes, or the data have other sizes.
         FrameError: As `check_calibration`.
     """
     model_class = find_model_class(name)
@@ -57,7 +62,7 @@ def build_for_data(
         values = model_class.default_config_for(data, asked) | values
         model = model_class(model_class.config_class(**values))
     else:
-        model = _start_from(str(pretrained), model_class, values)
+        model = _start_from(str(pretrained), model_class, asked, data)
     model.describe_data(data)
     check_calibration(data, model.config)
     return model
@@ -84,7 +89,9 @@ def check_calibration(data: PreparedData, config: ForecastConfig) -> None:
     )
 
 
-def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[str, Any]) -> ForecastModel:
+def _start_from(
+    pretrained: str, model_class: type[ForecastModel], asked: dict[str, Any], data: PreparedData
+) -> ForecastModel:
     config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
     if not isinstance(config, model_class.config_class):
         raise ArgumentsError(
@@ -93,17 +100,16 @@ def _start_from(pretrained: str, model_class: type[ForecastModel], values: dict[
     if config.model_type != model_class.config_class.model_type:
         # A pre-training's configuration knows nothing of forecasting losses and heads.
         own = {name: getattr(config, name) for name in model_class.config_class.own_fields()}
-        config = model_class.config_class(**own)
-    mode = values.get("backbone_mode", "frozen")
-    unfrozen = mode != "frozen" and getattr(config, "backbone_mode", mode) == "frozen"
-    lora = values.pop("lora", {}) if unfrozen else {}
-    for name, value in values.items():
-        if not (unfrozen and name == "backbone_mode"):
-            setattr(config, name, value)
-    config.check()
-    model = model_class.from_pretrained(pretrained, config=config)
-    if unfrozen:
-        model.unfreeze(mode, lora)  # type: ignore[operator]
+        made = model_class.config_class(**own | model_class.config_for(data) | asked)
+        return model_class.from_pretrained(pretrained, config=made)
+    model = model_class.from_pretrained(pretrained)
+    model.change(asked)
+    lengths = (data.train.context_length, data.train.prediction_length)
+    if lengths != (model.config.context_length, model.config.prediction_length):
+        model.resize(*lengths)
+    if data.time_features:  # by default as the saved model has it
+        data.time_features = bool(model.config.num_time_features)
+    model.adopt(data)
     return model
 
 
@@ -143,6 +149,8 @@ def check_model_config(
     """
     config_class = find_model_class(name).config_class
     values = read_model_config(config_class, given)
+    if values.get("backbone"):
+        check_pretrained(values["backbone"], "backbone")
     lengths = {"prediction_length": h, "context_length": context_length}
     # Without a length, one that leaves room for every patch.
     config_class(**({"context_length": 4096} | {k: v for k, v in lengths.items() if v is not None} | values))
@@ -172,11 +180,7 @@ def train_model(
         "logging_steps": 50,
         "dataloader_pin_memory": torch.cuda.is_available(),
     } | dict(training)
-    if data.validation is None:
-        options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-        options.pop("eval_steps", None)
-    elif "eval_steps" in options:
-        options |= {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": options["eval_steps"]}
+    options = complete_training(options, validates=data.validation is not None)
     with tempfile.TemporaryDirectory() as folder:
         options.setdefault("output_dir", folder)
         trainer = ForecastTrainer(model, ForecastTrainingArguments(**options), data.train, data.validation)
@@ -195,9 +199,11 @@ def train_model(
 def describe_end(trainer: ForecastTrainer) -> dict[str, Any]:
     """Returns the last entry of a training log: `step`, `windows_seen` (repeats counted) and `stopped_by`.
 
-    `stopped_by` is "time", "steps" (the limit of steps or epochs) or "patience".
+    `stopped_by` is "time", "steps" (the limit of steps or epochs), "patience", or "untrained" where there was no step.
     """
     steps = trainer.state.global_step
+    if trainer.args.max_steps == 0:
+        return {"step": 0, "windows_seen": 0, "stopped_by": UNTRAINED}
     windows, batches = len(trainer.padded_train()), len(trainer.batches)
     epochs, rest = divmod(steps * trainer.args.gradient_accumulation_steps, batches)
     seen = epochs * windows + min(rest * trainer.batches.batch_size * trainer.args.world_size, windows)

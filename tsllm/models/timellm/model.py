@@ -185,7 +185,7 @@ class TimeLLM(ForecastModel):
         self.backbone.forget()
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Puts LoRA or trained norms on top of a frozen backbone, or changes the memory of its prompts.
+        """Puts LoRA or trained norms on top of a frozen backbone, or changes the memory of prompts or of training.
 
         Raises:
             ValueError: Naming the fields that are fixed.
@@ -196,6 +196,9 @@ class TimeLLM(ForecastModel):
             self.config.check()
         mode = values.pop("backbone_mode", self.config.backbone_mode)
         lora = values.pop("lora", None)
+        if values.get("gradient_checkpointing") is True and not self.config.gradient_checkpointing:
+            self.config.gradient_checkpointing = True
+            self.backbone.checkpoint_layers()
         super().change(values)
         if mode != self.config.backbone_mode:
             self.unfreeze(mode, lora)

@@ -93,6 +93,24 @@ class GroupSampler(Sampler[int]):
         yield from (int(self._members[g][o]) for g, o in zip(chosen, offsets, strict=True))
 
 
+def check_group_sampler(*, season: int | None = None, num_probes: int = 32, **options: Any) -> None:
+    """Checks the options of `group_sampler` before there are windows.
+
+    Args:
+        season: Steps of a season of the naive forecaster; None = by frequency.
+        num_probes: Probe windows a group.
+        **options: Of `GroupSampler`.
+
+    Raises:
+        TypeError: For an unknown option.
+        ValueError: For an impossible value.
+    """
+    for name, value in (("season", season), ("num_probes", num_probes), ("num_draws", options.get("num_draws"))):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    GroupSampler([0], **options)
+
+
 def number_series(windows: WindowDataset) -> tuple[np.ndarray, list[Any]]:
     """Returns the group of each window when each (first) series is a group [windows], and the groups' names."""
     frame = windows.window_frame()
