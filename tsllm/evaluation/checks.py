@@ -54,7 +54,8 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
 
 def check_perturbed(models: Sequence[ModelSpec]) -> list[str]:
     """Returns what is wrong with models that perturb another one; they need its trained weights."""
-    faults, before = [], {}
+    faults: list[str] = []
+    before: dict[str, ModelSpec] = {}
     for spec in models:
         base = before.get(spec.variant_of)
         before[spec.name] = spec
