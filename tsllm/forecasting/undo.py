@@ -61,7 +61,7 @@ def unchanged_on_error(
     except BaseException:
         vars(forecaster).clear()
         vars(forecaster).update(attributes)
-        if kept is not None:
+        if kept is not None and model is not None:
             kept.restore(model)
             model.zero_grad(set_to_none=True)
             model.forget()
