@@ -188,13 +188,13 @@ class ForecasterSpec:
         check_saved(source)
         path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
-            what = (
-                source
-                if Path(source).is_dir()
-                else f"there is no folder {source}, and the Hub repository of that name"
-            )
+            if not Path(source).is_dir():
+                raise OSError(
+                    f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}; give the "
+                    "folder of a saved forecaster, or its Hub id"
+                )
             raise OSError(
-                f"{what} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
+                f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
                 "`forecaster.save_pretrained(folder)` or with a recipe"
             )
         try:
