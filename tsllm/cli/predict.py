@@ -52,12 +52,12 @@ def predict(
         if reader is not None and told:
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
         plain = forecaster.base if told else forecaster
-        ahead = find_ahead(plain)
+        ahead = plain.ahead
         asked = Asked(
             freq=parse_freq(freq),
             covariates=ahead,
             past_covariates=plain.past_covariates,
-            static=getattr(plain, "static", None),
+            static=plain.static,
             **read_names(id_col, time_col, target_col, day_first, plain.names),
         )
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
@@ -102,12 +102,6 @@ def predict(
     else:
         write_frame(out, output)
         typer.echo(f"{len(out)} rows in {output}")
-
-
-def find_ahead(forecaster: Any) -> list[str]:
-    """Returns the covariates whose values over the horizon must be given."""
-    spec = getattr(forecaster, "spec", None)
-    return list(forecaster.covariates if spec is None else spec.ahead)
 
 
 def read_future(path: Path, names: Any, day_first: bool | None) -> Any:

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -56,6 +56,7 @@ class Forecaster:
 
     covariates: Sequence[str] = ()
     past_covariates: Sequence[str] = ()
+    static: Mapping[str, Any] = {}  # how static covariates are encoded
     max_seconds: float | None = None
     progress: Progress | None = None
     verbose: bool = True
@@ -285,6 +286,11 @@ class Forecaster:
     def context_length(self) -> int | None:
         """Steps of history that it reads; None = all, or not known."""
         return None
+
+    @property
+    def ahead(self) -> list[str]:
+        """Covariates whose values over the horizon must be given, as columns of `X_df`."""
+        return list(self.covariates)
 
     @property
     def trained_on(self) -> TrainingFacts:

@@ -241,6 +241,11 @@ class TrainedForecaster(Forecaster):
         return self.model.config.context_length if self.model is not None else self._asked.context_length or 0
 
     @property
+    def ahead(self) -> list[str]:
+        """Covariates whose values over the horizon must be given; static ones need not."""
+        return list(self.covariates if self.spec is None else self.spec.ahead)
+
+    @property
     def prediction_length(self) -> int:
         """H, steps forecast at most; before `fit`, what was asked for (0 = not yet known)."""
         return self.model.config.prediction_length if self.model is not None else self._asked.h or 0
