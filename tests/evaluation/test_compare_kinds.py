@@ -299,7 +299,7 @@ def test_pretrained_models_are_flagged_by_what_they_have_read(tmp_path, data, sa
     text = {"model": "text", "alias": "T", "options": {"language_model": str(llm), **TEXT}}
     config = make_config(data, tmp_path, ["SeasonalNaive", text, str(adapter)])
     flags = find_flags(run_compare(config), config.models)
-    assert [flag.split(":")[0] for flag in flags] == ["T", "adapter"]
+    assert [flag.split(":")[0] for flag in flags] == ["T", "TextLLM"]
 
 
 def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_series):  # noqa: F811
