@@ -159,7 +159,8 @@ def test_scores_are_those_of_the_back_test_and_seeds_are_averaged(data, tmp_path
 
 
 def test_failures_are_counted_shown_and_tried_again_next_time(data, tmp_path):
-    broken = {"model": "dlinear", "alias": "Broken", "options": TINY | {"context_length": 500}, "training": QUICK}
+    diverges = {"learning_rate": 1e30, "max_grad_norm": 0, "lr_scheduler_type": "constant"}
+    broken = {"model": "dlinear", "alias": "Broken", "options": TINY, "training": QUICK | diverges}
     config = make_config(data, tmp_path, ["SeasonalNaive", "Naive", broken], seeds=[0])
     results = run_compare(config)
     report, table, _ = read_tables(config, results)

@@ -188,14 +188,14 @@ def test_the_end_of_a_series_is_compared_with_that_series_own_cutoff():
 def test_a_folder_that_was_trained_again_is_another_cell(data, tmp_path, save_series):  # noqa: F811
     folder = save_series(seed=0)
     config = make_config(data, tmp_path, ["SeasonalNaive", str(folder)])
-    before = run_compare(config)[0].runs[0].frame["saved"]
+    before = run_compare(config)[0].runs[0].frame["DLinear"]
     (folder / "metrics.json").write_text("{}")  # no part of the model
     counted = Interrupting(after=99)
     run_with(config, counted)
     assert counted.built == []
     save_series(seed=1)
-    after = run_with(config, counted)[0].runs[0].frame["saved"]
-    assert counted.built == [("saved", 0)]
+    after = run_with(config, counted)[0].runs[0].frame["DLinear"]
+    assert counted.built == [("DLinear", 0)]
     assert not np.allclose(before, after)
 
 
@@ -299,7 +299,7 @@ def test_pretrained_models_are_flagged_by_what_they_have_read(tmp_path, data, sa
     text = {"model": "text", "alias": "T", "options": {"language_model": str(llm), **TEXT}}
     config = make_config(data, tmp_path, ["SeasonalNaive", text, str(adapter)])
     flags = find_flags(run_compare(config), config.models)
-    assert [flag.split(":")[0] for flag in flags] == ["T", "adapter"]
+    assert [flag.split(":")[0] for flag in flags] == ["T", "TextLLM"]
 
 
 def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_series):  # noqa: F811
@@ -313,8 +313,8 @@ def test_the_report_shows_how_saved_models_were_trained(data, tmp_path, save_ser
     (folder / "history.json").write_text(json.dumps(log))
     (section,) = [s for s in read_tables(config, results)[0].sections if s.title == title]
     rewards, losses = section.pictures
-    assert "saved, validation decisions: 0.75 at step 2" in rewards.alt
-    assert "saved validation 1.5" in losses.alt
+    assert "DLinear, validation decisions: 0.75 at step 2" in rewards.alt
+    assert "DLinear validation 1.5" in losses.alt
 
 
 def test_the_history_of_a_saved_model_is_read_where_there_is_one(tmp_path):

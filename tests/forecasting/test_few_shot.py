@@ -217,8 +217,8 @@ def test_a_comparison_trains_it_further_beside_itself_untrained(folder, tmp_path
     found = tsllm.compare(make_frame(), models, h=8, n_windows=2, val_size=24, output_dir=tmp_path / "out")
     frame = found.results[0].runs[0].frame
     expected = ZeroShotForecaster.from_pretrained(folder).predict_rolling(make_frame(), 8, 2, 8)
-    np.testing.assert_allclose(frame["cast"], expected["Cast"], rtol=1e-5)
-    assert not np.allclose(frame["Tuned"], frame["cast"])
+    np.testing.assert_allclose(frame["Cast"], expected["Cast"], rtol=1e-5)
+    assert not np.allclose(frame["Tuned"], frame["Cast"])
     scores = found.scores.set_index("model")
     assert scores.loc["Tuned", "trained_parameters"] > scores.loc["Held", "trained_parameters"]
     assert scores["failed"].sum() == 0

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tsllm.context.names import CONTEXT_FILE
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
@@ -13,6 +12,7 @@ from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, find_base, reads_covariates
 from tsllm.forecasting.trained import check_channels
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
+from tsllm.hub.told import CONTEXT_FILE
 from tsllm.models import find_model_class
 from tsllm.models.timellm import TimeLLM
 from tsllm.text.loading import fetch_folder
