@@ -68,6 +68,33 @@ def test_fit_then_predict_in_another_process_gives_what_this_one_would(csv, tmp_
     assert made["ds"].min() == pd.Timestamp("2024-01-11")
 
 
+def test_the_hint_after_fit_asks_for_no_interval_that_the_model_lacks(csv, tmp_path):
+    folder = tmp_path / "model"
+    hint = f"forecast with: tsllm predict {folder} {csv}"
+    for options, level in (((), " --level 80"), (("--val-size", 0), ""), (("--set", "head=quantile"), " --level 80")):
+        out = run("fit", csv, "--model", "dlinear", *SMALL, *options, "--output-dir", folder).stdout
+        assert out.splitlines()[-1] == hint + level
+        assert run(*(hint + level).partition("tsllm ")[2].split()).exit_code == 0
+
+
+def test_the_hint_after_fit_names_the_table_of_known_covariates_and_works(tmp_path):
+    days = pd.date_range("2024", periods=60, freq="D")
+    sales = pd.DataFrame({"shop": "a", "day": days, "sold": np.arange(60) % 7.0, "promotion": np.arange(60) % 5.0})
+    names = ("--id", "shop", "--time", "day", "--target", "sold", "--covariates", "promotion")
+    data, ahead, folder = tmp_path / "sales.csv", tmp_path / "ahead.csv", tmp_path / "told"
+    sales.head(54).to_csv(data, index=False)
+    sales.tail(6)[["shop", "day", "promotion"]].to_csv(ahead, index=False)
+    sizes = ("--h", 6, "--context-length", 14, "--steps", 1, "--set", "patch_length=7", "--set", "d_model=8")
+    result = run("fit", data, "--model", "timexer", *names, *sizes, "--output-dir", folder)
+    assert result.exit_code == 0, result.output
+    hint, about = result.stdout.splitlines()[-2:]
+    assert hint == f"forecast with: tsllm predict {folder} {data} --level 50 --future FILE"  # one validation window
+    assert about == "FILE is a table of the 6 steps ahead with the columns shop, day, promotion"
+    typed = hint.partition("tsllm ")[2].replace("FILE", str(ahead)).split()
+    told = run(*typed)
+    assert "TimeXer: 6 rows" in told.stdout, told.output
+
+
 def test_predict_with_a_model_that_needs_no_training(csv, tmp_path):
     out = tmp_path / "naive.csv"
     assert run("predict", "SeasonalNaive", csv, "--h", 3, "--output", out).exit_code == 0

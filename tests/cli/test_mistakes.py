@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from huggingface_hub.utils import _http as hub_http
 from typer.testing import CliRunner
 
 from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
@@ -13,6 +14,8 @@ from tsllm.cli.main import app
 from tsllm.forecasting.roster import build_forecaster
 
 FIT = ("fit", "good.csv", "--model", "dlinear", "--h", "2")
+# The library that huggingface_hub speaks HTTP with; its name differs between versions.
+hub_client = getattr(hub_http, "httpx2", None) or hub_http.httpx
 NAIVE = ("--models", "SeasonalNaive", "--h", "2", "--n-windows", "2")
 
 
@@ -90,6 +93,12 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("predict", "Naive", "good.csv", "--h", "2", "--future", "gone.csv"), "gone.csv"),
         (("predict", "", "good.csv", "--h", "2"), ""),
         (("predict", "dlinear", "good.csv", "--h", "2"), "must be trained first"),
+        (("predict", "dlinear", "good.csv"), "must be trained first"),
+        (("predict", "NoSuchModel", "good.csv"), "unknown model 'NoSuchModel'"),
+        (("predict", "autoets", "good.csv"), "did you mean AutoETS"),
+        (("predict", "no_user/gone", "good.csv"), "there is no folder no_user/gone"),
+        (("fit", "good.csv", "--model", "dliner", "--h", "2"), "did you mean dlinear"),
+        (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--context-length", "60"), "--pad-short"),
         (("fit", "good.csv", "--model", "dlinear", "--h", "2", "--covariates", "y"), "'y'"),
         (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "ds"), "'ds'"),
         (("fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "x,x"), "'x' is named twice"),
@@ -317,6 +326,7 @@ def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):
         (TypeError("no"), "TypeError: no (not foreseen"),
         (AssertionError(), "AssertionError: no details (not foreseen"),
         (MemoryError(), "not enough memory"),
+        (hub_client.ConnectError("Name unknown"), "no connection to the Hugging Face Hub (Name unknown)"),
         (yaml.YAMLError("line 3"), "cannot read the YAML: line 3"),
     ],
 )
@@ -357,3 +367,13 @@ def test_the_console_shows_names_as_they_are(capsys):
     shown = capsys.readouterr().out
     for text in ("[kW]", "[/bold]", "[red]x", "a b", "[b]title"):
         assert text in shown
+
+
+def test_a_pipe_that_has_read_enough_is_no_error(place, monkeypatch):
+    def enough(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("tsllm.cli.predict.print_table", enough)
+    result = run("predict", "Naive", "good.csv", "--h", "2")
+    assert result.exit_code == 1
+    assert "error" not in result.output

@@ -62,6 +62,11 @@ def test_a_moment_is_completed_by_the_horizon(said, start, end):
     assert (moment.start, moment.end) == (pd.Timestamp(start), pd.Timestamp(end))
 
 
+@pytest.mark.parametrize("when", ["on Monday", "next Monday", "on Monday and Tuesday"])
+def test_hours_of_a_day_that_the_horizon_lacks_are_not_those_of_another_day(when):
+    assert read_effects(f"The mill is closed {when} from 08:00 to 12:00.", window()) == []
+
+
 def test_a_moment_that_the_horizon_lacks_is_none():
     assert resolve_moment("Monday", TIMES) is None
     assert resolve_moment("08:00", TIMES, after=pd.Timestamp("2024-03-06 22:00")).start == pd.Timestamp(

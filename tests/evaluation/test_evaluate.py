@@ -126,6 +126,7 @@ def repeat_row(frame):
     ("change", "options", "message"),
     [
         (lambda f: f.drop(columns="cutoff"), {}, "a back-test frame needs column 'cutoff'"),
+        (lambda f: f.rename(columns={"unique_id": "shop"}), {}, "where they have other names, say id_col="),
         (lambda f: f.iloc[:0], {}, "the back-test frame is empty"),
         (lambda f: f[["unique_id", "ds", "cutoff", "y"]], {}, "holds no forecasts"),
         (lambda f: f.assign(note="x"), {}, r"'note' is not numeric .* df.drop\(columns='note'\)"),

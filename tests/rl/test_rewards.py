@@ -187,7 +187,18 @@ def test_audit_finds_the_reward_that_pays_for_spread():
 
 def test_audit_reports_a_reward_that_raises():
     audit = audit_reward(FunctionReward(wrong_shape))
-    assert any("raised ValueError" in problem for problem in audit.problems)
+    assert not audit.passed
+    (problem,) = audit.problems
+    assert problem.startswith("every forecast: raised ValueError")
+
+
+def test_audit_says_where_a_reward_raised():
+    def divide(samples, target, history, season):
+        return samples.mean(-1) / {}["price"]
+
+    (problem,) = audit_reward(FunctionReward(divide)).problems
+    assert problem.startswith("every forecast: raised KeyError: 'price'")
+    assert problem.endswith('return samples.mean(-1) / {}["price"])')
 
 
 @pytest.mark.parametrize(

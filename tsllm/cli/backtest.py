@@ -148,7 +148,8 @@ def backtest(
     shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
     print_table(
         table[[c for c in shown if c in table]].sort_values("mae"),
-        f"{loaded.name}: {n_windows} windows of {task.h} steps, {result.frame['unique_id'].nunique()} series",
+        f"{loaded.name}: {n_windows} window{'s' if n_windows != 1 else ''} of {task.h} steps, "
+        f"{result.frame['unique_id'].nunique()} series",
     )
     # MASE is the only scaled error that is shown.
     for sentence in [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]:

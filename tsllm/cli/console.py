@@ -26,8 +26,8 @@ def explain_errors(command: F) -> F:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (typer.Exit, typer.Abort, click.ClickException):
-            raise
+        except (typer.Exit, typer.Abort, click.ClickException, BrokenPipeError):
+            raise  # Typer ends quietly where `| head` has read enough
         except Exception as error:
             if os.environ.get("TSLLM_DEBUG"):
                 raise
@@ -55,6 +55,8 @@ def describe_error(error: Exception) -> str:
         return f"cannot read the YAML: {text}"
     if isinstance(error, MemoryError):
         return f"not enough memory ({text or 'no details'}); take fewer series, a shorter context or a smaller model"
+    if any(base.__name__ == "TransportError" and base.__module__.startswith("httpx") for base in type(error).__mro__):
+        return f"no connection to the Hugging Face Hub ({text}); check the network, or work with local folders"
     bare = isinstance(error, LookupError) and type(error) in (KeyError, IndexError)
     if text and isinstance(error, _EXPECTED) and not bare:
         return text

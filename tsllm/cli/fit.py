@@ -78,11 +78,18 @@ def fit(
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
-    from tsllm.cli.predict import read_told
+    from tsllm.cli.predict import find_ahead, read_told
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_own, is_saved, write_folder
+    from tsllm.forecasting.roster import (
+        ModelSpec,
+        build_forecaster,
+        check_known,
+        check_own,
+        is_saved,
+        write_folder,
+    )
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
@@ -139,6 +146,7 @@ def fit(
         kind = ModelSpec(model).kind if model != "text" else "text"
         if kind == "own":
             check_own(model)
+        check_known(model)
         if kind != "native":
             raise ValueError(
                 f"{model} is no model that tsllm trains ({kind}); use `tsllm predict` or `tsllm backtest` with it"
@@ -165,10 +173,24 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
-    typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data} --level 80{order}")
+    ahead = find_ahead(forecaster)
+    order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
+    typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
+    if ahead:
+        columns = ", ".join([forecaster.names.id_col, forecaster.names.time_col, *ahead])
+        typer.echo(f"FILE is a table of the {forecaster.prediction_length} steps ahead with the columns {columns}")
 
 
 def _given(asked: Any) -> dict[str, Any]:
     """Returns what was said on the command line, as options of the constructor."""
     names = ("h", "context_length", "freq", "season", "layout", "covariates", "past_covariates", "static", "val_size")
     return {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+
+
+def _offer_level(forecaster: Any) -> str:
+    """Returns the option of an interval that the forecaster can give; "" for a point head that was not calibrated."""
+    if forecaster.is_probabilistic:
+        return " --level 80"
+    if forecaster.calibration is None:
+        return ""
+    return f" --level {min(80, forecaster.calibration.levels[-1]):g}"  # few windows calibrate low levels alone

@@ -36,7 +36,14 @@ def predict(
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, open_saved, write_folder
+    from tsllm.forecasting.roster import (
+        ModelSpec,
+        build_forecaster,
+        check_known,
+        is_saved,
+        open_saved,
+        write_folder,
+    )
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 
@@ -67,6 +74,7 @@ def predict(
         given = [name for name, value in unused.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
+        check_known(model)
         spec = ModelSpec(model)
         if spec.is_trainable:
             folder = f", {write_folder(model)}" if Path(model).is_dir() else ""

@@ -62,14 +62,14 @@ def audit(
         }
         typer.echo(json.dumps(content, indent=2))
     else:
-        table = Table(
-            "attack", "reward", "truth", "least lead of the truth", "ties", title=f"{reward!r}".replace("[", r"\[")
-        )
+        title = f"{name}, range [{reward.low:g}, {reward.high:g}]".replace("[", r"\[")
+        table = Table("attack", "reward", "truth", "least lead of the truth", "ties", title=title)
         for found in result.results:
             numbers = (f"{found.reward:.4g}", f"{found.truth:.4g}", f"{found.margin:.4g}")
             table.add_row(found.attack, *numbers, f"{found.tied:.0%}" if found.tied else "")
         console = Console()
-        console.print(table)
+        if result.results:
+            console.print(table)
         for problem in result.problems:
             console.print(f"FAILED {problem}", style="red", markup=False)
         if result.passed:

@@ -196,6 +196,8 @@ def _resolve(span: _Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex)
     clocks = [text for text in (span.start, span.end) if text]
     if days and clocks and all(map(is_clock, clocks)):
         return [s for day in days for s in _stretch(span, times, day)]
+    if span.days and not days and clocks and all(map(is_clock, clocks)):
+        return []  # "on Monday from 8 to 12" where no Monday is ahead is not 8 to 12 of another day
     stretches = []
     for day in days:
         until = day.end if day.end > day.start else day.start + _find_step(times, past_times)

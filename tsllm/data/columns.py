@@ -80,11 +80,11 @@ def _to_pandas(df: Any) -> pd.DataFrame:
         raise FrameError(f"expected a table (pandas, polars or Arrow), got {type(df).__name__}{lazy}") from None
 
 
-def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    """Raises a FrameError for the first of `columns` that is missing, and for any that is there twice."""
+def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str, hint: str = "") -> None:
+    """Raises a FrameError for the first of `columns` that is missing, with a hint, and for any that is there twice."""
     missing = [c for c in dict.fromkeys(columns) if c not in df.columns]
     if missing:
-        raise FrameError(f"{what} needs column {missing[0]!r}; found columns {[str(c) for c in df.columns]}")
+        raise FrameError(f"{what} needs column {missing[0]!r}; found columns {[str(c) for c in df.columns]}{hint}")
     doubled = [c for c in dict.fromkeys(columns) if isinstance(df[c], pd.DataFrame)]
     if doubled:
         raise FrameError(f"column {doubled[0]!r} appears twice; rename or drop one")

@@ -230,13 +230,13 @@ def infer_freq(df: pd.DataFrame) -> Freq:
             name = df[ID].iloc[first]
             raise FrameError(
                 f"series {name!r}: its time steps fit no frequency (first times: "
-                f"{', '.join(str(t) for t in df[TIME].iloc[first : first + 4])}); mixed frequency? give freq=... or"
-                " resample the series"
+                f"{', '.join(str(t) for t in df[TIME].iloc[first : first + 4])}); mixed frequency? give freq=..."
+                " (--freq) or resample the series"
             )
         return found
     if integer:
         return 1
-    raise FrameError("the frequency cannot be inferred: no series has two rows; give freq=...")
+    raise FrameError("the frequency cannot be inferred: no series has two rows; give freq=... (--freq)")
 
 
 def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = None) -> pd.DataFrame:

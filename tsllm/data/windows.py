@@ -323,7 +323,7 @@ class WindowDataset(Dataset[Batch]):
             if padding and not self._pad_short:
                 raise FrameError(
                     f"series {series[0]!r} has {last - first} steps, context_length + prediction_length is {needed};"
-                    " lower one of the two, leave the series out, or pass pad_short=True"
+                    " lower one of the two, leave the series out, or pass pad_short=True (--pad-short)"
                 )
             self.segments.append(Segment(series, start, last - first + padding, padding))
             start += last - first + padding

@@ -77,7 +77,8 @@ def evaluate(
 
 
 def _evaluate(windows: pd.DataFrame, train: Any, season: int | None, level: Sequence[float] | None) -> pd.DataFrame:
-    require_columns(windows, [ID, TIME, CUTOFF, TARGET], "a back-test frame")
+    hint = "; where they have other names, say id_col=..., time_col=... and target_col=..."
+    require_columns(windows, [ID, TIME, CUTOFF, TARGET], "a back-test frame", hint)
     offered = find_models(windows)
     asked = _choose_levels(offered, level)
     frame, h = _sort_windows(windows, list(offered))

@@ -72,7 +72,8 @@ def _plot(
     series: Sequence[Any] | None,
     context: int | None,
 ) -> Any:
-    require_columns(forecasts, [ID, TIME], "a forecast frame")
+    hint = "; where they have other names, say id_col=... and time_col=..."
+    require_columns(forecasts, [ID, TIME], "a forecast frame", hint)
     if len(forecasts) == 0:
         raise FrameError("the forecast frame is empty; there is nothing to draw")
     offered = find_models(forecasts)

@@ -663,6 +663,32 @@ def _build_own(spec: ModelSpec) -> Forecaster:
     return made
 
 
+def check_known(model: str) -> None:
+    """Refuses a name that no model bears; names of packages, folders and dotted paths are looked up when built.
+
+    Raises:
+        ValueError: Naming the nearest models, and all of them.
+    """
+    import difflib
+
+    from tsllm.forecasting.statistical import name_statistical
+    from tsllm.models import MODELS
+
+    if model == "text" or ModelSpec(model).kind != "statistical" or model in (*OPPONENTS, FLAIR):
+        return
+    classes = name_statistical()
+    if model in classes:
+        return
+    ours = [*NAIVE, *OPPONENTS, *MODELS.names()]
+    folded = {name.lower(): name for name in [*ours, *classes]}
+    near = [folded[name] for name in difflib.get_close_matches(model.lower(), folded, n=3)]
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise ValueError(
+        f"unknown model {model!r}; {hint}known: {', '.join(ours)}, text, ensemble:A+B, neuralforecast:NHITS, "
+        "chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast (AutoETS, AutoTheta ...)"
+    )
+
+
 def check_own(path: str, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """Returns the class or function behind a dotted path, if it takes the options.
 
@@ -689,7 +715,6 @@ def _say_no_forecaster(path: str) -> str:
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.statistical import StatisticalForecaster, find_seasons
-    from tsllm.models import MODELS
 
     if spec.model == STEP_REGRESSION:
         return _build_step_regression(spec, task)
@@ -709,17 +734,9 @@ def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
         given: dict[str, Any] = {"season": task.season, "alias": spec.name, "freq": task.freq}
         return FlairForecaster(**given | spec.options)
-    try:
-        options["season"] = find_seasons(spec.model, task.season, task.freq)
-        return StatisticalForecaster(spec.model, **options | spec.options)
-    except ValueError as error:
-        if "has no model" not in str(error):
-            raise
-        known = (
-            f"SeasonalNaive, Naive, {', '.join(OPPONENTS)}, {', '.join(MODELS.names())}, text, ensemble:A+B, "
-            "neuralforecast:NHITS, chronos:amazon/chronos-bolt-small, a saved folder, or a class of statsforecast"
-        )
-        raise ValueError(f"unknown model {spec.model!r}; known: {known} ({error})") from error
+    check_known(spec.model)
+    options["season"] = find_seasons(spec.model, task.season, task.freq)
+    return StatisticalForecaster(spec.model, **options | spec.options)
 
 
 def _build_opponent(spec: ModelSpec, task: ForecastTask, options: dict[str, Any]) -> Forecaster:

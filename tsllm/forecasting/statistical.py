@@ -498,15 +498,32 @@ def find_statistical(name: str) -> Any:
         ValueError: If there is none; the text lists the nearest names.
         ImportError: If the package is not installed.
     """
+    return _find(name, _import_statsforecast(), "statsforecast")
+
+
+def name_statistical() -> list[str]:
+    """Returns the names of the models of statsforecast, sorted.
+
+    Raises:
+        ImportError: If statsforecast is not installed.
+    """
+    return sorted(_list_classes(_import_statsforecast()))
+
+
+def _import_statsforecast() -> Any:
     try:
         from statsforecast import models
     except ImportError as error:
         raise ImportError("statistical models need statsforecast; pip install statsforecast") from error
-    return _find(name, models, "statsforecast")
+    return models
+
+
+def _list_classes(models: Any) -> list[str]:
+    return [name for name in models.__all__ if inspect.isclass(getattr(models, name, None))]
 
 
 def _find(name: str, models: Any, package: str) -> Any:
-    known = [n for n in models.__all__ if inspect.isclass(getattr(models, n, None))]
+    known = _list_classes(models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""

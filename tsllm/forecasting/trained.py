@@ -379,7 +379,7 @@ class TrainedForecaster(Forecaster):
             return
         raise FrameError(
             f"series {sizes.idxmin()!r} has {sizes.min()} steps, {what} needs {needed} ({int((sizes < needed).sum())} "
-            "series are too short); give more history, lower context_length, or pass pad_short=True"
+            "series are too short); give more history, lower context_length, or pass pad_short=True (--pad-short)"
         )
 
     def _extend(self, frame: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -446,7 +446,8 @@ class TrainedForecaster(Forecaster):
         if self.calibration is None:
             raise ValueError(
                 f"{self.alias} has a point head and was not calibrated, so it gives no intervals; fit with validation "
-                "data, call calibrate(windows), or train with head='quantile' or 'student_t'"
+                "data (val_size, --val-size), call calibrate(windows), or train with head='quantile' or 'student_t' "
+                "(--set head=quantile)"
             )
         columns = {}
         for lv in level:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsllm.rl.dry_run import name_place
 from tsllm.rl.rewards.base import Reward
 from tsllm.rl.rewards.known import make_known
 from tsllm.rl.rewards.text import score_completions
@@ -127,11 +128,14 @@ def audit_reward(
         try:
             scores = score_completions(reward, groups, target, history, season, tokens, limit, known)
         except Exception as error:  # an audit reports whatever a reward does; it must outlive it
-            problems.append(f"{name}: raised {type(error).__name__}: {error}")
+            problems.append(f"{name}: raised {type(error).__name__}: {error}{name_place(error)}")
             continue
         found, faults = _judge(name, scores, reward)
         results.append(found)
         problems += faults
+    said = {problem.partition(": ")[2] for problem in problems}
+    if not results and len(said) == 1:
+        problems = [f"every forecast: {said.pop()}"]  # broken, not gamed: told once
     return Audit(results, problems)
 
 

@@ -164,17 +164,21 @@ def judge_reward(
     return _describe(reward, _Found(value.detach().double(), seconds, terms), skew)
 
 
+def name_place(error: Exception) -> str:
+    """Returns the line of a reward's own code that raised, as " (file:line: code)"; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "/tsllm/rl/" not in f.filename.replace("\\", "/")]
+    return f" ({own[-1].filename}:{own[-1].lineno}: {own[-1].line})" if own else ""
+
+
 def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor:
     try:
         return reward(*problem, **reward.tell(known))
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if "/tsllm/rl/" not in f.filename.replace("\\", "/")]
-        at = f" ({own[-1].filename}:{own[-1].lineno}: {own[-1].line})" if own else ""
         samples, target, history = (list(x.shape) for x in problem[:3])
         raise RewardError(
-            f"reward {name_reward(reward)} raised {type(error).__name__}: {error}{at}; it was called with samples "
-            f"{samples}, target {target} and history {history}, NaN where target and history are missing"
+            f"reward {name_reward(reward)} raised {type(error).__name__}: {error}{name_place(error)}; it was called "
+            f"with samples {samples}, target {target} and history {history}, NaN where target and history are missing"
         ) from error
 
 
