@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
+from tsllm.decisions import PeakShaving
 from tsllm.programs.decide import run_decide
 from tsllm.programs.decide_config import load_config
 
@@ -297,4 +299,19 @@ def test_policies_are_those_of_the_problem(tmp_path):
     learned = {"kind": "learned", "options": {"method": "spo_plus"}}
     config = load_config(write(tmp_path, series_config(tmp_path, policies=["saa", learned]) | alarm))
     with pytest.raises(ValueError, match=r"spo_plus needs the SPO. loss, which any_hour_alarm does not have"):
+        run_decide(config)
+
+
+class NoOptimum(PeakShaving):
+    """Calls it the best to do nothing."""
+
+    def hindsight(self, path):
+        action = torch.zeros_like(path)
+        return action, self._cost(action, path)
+
+
+def test_a_hindsight_that_is_beaten_is_refused(tmp_path):
+    problem = {"problem": {"name": f"{__name__}.NoOptimum", "energy": 8, "power": 4}}
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
+    with pytest.raises(RuntimeError, match=r"'saa' costs less than the hindsight optimum in .* of 20 windows"):
         run_decide(config)

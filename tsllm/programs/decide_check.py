@@ -22,9 +22,9 @@ def check_policies(config: DecideConfig, problem: DecisionProblem) -> None:
     Raises:
         ValueError: Naming the policy, the option and what would do.
     """
-    if not isinstance(problem, Inventory):
-        kinds, where = SERIES_KINDS, f"{problem.name or type(problem).__name__}"
-    else:
+    kinds: tuple[str, ...] = SERIES_KINDS
+    where = problem.name or type(problem).__name__
+    if isinstance(problem, Inventory):
         kinds, where = (STOCK_KINDS, "inventory with data") if config.data else (DEMAND_KINDS, "simulated demand")
     for spec in config.policies:
         if spec.kind not in kinds:
