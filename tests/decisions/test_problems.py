@@ -223,3 +223,44 @@ def test_improving_leaves_what_has_been_placed():
         torch.zeros(1).double(), torch.tensor([[2.0], [6.0]]).double(), torch.tensor([9.0, 1.0])
     )
     assert weighted.tolist() == [2.0]  # 1 of 10 is below 1 / 6, what a unit left over costs against one that is lost
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "problem", [PeakShaving(3.0, 2.0), AnyHourAlarm(5.0), Commitment(2, 3.0, 1.0, 1.0, 2.0), Inventory()]
+)
+def test_no_problem_plans_on_paths_that_are_not_finite(problem, bad):
+    paths = torch.tensor([[2.0, bad], [2.0, 6.0]]).double()
+    with pytest.raises(ValueError, match="1 of 2 paths have values that are not finite"):
+        problem.solve(paths)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), "6000", None, True])
+def test_a_threshold_is_a_number(threshold):
+    with pytest.raises(ValueError, match=r"threshold is .*; it must be a number"):
+        AnyHourAlarm(threshold)
+
+
+class _Own(DecisionProblem):
+    """Gives what `wrong` makes of a right cost."""
+
+    def __init__(self, wrong):
+        self.wrong = wrong
+
+    def is_feasible(self, action):
+        return (action >= 0).all(-1)
+
+    def _cost(self, action, path):
+        return self.wrong((path - action).abs())
+
+    def hindsight(self, path):
+        return path, path.sum(-1) * 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"), [(lambda gap: gap, r"\[5, 4\]"), (lambda gap: gap.sum(-1) * float("nan"), "NaN")]
+)
+def test_a_cost_of_ones_own_is_a_number_for_each_action_and_path(wrong, found):
+    with pytest.raises(ValueError, match=rf"_Own: _cost must return .*, \[5\]; found {found}"):
+        _Own(wrong).cost(torch.zeros(4).double(), torch.ones(5, 4).double())
+    assert _Own(lambda gap: gap.sum(-1)).cost(torch.zeros(4).double(), torch.ones(5, 4).double()).tolist() == [4.0] * 5

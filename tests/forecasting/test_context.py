@@ -266,3 +266,16 @@ def test_texts_need_dates_and_a_horizon(df):
         ContextForecaster(SeasonalNaive(24), freq=1, context=CLOSED, timeless=True).fit(counted, 24)
     with pytest.raises(ValueError, match="has no history"):
         ContextForecaster(SeasonalNaive(24)).predict(context=CLOSED)
+
+
+def test_paths_are_the_bases_with_the_text_carried_out_on_each(df):
+    """A text of `fit` needs no date of publication; within its span every path is what it says."""
+    base = SeasonalNaive(24).fit(df, 24).simulate(df, 20, 3)
+    made = ContextForecaster(SeasonalNaive(24)).fit(df, 24, {"a": CLOSED})
+    told = made.simulate(df, 20, 3)
+    assert list(told.columns) == ["unique_id", "ds", "sample", "SeasonalNaive+context"]
+    inside = ((told["unique_id"] == "a") & told["ds"].between("2024-01-11 08:00", "2024-01-11 13:00")).to_numpy()
+    assert inside.sum() == 6 * 20
+    assert (told["SeasonalNaive+context"][inside] == 0).all()
+    assert np.array_equal(told["SeasonalNaive+context"][~inside], base["SeasonalNaive"][~inside])
+    assert len(made.simulate(df, 5, h=3, n_windows=2)) == 2 * 5 * 3

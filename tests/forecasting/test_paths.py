@@ -156,6 +156,27 @@ def test_pooled_errors_are_in_units_of_each_series():
     assert spread[1] == pytest.approx(1000 * spread[0])
 
 
+def test_pooled_paths_of_unrelated_series_are_unrelated():
+    both = make_walks({"a": 80, "b": 80})
+    paths = simulate(Drift(), both, 400, 0, h=4, pool=True)
+    a, b = (p.groupby("sample")["Drift"].sum() for _, p in paths.groupby(ID))
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.2  # 1 if each sample took one window for all series
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_samples": 0}, "n_samples is 0; it must be a whole number of at least 1"),
+        ({"n_samples": 2.5}, "n_samples is 2.5"),
+        ({"n_windows": 1}, "n_windows is 1; it must be a whole number of at least 2"),
+        ({"step_size": 0}, "step_size is 0"),
+    ],
+)
+def test_impossible_counts_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(Drift(), make_walks({"a": 60}), h=4, **options)
+
+
 def test_no_room_gaps_and_wrong_names_are_refused():
     with pytest.raises(ValueError, match="no room for two windows of 4 steps"):
         simulate(Drift(), make_walks({"a": 7}), 5, 0, h=4)

@@ -73,6 +73,8 @@ def test_unreadable_completions_make_no_paths(language_model, tokenizer):  # noq
     forecaster = TextForecaster(language_model, tokenizer, h=3, context_length=12, num_samples=4, options=options)
     with pytest.raises(ValueError, match="6 of 6 completions of series 's0' are unreadable"):
         forecaster.simulate(make_frame((30,)), n_samples=6)
+    with pytest.raises(ValueError, match="take no earlier windows; leave n_windows, pool out, or take method="):
+        forecaster.simulate(make_frame((30,)), n_samples=6, n_windows=3, pool=True)
 
 
 def test_changing_the_units_changes_the_forecast_alike(language_model, tokenizer):  # noqa: F811

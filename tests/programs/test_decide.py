@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
+from tsllm.decisions import PeakShaving
 from tsllm.programs.decide import run_decide
 from tsllm.programs.decide_config import load_config
 
@@ -264,3 +266,52 @@ def test_a_pool_excludes_similar_windows_and_the_unit_is_one_of_two(tmp_path):
         load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], similar=1.0)))
     with pytest.raises(ValueError, match="unit is 'shop'"):
         load_config(write(tmp_path, shop_config(tmp_path, policies=["saa"], unit="shop")))
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("orders", "policy 'orders' cannot run on peak_shaving; .* or take idle, mean"),
+        ({"kind": "learned", "options": {"stps": 3}}, "unknown option 'stps'"),
+        ({"kind": "learned", "options": {"steps": "many"}}, "steps is 'many' .text."),
+        ({"kind": "learned", "options": {"simulated": "yes"}}, "simulated is 'yes'"),
+        ({"kind": "learned", "options": {"method": "grp"}}, "method 'grp' must be one of"),
+        ({"kind": "learned", "options": {"method": "grpo", "objective": {"tempo": 3}}}, "tempo=3"),
+        ({"kind": "learned", "options": {"method": "direct", "objective": {"beta": 3}}}, "has no objective"),
+        ({"kind": "quantile", "options": {"level": [0.8]}}, "quantile: unknown option 'level'; known: levels"),
+        ({"kind": "quantile", "options": {"levels": [80]}}, "numbers between 0 and 1"),
+        ({"kind": "quantile", "options": {"levels": []}}, "numbers between 0 and 1"),
+    ],
+)
+def test_policies_are_checked_before_anything_is_forecast(tmp_path, policy, message):
+    said = []
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["saa", policy])))
+    with pytest.raises(ValueError, match=message):
+        run_decide(config, said.append)
+    assert not said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_policies_are_those_of_the_problem(tmp_path):
+    with pytest.raises(ValueError, match="policy 'replan' cannot run on simulated demand"):
+        run_decide(load_config(write(tmp_path, STOCK | {"policies": ["saa", "replan"]})))
+    alarm = {"problem": {"name": "any_hour_alarm", "threshold": 14.0}}
+    learned = {"kind": "learned", "options": {"method": "spo_plus"}}
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["saa", learned]) | alarm))
+    with pytest.raises(ValueError, match=r"spo_plus needs the SPO. loss, which any_hour_alarm does not have"):
+        run_decide(config)
+
+
+class NoOptimum(PeakShaving):
+    """Calls it the best to do nothing."""
+
+    def hindsight(self, path):
+        action = torch.zeros_like(path)
+        return action, self._cost(action, path)
+
+
+def test_a_hindsight_that_is_beaten_is_refused(tmp_path):
+    problem = {"problem": {"name": f"{__name__}.NoOptimum", "energy": 8, "power": 4}}
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
+    with pytest.raises(RuntimeError, match=r"'saa' costs less than the hindsight optimum in .* of 20 windows"):
+        run_decide(config)

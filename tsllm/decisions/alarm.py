@@ -1,5 +1,7 @@
 """Any-hour alarm: act if the path may exceed a threshold at any step."""
 
+from math import isfinite
+
 from torch import Tensor
 
 from tsllm.decisions.base import DecisionProblem, check_amounts, normalise_weights
@@ -28,12 +30,15 @@ class AnyHourAlarm(DecisionProblem):
         unit: Unit of the costs.
 
     Raises:
-        ValueError: If acting costs as much as a miss, so that there is nothing to decide.
+        ValueError: If acting costs as much as a miss, so that there is nothing to decide, or the threshold is no
+            number.
     """
 
     name = "any_hour_alarm"
 
     def __init__(self, threshold: float, act_cost: float = 1.0, miss_cost: float = 10.0, unit: str = "cost") -> None:
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not isfinite(threshold):
+            raise ValueError(f"any_hour_alarm: threshold is {threshold!r}; it must be a number")
         check_amounts(self.name, act_cost=act_cost, miss_cost=miss_cost)
         if act_cost >= miss_cost:
             raise ValueError(f"any_hour_alarm: act_cost ({act_cost}) must lie below miss_cost ({miss_cost})")

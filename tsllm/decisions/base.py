@@ -85,6 +85,13 @@ class DecisionProblem(ABC):
         allowed = self.is_feasible(action)
         safe = torch.where(allowed[..., None], action, self.idle(path.shape[-1]).to(action))
         value = self._cost(safe, path)
+        shape = torch.broadcast_shapes(allowed.shape, path.shape[:-1])
+        if value.shape != shape or bool(value.isnan().any()):
+            found = list(value.shape) if value.shape != shape else "NaN"
+            raise ValueError(
+                f"{self.name or type(self).__name__}: _cost must return a number for each action and path, "
+                f"{list(shape)}; found {found}"
+            )
         return torch.where(allowed, value, torch.full_like(value, torch.inf))
 
     def regret(self, action: Tensor, path: Tensor) -> Tensor:
@@ -139,17 +146,21 @@ class DecisionProblem(ABC):
 
     def _check_path(self, path: Tensor) -> None:
         if path.shape[-1] == 0 or not torch.isfinite(path).all():
-            raise ValueError(f"{self.name}: a path needs at least one step and finite values; leave out gaps first")
+            name = self.name or type(self).__name__
+            raise ValueError(f"{name}: a path needs at least one step and finite values; leave out gaps first")
 
 
 def normalise_weights(paths: Tensor, weights: Tensor | None) -> Tensor:
     """Returns probabilities of paths [S, H] that sum to 1, [S].
 
     Raises:
-        ValueError: If there is no path, or weights are negative, of another number or all 0.
+        ValueError: If there is no path, one is not finite, or weights are negative, of another number or all 0.
     """
-    if paths.ndim != 2 or not len(paths):
-        raise ValueError(f"expected paths [S, H] with S > 0, found {list(paths.shape)}")
+    if paths.ndim != 2 or not paths.numel():
+        raise ValueError(f"expected paths [S, H] with S > 0 and H > 0, found {list(paths.shape)}")
+    broken = int((~torch.isfinite(paths)).any(1).sum())
+    if broken:
+        raise ValueError(f"{broken} of {len(paths)} paths have values that are not finite; leave them out first")
     if weights is None:
         return torch.full((len(paths),), 1 / len(paths), dtype=paths.dtype)
     if weights.shape != paths.shape[:1] or not (weights >= 0).all() or not weights.sum() > 0:

@@ -217,8 +217,12 @@ class Forecaster:
         seed: int,
         h: int | None = None,
         X_df: pd.DataFrame | None = None,
+        **options: Any,
     ) -> pd.DataFrame | None:
-        """Draws joint paths where the model writes one step after another, as `simulate` returns them; else None."""
+        """Draws joint paths where the forecaster has a way of its own, as `simulate` returns them; else None.
+
+        `options` holds those of `n_windows`, `step_size` and `pool` that were given.
+        """
         return None
 
     @at_border

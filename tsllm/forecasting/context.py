@@ -27,6 +27,7 @@ from tsllm.forecasting.context_folder import (
     write_card,
     write_texts,
 )
+from tsllm.forecasting.paths import simulate
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.told import BASE, READER
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
@@ -268,6 +269,38 @@ class ContextForecaster(Forecaster):
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
 
+    def sample_own_paths(
+        self,
+        df: pd.DataFrame,
+        n_samples: int,
+        seed: int,
+        h: int | None = None,
+        X_df: pd.DataFrame | None = None,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Draws the base's joint paths and carries out on each what the texts of `fit` say.
+
+        The errors are those of the base, so that a text need not say when it was published.
+
+        Raises:
+            FrameError: If the texts do not fit the data.
+            ValueError: If the base cannot draw paths.
+        """
+        history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
+        before = self.base.predict(history, steps, None, X_df)
+        texts = self._read(self._context, history, before[TIME].max())
+        windows, effects = self._find_effects(history, before, texts)
+        changed = {name: found for name, found in effects.items() if found}
+        cleaned = _clean(history, windows, changed)
+        paths = simulate(self.base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
+        paths = paths.rename(columns={self.base.alias: self.alias})
+        for name, found in changed.items():
+            rows = (paths[ID] == name).to_numpy()
+            drawn = paths.loc[rows, self.alias].to_numpy(float).reshape(n_samples, -1)
+            told = _apply(name, _renew(windows[name], cleaned, name), found, drawn, self.seed)
+            paths.loc[rows, self.alias] = told.reshape(-1)
+        return paths
+
     def explain_context(
         self,
         df: pd.DataFrame | None = None,
@@ -376,21 +409,26 @@ class ContextForecaster(Forecaster):
         names = dict(
             zip([self.base.alias, *columns], [self.alias, *name_interval_columns(self.alias, level)], strict=True)
         )
-        out, effects = before.rename(columns=names), {}
-        told = {name: text for name, text in texts.items() if text.strip()}
-        if not told:
-            return out, {}
-        _require_dates(history)
-        freq = self.freq if self.freq is not None else infer_freq(history)
-        windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
-        for name, text in told.items():
-            effects[name] = read_effects(text, windows[name], self.reader)
+        out = before.rename(columns=names)
+        windows, effects = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
             part = self._redraw(history, before, level, X_df, windows, changed)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
         return out, effects
+
+    def _find_effects(
+        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, str]
+    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]]]:
+        """Returns the windows of all series and the effects of those with a text; both empty where there is none."""
+        told = {name: text for name, text in texts.items() if text.strip()}
+        if not told:
+            return {}, {}
+        _require_dates(history)
+        freq = self.freq if self.freq is not None else infer_freq(history)
+        windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
+        return windows, {name: read_effects(text, windows[name], self.reader) for name, text in told.items()}
 
     def _redraw(
         self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,
@@ -400,22 +438,15 @@ class ContextForecaster(Forecaster):
 
         The base sees all series, because it may forecast them together.
         """
-        cleaned, h = history.copy(), len(windows[next(iter(changed))].future_times)
-        for name, found in changed.items():
-            cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET] = clean_history(windows[name], found)
+        cleaned, h = _clean(history, windows, changed), len(windows[next(iter(changed))].future_times)
         same = cleaned[TARGET].equals(history[TARGET])
         points = before if same else self.base.predict(cleaned, h, None, X_df)
         paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed, level or ())
         result = {}
         for name, found in changed.items():
-            old = windows[name]
-            past = cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET].to_numpy(float)
-            window = Window(past, old.past_times, old.future_times, old.season)
+            window = _renew(windows[name], cleaned, name)
             point = points.loc[(points[ID] == name).to_numpy(), self.base.alias].to_numpy(float)
-            try:
-                drawn = apply_effects(window, found, np.concatenate([point[None], paths[name]]), self.seed)
-            except ValueError as error:
-                raise FrameError(f"series {name!r}: {error}") from error
+            drawn = _apply(name, window, found, np.concatenate([point[None], paths[name]]), self.seed)
             # Where only arithmetic acts, the base's own point goes through it; a redrawn one is one path of many.
             redrawn = any(e.kind in REDRAW for e in found)
             summary = summarise(drawn[1:], level)
@@ -423,6 +454,28 @@ class ContextForecaster(Forecaster):
                 summary[:, 0] = drawn[0]
             result[name] = summary
         return result
+
+
+def _clean(history: pd.DataFrame, windows: dict[Any, Window], changed: dict[Any, list[Effect]]) -> pd.DataFrame:
+    """Returns the history without the artefacts that texts tell of."""
+    cleaned = history.copy()
+    for name, found in changed.items():
+        cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET] = clean_history(windows[name], found)
+    return cleaned
+
+
+def _renew(window: Window, cleaned: pd.DataFrame, name: Any) -> Window:
+    """Returns the window with the past of the cleaned history."""
+    past = cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET].to_numpy(float)
+    return Window(past, window.past_times, window.future_times, window.season)
+
+
+def _apply(name: Any, window: Window, found: list[Effect], paths: np.ndarray, seed: int) -> np.ndarray:
+    """Carries out effects on paths [n, h]; an error names the series."""
+    try:
+        return apply_effects(window, found, paths, seed)
+    except ValueError as error:
+        raise FrameError(f"series {name!r}: {error}") from error
 
 
 def _require_dates(history: pd.DataFrame) -> None:

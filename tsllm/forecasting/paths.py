@@ -235,7 +235,7 @@ def iterate_paths(
     h: int | None = None,
     X_df: pd.DataFrame | None = None,
     method: Method | Literal["own"] | None = None,
-    n_windows: int = 50,
+    n_windows: int | None = None,
     step_size: int | None = None,
     level: Sequence[float] | None = None,
     pool: bool = False,
@@ -255,23 +255,27 @@ def iterate_paths(
         X_df: Future values of known covariates.
         method: See the module; None = "own" where the forecaster draws paths by itself, else "schaake" with `level`,
             else "bootstrap".
-        n_windows: Most earlier windows; fewer where the shortest series has no room.
+        n_windows: Most earlier windows, 50 unless said; fewer where the shortest series has no room.
         step_size: Steps between them; None = h.
         level: Central intervals in per cent that become the marginals, e.g. `LEVELS`; None = point plus errors.
-        pool: Share the errors of all series, each in units of its own mean absolute error; for short series.
+        pool: Share the errors of all series, each in units of its own mean absolute error; for short series. Series
+            are then drawn independently of one another.
 
     Yields:
         Frame `unique_id, ds, sample, <alias>`.
 
     Raises:
-        ValueError: If there is no room for two windows, or their truth is missing; if "own" is asked of a forecaster
-            that draws no paths.
+        ValueError: If there is no room for two windows, or their truth is missing; if a count is below its least; if
+            "own" is asked of a forecaster that draws no paths.
     """
+    _check_counts(n_samples=(n_samples, 1), n_windows=(n_windows, 2), step_size=(step_size, 1))
     names = forecaster.names
     translated = names.describes(df)
     df, X_df = names.read(df), None if X_df is None else names.read_later(X_df)
     if method in (None, "own") and not level:
-        own = forecaster.sample_own_paths(df, n_samples, seed, h, X_df)
+        given = {"n_windows": n_windows, "step_size": step_size, "pool": pool or None}
+        options = {name: value for name, value in given.items() if value is not None}
+        own = forecaster.sample_own_paths(df, n_samples, seed, h, X_df, **options)
         if own is not None:
             yield from (names.write(made) if translated else made for _, made in own.groupby(ID, sort=False))
             return
@@ -281,12 +285,13 @@ def iterate_paths(
     future = forecaster.predict(df, h=h, level=level, X_df=X_df)
     steps = int(future.groupby(ID, sort=False).size().iloc[0])
     scale = forecaster.target_scale
-    errors = collect_errors(forecaster, df, steps, n_windows, step_size or steps)
+    errors = collect_errors(forecaster, df, steps, n_windows or 50, step_size or steps)
     if pool:
         errors = _pool(errors)
     rng = np.random.default_rng(seed)
     counts = {len(e) for e in errors.values()}
-    shared = draw_rows(counts.pop(), n_samples, rng) if len(counts) == 1 else None
+    # A pooled row is one window of one series, and no common past of all.
+    shared = draw_rows(counts.pop(), n_samples, rng) if len(counts) == 1 and not pool else None
     columns, levels = _name_quantiles(forecaster.alias, level)
     for name, part in future.groupby(ID, sort=False):
         paths = draw_paths(
@@ -301,6 +306,14 @@ def iterate_paths(
         )  # [M, H]
         made = frame_paths(name, part[TIME].to_numpy(), scale.backward_values(paths), forecaster.alias)
         yield names.write(made) if translated else made
+
+
+def _check_counts(**counts: tuple[Any, int]) -> None:
+    for name, (value, least) in counts.items():
+        if value is None and name != "n_samples":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
 
 def frame_paths(name: Any, times: np.ndarray, paths: np.ndarray, alias: str) -> pd.DataFrame:

@@ -322,13 +322,24 @@ class TextForecaster(Forecaster):
         return dict(zip(windows, self._sample(list(windows.values()), list(windows)), strict=True))
 
     def sample_own_paths(
-        self, df: pd.DataFrame, n_samples: int, seed: int, h: int | None = None, X_df: pd.DataFrame | None = None
+        self,
+        df: pd.DataFrame,
+        n_samples: int,
+        seed: int,
+        h: int | None = None,
+        X_df: pd.DataFrame | None = None,
+        **options: Any,
     ) -> pd.DataFrame:
         """Draws joint paths of each series, each one completion: the model writes every step after those before it.
 
         Raises:
-            ValueError: If completions of a series are unreadable.
+            ValueError: If completions of a series are unreadable, or options of earlier windows are given.
         """
+        if options:
+            raise ValueError(
+                f"{self.alias} draws its completions, which take no earlier windows; leave {', '.join(options)} out, "
+                "or take method='bootstrap'"
+            )
         self._check_horizon(h)
         usual = self.num_samples, self.seed
         self.num_samples, self.seed = n_samples, seed

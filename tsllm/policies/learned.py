@@ -150,7 +150,7 @@ def train_policy(
         ValueError: If the method needs a gradient or a loss that the problem does not have.
         RuntimeError: If no group of a reward objective has spread for `eval_every` steps: nothing would be learned.
     """
-    _check_method(problem, settings.method)
+    check_method(problem, settings.method)
     generator = torch.Generator().manual_seed(seed)
     policy = PathPolicy(train, settings.hidden, settings.noise, generator)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -187,14 +187,19 @@ def train_policy(
     return policy, log
 
 
-def _check_method(problem: DecisionProblem, method: str) -> None:
+def check_method(problem: DecisionProblem, method: str) -> None:
+    """Refuses a training method that the problem does not offer.
+
+    Raises:
+        ValueError: Naming what the problem lacks and what would do.
+    """
     missing = {
         "direct": None if problem.differentiable else "the gradient of the plan",
         "spo_plus": None if problem.bounds_regret else "the SPO+ loss",
     }.get(method)
     if missing is not None:
         raise ValueError(
-            f"{method} needs {missing}, which {problem.name} does not have; use one of "
+            f"{method} needs {missing}, which {problem.name or type(problem).__name__} does not have; use one of "
             f"{', '.join(('perturbed', *OBJECTIVES.names()))}"
         )
 

@@ -37,6 +37,7 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
             path = folder / f"{spec.label}-{seed}.json"
             state = _resume(path, key + _digest(asdict(spec)), partial(_run, bench, spec, seed))
             outcome = Outcome(**{**state, "cost": np.asarray(state["cost"])})
+            _check_hindsight(spec.label, outcome.cost, bench.hindsight)
             outcomes.setdefault(spec.label, {})[seed] = outcome
             share = _share(outcome.cost, bench.hindsight, bench.idle)
             seconds = time.perf_counter() - started
@@ -144,6 +145,21 @@ def _share(cost: np.ndarray, hindsight: np.ndarray, idle: np.ndarray) -> float:
     """Returns the regret as a share of what perfect foresight saves against doing nothing; NaN where that is 0."""
     saving = float((idle - hindsight).mean())
     return float((cost - hindsight).mean() / saving) if saving > 0 else float("nan")
+
+
+def _check_hindsight(label: str, cost: np.ndarray, hindsight: np.ndarray) -> None:
+    """Refuses a hindsight that a policy beats, beyond a solver's slack; every regret would be wrong.
+
+    Raises:
+        RuntimeError: Naming the policy and by how much.
+    """
+    lead = hindsight - cost
+    beaten = lead > 1e-4 * np.maximum(np.abs(hindsight), np.abs(cost))
+    if beaten.any():
+        raise RuntimeError(
+            f"policy {label!r} costs less than the hindsight optimum in {beaten.sum()} of {len(cost)} windows, by up "
+            f"to {lead.max():.4g}; the problem's hindsight(path) must return the cheapest action and its cost"
+        )
 
 
 def _resume(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from tsllm.decisions import AnyHourAlarm, DecisionProblem
 from tsllm.forecasting.paths import draw_paths, weigh_similar
 from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
 from tsllm.paired import diebold_mariano
-from tsllm.policies.learned import Training, Windows, decide, train_policy
+from tsllm.policies.learned import Windows, decide, train_policy
+from tsllm.programs.decide_check import read_levels, read_training
 from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -132,14 +133,14 @@ class SeriesBench(Bench):
             generator = torch.Generator().manual_seed(seed)
             return lambda _, paths: problem.solve(permute(paths, generator)), {}
         if spec.kind == "quantile":
-            level, costs = self._choose_level(seed, spec.options.get("levels", LEVELS))
+            level, costs = self._choose_level(seed, read_levels(spec.options, LEVELS))
             return lambda _, paths: problem.plan(torch.quantile(paths, level, dim=0)), {
                 "level": level,
                 "validation": costs,
             }
         if spec.kind == "learned":
             return self._learn(spec, seed)
-        raise ValueError(f"policy {spec.kind!r} is for simulated demand or the inventory problem; leave it out")
+        raise ValueError(f"policy {spec.kind!r} cannot run on {problem.name}")  # `check_policies` comes first
 
     def _choose_level(self, seed: int, levels: Any) -> tuple[float, dict[str, float]]:
         paths, costs = self.paths("validation", seed), {}
@@ -150,9 +151,7 @@ class SeriesBench(Bench):
         return float(best), costs
 
     def _learn(self, spec: PolicySpec, seed: int) -> tuple[Callable[[Tensor, Tensor], Tensor], dict[str, Any]]:
-        options = dict(spec.options)
-        simulated = bool(options.pop("simulated", False))
-        settings = build_settings(Training, options, spec.label)
+        settings, simulated = read_training(spec)
         spread = (self.truth["train"] - self.forecast["train"]).std(0)
         train = Windows(self.forecast["train"], self.outcomes(simulated, seed), spread)
         validation = Windows(self.forecast["validation"], self.truth["validation"][:, None], spread)
@@ -300,15 +299,6 @@ def _calibration_error(chance: np.ndarray, event: np.ndarray, bins: int = 10) ->
     return float(
         sum(abs(chance[which == b].mean() - event[which == b].mean()) * (which == b).mean() for b in np.unique(which))
     )
-
-
-def build_settings(settings: type[Any], options: dict[str, Any], label: str) -> Any:
-    """Builds training settings; an unknown option is an error."""
-    known = [f.name for f in fields(settings)]
-    wrong = sorted(set(options) - set(known))
-    if wrong:
-        raise ValueError(f"{label}: unknown option {wrong[0]!r}; known: {', '.join(known)}")
-    return settings(**options)
 
 
 def check_keys(what: str, given: dict[str, Any], known: set[str], needed: set[str]) -> None:

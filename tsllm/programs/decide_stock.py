@@ -19,7 +19,8 @@ from tsllm.policies.recourse import (
     read_progress,
     train_orders,
 )
-from tsllm.programs.decide_bench import LEVELS, SeriesBench, build_settings, check_keys, permute
+from tsllm.programs.decide_bench import LEVELS, SeriesBench, check_keys, permute
+from tsllm.programs.decide_check import build_settings, read_levels
 from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec
 from tsllm.types import CUTOFF, ID
 
@@ -129,7 +130,7 @@ class DemandBench(Bench):
         if spec.kind == "mean":
             plans, notes = [problem.plan(g.mean(0)) for g in groups], {}
         elif spec.kind == "quantile":
-            plans, notes = self._best_level(groups, spec.options.get("levels", LEVELS), seed)
+            plans, notes = self._best_level(groups, read_levels(spec.options, LEVELS), seed)
         elif spec.kind == "saa":
             plans, notes = [problem.solve(g[: self.n_samples]) for g in groups], {}
         elif spec.kind == "independent":
