@@ -78,7 +78,7 @@ def fit(
     ] = None,
 ) -> None:
     """Train a model on your data and save it."""
-    from tsllm.cli.predict import find_ahead, read_told
+    from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.neural import NeuralForecaster
@@ -173,7 +173,7 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
-    ahead = find_ahead(forecaster)
+    ahead = forecaster.ahead
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
     if ahead:
