@@ -68,6 +68,18 @@ def test_simulated_paths_are_its_own_completions(forecaster):
         SeasonalNaive(4, freq="h").fit(df, h=3).simulate(df, method="own")
 
 
+def test_many_samples_are_written_in_rounds(forecaster, monkeypatch):
+    from tsllm.forecasting import text
+
+    rounds = []
+    draw = text.sample_completions
+    monkeypatch.setattr(text, "_MOST_COMPLETIONS", 6)
+    monkeypatch.setattr(text, "sample_completions", lambda *a: rounds.append((len(a[2]), a[5])) or draw(*a))
+    paths = forecaster.sample(make_frame())
+    assert rounds == [(2, 3), (2, 3), (2, 2)]
+    assert all(own.shape == (8, 3) and np.isfinite(own).all() for own in paths.values())
+
+
 def test_unreadable_completions_make_no_paths(language_model, tokenizer):  # noqa: F811
     options = SamplingOptions(constrained=False, max_tokens_per_number=1)
     forecaster = TextForecaster(language_model, tokenizer, h=3, context_length=12, num_samples=4, options=options)

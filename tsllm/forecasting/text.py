@@ -36,6 +36,8 @@ from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
 
+_MOST_COMPLETIONS = 512  # written side by side, so that memory does not grow with the number of samples
+
 
 @dataclass
 class ParseReport:
@@ -406,19 +408,16 @@ class TextForecaster(Forecaster):
         order = sorted(range(len(windows)), key=lambda i: len(windows[i].prompt))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            texts = sample_completions(
-                self.model,
-                self.tokenizer,
-                [windows[i].prompt for i in batch],
-                self.h,
-                self.codec,
-                self.num_samples,
-                self.options,
-                generator,
-            )
-            for i, group in zip(batch, texts, strict=True):
-                for j, text in enumerate(group):
-                    paths[i, j] = self._read(text, windows[i].scale)
+            prompts = [windows[i].prompt for i in batch]
+            at_once = max(_MOST_COMPLETIONS // len(batch), 1)
+            for first in range(0, self.num_samples, at_once):
+                count = min(at_once, self.num_samples - first)
+                texts = sample_completions(
+                    self.model, self.tokenizer, prompts, self.h, self.codec, count, self.options, generator
+                )
+                for i, group in zip(batch, texts, strict=True):
+                    for j, text in enumerate(group, start=first):
+                        paths[i, j] = self._read(text, windows[i].scale)
         self.report.empty_series = [n for n, p in zip(names, paths, strict=True) if np.isnan(p).all()]
         if self.report.failures:
             logger.warning(
