@@ -102,7 +102,8 @@ def test_a_pipe_hears_nothing_and_libraries_show_no_bars_of_their_own(tmp_path):
 import numpy as np, pandas as pd, tsllm, tsllm.progress
 tsllm.progress.DELAY = 0.0
 df = pd.DataFrame({{"unique_id": "a", "ds": range(120), "y": np.sin(np.arange(120))}})
-made = tsllm.NeuralForecaster("dlinear", 6, context_length=12, moving_average=3, training={{"max_steps": 2}}).fit(df)
+sizes = dict(season=1, context_length=12, moving_average=3)
+made = tsllm.NeuralForecaster("dlinear", 6, training={{"max_steps": 2}}, **sizes).fit(df)
 made.save_pretrained({str(tmp_path)!r})
 tsllm.NeuralForecaster.from_pretrained({str(tmp_path)!r}).predict(df)
 """

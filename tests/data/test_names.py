@@ -148,7 +148,9 @@ def test_a_named_date_column_is_given_back(tmp_path):
 def test_a_text_column_of_a_wide_table_hints_at_names(tmp_path):
     path = tmp_path / "sales.csv"
     sales().rename(columns={"day": "date"}).to_csv(path, index=False)
-    with pytest.raises(FrameError, match=r"name its columns: id_col=\.\.\., target_col=\.\.\. \(--id, --target\)"):
+    with pytest.raises(
+        FrameError, match=r"in a long table, its columns: id_col=\.\.\., target_col=\.\.\. \(--id, --target\)"
+    ):
         tsllm.load_frame(path)
 
 

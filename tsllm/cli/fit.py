@@ -173,7 +173,7 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
-    ahead = forecaster.ahead
+    ahead = forecaster.known_ahead
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
     if ahead:

@@ -59,7 +59,7 @@ def predict(
         if reader is not None and told:
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
         plain = forecaster.base if told else forecaster
-        ahead = plain.ahead
+        ahead = plain.known_ahead
         asked = Asked(
             freq=parse_freq(freq),
             covariates=ahead,

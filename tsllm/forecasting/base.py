@@ -292,7 +292,7 @@ class Forecaster:
         return None
 
     @property
-    def ahead(self) -> list[str]:
+    def known_ahead(self) -> list[str]:
         """Covariates whose values over the horizon must be given, as columns of `X_df`."""
         return list(self.covariates)
 

@@ -241,7 +241,7 @@ class TrainedForecaster(Forecaster):
         return self.model.config.context_length if self.model is not None else self._asked.context_length or 0
 
     @property
-    def ahead(self) -> list[str]:
+    def known_ahead(self) -> list[str]:
         """Covariates whose values over the horizon must be given; static ones need not."""
         return list(self.covariates if self.spec is None else self.spec.ahead)
 
