@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tsllm.decisions import PeakShaving
 from tsllm.programs.decide import run_decide
+from tsllm.programs.decide_bench import compare_calibration
 from tsllm.programs.decide_config import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "decide").glob("*.yaml"))
@@ -315,3 +316,27 @@ def test_a_hindsight_that_is_beaten_is_refused(tmp_path):
     config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
     with pytest.raises(RuntimeError, match=r"'saa' costs less than the hindsight optimum in .* of 20 windows"):
         run_decide(config)
+
+
+def test_calibration_is_compared_by_swapping_blocks_of_days():
+    rng = np.random.default_rng(1)
+    chance = rng.uniform(0.05, 0.95, 210)
+    event = (rng.uniform(size=210) < chance).astype(float)
+    when = np.arange(210)
+    wrong = np.clip(chance + 0.35, 0, 1)  # much too sure of events
+    assert compare_calibration(chance, wrong, event, when) == 1 / 2000  # no swap of thirty weeks is as far apart
+    assert compare_calibration(wrong, chance, event, when) == 1 / 2000
+    assert compare_calibration(chance, chance, event, when) == 1.0
+    # One block only: a swap changes the sign, never the size, so that nothing can be told.
+    assert compare_calibration(chance, wrong, event, when, block=210) == 1.0
+
+
+def test_calibration_of_equal_forecasters_is_not_told_apart_more_often_than_promised():
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        chance = rng.uniform(size=140)
+        event = (rng.uniform(size=140) < chance).astype(float)
+        first, second = (np.clip(chance + rng.normal(0, 0.1, 140), 0, 1) for _ in range(2))
+        found.append(compare_calibration(first, second, event, np.arange(140), draws=99))
+    assert np.mean(np.array(found) <= 0.05) <= 0.15  # of 40 at 5 %: more than 6 have a chance below 1 %

@@ -195,6 +195,9 @@ class SeriesBench(Bench):
             scores[f"mean probability, {label}"] = float(chance.mean())
         by_cutoff = [pd.Series(x).groupby(self.windows[CUTOFF].to_numpy()).mean().to_numpy() for x in losses]
         scores["p of the difference in Brier score"] = diebold_mariano(by_cutoff[0], by_cutoff[1]).p_value
+        when = np.unique(self.windows[CUTOFF].to_numpy(), return_inverse=True)[1]
+        found = compare_calibration(joint.numpy(), marginal.numpy(), event.numpy(), when)
+        scores["p of the difference in calibration error"] = found
         return scores
 
 
@@ -299,6 +302,36 @@ def _calibration_error(chance: np.ndarray, event: np.ndarray, bins: int = 10) ->
     return float(
         sum(abs(chance[which == b].mean() - event[which == b].mean()) * (which == b).mean() for b in np.unique(which))
     )
+
+
+def compare_calibration(
+    first: np.ndarray, second: np.ndarray, event: np.ndarray, when: np.ndarray, block: int = 7, draws: int = 1999
+) -> float:
+    """Tests whether two forecasts of an event are equally calibrated: a permutation test over blocks of cutoffs.
+
+    If they were, it would not matter which of the two made the forecasts of a block.
+
+    Args:
+        first: Probabilities [N].
+        second: Probabilities [N] of the other forecast.
+        event: Whether it happened, 0 or 1, [N].
+        when: Number of each row's cutoff, from 0, [N].
+        block: Cutoffs that are swapped together, for the dependence of days.
+        draws: Random swaps; the least p is 1 / (draws + 1).
+
+    Returns:
+        p of the two-sided test.
+    """
+    rng = np.random.default_rng(0)
+    blocks = when // block
+    observed = abs(_calibration_error(first, event) - _calibration_error(second, event))
+    as_large = 1
+    for _ in range(draws):
+        swap = (rng.random(int(blocks.max()) + 1) < 0.5)[blocks]
+        gap = _calibration_error(np.where(swap, second, first), event)
+        gap -= _calibration_error(np.where(swap, first, second), event)
+        as_large += abs(gap) >= observed - 1e-12
+    return as_large / (draws + 1)
 
 
 def check_keys(what: str, given: dict[str, Any], known: set[str], needed: set[str]) -> None:
