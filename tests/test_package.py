@@ -66,9 +66,11 @@ def test_a_forecast_with_a_saved_native_model_imports_what_it_needs(tmp_path):
     df.to_csv(tmp_path / "data.csv", index=False)
     options = {"context_length": 12, "moving_average": 3, "training": {"max_steps": 1}}
     tsllm.NeuralForecaster("dlinear", 6, **options).fit(df).save_pretrained(tmp_path / "model")
-    words = ["tsllm", "predict", str(tmp_path / "model"), str(tmp_path / "data.csv")]
+    words = ["tsllm", "predict", "model", str(tmp_path / "data.csv")]
     statement = f"""
+import os
 from tsllm.cli.main import app
+os.chdir({str(tmp_path)!r})
 sys.argv = {[*words, "--output", str(tmp_path / "out.csv")]!r}
 try:
     app()

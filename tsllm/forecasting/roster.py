@@ -557,11 +557,13 @@ def write_folder(folder: str | Path) -> str:
 
 
 def _is_statistical(name: str) -> bool:
-    """Tells whether a name is one of the statistical models."""
-    from tsllm.forecasting.statistical import find_statistical
-
+    """Tells whether a name is one of the statistical models; the library is read for what could be a class alone."""
     if name in (*OPPONENTS, FLAIR):
         return True
+    if not (name.isidentifier() and name[:1].isupper()):
+        return False
+    from tsllm.forecasting.statistical import find_statistical
+
     try:
         find_statistical(name)
     except ValueError:
