@@ -90,7 +90,8 @@ def test_merging_leaves_the_logits(run, tmp_path):
     merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged").eval()
     adapted = TextForecaster.from_pretrained(run / "out").model
     ids = torch.arange(30)[None]
-    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-5, rtol=1e-5)
+    # In double precision, so that only the rounding of the merged weights is left.
+    torch.testing.assert_close(merged.double()(ids).logits, adapted.double()(ids).logits, atol=1e-5, rtol=1e-5)
     forecaster = TextForecaster.from_pretrained(tmp_path / "merged")
     assert (forecaster.h, forecaster.context_length, forecaster.codec.digits) == (3, 12, 1)
 
