@@ -313,9 +313,11 @@ def test_what_could_not_be_calibrated_is_told_before_training(odd):
 
 def test_a_yaml_in_another_encoding_or_a_folder_of_that_name_is_told(place):
     (place / "c.yaml").write_bytes("models: [Zürich]".encode("latin1"))
-    is_told(run("compare", "c.yaml"))
+    assert "c.yaml is no UTF-8 text (byte 10); save it as UTF-8" in is_told(run("compare", "c.yaml"))
+    (place / "c.yaml").write_text("models: [Zürich]", encoding="utf-8")
+    assert "UTF-8" not in is_told(run("compare", "c.yaml"))  # as the error says; now the models are read
     (place / "d.yaml").mkdir()
-    is_told(run("compare", "d.yaml"))
+    assert "d.yaml is a folder; give the YAML file itself" in is_told(run("compare", "d.yaml"))
 
 
 @pytest.mark.parametrize(

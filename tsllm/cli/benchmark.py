@@ -13,6 +13,13 @@ app = typer.Typer(
 )
 
 
+RankedModels = Annotated[
+    str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
+]
+TrainedSeeds = Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")]
+CellsFolder = Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")]
+
+
 class SpacedLists(TyperCommand):
     """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
 
@@ -106,9 +113,7 @@ def zero_shot(
         str, typer.Option(help="Saved folders, AutoTheta, AutoETS, FLAIR, chronos:ID, separated by commas.")
     ] = "AutoTheta,AutoETS",
     sets: Annotated[str | None, typer.Option(help="Some of the eight sets: m3-monthly,m3-yearly.")] = None,
-    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
-        "runs/zero_shot"
-    ),
+    output_dir: CellsFolder = Path("runs/zero_shot"),
 ) -> None:
     """Score models on eight sets of Chronos' zero-shot benchmark, beside published figures."""
     from tsllm.evaluation.yardsticks import ZERO_SHOT_SETS
@@ -128,14 +133,10 @@ def zero_shot(
 @explain_errors
 def gift_eval(
     folder: Annotated[Path, typer.Argument(help="A data set of GIFT-Eval as downloaded, or a folder of several.")],
-    models: Annotated[
-        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
-    ] = "AutoETS",
+    models: RankedModels = "AutoETS",
     terms: Annotated[str, typer.Option(help="short, medium, long.")] = "short",
-    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
-    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
-        "runs/gift_eval"
-    ),
+    seeds: TrainedSeeds = "0",
+    output_dir: CellsFolder = Path("runs/gift_eval"),
 ) -> None:
     """GIFT-Eval's rules on its data: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
@@ -160,14 +161,10 @@ def gift_eval(
 @explain_errors
 def fev(
     file: Annotated[Path, typer.Argument(help="Tasks of fev (YAML).")],
-    models: Annotated[
-        str, typer.Option(help="AutoETS, dlinear, saved folders, chronos:ID ..., separated by commas.")
-    ] = "AutoETS",
+    models: RankedModels = "AutoETS",
     tasks: Annotated[str | None, typer.Option(help="Some of its tasks by name; by default all.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
-    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
-        "runs/fev"
-    ),
+    seeds: TrainedSeeds = "0",
+    output_dir: CellsFolder = Path("runs/fev"),
 ) -> None:
     """The tasks of a fev file: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
@@ -208,13 +205,11 @@ def short_term(
     ] = "SeasonalNaive,AutoTheta",
     season: Annotated[int | None, typer.Option(help="Of every group; by default M4's by the group's name.")] = None,
     max_series: Annotated[int | None, typer.Option(help="Only the first so many series of each group.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of models that are trained here: 0 1 2.")] = "0",
+    seeds: TrainedSeeds = "0",
     smape_loss: Annotated[
         bool, typer.Option("--smape-loss", help="Models of tsllm train on sMAPE in original units.")
     ] = False,
-    output_dir: Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")] = Path(
-        "runs/short_term"
-    ),
+    output_dir: CellsFolder = Path("runs/short_term"),
 ) -> None:
     """Competitions like M4: sMAPE, MASE and OWA against Naive2, by group and over all series."""
     from dataclasses import replace

@@ -1,7 +1,5 @@
 """`NeuralForecaster`: any model of the table, trained on frames, saved, loaded, continued, and forecasting frames."""
 
-import difflib
-import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,11 +12,10 @@ import torch
 
 from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts
-from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.frequency import Freq
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler, build_scaler
 from tsllm.data.sources import LoadedData
-from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
 from tsllm.data.windows import WindowDataset, check_share
 from tsllm.files import replace_folder
@@ -30,6 +27,13 @@ from tsllm.forecasting.few_shot import (
     match_channels,
 )
 from tsllm.forecasting.loading import check_hub_options, load_model
+from tsllm.forecasting.refusals import (
+    check_source,
+    refuse_changes,
+    refuse_idle,
+    refuse_unknown,
+    refuse_unvalidated,
+)
 from tsllm.forecasting.undo import KeptModel, unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
@@ -230,7 +234,7 @@ class NeuralForecaster(TransferableForecaster):
         self._told: Context | None = None
         self.scaler, self.new_series, self.pad_short = scaler or "standard", new_series, pad_short
         self._given = check_options(training)
-        _refuse_unvalidated(self._given, val_size)
+        refuse_unvalidated(self._given, val_size)
         self.training = merge_training(DEFAULT_TRAINING, self._given)
         if is_model_name(model):
             self.training = merge_training(
@@ -239,10 +243,10 @@ class NeuralForecaster(TransferableForecaster):
             of_saved = {"revision": revision, "token": token, "device": device, "fine_tune": fine_tune}
             self._check_fresh(alias, of_saved)
         else:
-            _check_source(model)
+            check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
-            _refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            refuse_idle(self._given, val_size, max_seconds, fine_tune)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
 
@@ -310,7 +314,7 @@ class NeuralForecaster(TransferableForecaster):
         """
         given = self.context if context is None else context
         if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
-            _refuse_idle(self._given, val_size, None, self.fine_tune)
+            refuse_idle(self._given, val_size, None, self.fine_tune)
             if self._zero_shot is None:
                 self._h = self._check_horizon(h)
                 self.update(df)
@@ -322,7 +326,7 @@ class NeuralForecaster(TransferableForecaster):
             self._h = h or self._h
             self._as_zero_shot().fit(df, self._h)
             return self
-        _refuse_unvalidated(self._given, val_size)
+        refuse_unvalidated(self._given, val_size)
         started = time.perf_counter()
         start = self._start
         # A copy of the weights is there already unless a training has changed them since.
@@ -426,9 +430,9 @@ class NeuralForecaster(TransferableForecaster):
         is_for_any = spec.freq == ANY_FREQ
         if is_for_any:  # frequency, season, scaler and transform are those of the data
             fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler", "transform")}
-        _refuse_changes(fixed, spec)
+        refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
-        _refuse_unknown(self.config, model)
+        refuse_unknown(self.config, model, NeuralForecaster)
         calibration = Calibration.load(source, revision, token)
         if is_for_any:
             model.change(self.config)
@@ -646,78 +650,3 @@ class NeuralForecaster(TransferableForecaster):
             "processes": 1,
             "environment": describe_environment(),
         }
-
-
-def _check_source(source: str) -> None:
-    """Refuses what is neither a model's name nor could be an artefact."""
-    if not (Path(source).is_dir() or "/" in source):
-        find_model_class(source)  # raises with the nearest names
-    check_saved(source)
-
-
-def _refuse_unknown(options: Mapping[str, Any], model: ForecastModel) -> None:
-    """Refuses options that neither the constructor nor the model's configuration has.
-
-    Raises:
-        ValueError: With the nearest name.
-    """
-    named = [name for name, p in inspect.signature(NeuralForecaster).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    known = [*named, *sorted(model.config.own_fields())]
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown option {name!r} of a saved {type(model).__name__}; {hint}")
-
-
-def _refuse_idle(
-    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
-) -> None:
-    """Refuses options of a training where a saved model is given new history alone.
-
-    Raises:
-        ValueError: Naming the option that would have no effect.
-    """
-    if training.get("max_steps") != 0 and fine_tune != "none":
-        return
-    kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
-    idle = [name for name in training if name not in kept]
-    idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
-    if idle:
-        why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
-        raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
-
-
-def _refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
-    """Refuses patience where nothing is validated.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    if val_size == 0 and training.get("early_stopping_patience"):
-        raise ValueError(
-            "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
-        )
-
-
-def _refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
-    """Refuses options that an artefact fixes, unless they say what it says.
-
-    Raises:
-        ValueError: Naming the option, the artefact's value and the way out.
-    """
-    for name, value in fixed.items():
-        if value is None:
-            continue
-        saved: Any
-        if name == "transform":
-            saved = TargetScale(**spec.target_scale).transform
-        else:
-            saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
-        saved = list(saved) if name == "static" else saved
-        given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
-        if given != saved and not (name == "layout" and value == "auto"):
-            raise ValueError(
-                f"{name} is fixed by the artefact ({saved!r}) and cannot be {value!r}; train a new model, or leave "
-                f"{name} out"
-            )

@@ -376,13 +376,17 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ArgumentsError: If it is no YAML mapping.
+        ArgumentsError: If it is a folder, no UTF-8 text or no YAML mapping.
     """
     file = Path(path)
+    if file.is_dir():
+        raise ArgumentsError(f"{file} is a folder; give the YAML file itself")
     if not file.is_file():
         raise FileNotFoundError(f"no configuration {file}; those of the project are under recipes/configs")
     try:
         loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
+    except UnicodeDecodeError as error:
+        raise ArgumentsError(f"{file} is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ArgumentsError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(loaded, dict):

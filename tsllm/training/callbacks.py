@@ -131,7 +131,7 @@ class ProgressLine(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Passes on loss and validation loss."""
-        values = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
+        values = _pick_losses(logs)
         if values:
             self.tell(state.global_step, state.max_steps, values)
 
@@ -163,8 +163,11 @@ class TrainingBar(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Shows loss and validation loss."""
-        shown: dict[str, Any] = {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
-        self.bar.update(**shown)
+        self.bar.update(**_pick_losses(logs))
+
+
+def _pick_losses(logs: dict[str, Any] | None) -> dict[str, Any]:
+    return {k: float(v) for k, v in (logs or {}).items() if k in ("loss", "eval_loss")}
 
 
 class TimeLimit(TrainerCallback):

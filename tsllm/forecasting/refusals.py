@@ -1,0 +1,88 @@
+"""What a forecaster refuses before it loads or trains: options unknown, without effect, or fixed by an artefact."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tsllm.data.frequency import normalize_freq
+from tsllm.data.target import TargetScale
+from tsllm.hub.spec import ForecasterSpec, check_saved
+from tsllm.models import find_model_class
+from tsllm.models.base import ForecastModel
+
+
+def check_source(source: str) -> None:
+    """Refuses what is neither a model's name nor could be an artefact."""
+    if not (Path(source).is_dir() or "/" in source):
+        find_model_class(source)  # raises with the nearest names
+    check_saved(source)
+
+
+def refuse_unknown(options: Mapping[str, Any], model: ForecastModel, forecaster: type[Any]) -> None:
+    """Refuses options that neither the constructor nor the model's configuration has.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    named = [name for name, p in inspect.signature(forecaster).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = [*named, *sorted(model.config.own_fields())]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"unknown option {name!r} of a saved {type(model).__name__}; {hint}")
+
+
+def refuse_idle(
+    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
+) -> None:
+    """Refuses options of a training where a saved model is given new history alone.
+
+    Raises:
+        ValueError: Naming the option that would have no effect.
+    """
+    if training.get("max_steps") != 0 and fine_tune != "none":
+        return
+    kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
+    idle = [name for name in training if name not in kept]
+    idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
+    if idle:
+        why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
+        raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
+
+
+def refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
+    """Refuses patience where nothing is validated.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if val_size == 0 and training.get("early_stopping_patience"):
+        raise ValueError(
+            "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
+        )
+
+
+def refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
+    """Refuses options that an artefact fixes, unless they say what it says.
+
+    Raises:
+        ValueError: Naming the option, the artefact's value and the way out.
+    """
+    for name, value in fixed.items():
+        if value is None:
+            continue
+        saved: Any
+        if name == "transform":
+            saved = TargetScale(**spec.target_scale).transform
+        else:
+            saved = spec.scaler["name"] if name == "scaler" else getattr(spec, name)
+        saved = list(saved) if name == "static" else saved
+        given = normalize_freq(value) if name == "freq" else list(value) if isinstance(value, (list, tuple)) else value
+        if given != saved and not (name == "layout" and value == "auto"):
+            raise ValueError(
+                f"{name} is fixed by the artefact ({saved!r}) and cannot be {value!r}; train a new model, or leave "
+                f"{name} out"
+            )
