@@ -6,7 +6,7 @@ import pytest
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.data.sources import LoadedData
-from tsllm.data.task import Asked, build_task
+from tsllm.data.task import build_task
 from tsllm.forecasting.text import ParseReport, TextForecaster
 from tsllm.paired import diebold_mariano
 from tsllm.programs.text import (
@@ -16,9 +16,11 @@ from tsllm.programs.text import (
     compare_windows,
     cut_windows,
     evaluate_text,
+    read_asked,
     score_naive,
 )
 from tsllm.text.generate import SamplingOptions
+from tsllm.training.args import DataArguments
 
 
 def make_frame(lengths=(20, 16)):
@@ -112,7 +114,7 @@ def test_the_seasonal_naive_is_scored_on_the_same_windows():
 def test_prompts_rewards_and_scores_share_the_season_of_the_task(language_model, tokenizer, asked, season, told):  # noqa: F811
     args = TextModelArguments(season=asked)
     loaded = LoadedData("x", make_frame(), "h", None)
-    task = build_task(loaded, Asked(h=3, context_length=8, season=args.season or None))
+    task = build_task(loaded, read_asked(args, DataArguments(dataset="x", prediction_length=3, context_length=8)))
     assert task.season == season
     assert build_forecaster(language_model, tokenizer, args, loaded, task).prompt.season == told
 

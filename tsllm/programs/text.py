@@ -17,7 +17,7 @@ from tsllm.data.frequency import Freq
 from tsllm.data.prepared import find_cutoffs
 from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
-from tsllm.data.task import ForecastTask, build_task, load_data
+from tsllm.data.task import Asked, ForecastTask, build_task, load_data
 from tsllm.files import write_json
 from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
@@ -158,10 +158,7 @@ def prepare_text(
 
     What `check` refuses is told before that test.
     """
-    asked = data_args.asked()
-    asked = replace(
-        asked, covariates=asked.covariates or (), past_covariates=(), season=model_args.season or asked.season
-    )
+    asked = read_asked(model_args, data_args)
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)
     covariates, context, horizon = list(task.covariates), task.context_length, task.h
@@ -185,6 +182,13 @@ def prepare_text(
     if args.evaluate_start:
         program.test("start")
     return program
+
+
+def read_asked(model_args: TextModelArguments, data_args: DataArguments) -> Asked:
+    """Returns what is asked of the data: no covariates unless named, and the season that is told, if one is."""
+    asked = data_args.asked()
+    season = model_args.season or asked.season
+    return replace(asked, covariates=asked.covariates or (), past_covariates=(), season=season)
 
 
 def run_text(
