@@ -10,7 +10,7 @@ import tsllm
 from tests.fixtures.backbones import save_tiny_backbone
 
 # Their examples need a Hub (tests/hub has one) or a data set of others (tests/evaluation).
-ELSEWHERE = {"push_to_hub", "long_term"}
+ELSEWHERE = {"push_to_hub"}
 SLOW = {"ablate"}
 NAMES = [name for name in dir(tsllm) if name not in {"__version__", *ELSEWHERE}]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL

@@ -23,7 +23,6 @@ _LAZY = {
     "TimeLLM": "tsllm.models.timellm",
     "TimeLLMConfig": "tsllm.models.timellm",
     "ablate": "tsllm.evaluation.api",
-    "long_term": "tsllm.evaluation.long_term_report",
     "benchmark": "tsllm.programs.benchmark",
     "backtest": "tsllm.evaluation.backtest",
     "build_model": "tsllm.models",

@@ -35,7 +35,9 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path, data=("exchange",), models=("Naive", DLINEAR), **options):
     told = []
     settings = {"horizons": [4], "context_length": 12, "seeds": [0, 1], "output_dir": str(tmp_path / "out")}
-    found = tsllm.long_term(list(data), list(models), data_path=str(folder), tell=told.append, **settings | options)
+    found = tsllm.benchmark(
+        "long-term", list(data), list(models), data_path=str(folder), tell=told.append, **settings | options
+    )
     return found, told
 
 
@@ -148,7 +150,7 @@ def test_what_cannot_run_is_told_before_anything_is_trained(folder, tmp_path):
     with pytest.raises(ValueError, match="transfer is 'etth1'; write source:target"):
         run(folder, tmp_path, transfer=["etth1"])
     with pytest.raises(ValueError, match="epf-fr-be has no customary horizons"):
-        tsllm.long_term("epf-fr-be", ["Naive"], output_dir=str(tmp_path / "epf"))
+        tsllm.benchmark("long-term", "epf-fr-be", ["Naive"], output_dir=str(tmp_path / "epf"))
     with pytest.raises(ValueError, match="NHITS: few-shot is for models of tsllm"):
         run(folder, tmp_path, models=["neuralforecast:NHITS"], few_shot=0.5)
     with pytest.raises(ValueError, match="unknown model 'dlinaer'"):

@@ -1,4 +1,4 @@
-"""What `tsllm benchmark long-term` and `tsllm.long_term` run: cells, tables, paired tests, report."""
+"""What `tsllm benchmark long-term` and `tsllm.benchmark("long-term")` run: cells, tables, paired tests, report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def long_term(
     data: str | Sequence[Any] = (),
     models: Sequence[Any] = (),
     *,
-    command: str = "tsllm.long_term(...)",
+    command: str = 'tsllm.benchmark("long-term", ...)',
     tell: Tell = lambda _: None,
     **options: Any,
 ) -> LongTermResult:
@@ -66,7 +66,7 @@ def long_term(
 
     Example:
         ```python
-        found = tsllm.long_term(["etth1"], ["dlinear", "patchtst"], horizons=[96], seeds=[0, 1, 2])
+        found = tsllm.benchmark("long-term", ["etth1"], ["dlinear", "patchtst"], horizons=[96], seeds=[0, 1, 2])
         print(found.table.to_markdown())
         ```
     """
