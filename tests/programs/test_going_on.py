@@ -90,3 +90,15 @@ def test_the_name_the_horizon_and_the_scale_of_a_saved_model_stay(place):
         run(place, f"pretrained={place / 'log'}", f"output_dir={place / 'other'}")
     with pytest.raises(FrameError, match="non_negative says that none is below 0"):
         run(place, f"pretrained={place / 'above'}", f"output_dir={place / 'other'}")
+
+
+def test_the_covariates_of_a_saved_model_are_read_without_being_named(place):
+    frame = pd.read_csv(place / "data.csv", parse_dates=["ds"]).assign(load=lambda f: f["y"] * 2 + 1)
+    frame.to_csv(place / "load.csv", index=False)
+    small = {"context_length": 21, "patch_length": 7, "d_model": 8, "num_heads": 2, "num_layers": 1, "d_ff": 8}
+    half = frame.groupby("unique_id").head(80).reset_index(drop=True)
+    made = NeuralForecaster("timexer", 7, layout="univariate", covariates=["load"], training=QUICK, **small).fit(half)
+    made.save_pretrained(place / "reads")
+    given = [f"dataset={place / 'load.csv'}", "model=timexer", f"pretrained={place / 'reads'}"]
+    run(place, *given, f"output_dir={place / 'read'}")
+    assert NeuralForecaster.from_pretrained(place / "read").covariates == ["load"]
