@@ -177,7 +177,7 @@ def fit(
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
     if learns:
         typer.echo(
-            "the model learned from texts; the folder keeps none of them: tell it others with `tsllm predict --context`"
+            "the model learned from texts; the folder keeps none of them: tell it others by `predict --context`"
             if told is not None
             else "it was trained without --context, so that no text will change its forecasts"
         )
