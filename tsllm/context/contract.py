@@ -20,8 +20,11 @@ from tsllm.types import ID, TIME, FrameError
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
 COLUMNS = (ID, TEXT, PUBLISHED, START, END)
 logger = logging.getLogger(__name__)
-_EXCEPT = re.compile(r"\b(?:except|excepting|excluding|besides|(?:all|every\w*|any\w*) but|(?:other|rather) than|apart from|aside from)"
-                     r"(?: for| in| at)?(?: the)?(?: series)? [\"'`]?$", re.IGNORECASE)  # fmt: skip
+_EXCEPT = re.compile(
+    r"\b(?:except|excepting|excluding|besides|(?:all|every\w*|any\w*) but|(?:other|rather) than|apart from|aside from)"
+    r"(?: for| in| at)?(?: the)?(?: series)? [\"'`]?$",
+    re.IGNORECASE,
+)
 LengthCheck = Callable[[str, str], None]  # text, its name in messages
 
 
