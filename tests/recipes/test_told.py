@@ -32,9 +32,11 @@ def place(tmp_path_factory):
 
 
 def run(place, *more):
-    model = {"backbone": place / "llama", "reader": "horizon", "text_layers": 2, "patch_length": 24,
-             "patch_stride": 24, "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_prototypes": 10, "dropout": 0.0,
-             "prompt": "false", "horizon_reader": "{d_model: 32, dropout: 0.0}"}  # fmt: skip
+    model = {
+        "backbone": place / "llama", "reader": "horizon", "text_layers": 2, "patch_length": 24, "patch_stride": 24,
+        "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_prototypes": 10, "dropout": 0.0,
+        "prompt": "false", "horizon_reader": "{d_model: 32, dropout: 0.0}",
+    }  # fmt: skip
     options = {"model": "timellm", "dataset": place / "levels.csv", "context_length": 96, "prediction_length": 24,
                "split": "[0.7, 0.1, 0.2]", "train_stride": 6, "test_stride": 24, "max_steps": 120, "eval_steps": 60,
                "eval_strategy": "steps", "save_strategy": "steps", "save_steps": 60, "learning_rate": 0.005,
