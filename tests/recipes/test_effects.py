@@ -1,6 +1,7 @@
 """Teaching a language model to say effects: supervised, then by the CRPS gained, and used as a reader afterwards."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.recipes.programs import RECIPES, finish, launch, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
+from tsllm.backbones.adapters import find_public_name
 from tsllm.context.gain import EffectsGain, write_said
 from tsllm.context.spoken import write_request
 from tsllm.data.sources import load_frame
@@ -17,7 +19,7 @@ from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.readers import open_reader
 from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
-from tsllm.text.loading import load_language_model
+from tsllm.text.loading import load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, build_gain, collect_events
 
@@ -66,6 +68,7 @@ def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
     for scores in metrics["test"].values():
         assert scores["written"] > scores["reward"] >= -3.0
         assert scores["used"] >= scores["reward"]
+        assert scores["silent"] <= scores["readable"]
     reader = open_reader(taught).read
     assert isinstance(reader, SpokenReader)
     df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
@@ -99,6 +102,21 @@ def test_an_answer_is_used_and_one_that_is_none_is_warned_about(place, taught, c
         SpokenSettings(0)
     with pytest.raises(FileNotFoundError, match=r"holds no effects\.json"):
         SpokenReader.from_pretrained(place / "llm")
+
+
+def test_an_adapter_knows_the_weights_that_it_was_trained_on(taught, tmp_path):
+    folder = shutil.copytree(taught, tmp_path / "copy")
+    settings = json.loads((folder / "effects.json").read_text())
+    assert settings["base"]["fingerprint"]
+    (folder / "effects.json").write_text(json.dumps(settings | {"base": settings["base"] | {"fingerprint": "other"}}))
+    with pytest.raises(ValueError, match=r"fingerprint other.*the weights are others"):
+        SpokenReader.from_pretrained(folder)
+    # PEFT's file names the packaged model as others can load it; here it is opened from the package.
+    config = json.loads((folder / "adapter_config.json").read_text())
+    public = {"base_model_name_or_path": find_public_name("smollm2-135m")[0]}
+    (folder / "adapter_config.json").write_text(json.dumps(config | public))
+    (folder / "effects.json").write_text(json.dumps(settings | {"base": settings["base"] | {"name": "smollm2-135m"}}))
+    assert read_base_model(folder).name == "smollm2-135m" != public["base_model_name_or_path"]
 
 
 def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place):
@@ -177,6 +195,7 @@ def test_grpo_turns_a_model_to_what_gains_and_away_from_what_cannot_be_read(plac
     assert -3.0 < np.mean(metrics["rewards"][:3]) < -1.0  # none, far off and unreadable, about a third each
     assert np.mean(metrics["rewards"][-3:]) > np.mean(metrics["rewards"][:3]) + 0.8
     assert set(metrics["comparison"]) == {"seen", "held_out"}
+    assert metrics["test"]["seen"]["silent"] == 1.0
     assert SpokenReader.from_pretrained(place / "grpo").say(list(prompts[:4])) == ["none"] * 4
 
 

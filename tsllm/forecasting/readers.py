@@ -9,7 +9,8 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader
 from tsllm.context.states import StateStore, TextEncoder
-from tsllm.hub.told import RULES, SPOKEN_FILE
+from tsllm.hub.told import RULES
+from tsllm.text.settings import SPOKEN_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def open_reader(name: str | Path) -> OpenReader:
     """
     if str(name) == RULES:
         return OpenReader(read_by_rules)
-    if (Path(name) / SPOKEN_FILE).is_file():
+    if (Path(name) / SPOKEN_SETTINGS).is_file():
         from tsllm.forecasting.spoken import SpokenReader
 
         return OpenReader(SpokenReader.from_pretrained(name))

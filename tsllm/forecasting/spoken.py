@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from tsllm.context.gain import read_said
 from tsllm.context.readers import EffectSpeaker
 from tsllm.context.spoken import write_request
 from tsllm.files import write_json
-from tsllm.hub.told import SPOKEN_FILE
-from tsllm.text.loading import fetch_folder, load_language_model
+from tsllm.text.loading import describe_base, fetch_folder, load_language_model
+from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import read_dataclass
 
 logger = logging.getLogger(__name__)
@@ -29,21 +29,23 @@ class SpokenSettings:
 
     Attributes:
         max_tokens: Tokens that an answer may have.
+        base: What the adapter was trained on (`tsllm.text.loading.BaseModel`).
         format: Version of the request.
     """
 
     max_tokens: int
+    base: dict[str, Any] = field(default_factory=dict)
     format: int = 1
 
     def __post_init__(self) -> None:
         if self.format != 1:
-            raise ValueError(f"{SPOKEN_FILE} has format {self.format}, this version reads 1; update tsllm")
+            raise ValueError(f"{SPOKEN_SETTINGS} has format {self.format}, this version reads 1; update tsllm")
         if not 1 <= self.max_tokens <= _LONGEST:
-            raise ValueError(f"{SPOKEN_FILE} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
+            raise ValueError(f"{SPOKEN_SETTINGS} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
 
     def save(self, folder: Path) -> None:
         """Writes `effects.json`."""
-        write_json(folder / SPOKEN_FILE, {"max_tokens": self.max_tokens, "format": self.format})
+        write_json(folder / SPOKEN_SETTINGS, asdict(self))
 
 
 class SpokenReader(EffectSpeaker):
@@ -74,14 +76,18 @@ class SpokenReader(EffectSpeaker):
             ValueError: If settings are impossible, or the base has other weights.
         """
         folder = fetch_folder(source)
-        given = check_json(folder / SPOKEN_FILE)
+        given = check_json(folder / SPOKEN_SETTINGS)
         if given is None:
             raise FileNotFoundError(
-                f"{folder} holds no {SPOKEN_FILE}; train with recipes/sft_text.py, writes: effects"
+                f"{folder} holds no {SPOKEN_SETTINGS}; train with recipes/sft_text.py, writes: effects"
             )
-        settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_FILE), "max_tokens")
+        settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_SETTINGS), "max_tokens")
         model, tokenizer = load_language_model(str(folder), **options)
         return cls(model, tokenizer, settings.max_tokens)
+
+    def describe(self) -> SpokenSettings:
+        """Returns what its folder says of it."""
+        return SpokenSettings(self.max_tokens, asdict(describe_base(self.model, self.tokenizer)))
 
     def speak(self, text: str, window: Window) -> list[Effect]:
         """Returns what the model understood.

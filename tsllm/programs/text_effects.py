@@ -16,18 +16,18 @@ from tsllm.context.spoken import write_request
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
 from tsllm.files import write_json
-from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
+from tsllm.forecasting.spoken import SpokenReader
 from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
-from tsllm.hub.told import SPOKEN_FILE
 from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
+from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
-OWNED = (*TEXT_ARTEFACTS, SPOKEN_FILE)
+OWNED = (*TEXT_ARTEFACTS, SPOKEN_SETTINGS)
 MORE_TOKENS = 8  # room of an answer beyond the longest that was written
 
 
@@ -63,7 +63,7 @@ class EffectsProgram:
         """Writes everything but the adapter, in the first process."""
         if not trainer.is_world_process_zero():
             return
-        SpokenSettings(self.reader.max_tokens).save(folder)
+        self.reader.describe().save(folder)
         write_json(folder / METRICS_FILE, content)
         write_json(folder / HISTORY_FILE, trainer.state.log_history)
         (folder / "README.md").write_text(_CARD, encoding="utf-8")
@@ -183,6 +183,7 @@ class ReaderScores:
         events: How many.
         readable: Share of answers that could be read.
         exact: Share that say what was written.
+        silent: Share of answers that say nothing; 1 = training has learned to keep silent, and `quiet` is blind to it.
         reward: Mean reward; what cannot be read has the floor.
         used: The same where what cannot be read changes nothing, as in a forecast.
         written: Mean reward of the effects that the texts were written from.
@@ -193,6 +194,7 @@ class ReaderScores:
     events: int
     readable: float
     exact: float
+    silent: float
     reward: float
     used: float
     written: float
@@ -212,7 +214,8 @@ def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -
     rules = [judge.score(k, write_said(read_effects(e.text, e.window))) for k, e in enumerate(events)]
     written = [judge.score(k, write_said(e.effects)) for k, e in enumerate(events)]
     scores = ReaderScores(
-        len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))), float(rewards.mean()),
+        len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
+        float(np.mean([read_said(answer) == [] for answer in said])), float(rewards.mean()),
         float(used.mean()), float(np.mean(written)), float(np.mean(rules)),
         float(used[quiet].mean()) if quiet.any() else 0.0,
     )  # fmt: skip
@@ -224,6 +227,8 @@ def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     if len(results) < 2:
         return None
     return {
-        name: {key: end[key] - results["start"][name][key] for key in ("readable", "exact", "reward", "used")}
+        name: {
+            key: end[key] - results["start"][name][key] for key in ("readable", "exact", "silent", "reward", "used")
+        }
         for name, end in results["test"].items()
     }

@@ -17,6 +17,7 @@ from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load
 from tsllm.backbones.weights import read_header
 from tsllm.progress import quiet_bars
 from tsllm.text.settings import SETTINGS as SETTINGS
+from tsllm.text.settings import SPOKEN_SETTINGS
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle, never code
@@ -190,7 +191,7 @@ def read_base_model(folder: Path) -> BaseModel:
     if not (folder / ADAPTER_CONFIG).is_file():
         raise OSError(f"{folder} holds no {ADAPTER_CONFIG}, so it is no PEFT adapter")
     config = check_json(folder / ADAPTER_CONFIG)
-    settings = check_json(folder / SETTINGS) or {}
+    settings = check_json(folder / SETTINGS) or check_json(folder / SPOKEN_SETTINGS) or {}
     recorded = settings.get("base") or {}
     name = config.get("base_model_name_or_path") or recorded.get("name")
     here = recorded.get("name", "")
