@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
 from tsllm.cli.main import app
+from tsllm.forecasting.builders import build_single
 from tsllm.forecasting.roster import build_forecaster
 
 FIT = ("fit", "good.csv", "--model", "dlinear", "--h", "2")
@@ -246,17 +247,21 @@ def test_what_a_yaml_says_itself_cannot_be_said_beside_it(place, option):
 def test_a_backtest_decides_as_a_comparison_does_by_the_steps_before_the_first_cutoff(place, monkeypatch):
     asked = []
 
-    def build(spec, task, *rest):
-        asked.append(task.context_length)
-        return build_forecaster(spec, task, *rest)
+    def watch(build):
+        def watched(spec, task, *rest):
+            asked.append(task.context_length)
+            return build(spec, task, *rest)
 
-    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.compare"):
-        monkeypatch.setattr(f"{where}.build_forecaster", build)
+        return watched
+
+    monkeypatch.setattr("tsllm.forecasting.checks.build_single", watch(build_single))
+    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.checks", "tsllm.evaluation.compare"):
+        monkeypatch.setattr(f"{where}.build_forecaster", watch(build_forecaster))
     windows = ("--h", "2", "--n-windows", "8")
     run("backtest", "good.csv", "--models", "dlinear", *windows, "--train", "max_steps=0")
     run("compare", "good.csv", "--models", "dlinear", *windows, "--max-seconds", "0.1", "--output-dir", "out")
     # Two thirds of the 32 - 2 steps before the first cutoff; the whole 48 would bear 24, a day.
-    assert asked == [20] * 4  # each checks, then builds
+    assert asked == [20] * 5  # each checks, then builds; a comparison checks its data with one more
 
 
 def test_a_backtest_in_which_a_model_fails_ends_with_one(place, monkeypatch):

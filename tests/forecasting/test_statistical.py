@@ -10,7 +10,8 @@ from statsforecast.utils import ConformalIntervals
 from tsllm.data.frame import future_frame
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.statistical import DEFAULT_MODELS, NixtlaNeuralForecaster, StatisticalForecaster
 from tsllm.types import FrameError
 

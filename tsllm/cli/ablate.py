@@ -30,7 +30,7 @@ def ablate(
     """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
     from tsllm.cli.compare import run_config, write_columns, write_command
     from tsllm.evaluation.config import CompareConfig
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})

@@ -79,16 +79,16 @@ def backtest(
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
     from tsllm.evaluation.windows import Windows
+    from tsllm.forecasting.checks import check_forecaster
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import (
+    from tsllm.forecasting.model_spec import (
         ModelSpec,
-        build_forecaster,
-        check_forecaster,
         give_named_covariates,
         name_saved,
         reads_covariates,
         reads_static,
     )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()

@@ -216,7 +216,7 @@ def short_term(
 
     from tsllm.cli.compare import write_command
     from tsllm.evaluation.short_term import load_competition, run_short_term
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     shown: dict[str, Any] = {"models": models, "season": season, "max_series": max_series, "seeds": seeds}
     command = write_command("tsllm benchmark short-term", str(folder), **shown, output_dir=output_dir)

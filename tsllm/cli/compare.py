@@ -68,7 +68,7 @@ def compare(
         run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
-    from tsllm.forecasting.roster import ModelSpec, give_named_covariates
+    from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},

@@ -52,7 +52,7 @@ def demo(
 def build_config(output_dir: Path, steps: int, layers: int, seed: int) -> "CompareConfig":
     """Returns the comparison: none of the models reads covariates, and both trained ones have equal budgets."""
     from tsllm.evaluation.config import CompareConfig
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     training = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "eval_steps": 50}
     statistical = {"input_size": STATISTICAL_INPUT}

@@ -80,16 +80,11 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.forecasting.builders import check_own
     from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        check_own,
-        is_saved,
-        write_folder,
-    )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 

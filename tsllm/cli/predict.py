@@ -36,14 +36,9 @@ def predict(
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        is_saved,
-        open_saved,
-        write_folder,
-    )
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
+    from tsllm.forecasting.roster import build_forecaster
+    from tsllm.forecasting.saved import open_saved
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 

@@ -59,7 +59,7 @@ def tune(
     from tsllm.evaluation.config import DataEntry
     from tsllm.evaluation.prepare import prepare_task
     from tsllm.evaluation.tune import apply_params, check_equal_search, tune_for_task
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     quiet_libraries()
     given: dict[str, Any] = {"h": h, "context_length": context_length, "val_size": val_size, "freq": parse_freq(freq)}

@@ -12,7 +12,7 @@ from tsllm.data.sources import LoadedData
 from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.progress import Bar
 
 

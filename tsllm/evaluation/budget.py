@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import DEFAULT_TRAINING
-from tsllm.forecasting.roster import ModelSpec
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.options import merge_training
 

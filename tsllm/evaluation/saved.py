@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.text import SETTINGS
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 from tsllm.hub.told import BASE, CONTEXT_FILE, READER

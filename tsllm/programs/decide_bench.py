@@ -18,8 +18,9 @@ from tsllm import metrics
 from tsllm.data.sources import LoadedData, load_frame
 from tsllm.data.task import Asked, build_task
 from tsllm.decisions import AnyHourAlarm, DecisionProblem
+from tsllm.forecasting.model_spec import STEP_REGRESSION, ModelSpec
 from tsllm.forecasting.paths import draw_paths, weigh_similar
-from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.paired import diebold_mariano
 from tsllm.policies.learned import Windows, decide, train_policy
 from tsllm.programs.decide_check import read_levels, read_training

@@ -26,7 +26,7 @@ from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
 from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
-from tsllm.training.options import complete_training, refuse_idle_training
+from tsllm.training.in_memory import complete_training, refuse_idle_training
 
 T = TypeVar("T")
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)

@@ -17,7 +17,7 @@ from tsllm.models.base import ForecastConfig, ForecastModel
 from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
-from tsllm.training.options import complete_training
+from tsllm.training.in_memory import complete_training
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import FrameError
 
