@@ -18,7 +18,7 @@ from tsllm.context.pairs import PairWriter
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.context.reading import assemble
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.forecasting.readers import load_reader
 
 STEPS = 24

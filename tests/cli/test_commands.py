@@ -10,7 +10,7 @@ from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.cli.console import format_cell, parse_levels, parse_settings
 from tsllm.cli.doctor import format_duration
 from tsllm.cli.main import app
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.model_spec import ModelSpec

@@ -36,7 +36,9 @@ from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
-from tsllm.models.base import ForecastConfig, ForecastModel, RawForecast
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
+from tsllm.models.inputs import RawForecast
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import read_model_config
 

@@ -115,7 +115,7 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
         FrameError: If a date can be read in two ways, or a column is missing.
     """
     from tsllm.data.dates import read_later_times
-    from tsllm.data.sources import read_table
+    from tsllm.data.reading import read_table
 
     return read_later_times(names.read_later(read_table(path, names=names)), day_first)
 

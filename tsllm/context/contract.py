@@ -12,7 +12,7 @@ import pandas as pd
 from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
-from tsllm.data.sources import SUFFIXES, read_table
+from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"

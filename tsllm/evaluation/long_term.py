@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import hold_out_end
-from tsllm.data.sources import LoadedData
 from tsllm.data.task import load_data
 from tsllm.evaluation.backtest import Cost
 from tsllm.evaluation.budgets import read_budget

@@ -28,11 +28,11 @@ from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.checks import check_forecaster
 from tsllm.forecasting.model_spec import ModelSpec
-from tsllm.forecasting.neural import DEFAULT_TRAINING
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.models import find_model_class
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import check_model_config
+from tsllm.training.options import DEFAULT_TRAINING
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tsllm import metrics
-from tsllm.data.sources import LoadedData, load_frame
+from tsllm.data.loading import LoadedData, load_frame
 from tsllm.data.task import Asked, build_task
 from tsllm.decisions import AnyHourAlarm, DecisionProblem
 from tsllm.forecasting.model_spec import STEP_REGRESSION, ModelSpec

@@ -14,8 +14,8 @@ from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.data.facts import DataRead, read_series
 from tsllm.data.frequency import Freq
+from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import find_cutoffs
-from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
 from tsllm.data.task import Asked, ForecastTask, build_task, load_data
 from tsllm.files import write_json
