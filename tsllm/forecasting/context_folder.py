@@ -17,6 +17,7 @@ from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.readers import OpenReader, load_reader
+from tsllm.hub.record import write_card_file
 from tsllm.hub.spec import check_alias
 from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, RULES
 from tsllm.training.args import read_dataclass
@@ -173,4 +174,4 @@ speaks. Reader: {" and then ".join(settings.readers)}. Texts kept in `{CONTEXT_F
 tsllm predict FOLDER data.csv --context "The plant is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
 ```
 """
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_card_file(folder, text)
