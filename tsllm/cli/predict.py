@@ -37,7 +37,6 @@ def predict(
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
-    from tsllm.forecasting.roster import build_forecaster
     from tsllm.forecasting.saved import open_saved
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
@@ -80,6 +79,8 @@ def predict(
         asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
+        from tsllm.forecasting.roster import build_forecaster
+
         forecaster, h = build_forecaster(spec, task), task.h
         ahead = []
     tell_ignored(loaded)
