@@ -266,6 +266,9 @@ def change(**fields):
         change(models=[{"model": "SeasonalNaive", "options": {"season": "day"}}]),
         change(models=[{"model": "SeasonalNaive", "options": {"season": 0}}]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "./gone"}}]),
+        change(models=["SeasonalNaive", "ensemble:Naive+Naive"]),
+        change(models=["SeasonalNaive", "ensemble:Naive+"]),
+        change(models=["SeasonalNaive", "ensemble:"]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "gpt2", "num_sample": 3}}]),
     ],
 )

@@ -123,8 +123,11 @@ class ModelSpec:
         """The members of an ensemble, in order; empty for any other model."""
         if self.kind != "ensemble":
             return []
-        named = [part for part in self.model.partition(":")[2].split("+") if part.strip()]
-        return [ModelSpec.parse(member) for member in (named or self.options.get("members", ()))]
+        listed = self.model.partition(":")[2]
+        named = [part.strip() for part in listed.split("+")] if listed else self.options.get("members", ())
+        if "" in named:
+            raise ValueError(f"{self.model!r} names a member that is empty; write ensemble:AutoETS+dlinear")
+        return [ModelSpec.parse(member) for member in named]
 
     @property
     def is_seeded(self) -> bool:
@@ -410,6 +413,10 @@ def _check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:
     unknown = sorted(set(spec.options) - known)
     if unknown:
         raise ValueError(f"ensemble has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    names = [member.name for member in spec.members]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"two members have the alias {doubled[0]!r}; give each its own, or name it once")
     for member in spec.members:
         check_forecaster(member, task)
 
