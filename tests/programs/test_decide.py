@@ -318,6 +318,21 @@ def test_a_hindsight_that_is_beaten_is_refused(tmp_path):
         run_decide(config)
 
 
+class WrongCost(PeakShaving):
+    """Finds the best action and says another cost."""
+
+    def hindsight(self, path):
+        action, cost = super().hindsight(path)
+        return action, 2 * cost
+
+
+def test_a_hindsight_that_its_own_action_does_not_reach_is_refused(tmp_path):
+    problem = {"problem": {"name": f"{__name__}.WrongCost", "energy": 8, "power": 4}}
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
+    with pytest.raises(RuntimeError, match=r"hindsight says a cost of .* its own action costs .* of 20 paths"):
+        run_decide(config)
+
+
 def test_calibration_is_compared_by_swapping_blocks_of_days():
     rng = np.random.default_rng(1)
     chance = rng.uniform(0.05, 0.95, 210)
