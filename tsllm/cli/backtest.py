@@ -74,11 +74,13 @@ def backtest(
     ] = False,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
-    from tsllm.cli.predict import read_context, write_frame
+    from tsllm.cli.predict import TABLES, read_context, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
     from tsllm.evaluation.windows import Windows
+    from tsllm.files import check_file
+    from tsllm.forecasting.base import check_count
     from tsllm.forecasting.checks import check_forecaster
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.model_spec import (
@@ -92,6 +94,10 @@ def backtest(
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
+    if output is not None:
+        check_file(output, TABLES)
+    if input_size is not None:
+        check_count("input_size", input_size)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -124,8 +130,9 @@ def backtest(
         ("--covariates", covariates, any(map(reads_covariates, specs))),
         ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
         ("--static", static, any(map(reads_static, specs))),
+        ("--seed", seed, kinds & {"native", "neuralforecast", "few-shot", "ensemble"}),
     ):
-        if given and not used:
+        if given not in (None, "", {}) and not used:
             raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
     roster = []
     for spec in specs:

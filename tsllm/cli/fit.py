@@ -80,6 +80,7 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.files import check_folder
     from tsllm.forecasting.builders import check_own
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
@@ -157,6 +158,7 @@ def fit(
     texts, told = read_told(context, reader, timeless, loaded.names, day_first)
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
+    check_folder(output_dir)
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
     if told is None:
         forecaster.fit(loaded.df, horizon)

@@ -240,35 +240,28 @@ def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaste
 
 def _build_own(spec: ModelSpec) -> Forecaster:
     made = check_own(spec.model, spec.options)(**spec.options)
-    if not isinstance(made, Forecaster):
-        raise ValueError(_say_no_forecaster(spec.model))
     if spec.alias:
         made.alias = spec.alias
     return made
 
 
-def check_own(path: str, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """Returns the class or function behind a dotted path, if it takes the options.
+def check_own(path: str, options: Mapping[str, Any] | None = None) -> type[Forecaster]:
+    """Returns the class behind a dotted path, if it takes the options; nothing else is ever called by its path.
 
     Raises:
-        ValueError: If there is none, it makes no forecaster, or it takes other options.
+        ValueError: If there is none, it is no `Forecaster`, or it takes other options.
     """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-        if isinstance(found, type) and not issubclass(found, Forecaster):
-            raise ValueError(_say_no_forecaster(path))
+        if not (isinstance(found, type) and issubclass(found, Forecaster)):
+            raise TypeError(
+                "it is none: inherit from tsllm.Forecaster, with alias, fit(df, h) and predict(df, h, level, X_df)"
+            )
         inspect.signature(found).bind(**(options or {}))
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"cannot build {path!r} ({error}); give the dotted path of a Forecaster") from error
-    return found  # type: ignore[no-any-return]
-
-
-def _say_no_forecaster(path: str) -> str:
-    return (
-        f"{path} is no Forecaster: let the class inherit from tsllm.Forecaster and give it alias, fit(df, h) and "
-        "predict(df, h, level, X_df)"
-    )
+    return found
 
 
 def _build_statistical(spec: ModelSpec, task: ForecastTask) -> Forecaster:

@@ -160,5 +160,9 @@ def check_ensemble(spec: ModelSpec, task: ForecastTask) -> None:
     unknown = sorted(set(spec.options) - known)
     if unknown:
         raise ValueError(f"ensemble has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    names = [member.name for member in spec.members]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"two members have the alias {doubled[0]!r}; give each its own, or name it once")
     for member in spec.members:
         check_forecaster(member, task)

@@ -110,8 +110,11 @@ class ModelSpec:
         """The members of an ensemble, in order; empty for any other model."""
         if self.kind != "ensemble":
             return []
-        named = [part for part in self.model.partition(":")[2].split("+") if part.strip()]
-        return [ModelSpec.parse(member) for member in (named or self.options.get("members", ()))]
+        listed = self.model.partition(":")[2]
+        named = [part.strip() for part in listed.split("+")] if listed else self.options.get("members", ())
+        if "" in named:
+            raise ValueError(f"{self.model!r} names a member that is empty; write ensemble:AutoETS+dlinear")
+        return [ModelSpec.parse(member) for member in named]
 
     @property
     def is_seeded(self) -> bool:

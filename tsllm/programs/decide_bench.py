@@ -23,7 +23,7 @@ from tsllm.forecasting.paths import draw_paths, weigh_similar
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.paired import diebold_mariano
 from tsllm.policies.learned import Windows, decide, train_policy
-from tsllm.programs.decide_check import read_levels, read_training
+from tsllm.programs.decide_check import read_levels, read_training, solve_hindsight
 from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -59,7 +59,7 @@ class SeriesBench(Bench):
         self.windows = keys
         test = self.truth["test"] = problem.discretise(self.truth["test"])
         self.truth["validation"] = problem.discretise(self.truth["validation"])
-        self.hindsight = problem.hindsight(test)[1].numpy()
+        self.hindsight = solve_hindsight(problem, test)
         self.idle = problem.cost(problem.idle(self.h).expand(len(test), -1), test).numpy()
         self._drawn: dict[tuple[str, int], Tensor] = {}
 
