@@ -63,8 +63,8 @@ def fit(
     context: Annotated[
         str | None,
         typer.Option(
-            help="Texts to keep in the folder: a table unique_id, text, published[, start, end], or a text. `predict` "
-            "and `backtest` read what was published by their cutoff."
+            help="Texts to keep in the folder, or to learn from where the model reads them: a table unique_id, text, "
+            "published[, start, end], or a text. `predict` and `backtest` read what was published by their cutoff."
         ),
     ] = None,
     reader: Annotated[
@@ -160,8 +160,10 @@ def fit(
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     check_folder(output_dir)
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
-    if told is None:
-        forecaster.fit(loaded.df, horizon)
+    learns = forecaster.reads_texts and reader is None
+    if told is None or learns:
+        forecaster.timeless = timeless
+        forecaster.fit(loaded.df, horizon, context=texts)
         forecaster.save_pretrained(output_dir, licence=licence)
     else:
         made = ContextForecaster(forecaster, freq=loaded.freq, context=texts, **told)
@@ -170,6 +172,12 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
+    if learns:
+        typer.echo(
+            "the model learned from texts; the folder keeps none of them: tell it others by `predict --context`"
+            if told is not None
+            else "it was trained without --context, so that no text will change its forecasts"
+        )
     ahead = forecaster.known_ahead
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")

@@ -81,6 +81,15 @@ class ToldWindows:
         }
 
 
+def warn_of_silence(alias: str, model: Any, told: Context) -> None:
+    """Warns that texts are given to a model that was trained without any, and so has nothing to say to them."""
+    if (told.table[TEXT] != "").any() and model.horizon.texts.is_silent:
+        logger.warning(
+            "%s was trained without texts, so that none changes its forecast; train it with them (fit(df, "
+            "context=...), tsllm fit --context), or have effects read (ContextForecaster, --reader rules)", alias
+        )  # fmt: skip
+
+
 def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[int, ...]], list[int]]:
     """Returns which texts windows read.
 

@@ -168,8 +168,16 @@ class TrainableForecaster(TransferableForecaster):
         if told is None and self.context is not None:
             told = Context.read(self.context, df, timeless=self.timeless)
         if told is not None:
+            from tsllm.forecasting.texts import warn_of_silence
+
             assert self.model is not None
             self._tell_told(windows, told, self.model)
+            warn_of_silence(self.alias, self.model, told)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
+        return super().reads_texts if self.model is not None else bool(self.config.get("text_layers"))
 
     def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
         """Gives windows the hidden states of what may be read at their cutoffs."""

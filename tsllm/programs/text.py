@@ -29,7 +29,7 @@ from tsllm.paired import LEAST_WINDOWS, diebold_mariano
 from tsllm.programs.artefacts import writing
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
-from tsllm.training.args import DataArguments
+from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.data import TextWindows
 from tsllm.training.text.supervised import (
     TextModelArguments,
@@ -199,6 +199,12 @@ def run_text(
     Returns:
         The content of `metrics.json`.
     """
+    if model_args.writes == "effects":
+        from tsllm.context.gain import EffectsGain
+        from tsllm.programs.text_effects import run_effects
+
+        refuse_choices(args)
+        return run_effects(model_args, data_args, args, EffectsGain())
     program = prepare_text(model_args, data_args, args)
     forecaster = program.forecaster
     model, tokenizer = forecaster.model, forecaster.tokenizer
@@ -218,6 +224,18 @@ def run_text(
         }
         program.write(trainer, content, folder, recipe)
     return content
+
+
+def refuse_choices(args: TextTrainingArguments) -> None:
+    """Refuses settings that are about windows of numbers where effects are written.
+
+    Raises:
+        ArgumentsError: Naming the setting.
+    """
+    if args.focus != "all" or args.streaming:
+        raise ArgumentsError(
+            "events are written in memory, all of them; with writes: effects, leave focus and streaming out"
+        )
 
 
 def write_results(folder: Path, content: dict[str, Any], results: dict[str, TextScores]) -> None:

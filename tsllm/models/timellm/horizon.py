@@ -141,6 +141,11 @@ class TextReader(nn.Module):
         self.layer = HorizonLayer(width, heads, d_ff, dropout)
         self.answer = Answer(width, num_parameters)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was learned of texts, so that none changes a forecast."""
+        return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
+
     def forward(self, queries: Tensor, calendar: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """Computes the residual.
 
