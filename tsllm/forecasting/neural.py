@@ -31,6 +31,7 @@ from tsllm.forecasting.refusals import (
     check_source,
     refuse_changes,
     refuse_idle,
+    refuse_unadapted,
     refuse_unknown,
     refuse_unvalidated,
 )
@@ -128,8 +129,8 @@ class NeuralForecaster(TransferableForecaster):
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
-        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM,
-            `backbone_mode` and `lora` can be changed: LoRA on top.
+        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM
+            or PatchCast, `backbone_mode` and `lora` can be changed: LoRA on top.
 
     Attributes:
         model: The torch model; None before `fit`.
@@ -247,6 +248,7 @@ class NeuralForecaster(TransferableForecaster):
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
             refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            refuse_unadapted(fine_tune, config)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
 
