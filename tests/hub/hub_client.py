@@ -26,7 +26,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.readers import read_in_turn
 from tsllm.forecasting.readers import open_encoder
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec

@@ -20,7 +20,14 @@ from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.few_shot import check_fine_tune
 from tsllm.forecasting.loading import check_hub_options, load_model
-from tsllm.forecasting.refusals import check_source, refuse_changes, refuse_idle, refuse_unknown, refuse_unvalidated
+from tsllm.forecasting.refusals import (
+    check_source,
+    refuse_changes,
+    refuse_idle,
+    refuse_unadapted,
+    refuse_unknown,
+    refuse_unvalidated,
+)
 from tsllm.forecasting.trainable import Start, TrainableForecaster
 from tsllm.forecasting.undo import KeptModel, unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
@@ -92,8 +99,8 @@ class NeuralForecaster(TrainableForecaster):
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
-        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM,
-            `backbone_mode` and `lora` can be changed: LoRA on top.
+        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM
+            or PatchCast, `backbone_mode` and `lora` can be changed: LoRA on top.
 
     Attributes:
         model: The torch model; None before `fit`.
@@ -211,6 +218,7 @@ class NeuralForecaster(TrainableForecaster):
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
             refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            refuse_unadapted(fine_tune, config)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
 

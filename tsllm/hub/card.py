@@ -220,7 +220,8 @@ def _write_licence(licence: Licence) -> tuple[str, str]:
 def _describe_data(spec: ForecasterSpec) -> Any:
     yield from describe_source(spec.data.newest.summarise(), spec.freq)
     for read in spec.data.reads[:-1]:
-        yield "trained before on", f"{shorten_source(read.name) or 'own data'}, {read.first} to {read.last}"
+        what = f"{read.first} to {read.last}" if read.first else read.origin
+        yield "trained also on", ", ".join(filter(None, (shorten_source(read.name) or "own data", what)))
     scale = TargetScale(**spec.target_scale)
     of = "" if scale.transform == "none" else f" of {scale.transform}(y)"
     yield "scaling", f"{spec.scaler['name']}{of} per series, fitted on the training part only"

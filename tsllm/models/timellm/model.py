@@ -61,6 +61,7 @@ class TimeLLM(ForecastModel):
     default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
     published_config = {"patch_length": _PUBLISHED_PATCH, "patch_stride": 8}
+    head_parts = ("head",)
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -440,6 +441,9 @@ class TimeLLM(ForecastModel):
     def trained_state(self) -> dict[str, Tensor]:
         """Returns all tensors but the backbone's frozen ones."""
         trained = {f"backbone.{name}" for name, p in self.backbone.named_parameters() if p.requires_grad}
+        # Fine-tuning of the head alone freezes what was adapted before; it stays a part of the model.
+        adapted = adaptation.find_adapted(self.backbone.llm, "frozen" if self._merged else self.config.backbone_mode)
+        trained |= {f"backbone.llm.{name}" for name in adapted}
         return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.") or k in trained}
 
     def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:  # type: ignore[override]
