@@ -23,7 +23,7 @@ CellsFolder = Annotated[Path, typer.Option(help="Folder of cells and tables; a s
 class SpacedLists(TyperCommand):
     """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
 
-    lists = ("--data", "--horizons", "--models", "--seeds", "--transfer", "--terms")
+    lists = ("--data", "--horizons", "--models", "--seeds", "--sets", "--tasks", "--terms", "--transfer")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Joins what follows a list option up to the next option."""
@@ -98,7 +98,7 @@ def _print_wide(table: Any, title: str) -> None:
     typer.echo(table.to_markdown())
 
 
-@app.command("zero-shot")
+@app.command("zero-shot", cls=SpacedLists)
 def zero_shot(
     models: Annotated[
         str, typer.Option(help="Saved folders, AutoTheta, AutoETS, FLAIR, chronos:ID, separated by commas.")
