@@ -1,7 +1,7 @@
 """What happens around the import of large libraries: no pause for collection, and nothing that nobody calls.
 
 A process that forecasts spends most of its time on imports. Two things in them are of no use: Python looks dozens of
-times for garbage among objects that all stay, and transformers loads scipy.optimize for the losses of object detectors.
+times for garbage among objects that stay, and transformers loads scipy.optimize for the losses of object detectors.
 """
 
 import gc
