@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
         print("rewards", [round(reward, 4) for reward in metrics["rewards"]])
         for name in ("start", "test"):
             if name in metrics:
-                print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float)})
+                print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float | dict)})
         print("comparison", metrics["comparison"])
 
 

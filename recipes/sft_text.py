@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.should_save:
         for name in ("start", "test"):
             if name in metrics:
-                print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float)})
+                print(name, {key: value for key, value in metrics[name].items() if isinstance(value, float | dict)})
         print("comparison", metrics["comparison"])
 
 

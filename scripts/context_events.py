@@ -14,67 +14,13 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import Window, apply_effects
-from tsllm.context.pairs import PairWriter
+from tsllm.context.events import write_event
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
-from tsllm.context.reading import assemble
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.forecasting.readers import load_reader
 
 STEPS = 24
-KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
-
-
-class EventWriter(PairWriter):
-    """Writes events that lie inside a window's horizon."""
-
-    def __init__(self, seed: int, held_out: bool, window: Window) -> None:
-        super().__init__(seed, held_out)
-        self.window = window
-
-    def _draw_time(self) -> pd.Timestamp:
-        return self.window.future_times[int(self.rng.integers(STEPS))]
-
-    def _make_span(self) -> dict[str, tuple[str, str]]:
-        first = int(self.rng.integers(0, STEPS - 4))
-        hours = int(self.rng.integers(2, min(13, STEPS - first)))
-        start = self.window.future_times[first]
-        kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
-        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
-        return (
-            super()._make_span()
-            | hours_of_day
-            | {
-                "start": (self._write_moment(start, kind), "start"),
-                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
-                "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
-                "length": (f"{self._write_number(hours)} hours", "length"),
-            }
-        )
-
-    def _write_value(self, role: str) -> tuple[str, str]:
-        """Writes a value that a price may take."""
-        if role == "multiply":
-            return f"{self.rng.uniform(0.2, 3):.1f}", role
-        if role in {"raise", "lower"}:
-            return self._write_percent(), role
-        low, high = np.quantile(self.window.past, [0.1, 0.9])
-        return f"{self.rng.uniform(low, high):.{self.rng.integers(3)}f}", role
-
-    def write_day(self, quiet: bool):
-        """Returns a text about the day with its roles: one event, or none."""
-        self.entity, self.quantity = "the market", "price"
-        pieces = [self._write_background() for _ in range(self.rng.integers(2))]
-        if not quiet:
-            kind = KINDS[int(self.rng.integers(len(KINDS)))]
-            slots = self._make_span()
-            if kind == "factor":
-                slots |= {"f": (self._pick(("double", "triple", "halve")), "multiply"), "g": ("twice", "multiply")}
-            elif kind != "zero":
-                slots["v"] = self._write_value(kind)
-            pieces += self._arrange(kind, slots)
-        pieces += [self._write_distractor() for _ in range(self.rng.integers(2))]
-        return self._join(pieces or [self._write_background()])
 
 
 def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0) -> dict[str, float]:
@@ -87,14 +33,12 @@ def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 
     for day in range(days):
         end = len(y) - STEPS * (skip + day + 1)
         window = Window(y[end - 168 : end], times[end - 168 : end], times[end : end + STEPS], STEPS)
-        reading = EventWriter(1000 * seed + day, held_out, window).write_day(quiet)
-        written = assemble(reading, window.future_times, window.past_times)
-        if quiet == bool(written):
-            continue  # an event that the grammar cannot place, such as a weekday on another day
-        truth = apply_effects(window, written, y[None, end : end + STEPS])
-        base = window.past[None, -STEPS:]
-        found = {"none": [], "written": written}
-        found |= {name: read_effects(reading.text, window, reader) for name, reader in readers.items()}
+        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet)
+        if event is None:
+            continue
+        base, truth = window.past[None, -STEPS:], event.truth
+        found = {"none": [], "written": event.effects}
+        found |= {name: read_effects(event.text, window, reader) for name, reader in readers.items()}
         for name, effects in found.items():
             forecast = apply_effects(window, effects, base)
             errors.setdefault(name, []).append(float(np.abs(forecast - truth).mean() / scale))

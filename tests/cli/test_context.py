@@ -61,6 +61,21 @@ def test_a_text_changes_exactly_the_steps_that_it_names():
     assert "SeasonalNaive+context: 48 rows" in screen
 
 
+def test_a_text_that_names_one_series_changes_that_alone(caplog):
+    text = CLOSED.replace("mill", "mill in the south")
+    said, changed = forecast("--context", text)
+    assert changed["unique_id"].tolist() == ["south"] * 6
+    assert said.startswith(f"south: {text}\n  -> set 0 from")
+    assert "the text names series 'south', so it is read for 1 of 2 series" in caplog.text
+    run("fit", "load.csv", "--model", "dlinear", "--context-length", 24, "--h", 24, "--steps", 2,
+        "--set", "moving_average=5", "--context", text, "--timeless", "--output-dir", "told")  # fmt: skip
+    run("predict", "told", "load.csv", "--output", "told.csv")
+    told = pd.read_csv("told.csv")
+    assert told.loc[told["DLinear+context"] == 0, "unique_id"].tolist() == ["south"] * 6
+    said = run(*PREDICT, "--context", text.replace("in the south", "and all but south"), code=2)
+    assert "excepts series 'south'" in said
+
+
 def test_a_table_is_read_by_its_series_and_what_comes_later_is_told():
     news = write_news(("south", CLOSED, "2024-01-09"), ("north", "It is held at 1.", "2024-02-01"), ("south", "", ""))
     said, changed = forecast("--context", news)

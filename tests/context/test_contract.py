@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tsllm.context.contract import Context
+from tsllm.context.contract import Context, find_named
 from tsllm.types import FrameError
 
 DF = pd.DataFrame({"unique_id": ["a"] * 4 + ["b"] * 4, "ds": [*pd.date_range("2024-01-01", periods=4)] * 2, "y": 1.0})
@@ -97,3 +97,51 @@ def test_times_come_as_text_dates_and_datetimes():
     published = Context.read(frame, DF).table["published"]
     assert published.isna().tolist() == [False] * 4 + [True]
     assert (published[:4] == pd.Timestamp("2024-01-02")).all()
+
+
+SHOPS = ["north", "north-east", "Shop 1", "7", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The north is closed.", ["north"]),
+        ("north's shop and Shop 1 are closed.", ["north", "Shop 1"]),
+        ("The north-east is closed.", ["north-east"]),
+        ("Closed: 'north'.", ["north"]),
+        ("Sales fall by 20 %, but north stays open.", ["north"]),
+        ("Series 7 is closed; series a too.", ["7", "a"]),
+        # No name of a series: another case, a part of a word, a number and an article.
+        ("The North is closed for 7 hours.", SHOPS),
+        ("The northern road is closed; a bus goes at 7.", SHOPS),
+        ("Series 7.5 is none; north-west neither; Shop 12 too.", SHOPS),
+        ("", SHOPS),
+        ("Closed: north, north-east, Shop 1, series 7 and series a.", SHOPS),
+    ],
+)
+def test_a_text_that_names_some_series_is_about_these_alone_and_says_so(text, named, caplog):
+    assert find_named(text, SHOPS) == named
+    told = [record.getMessage() for record in caplog.records]
+    if named == SHOPS:
+        assert told == []
+    else:
+        shown = ", ".join(map(repr, named))
+        assert told == [
+            f"the text names series {shown}, so it is read for {len(named)} of 5 series; a mapping or a table says "
+            "otherwise"
+        ]
+
+
+@pytest.mark.parametrize("words", ["all but north", "All shops except for the north", "everything other than 'north'"])
+def test_a_text_that_excepts_a_series_is_no_text_for_one_frame(words):
+    with pytest.raises(FrameError, match=r"excepts series 'north'.*give a mapping series -> text"):
+        find_named(f"{words} are closed.", SHOPS)
+    assert find_named(f"{words} are closed.", ["north"]) == ["north"]
+
+
+def test_numbers_as_names_and_a_mapping_says_it_outright():
+    df = DF.assign(unique_id=[1] * 4 + [2] * 4)
+    assert Context.read("It is closed for 2 hours.", df).texts() == dict.fromkeys((1, 2), "It is closed for 2 hours.")
+    assert Context.read("Series 2 is closed.", df).texts() == {2: "Series 2 is closed."}
+    text = "Series 2 is closed."
+    assert Context.read({1: text, 2: text}, df).texts() == {1: text, 2: text}

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.data.sources import load_frame, read_table
+from tsllm.data.loading import load_frame
+from tsllm.data.reading import read_table
 from tsllm.types import FrameError
 
 LONG = "unique_id,ds,y\n"

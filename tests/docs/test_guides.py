@@ -12,7 +12,7 @@ from tests.docs.pages import GUIDES, ROOT, read_blocks, reader, run_page
 from tests.hub.fake_hub import WRITER, serve
 from tests.recipes.programs import load_recipe
 from tsllm import NeuralForecaster, SeasonalNaive
-from tsllm.forecasting.neural import DEFAULT_TRAINING
+from tsllm.training.options import DEFAULT_TRAINING
 
 PAGES = sorted(GUIDES.glob("*.md"))
 SLOW = [page for page in PAGES if any(block.note == "slow" for block in read_blocks(page))]

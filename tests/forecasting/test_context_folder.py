@@ -15,7 +15,7 @@ from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import open_encoder
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 from tsllm.hub.told import CONTEXT_FILE
 
 HELD = "The output is held at 777 from 2024-01-11 00:00 to 2024-01-11 06:00."
@@ -113,9 +113,11 @@ def test_what_no_folder_can_hold_is_refused_and_the_old_folder_stays(saved, base
     assert not list(tmp_path.glob(".*saving"))
 
 
-def test_a_told_forecaster_says_how_its_base_gets_to_the_hub(saved):
-    with pytest.raises(NotImplementedError, match=r"forecaster.base.push_to_hub\('me/told'\)"):
-        saved[0].push_to_hub("me/told")
+def test_a_card_says_what_is_told_and_what_is_kept(saved):
+    card = (saved[1] / "README.md").read_text()
+    assert "reads texts: `DLinear` in `base/`" in card
+    assert "Reader: rules. Texts kept in `context.json`: 1." in card
+    assert "license: unknown\n" in card
 
 
 def test_a_plain_forecaster_saved_there_is_plain(saved, base):

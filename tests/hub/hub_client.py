@@ -9,16 +9,24 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModel
 from transformers.utils import logging as library_logging
+from typer.testing import CliRunner
 
 import tsllm
 from tests.fixtures.artefacts import make_text_artefact
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.hub.fake_hub import READER, WRITER
+from tsllm.cli.main import app
+from tsllm.context.parser import read_by_rules
+from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
+from tsllm.context.readers import read_in_turn
+from tsllm.forecasting.readers import open_encoder
+from tsllm.forecasting.roster import open_saved
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
@@ -191,7 +199,22 @@ def forecasters(folder):
     text = TextForecaster.from_pretrained(written)
     text.push_to_hub("user/words", token=WRITER, licence="mit")
     words = TextForecaster.from_pretrained("user/words")
+    told, told_folder = make_told(root, tsllm.NeuralForecaster("dlinear", 7, **small))
+    told.push_to_hub("user/told", private=True, token=WRITER, licence="cc-by-4.0")
+    expected = told.predict(level=[50])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", WRITER)
+        said = CliRunner().invoke(app, ["push", str(told_folder), "user/told-folder", "--licence", "mit"]).output
+    stranger = catch(lambda: open_saved("user/told", token=False))
+    again = {name: open_saved(f"user/{name}", token=READER) for name in ("told", "told-folder")}
     return {
+        "told": {
+            name: float(abs(f.predict(told._history, level=[50])["told"] - expected["told"]).max())
+            for name, f in again.items()
+        },
+        "told_zeros": int((expected["told"] == 0).sum()),
+        "told_said": said,
+        "told_stranger": stranger,
         "commit": url.rpartition("/")[2],
         "neural": abs(back.predict(df)["DLinear"] - neural.predict()["DLinear"]).max(),
         "columns": list(back.predict(df).columns),
@@ -202,6 +225,24 @@ def forecasters(folder):
         "naive": catch(lambda: tsllm.SeasonalNaive(7).push_to_hub("user/naive", token=WRITER)),
         "wrong_licence": catch(lambda: neural.push_to_hub("user/neural", token=WRITER, licence="Apache 2.0")),
     }
+
+
+def make_told(root, base):
+    """A forecaster that is told of a closed day, with a reader on a language model in a folder; and its folder."""
+    df = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2024", periods=60), "y": [float(t % 7) for t in range(60)]}
+    )
+    encoder = open_encoder(save_tiny_backbone(root / "reads", "llama", layers=1), "pretrained", 1, cache_gb=0)
+    torch.manual_seed(0)
+    sizes = {"num_backbone_layers": 1, "hidden_size": encoder.width, "d_model": 8, "num_layers": 1, "num_heads": 2}
+    head = ReaderHead(ReaderConfig(str(root / "reads"), fingerprint=encoder.fingerprint, **sizes))
+    reader = read_in_turn(read_by_rules, LearnedReader(encoder, head).read)
+    news = {"a": "The shop is closed on 2024-03-03: sales are 0."}
+    told = tsllm.ContextForecaster(base, reader, alias="told", context=news, timeless=True).fit(df, 7)
+    told.save_pretrained(root / "told")
+    (root / "told" / "checkpoint-1").mkdir()
+    (root / "told" / "base" / "notes.py").write_text("")
+    return told, root / "told"
 
 
 def compute_logits(model):

@@ -62,3 +62,25 @@ def test_peft_s_own_format_travels_in_its_subfolder(folder):
     shutil.copy(folder / "model.safetensors", folder / "lora" / "adapter_model.safetensors")
     (folder / "lora" / "adapter_config.json").write_text("{}")
     assert {"lora/adapter_config.json", "lora/adapter_model.safetensors"} <= set(check_package(folder))
+
+
+def test_the_faults_of_a_told_forecaster_are_listed_with_their_part(folder, tmp_path):
+    told = tmp_path / "told"
+    shutil.copytree(folder, told / "base")
+    (told / "context.json").write_text('{"readers": ["rules", "learned"]}')
+    (told / "README.md").write_text("told")
+    with pytest.raises(PackageError, match=r"reader/model.safetensors is missing; reader/reader.json is missing"):
+        check_package(told)
+    (told / "reader").mkdir()
+    (told / "reader" / "reader.json").write_text("{")
+    (told / "reader" / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(PackageError, match=r"reader/model.safetensors is damaged.*reader/reader.json is damaged"):
+        check_package(told)
+    (told / "context.json").write_text('{"readers": ["rules"]}')
+    assert check_package(told) == sorted(["README.md", "context.json", *(f"base/{n}" for n in check_package(folder))])
+    (told / "base" / "metrics.json").unlink()
+    with pytest.raises(PackageError, match=r"its base: .*metrics.json is missing"):
+        check_package(told)
+    (told / "base" / "context.json").write_text("{}")
+    with pytest.raises(PackageError, match="is told something itself"):
+        check_package(told)

@@ -213,3 +213,19 @@ def test_what_cannot_be_pushed_or_loaded_says_so(pushed):
     assert "OSError" in pushed["no_token"]
     assert "NotImplementedError: SeasonalNaive" in pushed["naive"]
     assert "licence is 'Apache 2.0'; write it as the Hub does" in pushed["wrong_licence"]
+
+
+def test_a_told_forecaster_travels_with_base_reader_and_texts(pushed):
+    assert pushed["told"] == {"told": 0.0, "told-folder": 0.0}
+    assert pushed["told_zeros"] == 1
+    base = {"README.md", "config.json", "forecaster.json", "history.json", "metrics.json", "model.safetensors"}
+    files = {"README.md", "context.json", "reader/model.safetensors", "reader/reader.json"}
+    for name, licence in (("told", "cc-by-4.0"), ("told-folder", "mit")):
+        kept = set(pushed["files"][f"user/{name}"])
+        assert kept - {"base/calibration.safetensors"} == files | {f"base/{file}" for file in base}, name
+        card = pushed["cards"][f"user/{name}"]
+        assert f"license: {licence}\n" in card
+        assert f"tsllm predict user/{name} data.csv --context" in card
+        assert "Texts kept in `context.json`: 1." in card
+    assert pushed["told_said"].startswith("1 text of context.json goes with it\nhttp://127.0.0.1")
+    assert "OSError" in pushed["told_stranger"] or "FileNotFoundError" in pushed["told_stranger"]

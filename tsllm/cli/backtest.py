@@ -1,5 +1,6 @@
 """`tsllm backtest`: forecast the past with several models and score them."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,24 +75,30 @@ def backtest(
     ] = False,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
-    from tsllm.cli.predict import read_context, write_frame
+    from tsllm.cli.predict import TABLES, read_context, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
     from tsllm.evaluation.windows import Windows
+    from tsllm.files import check_file
+    from tsllm.forecasting.base import check_count
+    from tsllm.forecasting.checks import check_forecaster
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import (
+    from tsllm.forecasting.model_spec import (
         ModelSpec,
-        build_forecaster,
-        check_forecaster,
         give_named_covariates,
         name_saved,
         reads_covariates,
         reads_static,
     )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
+    if output is not None:
+        check_file(output, TABLES)
+    if input_size is not None:
+        check_count("input_size", input_size)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -124,8 +131,9 @@ def backtest(
         ("--covariates", covariates, any(map(reads_covariates, specs))),
         ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
         ("--static", static, any(map(reads_static, specs))),
+        ("--seed", seed, kinds & {"native", "neuralforecast", "few-shot", "ensemble"}),
     ):
-        if given and not used:
+        if given not in (None, "", {}) and not used:
             raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
     roster = []
     for spec in specs:
@@ -136,7 +144,9 @@ def backtest(
             made.input_size = input_size
         roster.append(made)
     if context is not None:
-        roster = _tell(roster, loaded.df, context=texts, freq=loaded.freq, season=task.season, **reading)
+        roster = _tell(
+            roster, loaded.df, reader is None, context=texts, freq=loaded.freq, season=task.season, **reading
+        )
     levels = parse_levels(level)
     result = run_backtest(
         loaded.df, roster, task.h, n_windows, step_size, levels, refit, loaded.freq, progress=typer.echo
@@ -163,8 +173,14 @@ def backtest(
         raise typer.Exit(1)
 
 
-def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:
+def _tell(roster: list[Any], df: Any, by_itself: bool, **options: Any) -> list[Any]:
     """Returns the models and, behind each, the same one told what was known.
+
+    Args:
+        roster: The models.
+        df: The data.
+        by_itself: Whether a model that reads texts reads them itself.
+        **options: Of `ContextForecaster`.
 
     Raises:
         FrameError: If the texts do not fit the data, or one does not say when it was published.
@@ -174,7 +190,13 @@ def _tell(roster: list[Any], df: Any, **options: Any) -> list[Any]:
     own = next((model.alias for model in roster if isinstance(model, ContextForecaster)), None)
     if own is not None:
         raise ValueError(f"{own} has a reader and texts of its own; leave --context out, or name its base")
-    told = [ContextForecaster(model, **options) for model in roster]
-    if told:
-        told[0].check_context(df)
+    told: list[Any] = []
+    for model in roster:
+        made: Any = ContextForecaster(model, **options)
+        if not told:
+            made.check_context(df)
+        if by_itself and getattr(model, "reads_texts", False):
+            made = copy(model)  # it is not trained here, so both may have the same weights
+            made.alias, made.context, made.timeless = f"{model.alias}+context", options["context"], options["timeless"]
+        told.append(made)
     return [model for pair in zip(roster, told, strict=True) for model in pair]

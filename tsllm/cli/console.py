@@ -89,6 +89,25 @@ def parse_freq(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isdigit() else text
 
 
+def parse_counts(option: str, text: str) -> list[int]:
+    """Reads whole numbers such as "0,1,2".
+
+    Args:
+        option: What they were given with (`--seeds`).
+        text: Numbers, separated by commas.
+
+    Raises:
+        ValueError: If one is no whole number, or there is none.
+    """
+    try:
+        numbers = [int(part) for part in parse_list(text)]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise ValueError(f"{option} is {text!r}; give whole numbers, separated by commas: {option} 0,1,2")
+    return numbers
+
+
 def parse_levels(text: str | None) -> list[float]:
     """Reads levels such as "80,95".
 

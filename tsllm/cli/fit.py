@@ -63,8 +63,8 @@ def fit(
     context: Annotated[
         str | None,
         typer.Option(
-            help="Texts to keep in the folder: a table unique_id, text, published[, start, end], or a text. `predict` "
-            "and `backtest` read what was published by their cutoff."
+            help="Texts to keep in the folder, or to learn from where the model reads them: a table unique_id, text, "
+            "published[, start, end], or a text. `predict` and `backtest` read what was published by their cutoff."
         ),
     ] = None,
     reader: Annotated[
@@ -80,16 +80,12 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.files import check_folder
+    from tsllm.forecasting.builders import check_own
     from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        check_own,
-        is_saved,
-        write_folder,
-    )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
@@ -162,9 +158,12 @@ def fit(
     texts, told = read_told(context, reader, timeless, loaded.names, day_first)
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
+    check_folder(output_dir)
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
-    if told is None:
-        forecaster.fit(loaded.df, horizon)
+    learns = forecaster.reads_texts and reader is None
+    if told is None or learns:
+        forecaster.timeless = timeless
+        forecaster.fit(loaded.df, horizon, context=texts)
         forecaster.save_pretrained(output_dir, licence=licence)
     else:
         made = ContextForecaster(forecaster, freq=loaded.freq, context=texts, **told)
@@ -173,6 +172,12 @@ def fit(
         made.save_pretrained(output_dir, licence=licence)
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
+    if learns:
+        typer.echo(
+            "the model learned from texts; the folder keeps none of them: tell it others by `predict --context`"
+            if told is not None
+            else "it was trained without --context, so that no text will change its forecasts"
+        )
     ahead = forecaster.known_ahead
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")

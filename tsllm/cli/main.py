@@ -53,6 +53,8 @@ def _mount() -> None:
             continue
         module = importlib.import_module(path)
         if hasattr(module, "app"):
+            for command in module.app.registered_commands:
+                command.callback = explain_errors(command.callback)
             app.add_typer(module.app, name=name)
         else:
             app.command(name)(explain_errors(getattr(module, name)))

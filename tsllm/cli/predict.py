@@ -9,6 +9,8 @@ from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn, read
 from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 from tsllm.escape import one_line
 
+TABLES = (".csv", ".parquet", ".pq")  # what forecasts are written as
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="Saved folder or Hub id, or a model that needs no training (AutoETS).")],
@@ -32,22 +34,24 @@ def predict(
     context: Annotated[
         str | None, typer.Option(help="What is known: a text, or a table unique_id, text[, published, start, end].")
     ] = None,
-    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
+    reader: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who reads: `rules`, or a trained reader's folder; default: the model if it can, else rules."
+        ),
+    ] = None,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        is_saved,
-        open_saved,
-        write_folder,
-    )
+    from tsllm.files import check_file
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
+    from tsllm.forecasting.saved import open_saved
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 
     quiet_libraries()
+    if output is not None:
+        check_file(output, TABLES)
     forecaster: Any
     told = False
     if is_saved(model):
@@ -85,6 +89,8 @@ def predict(
         asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
+        from tsllm.forecasting.roster import build_forecaster
+
         forecaster, h = build_forecaster(spec, task), task.h
         ahead = []
     tell_ignored(loaded)
@@ -93,7 +99,8 @@ def predict(
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
     X_df = None if future is None else read_future(future, loaded.names, day_first)
     levels = parse_levels(level) or None
-    if context is not None and not told:
+    reads = not told and reader is None and getattr(forecaster, "reads_texts", False)
+    if context is not None and not told and not reads:
         from tsllm.forecasting.context import ContextForecaster
 
         forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, **reading), True
@@ -101,6 +108,9 @@ def predict(
         if told:
             out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
             print_effects(explained, forecaster.texts if known_texts is None else known_texts)
+        elif reads and context is not None:
+            out = forecaster.predict(loaded.df, h, levels, X_df, context=known_texts)
+            print_read(known_texts, loaded.df, out)
         else:
             out = forecaster.predict(loaded.df, h, levels, X_df)
     out = loaded.names.write(out)
@@ -120,7 +130,7 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
         FrameError: If a date can be read in two ways, or a column is missing.
     """
     from tsllm.data.dates import read_later_times
-    from tsllm.data.sources import read_table
+    from tsllm.data.reading import read_table
 
     return read_later_times(names.read_later(read_table(path, names=names)), day_first)
 
@@ -211,14 +221,43 @@ def print_effects(explained: list[Any], texts: Any) -> None:
         typer.echo(f"{unread} of {len(rows)} texts not read: published after the end of the data")
 
 
+def print_read(context: Any, df: Any, out: Any) -> None:
+    """Prints which series a model read texts for, and how many texts of how many it did not.
+
+    Args:
+        context: The texts, as `predict` took them.
+        df: The history.
+        out: The forecast; a text is read if it was published by the end of the history and about a time in it.
+    """
+    from tsllm.context.contract import TEXT, Context
+    from tsllm.types import ID, TIME
+
+    table = Context.read(context, df, timeless=True)
+    told, read, names = table.table[table.table[TEXT] != ""], 0, []
+    for name, ahead in out.groupby(ID, sort=False)[TIME]:
+        cutoff = df.loc[df[ID] == name, TIME].to_numpy()[-1:]
+        times = ahead.to_numpy()
+        reads = table.rows_of_windows(name, cutoff, times[:1], times[-1:])[1] if len(told) else None
+        if reads is not None and reads.any():
+            read += int(reads.sum())
+            names.append(one_line(name))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    typer.echo(
+        f"texts read for {', '.join(names[:5])}{more}" if names else "no text is read: the forecast is the plain one"
+    )
+    if read < len(told):
+        typer.echo(f"{len(told) - read} of {len(told)} texts not read: published later, or about other times")
+
+
 def write_frame(frame, path: Path) -> None:  # type: ignore[no-untyped-def]
     """Writes a table as CSV or Parquet, by the ending.
 
     Raises:
         ValueError: For another ending.
     """
-    if path.suffix not in (".csv", ".parquet", ".pq"):
-        raise ValueError(f"cannot write {path}: give a name that ends in .csv or .parquet")
+    from tsllm.files import check_file
+
+    check_file(path, TABLES)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)

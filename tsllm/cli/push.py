@@ -18,6 +18,9 @@ def push(
     """Upload a saved forecaster to the Hugging Face Hub, with the token of `hf auth login` or HF_TOKEN."""
     from tsllm.cli.console import quiet_libraries
     from tsllm.hub.package import push_to_hub
+    from tsllm.hub.told_card import count_texts
 
     quiet_libraries()
+    if number := count_texts(folder):
+        typer.echo(f"{number} text{'s' * (number > 1)} of context.json {'go' if number > 1 else 'goes'} with it")
     typer.echo(push_to_hub(folder, repo_id, private=private, revision=revision, licence=licence))

@@ -1,7 +1,9 @@
 """What is known and told: texts for series, checked, and handed out only to forecasts that may have read them."""
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,17 @@ import pandas as pd
 from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
-from tsllm.data.sources import SUFFIXES, read_table
+from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
 COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+logger = logging.getLogger(__name__)
+_EXCEPT = re.compile(
+    r"\b(?:except|excepting|excluding|besides|(?:all|every\w*|any\w*) but|(?:other|rather) than|apart from|aside from)"
+    r"(?: for| in| at)?(?: the)?(?: series)? [\"'`]?$",
+    re.IGNORECASE,
+)
 LengthCheck = Callable[[str, str], None]  # text, its name in messages
 
 
@@ -45,7 +53,8 @@ class Context:
         """Checks what a user gave.
 
         Args:
-            context: None; one text for all series; a mapping series -> text; or a frame `unique_id, text` with
+            context: None; one text for all series, or for those that it names (`find_named`); a mapping series ->
+                text; or a frame `unique_id, text` with
                 optional columns `published` (from when it may be read), `start`, `end` (the times it is about).
             df: The validated history: which series and times there are.
             last: The last time that is forecast; None = no check of `start` and `end` at that side.
@@ -133,6 +142,56 @@ class Context:
         return _join(self.table)
 
 
+def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
+    """Returns the series that one text is about: those that it names, or all if it names none or all of them.
+
+    A name counts as a whole word in the spelling of the data; one that is a number or a single character only behind
+    the word "series". It is logged if some series are left out.
+
+    Args:
+        text: Any text.
+        ids: Names of the series.
+
+    Raises:
+        FrameError: If the text excepts a series that it names ("all but north"), so that the rule would turn it round.
+
+    Example:
+        >>> find_named("The north is closed on Friday.", ["north", "south"])
+        ['north']
+        >>> find_named("Closed on Friday.", ["north", "south"])
+        ['north', 'south']
+    """
+    likely = sorted((name for name in ids if str(name) and str(name) in text), key=lambda name: -len(str(name)))
+    if not likely or len(ids) == 1:
+        return list(ids)
+    # Longer names come first, so that `north-east` does not count as `north`.
+    words = "|".join(
+        (rf"(?<=[Ss]eries ){re.escape(name)}" if len(name) == 1 or _is_number(name) else re.escape(name))
+        for name in map(str, likely)
+    )
+    found = list(re.finditer(rf"(?<![\w-])(?:{words})(?!\w|-\w|[.,]\d)", text))
+    excepted = next((m[0] for m in found if _EXCEPT.search(text[: m.start()])), None)
+    if excepted is not None:
+        raise FrameError(
+            f"the text excepts series {excepted!r}, and one text cannot say which series it is about then; give a "
+            "mapping series -> text, or a table with a row for each series"
+        )
+    named = {m[0] for m in found}
+    chosen = [name for name in ids if str(name) in named]
+    if not chosen or len(chosen) == len(ids):
+        return list(ids)
+    shown = ", ".join(repr(name) for name in chosen[:5]) + (" ..." if len(chosen) > 5 else "")
+    logger.warning(
+        "the text names series %s, so it is read for %d of %d series; a mapping or a table says otherwise", shown,
+        len(chosen), len(ids),
+    )  # fmt: skip
+    return chosen
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"[\d.,:+-]+", name) is not None
+
+
 def load_texts(context: str, names: ColumnNames | None = None, day_first: bool | None = None) -> Any:
     """Returns the texts that a command or a YAML file names: a text as it is, or a table from its path.
 
@@ -177,7 +236,7 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     if context is None:
         rows: list[dict[str, Any]] = []
     elif isinstance(context, str):
-        rows = [{ID: name, TEXT: context} for name in ids]
+        rows = [{ID: name, TEXT: context} for name in find_named(context, ids)]
     elif is_table(context):
         context = as_pandas(context)
         unknown = [str(column) for column in context.columns if column not in COLUMNS]

@@ -1,6 +1,7 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from tsllm.context.applying import Window
@@ -10,7 +11,22 @@ from tsllm.context.reading import NONE, Reading, assemble
 from tsllm.context.structure import read_structure
 
 logger = logging.getLogger(__name__)
-ProseReader = Callable[[str], Reading]
+
+
+class EffectSpeaker(ABC):
+    """A reader that says effects outright, such as a language model, instead of giving roles to mentions."""
+
+    @abstractmethod
+    def speak(self, text: str, window: Window) -> list[Effect]:
+        """Returns what a text says about a window.
+
+        Args:
+            text: Prose, without tables.
+            window: History and times.
+        """
+
+
+ProseReader = Callable[[str], Reading] | EffectSpeaker
 
 
 def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_rules) -> list[Effect]:
@@ -19,7 +35,7 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
     Args:
         text: Any text; an empty one says nothing.
         window: History and times.
-        prose: Gives roles to the mentions of a text; None reads tables and statistics only.
+        prose: Gives roles to the mentions of a text, or says effects; None reads tables and statistics only.
 
     Returns:
         Effects in the order of the text, tables first; nothing is said twice, and nothing whose span holds no step
@@ -28,7 +44,9 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
     if not text.strip():
         return []
     effects, rest = read_structure(text, window.future_times, window.past_times)
-    if prose is not None:
+    if isinstance(prose, EffectSpeaker):
+        effects += prose.speak(rest, window) if rest.strip() else []
+    elif prose is not None:
         effects += assemble(prose(rest), window.future_times, window.past_times)
     told = []
     for effect in dict.fromkeys(effects):
@@ -65,7 +83,7 @@ class ReadInTurn:
         readers: In their order.
     """
 
-    def __init__(self, readers: Sequence[ProseReader]) -> None:
+    def __init__(self, readers: Sequence[Callable[[str], Reading]]) -> None:
         self.readers = tuple(readers)
 
     def __call__(self, text: str) -> Reading:
@@ -84,6 +102,6 @@ class ReadInTurn:
         return Reading(first.text, first.mentions, roles, first.sentences, statements)
 
 
-def read_in_turn(*readers: ProseReader) -> ProseReader:
+def read_in_turn(*readers: Callable[[str], Reading]) -> "ReadInTurn":
     """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
     return ReadInTurn(readers)

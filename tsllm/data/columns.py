@@ -76,8 +76,9 @@ def _to_pandas(df: Any) -> pd.DataFrame:
     try:
         return nw.from_native(df, eager_only=True).to_pandas()
     except TypeError:
+        given = "None" if df is None else type(df).__name__
         lazy = "; collect it first, df.collect()" if hasattr(df, "collect") else ""
-        raise FrameError(f"expected a table (pandas, polars or Arrow), got {type(df).__name__}{lazy}") from None
+        raise FrameError(f"expected a table (pandas, polars or Arrow), got {given}{lazy}") from None
 
 
 def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str, hint: str = "") -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.facts import DataRead, read_series, write_time
+from tsllm.data.loading import LoadedData
 from tsllm.data.scaling import StandardScaler, build_scaler
-from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Borders, ByLastSteps, SplitRule, split_frame
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import WindowDataset

@@ -8,8 +8,11 @@ from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.prepare import PreparedTask
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, find_base, reads_covariates
+from tsllm.forecasting.roster import build_forecaster
+from tsllm.forecasting.saved import find_base
 from tsllm.forecasting.trained import check_channels
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.hub.told import CONTEXT_FILE

@@ -17,7 +17,7 @@ from tsllm.evaluation.compare import Tell, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.zero_shot_report import write_table
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 
 BASELINE = "SeasonalNaive"
 LEVEL = [20.0, 40.0, 60.0, 80.0]  # with the median, the nine deciles

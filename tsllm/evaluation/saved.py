@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.text import SETTINGS
+from tsllm.hub.record import HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 from tsllm.hub.told import BASE, CONTEXT_FILE, READER
 from tsllm.models.timellm.config import split_reader
 
-HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step
 BASE_KEY = "base_model_name_or_path"
 
 
@@ -85,7 +85,7 @@ def fingerprint(spec: ModelSpec) -> str:
 
 def list_files(folder: Path) -> list[Path]:
     """Returns the files that make up a saved model: settings and weights, without logs, checkpoints and pictures."""
-    aside = (HISTORY_FILE, "metrics.json")
+    aside = (HISTORY_FILE, METRICS_FILE)
     told = (folder / CONTEXT_FILE).is_file()
     inner = [p for name in (BASE, READER) for p in sorted((folder / name).glob("*"))] if told else []
     return [

@@ -12,7 +12,7 @@ from tsllm.evaluation.compare import Tell, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.zero_shot_report import write_table
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import ID, TARGET, TIME, FrameError
 
 BASELINE = "Naive2"

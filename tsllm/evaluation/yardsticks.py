@@ -27,7 +27,9 @@ from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
 from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, name_interval_columns
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import ID, TARGET, TIME
 
 Tell = Callable[[str], None]

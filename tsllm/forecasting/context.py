@@ -1,6 +1,7 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
 import copy
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ from tsllm.forecasting.context_folder import (
     ContextSettings,
     name_readers,
     open_readers,
-    write_card,
     write_texts,
 )
 from tsllm.forecasting.paths import simulate
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.told import BASE, READER
+from tsllm.hub.told_card import write_told_card
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 
@@ -323,7 +324,7 @@ class ContextForecaster(Forecaster):
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the base, the reader and the settings into one folder, in one step or not at all.
 
-        The texts that the next `predict` would read are kept too. `tsllm.forecasting.roster.open_saved` and `tsllm
+        The texts that the next `predict` would read are kept too. `tsllm.forecasting.saved.open_saved` and `tsllm
         predict FOLDER` open it again.
 
         Raises:
@@ -344,23 +345,47 @@ class ContextForecaster(Forecaster):
             self.base.save_pretrained(made / BASE, **options)
             if learned is not None:
                 learned.save_pretrained(made / READER)
-            write_card(made, settings, self.base.alias)
             settings.save(made)
+            write_told_card(made)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Is not there yet: a package on the Hub holds one model, a told forecaster a folder of several.
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes in one commit: base, reader, and the texts that it keeps.
+
+        Args:
+            repo_id: "owner/name"; made if it does not exist.
+            private: Whether a new repository is private; the texts stand in `context.json` for all who may read it.
+            token: Access token; None = the stored one.
+            revision: Branch to commit to; None = main.
+            licence: Of the base's weights; None = as `Forecaster.push_to_hub`.
+
+        Returns:
+            The commit's address.
 
         Raises:
-            NotImplementedError: Always; the text says how to go on.
+            NotImplementedError: As `save_pretrained`.
+            ValueError: If there is nothing trained to upload, or the licence is no abbreviation.
+            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
         """
-        raise NotImplementedError(
-            f"{self.alias} is a folder of base, reader and texts, which is not packed for the Hub; push the base "
-            f"(forecaster.base.push_to_hub({repo_id!r})) and tell it its texts again after loading"
-        )
+        from tsllm.hub.licence import check_licence
+        from tsllm.hub.package import push_to_hub
+
+        said = check_licence(licence) or None
+        with tempfile.TemporaryDirectory() as place:
+            made = Path(place) / "told"
+            self.save_pretrained(made, licence=said)
+            return push_to_hub(made, repo_id, private=private, token=token, revision=revision, licence=said)
 
     @classmethod
     def load(cls, folder: Path, base: Forecaster) -> Self:
-        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.roster.open_saved` opens the base.
+        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.saved.open_saved` opens the base.
 
         Raises:
             OSError: If a file is missing or damaged.

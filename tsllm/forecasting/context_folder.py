@@ -18,7 +18,7 @@ from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.readers import OpenReader, load_reader
 from tsllm.hub.spec import check_alias
-from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, RULES
+from tsllm.hub.told import CONTEXT_FILE, LEARNED, RULES
 from tsllm.training.args import read_dataclass
 from tsllm.types import ID
 
@@ -159,18 +159,3 @@ def open_readers(names: list[str], folder: Path) -> OpenReader:
     readers = [read_by_rules if name == RULES or trained is None else trained.read for name in names]
     check = None if trained is None else trained.encoder.check_length
     return OpenReader(readers[0] if len(readers) == 1 else ReadInTurn(readers), check)
-
-
-def write_card(folder: Path, settings: ContextSettings, base: str) -> None:
-    """Writes `README.md`: what the folder is and how to use it."""
-    number = 1 if isinstance(settings.texts, str) else len(settings.texts or ())
-    text = f"""# {settings.alias}
-
-A forecaster of tsllm that reads texts: `{base}` in `{BASE}/`, changed where a text
-speaks. Reader: {" and then ".join(settings.readers)}. Texts kept in `{CONTEXT_FILE}`: {number}.
-
-```
-tsllm predict FOLDER data.csv --context "The plant is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
-```
-"""
-    (folder / "README.md").write_text(text, encoding="utf-8")

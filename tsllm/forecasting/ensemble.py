@@ -1,7 +1,7 @@
 """Several forecasters as one: their mean, weighted by how well each did on the last windows before the end."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,10 @@ from tsllm.data.frame import validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.forecasting.base import Forecaster, check_count, check_windows, name_interval_columns
 from tsllm.types import CUTOFF, ID, TARGET, TIME
+
+if TYPE_CHECKING:
+    from tsllm.data.task import ForecastTask
+    from tsllm.forecasting.model_spec import ModelSpec
 
 RULES = ("validation", "equal")
 
@@ -150,12 +154,13 @@ class Ensemble(Forecaster):
         if all(isinstance(member, Forecaster) for member in self.members):
             return
         from tsllm.data.task import Asked, build_task, load_given
-        from tsllm.forecasting.roster import ModelSpec, build_forecaster
+        from tsllm.forecasting.builders import build_spec
+        from tsllm.forecasting.model_spec import ModelSpec
 
         asked = Asked(h=h, freq=self.freq)
         task = build_task(load_given(df, asked), asked)
         self.members = [
-            m if isinstance(m, Forecaster) else build_forecaster(ModelSpec.parse(m), task, self.seed)
+            m if isinstance(m, Forecaster) else build_spec(ModelSpec.parse(m), task, self.seed, build_ensemble)
             for m in self.members
         ]
         for member in self.members:
@@ -223,6 +228,21 @@ class Ensemble(Forecaster):
         past = [column for member in members for column in member.past_covariates]
         self.covariates = list(dict.fromkeys(known))
         self.past_covariates = [column for column in dict.fromkeys(past) if column not in known]
+
+
+def build_ensemble(spec: "ModelSpec", task: "ForecastTask", seed: int) -> Forecaster:
+    """Builds an ensemble of the roster with its members.
+
+    Raises:
+        ValueError: As `check_ensemble`, or if its options do not fit.
+    """
+    from tsllm.forecasting.builders import build_spec
+    from tsllm.forecasting.checks import check_ensemble
+
+    check_ensemble(spec, task)
+    options = {name: value for name, value in spec.options.items() if name != "members"}
+    members = [build_spec(member, task, seed, build_ensemble) for member in spec.members]
+    return Ensemble(members, spec.name, freq=task.freq, **options)
 
 
 def _check_weights(weights: Any, count: int) -> list[float]:

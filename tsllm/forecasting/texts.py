@@ -12,7 +12,7 @@ from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.contract import END, START, TEXT, Context
 from tsllm.context.states import StateStore, TextEncoder
 from tsllm.data.windows import WindowDataset
-from tsllm.models.base import NUM_CALENDAR
+from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.types import CUTOFF, ID, FrameError
 
@@ -79,6 +79,15 @@ class ToldWindows:
             "text_mask": mask.unflatten(0, shape),
             "text_calendar": compute_waves(times),
         }
+
+
+def warn_of_silence(alias: str, model: Any, told: Context) -> None:
+    """Warns that texts are given to a model that was trained without any, and so has nothing to say to them."""
+    if (told.table[TEXT] != "").any() and model.horizon.texts.is_silent:
+        logger.warning(
+            "%s was trained without texts, so that none changes its forecast; train it with them (fit(df, "
+            "context=...), tsllm fit --context), or have effects read (ContextForecaster, --reader rules)", alias
+        )  # fmt: skip
 
 
 def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[int, ...]], list[int]]:

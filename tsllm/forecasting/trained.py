@@ -222,6 +222,11 @@ class TrainedForecaster(Forecaster):
             "with reader: horizon and text_layers: 8"
         )
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
+        return self.model is not None and bool(getattr(self.model.config, "text_layers", 0))
+
     def calibrate(self, windows: Any) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""
         residuals = []

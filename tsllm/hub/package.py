@@ -12,19 +12,20 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.hub.licence import check_licence
+from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
 
 ARTEFACTS = (
     "config.json",
     "model.safetensors",
     "forecaster.json",
     "calibration.safetensors",
-    "README.md",
+    CARD_FILE,
     "forecast.png",
-    "metrics.json",
-    "history.json",
+    METRICS_FILE,
+    HISTORY_FILE,
     "lora/*",
 )
-REQUIRED = ("config.json", "model.safetensors", "README.md", "metrics.json")
+REQUIRED = ("config.json", "model.safetensors", CARD_FILE, METRICS_FILE)
 TEXT_ARTEFACTS = (
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -35,17 +36,17 @@ TEXT_ARTEFACTS = (
     "vocab.*",
     "merges.txt",
     "chat_template.*",
-    "README.md",
+    CARD_FILE,
     "forecast.png",
-    "metrics.json",
-    "history.json",
+    METRICS_FILE,
+    HISTORY_FILE,
 )
 TEXT_REQUIRED = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "text_forecaster.json",
-    "README.md",
-    "metrics.json",
+    CARD_FILE,
+    METRICS_FILE,
 )
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
@@ -69,7 +70,7 @@ def check_package(folder: str | Path) -> list[str]:
     for weights in sorted(path.glob("**/*.safetensors")):
         if not any(part.startswith("checkpoint-") for part in weights.parts):
             faults += _check_weights(weights)
-    for name in ("config.json", "metrics.json", "forecaster.json", "adapter_config.json", "text_forecaster.json"):
+    for name in ("config.json", METRICS_FILE, "forecaster.json", "adapter_config.json", "text_forecaster.json"):
         if (path / name).is_file():
             faults += _check_json(path / name)
     faults += [f"{p.name} is a pickle; only safetensors travel" for p in path.iterdir() if p.suffix in _PICKLES]
@@ -172,7 +173,7 @@ def write_card_for(folder: Path, repo_id: str, licence: str) -> None:
 
 def _find_recipe(folder: Path) -> str:
     """Returns the recipe that a card names; empty if it names none."""
-    found = re.search(r"recipe(?:\*\*)?:? `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"))
+    found = re.search(r"recipe(?:\*\*)?:? `(\w+)`", (folder / CARD_FILE).read_text(encoding="utf-8"))
     return found[1] if found else ""
 
 

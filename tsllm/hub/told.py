@@ -3,3 +3,4 @@
 CONTEXT_FILE = "context.json"
 BASE, READER = "base", "reader"
 RULES, LEARNED = "rules", "learned"
+READER_FILES = ("model.safetensors", "reader.json")

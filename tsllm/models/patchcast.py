@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tsllm.backbones.pretrained import compute_fingerprint
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.timellm.backbone import Backbone, load_backbone
 from tsllm.models.timellm.config import BACKBONE_WEIGHTS
 from tsllm.nn.encoder import FeedForward, TokenLayerNorm, build_encoder

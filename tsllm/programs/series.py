@@ -21,8 +21,7 @@ from tsllm.data.splits import split_frame
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
-from tsllm.forecasting.roster import check_saved
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run

@@ -1,6 +1,5 @@
 """The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
 
-import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +13,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
 from tsllm.data.prepared import PreparedData
-from tsllm.files import write_json
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, write_run
@@ -347,11 +345,3 @@ def summarise(scores: Scores) -> dict[str, Any]:
     means: dict[str, Any] = {k: float(np.nanmean(v)) for k, v in scores.items() if k != "pit"}
     means["pit"] = [round(float(x), 4) for x in np.nanmean(scores["pit"], axis=(0, 1))]
     return means
-
-
-def write_comparison(folder: Path, comparison: list[dict[str, Any]]) -> None:
-    """Adds the paired tests to `metrics.json`."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    metrics["comparison"] = comparison
-    write_json(path, metrics)

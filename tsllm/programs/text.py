@@ -14,22 +14,22 @@ from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.data.facts import DataRead, read_series
 from tsllm.data.frequency import Freq
+from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import find_cutoffs
-from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
 from tsllm.data.task import Asked, ForecastTask, build_task, load_data
-from tsllm.files import write_json
 from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
-from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
+from tsllm.hub.artefacts import describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
+from tsllm.hub.record import write_history, write_metrics
 from tsllm.hub.text_card import write_text_card
 from tsllm.paired import LEAST_WINDOWS, diebold_mariano
 from tsllm.programs.artefacts import writing
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
-from tsllm.training.args import DataArguments
+from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.data import TextWindows
 from tsllm.training.text.supervised import (
     TextModelArguments,
@@ -144,7 +144,7 @@ class TextProgram:
         self.forecaster.facts = self.forecaster.facts.extend(self.describe_data())
         self.forecaster.save(folder)
         write_results(folder, content, self.results)
-        write_json(folder / HISTORY_FILE, trainer.state.log_history)
+        write_history(folder, trainer.state.log_history)
         write_text_card(folder, recipe=recipe)
 
 
@@ -199,6 +199,12 @@ def run_text(
     Returns:
         The content of `metrics.json`.
     """
+    if model_args.writes == "effects":
+        from tsllm.context.gain import EffectsGain
+        from tsllm.programs.text_effects import run_effects
+
+        refuse_choices(args)
+        return run_effects(model_args, data_args, args, EffectsGain())
     program = prepare_text(model_args, data_args, args)
     forecaster = program.forecaster
     model, tokenizer = forecaster.model, forecaster.tokenizer
@@ -220,9 +226,21 @@ def run_text(
     return content
 
 
+def refuse_choices(args: TextTrainingArguments) -> None:
+    """Refuses settings that are about windows of numbers where effects are written.
+
+    Raises:
+        ArgumentsError: Naming the setting.
+    """
+    if args.focus != "all" or args.streaming:
+        raise ArgumentsError(
+            "events are written in memory, all of them; with writes: effects, leave focus and streaming out"
+        )
+
+
 def write_results(folder: Path, content: dict[str, Any], results: dict[str, TextScores]) -> None:
     """Writes `metrics.json`, the scores of each window and the windows that a model card shows."""
-    write_json(folder / METRICS_FILE, content)
+    write_metrics(folder, content)
     for name, result in results.items():
         result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     if "test" in results:

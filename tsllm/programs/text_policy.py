@@ -18,6 +18,7 @@ from tsllm.text.grammar import NumberGrammar
 from tsllm.text.loading import read_commit
 from tsllm.text.reasoning import ReasoningCodec
 from tsllm.training.args import ArgumentsError, DataArguments
+from tsllm.training.text.effects import GAIN, build_gain, names_gain
 from tsllm.training.text.policy import TextPolicyArguments, TextPolicyTrainer
 from tsllm.training.text.rewards import TextReward, ThoughtBudget, build_reward_rows
 from tsllm.training.text.supervised import TextModelArguments, build_lora, save_adapter
@@ -36,8 +37,16 @@ def run_text_policy(
         The content of `metrics.json`.
 
     Raises:
-        ArgumentsError: If the split leaves no training window.
+        ArgumentsError: If the split leaves no training window, or what is written and the reward do not go together.
     """
+    if (model_args.writes == "effects") != names_gain(args.reward):
+        raise ArgumentsError(
+            f"writes is {model_args.writes!r} and reward {args.reward!r}; effects and {GAIN} belong together"
+        )
+    if model_args.writes == "effects":
+        from tsllm.programs.text_effects import run_effects
+
+        return run_effects(model_args, data_args, args, build_gain(args.reward))
     program = prepare_text(model_args, data_args, args, check=lambda program: try_reward(program, args))
     forecaster = program.forecaster
     model, tokenizer, codec = forecaster.model, forecaster.tokenizer, forecaster.prompt.codec
@@ -143,7 +152,6 @@ def train_text_policy(
         model_args: LoRA's options.
         args: Algorithm and reward.
     """
-    set_seed(args.seed)
     weighted = args.build_rewards()
     functions: list[Any] = [
         TextReward(reward, codec, season, args.max_completion_length or 0, name, args.num_generations or 1)
@@ -154,12 +162,32 @@ def train_text_policy(
         functions.append(ThoughtBudget(codec.thought_words))
         weights.append(args.thought_weight)
     args.reward_weights = weights
+    grammar = NumberGrammar(tokenizer, codec, horizon) if args.constrained else None
+    return train_on_rewards(model, tokenizer, dataset, functions, model_args, args, grammar)
+
+
+def train_on_rewards(
+    model: Any, tokenizer: Any, dataset: Dataset, functions: list[Any], model_args: TextModelArguments,
+    args: TextPolicyArguments, grammar: NumberGrammar | None = None,
+) -> TextPolicyTrainer:  # fmt: skip
+    """Trains LoRA, fresh or that which the model carries, on rewards of completions.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        dataset: Rows with `prompt` and what the rewards read.
+        functions: Rewards as TRL calls them, the task's first.
+        model_args: LoRA's options.
+        args: Of the algorithm.
+        grammar: Restricts rollouts; None = free.
+    """
+    set_seed(args.seed)
     fresh = not isinstance(model, PeftModel)
     if not fresh:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
     trainer = TextPolicyTrainer(
-        grammar=NumberGrammar(tokenizer, codec, horizon) if args.constrained else None,
+        grammar=grammar,
         model=model,
         args=args,
         reward_funcs=functions,

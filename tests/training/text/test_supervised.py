@@ -187,3 +187,8 @@ def test_an_adapter_names_a_hub_id_and_never_the_cache_of_this_machine(tmp_path)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         assert (model(input_ids=ids).logits - plain(input_ids=ids).logits).abs().max() > 1e-6
+
+
+def test_one_word_of_the_command_line_names_all_layers():
+    assert TextModelArguments(lora_target_modules=["all-linear"]).lora_target_modules == "all-linear"
+    assert TextModelArguments(lora_target_modules=["q_proj"]).lora_target_modules == ["q_proj"]

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Any
 
 from tsllm.backbones.quantization import QUANTIZATIONS
-from tsllm.models.base import ForecastConfig, require_positive
+from tsllm.models.config import ForecastConfig, require_positive
 from tsllm.nn.patching import compute_num_patches
 from tsllm.nn.reprogramming import PROTOTYPES
 

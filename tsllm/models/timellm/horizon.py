@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.models.base import NUM_CALENDAR, Inputs
+from tsllm.models.inputs import NUM_CALENDAR, Inputs
 from tsllm.models.timellm.config import HORIZON_OPTIONS, TimeLLMConfig
 from tsllm.nn.attention.full import CrossAttention
 from tsllm.nn.dropout import Dropout
@@ -140,6 +140,11 @@ class TextReader(nn.Module):
         self.calendar = nn.Linear(NUM_CALENDAR, width, bias=False)  # a text speaks of times
         self.layer = HorizonLayer(width, heads, d_ff, dropout)
         self.answer = Answer(width, num_parameters)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was learned of texts, so that none changes a forecast."""
+        return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
 
     def forward(self, queries: Tensor, calendar: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """Computes the residual.

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
-from tsllm.models.base import ForecastModel, Inputs, RawForecast
+from tsllm.models.base import ForecastModel
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
 from tsllm.models.timellm.config import HORIZON, PATCH_ENCODER_OPTIONS, TimeLLMConfig, split_reader

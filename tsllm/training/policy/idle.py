@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from tsllm.rl.rewards import Reward
-
 logger = logging.getLogger(__name__)
 
 IDLE_STEPS = 10
@@ -21,11 +19,12 @@ class IdleWatch(TrainerCallback):
 
     Args:
         accelerator: Of the trainer; all processes must come to the same end.
-        reward: The reward, for the reason.
+        reward: The reward, for the reason: its `low` and `high`.
+        advice: What to do where everything earns the least reward; empty = what is right for numbers.
     """
 
-    def __init__(self, accelerator: Any, reward: Reward) -> None:
-        self.accelerator, self.reward = accelerator, reward
+    def __init__(self, accelerator: Any, reward: Any, advice: str = "") -> None:
+        self.accelerator, self.reward, self.advice = accelerator, reward, advice
         self.steps, self.groups, self.flat, self.learned = 0, 0, 0, False
         self.low, self.high = float("inf"), -float("inf")
 
@@ -70,6 +69,8 @@ class IdleWatch(TrainerCallback):
         text += f"in all {self.groups} groups all forecasts earn the same reward ({self.low:g} to {self.high:g}"
         reward = self.reward
         at = [end for end in (reward.low, reward.high) if self.low == self.high == end]
+        if self.advice and at == [reward.low]:
+            return f"{text}), the least that there is; {self.advice}"
         if at:
             return text + (
                 f"), which is the end of its range [{reward.low:g}, {reward.high:g}]: it is cut there; "

@@ -18,9 +18,14 @@ from tsllm.rl.rollout import seeded
 from tsllm.text.grammar import GrammarState, NumberGrammar
 from tsllm.training.args import ArgumentsError
 from tsllm.training.policy.idle import IdleWatch
+from tsllm.training.text.effects import GAIN, EffectsReward, build_gain, names_gain
 from tsllm.training.text.rewards import TextReward
 
 ALGORITHMS = ("grpo", "dapo")
+_UNREADABLE = (
+    "no answer is a list of effects; start from a model that writes some (recipes/sft_text.py with writes: effects, "
+    "then --adapter), or raise max_completion_length"
+)
 
 
 @dataclass
@@ -31,7 +36,7 @@ class TextPolicyArguments(GRPOConfig):
         algorithm: `grpo` (z-scored advantages, loss by sequence, KL to the start) or `dapo` (clip-higher, loss by
             token, truncated completions masked, overlong penalty, dynamic sampling, no KL). Settings that contradict
             it are errors.
-        reward: As for series, and rewards on text (`format`, `length`).
+        reward: As for series, and rewards on text (`format`, `length`); `effects_gain` where the model writes effects.
         overlong_cache: DAPO: tokens before `max_completion_length` over which the penalty grows; 0 = no penalty.
         overlong_weight: DAPO: its weight beside the reward.
         thought_weight: Weight of the penalty on thoughts beyond their budget (`thought_words`), if thoughts are asked
@@ -91,7 +96,14 @@ class TextPolicyArguments(GRPOConfig):
                 "constrained rollouts follow the tokens of this process, which vLLM does not sample; set constrained: "
                 "false (and reward the format), or use_vllm: false"
             )
-        self.build_rewards()
+        if names_gain(self.reward):
+            build_gain(self.reward)
+            if dapo:
+                raise ArgumentsError(
+                    f"reward {GAIN} has groups of events, which grpo alone draws; set algorithm: grpo"
+                )
+        else:
+            self.build_rewards()
         super().__post_init__()
 
     def _settle(self, name: str, published: Any, default: Any = None, empty: Any = None) -> None:
@@ -126,6 +138,9 @@ class TextPolicyTrainer(GRPOTrainer):
         self.idle: IdleWatch | None = None
         if isinstance(self.reward_funcs[0], TextReward):
             self.idle = IdleWatch(self.accelerator, self.reward_funcs[0].reward)
+        elif isinstance(self.reward_funcs[0], EffectsReward):
+            self.idle = IdleWatch(self.accelerator, self.reward_funcs[0].gain, _UNREADABLE)
+        if self.idle is not None:
             self.add_callback(self.idle)
         self.grammar = grammar
         self._task_rewards: Tensor | None = None

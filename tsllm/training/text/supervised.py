@@ -27,6 +27,7 @@ from tsllm.training.args import ArgumentsError
 from tsllm.training.text.data import TextWindows, build_text_dataset, score_rows, select_hard_cases
 
 FOCUSES = ("all", "hard_cases")
+WRITES = ("numbers", "effects")
 _SHUFFLE_BUFFER = 10_000
 
 
@@ -56,6 +57,8 @@ class TextModelArguments:
         num_samples: Completions a forecast in the evaluation.
         temperature: Of the sampling in the evaluation.
         constrained: Whether the evaluation allows only tokens that lead to numbers.
+        writes: `numbers`, a forecast; or `effects`, what a text says about one, learned from events that are written
+            about the data. Needs constrained: false, and hourly data.
     """
 
     language_model: str | None = None
@@ -75,8 +78,15 @@ class TextModelArguments:
     num_samples: int = 20
     temperature: float = 1.0
     constrained: bool = True
+    writes: str = "numbers"
 
     def __post_init__(self) -> None:
+        if self.lora_target_modules == ["all-linear"]:  # the command line makes a list of one word
+            self.lora_target_modules = "all-linear"
+        if self.writes not in WRITES:
+            raise ArgumentsError(f"writes is {self.writes!r}; choose one of {', '.join(WRITES)}")
+        if self.writes == "effects" and (self.constrained or self.thought_words):
+            raise ArgumentsError("effects follow no grammar of numbers; set constrained: false and thought_words: 0")
         if self.thought_words < 0:
             raise ArgumentsError(f"thought_words is {self.thought_words}; it must be at least 0")
         if self.thought_words and self.constrained:

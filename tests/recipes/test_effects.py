@@ -1,0 +1,183 @@
+"""Teaching a language model to say effects: supervised, then by the CRPS gained, and used as a reader afterwards."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.recipes.programs import RECIPES, finish, launch, load_recipe
+from tests.text.conftest import tokenizer  # noqa: F401
+from tsllm.context.gain import EffectsGain, write_said
+from tsllm.context.spoken import write_request
+from tsllm.data.sources import load_frame
+from tsllm.forecasting.context import ContextForecaster
+from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
+from tsllm.text.loading import load_language_model
+from tsllm.training.args import ArgumentsError
+from tsllm.training.text.effects import EffectsReward, build_effects_dataset, build_gain, collect_events
+
+SFT, GRPO = (f"--config={RECIPES}/configs/{name}/effects_smollm2.yaml" for name in ("sft_text", "grpo_text"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tokenizer):  # noqa: F811
+    """A folder with forty days of an hourly series and a tiny language model."""
+    folder = tmp_path_factory.mktemp("effects")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.2,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "llm")
+    tokenizer.save_pretrained(folder / "llm")
+    ds = pd.date_range("2024-01-01", periods=24 * 40, freq="h")
+    y = 50 + 20 * np.sin(np.arange(24 * 40) * 2 * np.pi / 24)
+    pd.DataFrame({"unique_id": "a", "ds": ds, "y": y}).to_csv(folder / "series.csv", index=False)
+    return folder
+
+
+def options(place, out, **changes):
+    values = {
+        "language_model": place / "llm", "dataset": place / "series.csv", "context_length": 48, "max_windows": 6,
+        "prediction_length": 24, "test_windows": 2, "max_steps": 2, "bf16": "false", "output_dir": place / out,
+        "lora_r": 4, "disable_tqdm": "true", "per_device_train_batch_size": 2, "season": 24,
+    }  # fmt: skip
+    return [f"{key}={value}" for key, value in (values | changes).items()]
+
+
+@pytest.fixture(scope="module")
+def taught(place):
+    load_recipe("sft_text").main([SFT, *options(place, "sft")])
+    return place / "sft"
+
+
+def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
+    names = {path.name for path in taught.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "effects.json", "metrics.json", "README.md"} <= names
+    metrics = json.loads((taught / "metrics.json").read_text())
+    assert (metrics["writes"], metrics["steps"], metrics["events"]) == ("effects", 2, 6)
+    assert set(metrics["test"]) == {"seen", "held_out"}
+    for scores in metrics["test"].values():
+        assert scores["written"] > scores["reward"] >= -3.0
+        assert scores["used"] >= scores["reward"]
+    reader = SpokenReader.from_pretrained(taught)
+    df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
+    told = ContextForecaster(SeasonalNaive(24), reader).fit(df, 24)
+    assert (told.predict(context="")["SeasonalNaive+context"] == told.base.predict()["SeasonalNaive"]).all()
+
+
+def test_an_answer_is_used_and_one_that_is_none_is_warned_about(place, taught, caplog, monkeypatch):
+    reader = SpokenReader.from_pretrained(taught)
+    df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
+    told = ContextForecaster(SeasonalNaive(24), reader).fit(df, 24)
+    asked = []
+    monkeypatch.setattr(reader, "say", lambda requests: asked.extend(requests) or ["set 7 to 2024-02-10 03:00"])
+    forecast = told.predict(context="Seven it is.")
+    assert (forecast["SeasonalNaive+context"] == 7).tolist() == [True] * 3 + [False] * 21
+    assert asked[0].startswith(
+        "Forecast: 2024-02-10 00:00 Saturday to 2024-02-10 23:00, 24 steps. Last values: 30 to 70"
+    )
+    assert asked[0].endswith("\nText: Seven it is.\nEffects:")
+    monkeypatch.setattr(reader, "say", lambda requests: ["seven"])
+    assert (
+        told.predict(context="Seven it is.")["SeasonalNaive+context"] == told.base.predict()["SeasonalNaive"]
+    ).all()
+    assert "the language model wrote 'seven', which is no list of effects; nothing is changed" in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="but the model reads 1024; give a shorter text"):
+        told.predict(context="word " * 600)
+    with pytest.raises(ValueError, match=r"max_tokens 0; it must lie in 1 to 1024"):
+        SpokenSettings(0)
+    with pytest.raises(FileNotFoundError, match=r"holds no effects\.json"):
+        SpokenReader.from_pretrained(place / "llm")
+
+
+def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place):
+    df = load_frame(str(place / "series.csv")).df
+    events = collect_events(df, 48, 24, 24, stride=24, most=0, seed=0)
+    last = collect_events(df, 48, 24, 24, stride=1, most=0, seed=0, last=2)
+    assert {e.window.future_times[0] for e in last} <= set(pd.to_datetime(["2024-02-08", "2024-02-09"]))
+    assert len(collect_events(df, 48, 24, 24, stride=24, most=5, seed=0)) == 5
+    rows = build_effects_dataset(events)
+    assert rows["prompt"][3] == write_request(events[3].window, events[3].text)
+    assert rows["completion"][3] == " " + write_said(events[3].effects)
+    logged = {}
+    reward = EffectsReward(EffectsGain(), events)
+    said = [*rows["completion"][:3], "nonsense"]
+    scores = reward(rows["prompt"][:4], said, event=[0, 1, 2, 3], log_metric=logged.__setitem__)
+    assert scores == [EffectsGain()(e.window, e.truth, s) for e, s in zip(events, said, strict=False)]
+    assert scores[3] == -3.0
+    assert logged == {"effects/readable": 0.75}
+
+
+def test_what_does_not_go_together_is_refused(place):
+    sft, grpo = load_recipe("sft_text").main, load_recipe("grpo_text").main
+    more = [[], ["num_generations=2"]]
+    for main, config, change, message in (
+        (sft, SFT, "constrained=true", "effects follow no grammar of numbers"),
+        (sft, SFT, "writes=poems", "writes is 'poems'; choose one of numbers, effects"),
+        (sft, SFT, "focus=hard_cases", "leave focus and streaming out"),
+        (grpo, GRPO, "reward=mase", "effects and effects_gain belong together"),
+        (grpo, GRPO, "writes=numbers", "effects and effects_gain belong together"),
+        (grpo, GRPO, "reward={name: effects_gain, weight: 2}", "has no option 'weight'"),
+        (grpo, GRPO, "max_completion_length=16", "max_completion_length is 16, but an answer takes up to"),
+    ):
+        with pytest.raises(ArgumentsError, match=message):
+            main([config, *options(place, "refused", test_windows=0), *more[main is grpo], change])
+    with pytest.raises(ArgumentsError, match="bound"):
+        build_gain({"name": "effects_gain", "bound": 0})
+    days = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=99), "y": 1.0})
+    with pytest.raises(ArgumentsError, match="take hourly data"):
+        collect_events(days, 28, 14, 7, stride=7, most=0, seed=0)
+    with pytest.raises(ArgumentsError, match="needs dates"):
+        collect_events(days.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
+
+
+def teach(folder, prompts, answers, steps=300):
+    """Teaches the tiny model to give one of a few answers to any prompt, as fine-tuning would begin to."""
+    model, words = load_language_model(str(folder / "llm"))
+    model.train().requires_grad_(True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        ids = [
+            (words(str(rng.choice(prompts)))["input_ids"], [*words(f" {rng.choice(answers)}")["input_ids"],
+             words.eos_token_id]) for _ in range(4)
+        ]  # fmt: skip
+        loss = sum(model(torch.tensor([p + a]), labels=torch.tensor([[-100] * len(p) + a])).loss for p, a in ids)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder / "half")
+    words.save_pretrained(folder / "half")
+    return folder / "half"
+
+
+@pytest.mark.slow
+def test_grpo_turns_a_model_to_what_gains_and_away_from_what_cannot_be_read(place):
+    df = load_frame(str(place / "series.csv")).df
+    prompts = build_effects_dataset(collect_events(df, 48, 24, 24, stride=24, most=0, seed=0))["prompt"]
+    model = teach(place, list(prompts), ["none", "set 900", "?"])
+    changes = {"num_generations": 8, "per_device_train_batch_size": 16, "max_steps": 20, "max_windows": 0}
+    changes |= {"max_completion_length": 160, "learning_rate": 0.01, "beta": 0.0, "language_model": model}
+    changes |= {"lora_target_modules": "all-linear", "lora_r": 8}
+    output = finish(launch("grpo_text", GRPO, *options(place, "grpo", **changes)), 600)
+    metrics = json.loads((place / "grpo" / "metrics.json").read_text())
+    assert metrics["steps"] == len(metrics["rewards"]) == 20
+    assert f"rewards {[round(reward, 4) for reward in metrics['rewards']]}" in output
+    assert -3.0 < np.mean(metrics["rewards"][:3]) < -1.0  # none, far off and unreadable, about a third each
+    assert np.mean(metrics["rewards"][-3:]) > np.mean(metrics["rewards"][:3]) + 0.8
+    assert set(metrics["comparison"]) == {"seen", "held_out"}
+    assert SpokenReader.from_pretrained(place / "grpo").say(list(prompts[:4])) == ["none"] * 4
+
+
+@pytest.mark.slow
+def test_a_run_in_which_no_answer_can_be_read_stops_and_says_how_to_begin(place, taught):
+    changes = {"adapter": taught, "num_generations": 2, "max_completion_length": 160, "max_steps": 12}
+    with pytest.raises(RuntimeError, match=r"nothing was learned in 10 steps.*sft_text.py with writes: effects"):
+        load_recipe("grpo_text").main([GRPO, *options(place, "idle", **changes)])

@@ -1,0 +1,154 @@
+"""Synthetic events on real series: a window, a text about its horizon, and the future as the text changes it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tsllm.context.applying import Window, apply_effects
+from tsllm.context.effects import Effect
+from tsllm.context.pairs import PairWriter
+from tsllm.context.reading import Reading, assemble
+
+KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
+SHORTEST = 8  # steps of a horizon in which a span of some hours finds room
+
+
+@dataclass(frozen=True)
+class Event:
+    """A window that something is said about.
+
+    Attributes:
+        window: History and times.
+        text: What is said.
+        effects: What it means; empty = nothing.
+        truth: The future as it comes [H].
+    """
+
+    window: Window
+    text: str
+    effects: list[Effect]
+    truth: np.ndarray
+
+
+class EventWriter(PairWriter):
+    """Writes events that lie inside a window's horizon.
+
+    Args:
+        seed: Of all choices.
+        held_out: Whether wordings come from the validation part of the stock.
+        window: Of hourly data.
+
+    Raises:
+        ValueError: If the data are not hourly, or the horizon is too short.
+    """
+
+    def __init__(self, seed: int, held_out: bool, window: Window) -> None:
+        super().__init__(seed, held_out)
+        times = window.future_times
+        if len(times) < SHORTEST or times[1] - times[0] != pd.Timedelta(hours=1):
+            raise ValueError(
+                f"events are written for at least {SHORTEST} hours ahead, step by step; the window has {len(times)} "
+                f"steps from {times[0]} to {times[-1]}"
+            )
+        self.window = window
+
+    def _draw_time(self) -> pd.Timestamp:
+        return self.window.future_times[int(self.rng.integers(len(self.window.future_times)))]
+
+    def _make_span(self) -> dict[str, tuple[str, str]]:
+        steps = len(self.window.future_times)
+        first = int(self.rng.integers(0, steps - 4))
+        hours = int(self.rng.integers(2, min(13, steps - first)))
+        start = self.window.future_times[first]
+        kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
+        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
+        return (
+            super()._make_span()
+            | hours_of_day
+            | {
+                "start": (self._write_moment(start, kind), "start"),
+                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
+                "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
+                "length": (f"{self._write_number(hours)} hours", "length"),
+            }
+        )
+
+    def _write_value(self, role: str) -> tuple[str, str]:
+        """Writes a value that the series may take."""
+        if role == "multiply":
+            return f"{self.rng.uniform(0.2, 3):.1f}", role
+        if role in {"raise", "lower"}:
+            return self._write_percent(), role
+        low, high = np.quantile(self.window.past, [0.1, 0.9])
+        return f"{self.rng.uniform(low, high):.{self.rng.integers(3)}f}", role
+
+    def write_day(self, quiet: bool) -> Reading:
+        """Returns a text about the horizon with its roles: one event, or none."""
+        self.entity, self.quantity = "the market", "price"
+        pieces = [self._write_background() for _ in range(self.rng.integers(2))]
+        if not quiet:
+            kind = KINDS[int(self.rng.integers(len(KINDS)))]
+            slots = self._make_span()
+            if kind == "factor":
+                slots |= {"f": (self._pick(("double", "triple", "halve")), "multiply"), "g": ("twice", "multiply")}
+            elif kind != "zero":
+                slots["v"] = self._write_value(kind)
+            pieces += self._arrange(kind, slots)
+        pieces += [self._write_distractor() for _ in range(self.rng.integers(2))]
+        return self._join(pieces or [self._write_background()])
+
+
+def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool) -> Event | None:
+    """Writes one event.
+
+    Args:
+        window: Of hourly data.
+        future: What came, without the event [H].
+        seed: Of the text.
+        held_out: Whether wordings come from the validation part.
+        quiet: Whether nothing is said that would change the future.
+
+    Returns:
+        None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one.
+
+    Raises:
+        ValueError: As `EventWriter`.
+    """
+    reading = EventWriter(seed, held_out, window).write_day(quiet)
+    effects = assemble(reading, window.future_times, window.past_times)
+    if quiet == bool(effects):
+        return None
+    return Event(window, reading.text, effects, apply_effects(window, effects, future[None])[0])
+
+
+def write_events(
+    y: np.ndarray, times: pd.DatetimeIndex, ends: list[int], context: int, h: int, season: int, seed: int,
+    held_out: bool = False, quiet: float = 0.2,
+) -> Iterator[Event]:  # fmt: skip
+    """Writes an event for each window without gaps.
+
+    Args:
+        y: A series [T].
+        times: Its times [T].
+        ends: First steps of the horizons.
+        context: L, steps of history.
+        h: Steps ahead.
+        season: Steps in a season.
+        seed: Of texts and of which windows are quiet; equal arguments give equal events.
+        held_out: Whether wordings come from the validation part.
+        quiet: Share of the windows of which nothing is told.
+
+    Raises:
+        ValueError: As `EventWriter`.
+    """
+    for end in ends:
+        past, future = y[end - context : end], y[end : end + h]
+        if not (np.isfinite(past).all() and np.isfinite(future).all()):
+            continue
+        window = Window(past, times[end - context : end], times[end : end + h], season)
+        rng = np.random.default_rng([seed, end])
+        event = write_event(window, future, int(rng.integers(2**31)), held_out, bool(rng.random() < quiet))
+        if event is not None:
+            yield event

@@ -1,0 +1,146 @@
+"""The reward of spoken effects: how much of the base's CRPS they take away, on a future that is known."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsllm import metrics
+from tsllm.context.applying import Base, Window, apply_effects, clean_history
+from tsllm.context.blind import draw_blind
+from tsllm.context.effects import Effect, parse_effects
+
+NOTHING = "none"  # what is written where a text says nothing
+
+
+class EffectsGain:
+    """CRPS that effects gain over the base forecast, a verifiable reward (RLVR, Lambert 2024; GRPO, Shao 2024).
+
+    The CRPS (Gneiting & Raftery 2007, eq. 20) is taken of sample paths without and with the effects, and averaged over
+    the horizon: `r = (CRPS(base) - CRPS(effects(base))) / s - cost * n`, with s the mean absolute seasonal difference
+    of the history (the scale of MASE, Hyndman & Koehler 2006) and n the number of effects. Range [-bound, bound]: 0
+    for writing `none`, above it for what brings the paths nearer to what came, below it for what leads away. What
+    cannot be read, is longer than `most` lines, or cannot be carried out gets -bound, so that silence is better than
+    noise. The cost of a line makes edits that repair the base a little, whatever the text says, not worth it.
+
+    Args:
+        bound: Largest gain and loss, in units of s.
+        cost: Of a line, in units of s.
+        most: Lines that are read.
+        samples: Paths of the base.
+        seed: Of its draws.
+        base: Draws paths from a history; None = the pool of `tsllm.context.blind`.
+
+    Raises:
+        ValueError: If bound or samples are not above 0, or cost is below 0.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> times = pd.date_range("2024-01-01", periods=6, freq="h")
+        >>> window = Window(np.array([10.0, 14.0, 10.0, 14.0]), times[:4], times[4:])  # steps of 4 on the average
+        >>> reward = EffectsGain(cost=0.125, base=lambda past, n: np.full((n, 2), 12.0))
+        >>> truth = np.array([6.0, 6.0])  # errors of 6 without effects, of 0 and of 2 with them
+        >>> [reward(window, truth, said) for said in ("set 6", "add -4", "none", "multiply 2", "half")]
+        [1.375, 0.875, 0.0, -3.0, -3.0]
+    """
+
+    def __init__(
+        self,
+        bound: float = 3.0,
+        cost: float = 0.02,
+        most: int = 8,
+        samples: int = 50,
+        seed: int = 0,
+        base: Base | None = None,
+    ) -> None:
+        for name, value in {"bound": bound, "samples": samples, "most": most}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+                raise ValueError(f"effects_gain: {name} ({value!r}) must be a finite number above 0")
+        if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < math.inf:
+            raise ValueError(f"effects_gain: cost ({cost!r}) must be a finite number, at least 0")
+        self.bound, self.cost, self.most, self.samples, self.seed = float(bound), float(cost), most, samples, seed
+        self.low, self.high = -self.bound, self.bound
+        self.base = base
+
+    def __call__(self, window: Window, truth: np.ndarray, said: str, drawn: np.ndarray | None = None) -> float:
+        """Scores what was said of a window.
+
+        Args:
+            window: History and times.
+            truth: What came [H], without gaps.
+            said: Effects, one a line, or `none`.
+            drawn: Paths of the base [n, H] where the caller has them (`draw`); None draws them.
+
+        Returns:
+            The reward, in [-bound, bound].
+
+        Raises:
+            ValueError: If the truth has gaps or another length than the horizon.
+        """
+        if truth.shape != (len(window.future_times),) or not np.isfinite(truth).all():
+            raise ValueError(
+                f"truth has shape {truth.shape} and {int((~np.isfinite(truth)).sum())} gaps; expected "
+                f"{len(window.future_times)} steps without gaps"
+            )
+        effects = read_said(said, self.most)
+        if effects is None:
+            return self.low
+        before = self.draw(window) if drawn is None else drawn
+        try:
+            cleaned = clean_history(window, effects)
+            paths = before if cleaned is window.past else self.draw(window, cleaned)
+            renewed = Window(cleaned, window.past_times, window.future_times, window.season)
+            with np.errstate(all="ignore"):
+                after = apply_effects(renewed, effects, paths, self.seed)
+        except (ValueError, OverflowError, ArithmeticError):
+            return self.low  # a language model's answer must not stop its training
+        if not np.isfinite(after).all():
+            return self.low
+        gain = _compute_crps(truth, before) - _compute_crps(truth, after)
+        reward = gain / _compute_scale(window) - self.cost * len(effects)
+        return float(np.clip(reward, self.low, self.high)) if math.isfinite(reward) else self.low
+
+    def draw(self, window: Window, past: np.ndarray | None = None) -> np.ndarray:
+        """Draws the base's paths [n, H].
+
+        Args:
+            window: History and times.
+            past: A history in its place [L]; None = the window's own.
+        """
+        past = window.past if past is None else past
+        if self.base is not None:
+            return self.base(past, self.samples)
+        return draw_blind(past, window.times, len(window.future_times), window.season, self.samples, self.seed)
+
+
+def read_said(said: str, most: int = 8) -> list[Effect] | None:
+    """Returns the effects that a language model wrote; None if a line is none, or there are more than `most`.
+
+    >>> read_said("none"), read_said("half of it"), [str(e) for e in read_said("cap 60") or ()]
+    ([], None, ['cap 60'])
+    """
+    said = said.strip()
+    if said == NOTHING:
+        return []
+    try:
+        effects = parse_effects(said)
+    except (ValueError, OverflowError):
+        return None
+    return effects if 0 < len(effects) <= most else None
+
+
+def write_said(effects: Sequence[Effect]) -> str:
+    """Returns what a language model is to write: effects, one a line, or `none`."""
+    return "\n".join(map(str, effects)) or NOTHING
+
+
+def _compute_crps(truth: np.ndarray, paths: np.ndarray) -> float:
+    return float(metrics.crps_samples(truth, paths.T))  # type: ignore[arg-type]  # a mean over all steps
+
+
+def _compute_scale(window: Window) -> float:
+    """Returns the mean absolute seasonal difference; for a constant history its size, or 1."""
+    lag = window.season if len(window.past) > window.season else 1
+    scale = float(np.abs(window.past[lag:] - window.past[:-lag]).mean())
+    size = float(np.abs(window.past).max())
+    return scale if scale > 16 * np.finfo(float).eps * size else size or 1.0

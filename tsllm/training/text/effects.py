@@ -1,0 +1,116 @@
+"""Training a language model to say what a text means for a forecast: its data, and its reward as TRL calls it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from tsllm.context.events import Event, write_events
+from tsllm.context.gain import EffectsGain, read_said, write_said
+from tsllm.context.spoken import write_answer, write_request
+from tsllm.training.args import ArgumentsError
+from tsllm.types import ID, TARGET, TIME
+
+GAIN = "effects_gain"
+
+
+def names_gain(reward: Any) -> bool:
+    """Tells whether a setting `reward` asks for the gain of spoken effects."""
+    return reward == GAIN or (isinstance(reward, Mapping) and reward.get("name") == GAIN)
+
+
+def build_gain(reward: Any) -> EffectsGain:
+    """Builds `effects_gain`, or `{name: effects_gain, bound: ..., cost: ..., most: ..., samples: ...}`.
+
+    Raises:
+        ArgumentsError: For an option that there is not, or an impossible value.
+    """
+    options = {} if isinstance(reward, str) else {k: v for k, v in reward.items() if k != "name"}
+    known = ("bound", "cost", "most", "samples")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ArgumentsError(f"reward {GAIN} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    try:
+        return EffectsGain(**options)
+    except ValueError as error:
+        raise ArgumentsError(str(error)) from error
+
+
+def collect_events(
+    df: pd.DataFrame, context: int, h: int, season: int, *, stride: int, most: int, seed: int,
+    held_out: bool = False, last: int = 0,
+) -> list[Event]:  # fmt: skip
+    """Writes events about the windows of a frame.
+
+    Args:
+        df: Validated long frame of hourly series with dates.
+        context: L, steps of history.
+        h: Steps ahead.
+        season: Steps in a season.
+        stride: Steps between windows.
+        most: At most so many events, drawn at random; 0 = all.
+        seed: Of texts and draws.
+        held_out: Whether wordings come from the part that no training sees.
+        last: The last so many windows of each series alone, `h` apart; 0 = all, `stride` apart.
+
+    Raises:
+        ArgumentsError: If the data are not hourly with dates, or there is no window.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
+        raise ArgumentsError("writes: effects needs dates in the data, which count their steps; give dates")
+    events: list[Event] = []
+    for number, (_, group) in enumerate(df.groupby(ID, sort=False)):
+        y, times = group[TARGET].to_numpy(float), pd.DatetimeIndex(group[TIME])
+        ends = list(range(context, len(y) - h + 1, stride))
+        if last:
+            ends = [end for end in range(len(y) - last * h, len(y) - h + 1, h) if end >= context]
+        try:
+            events += write_events(y, times, ends, context, h, season, seed + 1000 * number, held_out)
+        except ValueError as error:
+            raise ArgumentsError(f"writes: effects: {error}; take hourly data") from error
+    if not events:
+        raise ArgumentsError(f"no series has a window of {context} + {h} steps without gaps; lower context_length")
+    if most and len(events) > most:
+        chosen = np.random.default_rng(seed).choice(len(events), most, replace=False)
+        events = [events[int(k)] for k in np.sort(chosen)]
+    return events
+
+
+def build_effects_dataset(events: Sequence[Event]) -> Dataset:
+    """Returns rows `prompt, completion, event` (its place)."""
+    rows = [
+        {"prompt": write_request(e.window, e.text), "completion": write_answer(write_said(e.effects)), "event": k}
+        for k, e in enumerate(events)
+    ]
+    return Dataset.from_list(rows)
+
+
+class EffectsReward:
+    """`EffectsGain` as TRL calls rewards: `f(prompts, completions, event, **columns) -> list[float]`.
+
+    Args:
+        gain: The reward.
+        events: What the column `event` points at; the paths of the base are drawn once for each.
+    """
+
+    def __init__(self, gain: EffectsGain, events: Sequence[Event]) -> None:
+        self.gain, self.events = gain, events
+        self._drawn: dict[int, np.ndarray] = {}
+        self.__name__ = "task"
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], event: Sequence[int], **columns: Any
+    ) -> list[float]:
+        """Scores completions, one number each; logs which share could be read."""
+        if log_metric := columns.get("log_metric"):
+            log_metric("effects/readable", float(np.mean([read_said(said) is not None for said in completions])))
+        return [self.score(int(k), said) for k, said in zip(event, completions, strict=True)]
+
+    def score(self, place: int, said: str) -> float:
+        """Scores what was said of an event."""
+        event = self.events[place]
+        if place not in self._drawn:
+            self._drawn[place] = self.gain.draw(event.window)
+        return self.gain(event.window, event.truth, said, self._drawn[place])
