@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.cli.main import app
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 
 DATA, HORIZONS, SEEDS = ["etth1", "exchange"], [96, 192], [0, 1]
 # Jin (2024), look-back 512: MSE and MAE; nothing is published of exchange rates with that look-back.
@@ -25,7 +25,7 @@ LATEX = {"±": r"$\pm$", "–": "--"}
 def write_series(folder):
     """Two short data sets under published names, of one series each; the split of `etth1` counts months."""
     rng = np.random.default_rng(0)
-    for stem, freq, rows in (("ETTh1", "h", 14400), ("exchange_rate", "D", 1500)):
+    for stem, freq, rows in (("ETTh1", "h", 14400), ("exchange_rate", "D", 2000)):
         wave = 4 * np.sin(np.arange(rows) * 2 * np.pi / 24) + rng.normal(size=rows)
         times = pd.date_range("2016-07-01", periods=rows, freq=freq)
         pd.DataFrame({"date": times, "OT": wave.round(3)}).to_csv(folder / f"{stem}.csv", index=False)
