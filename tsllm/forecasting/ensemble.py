@@ -62,14 +62,10 @@ class Ensemble(WeightedMean):
             ValueError: If it holds something else than an ensemble.
 
         Example:
-            >>> import pandas as pd, tsllm
-            >>> df = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": [float(t % 6) for t in range(60)]})
-            >>> sizes = {"h": 6, "context_length": 12, "moving_average": 3, "training": {"max_steps": 1}}
-            >>> members = [tsllm.NeuralForecaster("dlinear", alias=name, **sizes) for name in ("one", "other")]
-            >>> both = tsllm.Ensemble(members, weights=[1, 3]).fit(df, h=6)
-            >>> both.save_pretrained(folder)
-            >>> tsllm.Ensemble.from_pretrained(folder).weights
-            {'one': 0.25, 'other': 0.75}
+            ```python
+            tsllm.Ensemble([narrow, wide], weights=[1, 3]).fit(df, h=24).save_pretrained("runs/both")
+            tsllm.Ensemble.from_pretrained("runs/both").weights  # {'narrow': 0.25, 'wide': 0.75}
+            ```
         """
         from tsllm.forecasting.saved import open_members
 
