@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
 from tsllm.backbones.trust import check_json
 from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.names import ColumnNames
@@ -116,6 +114,8 @@ def write_ensemble_card(folder: Path, repo_id: str | None = None) -> None:
         folder: Of the ensemble.
         repo_id: Its place on the Hub; None = a folder.
     """
+    from huggingface_hub import ModelCard, ModelCardData
+
     spec = EnsembleSpec.find(folder)
     assert spec is not None
     cards = [ModelCard.load(str(folder / part / CARD_FILE), ignore_metadata_errors=True) for part in spec.parts]
