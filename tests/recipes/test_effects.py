@@ -12,7 +12,7 @@ from tests.recipes.programs import RECIPES, finish, launch, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.context.gain import EffectsGain, write_said
 from tsllm.context.spoken import write_request
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
