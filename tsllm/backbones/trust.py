@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from tsllm.backbones.weights import check_language_model
 
@@ -57,6 +57,8 @@ def load_tokenizer(where: str, **options: Any) -> Any:
         OSError: If it cannot be loaded.
         ValueError: If it asks for code of its own.
     """
+    from transformers import AutoTokenizer
+
     with refuse_code(where):
         return AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
 

@@ -31,10 +31,12 @@ from tsllm.cli.console import (
     parse_settings,
     print_table,
     quiet_libraries,
+    write_call,
 )
 
 
 def backtest(
+    ctx: typer.Context,
     data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
     models: Annotated[
         str, typer.Option(help="Names, saved folders or Hub ids: SeasonalNaive,AutoETS,dlinear,runs/fit.")
@@ -62,6 +64,9 @@ def backtest(
     seed: Annotated[int | None, typer.Option(help="Seed of trained models; 0 if left out.")] = None,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for scores and pictures; Markdown and tables lie beside it.")
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +102,8 @@ def backtest(
     quiet_libraries()
     if output is not None:
         check_file(output, TABLES)
+    if report is not None:
+        check_file(report, (".html",))
     if input_size is not None:
         check_count("input_size", input_size)
     asked = Asked(
@@ -154,7 +161,7 @@ def backtest(
     train = training_part(loaded.df, result)
     scales = SeriesScales.from_training(train, task.season)
     table = score(result, scales)
-    table = table.merge(read_costs(result.costs)[["model", "fit_seconds", "ms_per_window"]], on="model")
+    table = table.merge(read_costs(result.costs), on="model")
     shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
     print_table(
         table[[c for c in shown if c in table]].sort_values("mae"),
@@ -162,13 +169,20 @@ def backtest(
         f"{result.frame['unique_id'].nunique()} series",
     )
     # MASE is the only scaled error that is shown.
-    for sentence in [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]:
+    said = [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]
+    for sentence in said:
         typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
     for failure in result.failures:
         typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
     if output is not None:
         write_frame(loaded.names.write(result.frame), output)
         typer.echo(f"forecasts in {output}")
+    if report is not None:
+        from tsllm.evaluation.backtest_report import build_backtest_report
+
+        options_of_report: dict[str, Any] = {"stem": report.stem, "season": task.season, "said": said}
+        build_backtest_report(result, table, loaded, command=write_call(ctx), **options_of_report).save(report)
+        typer.echo(f"report in {report}; {report.stem}.md, scores and forecasts beside it")
     if result.failures:
         raise typer.Exit(1)
 

@@ -130,19 +130,18 @@ def gift_eval(
 ) -> None:
     """GIFT-Eval's rules on its data: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.relative import PUBLISHED_GIFT_EVAL, list_gift_entries, run_relative
+    from tsllm.evaluation.relative import gift_eval
 
     shown = {"models": models, "terms": terms, "seeds": seeds, "output_dir": output_dir}
     quiet_libraries()
-    report = run_relative(
-        list_gift_entries(folder, parse_list(terms)),
+    report = gift_eval(
+        folder,
         parse_list(models),
-        output_dir,
-        "GIFT-Eval",
-        write_command("tsllm benchmark gift-eval", str(folder), **shown),
-        ("rel_WQL", PUBLISHED_GIFT_EVAL),
-        parse_counts("--seeds", seeds),
-        typer.echo,
+        terms=parse_list(terms),
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=write_command("tsllm benchmark gift-eval", str(folder), **shown),
+        tell=typer.echo,
     )
     _print_relative(report)
 
@@ -157,19 +156,18 @@ def fev(
 ) -> None:
     """The tasks of a fev file: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.relative import PUBLISHED_FEV_SKILL, list_fev_entries, run_relative
+    from tsllm.evaluation.relative import fev
 
     shown = {"models": models, "tasks": tasks, "seeds": seeds, "output_dir": output_dir}
     quiet_libraries()
-    report = run_relative(
-        list_fev_entries(file, parse_list(tasks)),
+    report = fev(
+        file,
         parse_list(models),
-        output_dir,
-        f"fev, {file.name}",
-        write_command("tsllm benchmark fev", str(file), **shown),
-        ("rel_test_error", {model: round(1 - skill, 3) for model, skill in PUBLISHED_FEV_SKILL.items()}),
-        parse_counts("--seeds", seeds),
-        typer.echo,
+        tasks=parse_list(tasks),
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=write_command("tsllm benchmark fev", str(file), **shown),
+        tell=typer.echo,
     )
     _print_relative(report)
 
@@ -200,22 +198,24 @@ def short_term(
     output_dir: CellsFolder = Path("runs/short_term"),
 ) -> None:
     """Competitions like M4: sMAPE, MASE and OWA against Naive2, by group and over all series."""
-    from dataclasses import replace
-
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.short_term import load_competition, run_short_term
-    from tsllm.forecasting.model_spec import ModelSpec
+    from tsllm.evaluation.short_term import short_term
 
     shown: dict[str, Any] = {"models": models, "season": season, "max_series": max_series, "seeds": seeds}
     command = write_command("tsllm benchmark short-term", str(folder), **shown, output_dir=output_dir)
     command += " --smape-loss" if smape_loss else ""
     quiet_libraries()
-    specs = [ModelSpec.parse(name) for name in parse_list(models)]
-    if smape_loss:
-        own = {"loss": "smape", "scaler": "none"}
-        specs = [replace(s, options=own | s.options) if s.kind == "native" else s for s in specs]
-    groups = load_competition(folder, season, max_series)
-    report = run_short_term(groups, specs, output_dir, parse_counts("--seeds", seeds), command, typer.echo)
+    report = short_term(
+        folder,
+        parse_list(models),
+        season=season,
+        max_series=max_series,
+        smape_loss=smape_loss,
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=command,
+        tell=typer.echo,
+    )
     print_table(report.table, "sMAPE 0 to 200; OWA against Naive2", {"smape": ".3f", "mase": ".3f", "owa": ".3f"})
     typer.echo(f"report in {report.report}; table.csv and table.md beside it")
     for failure in report.failures:

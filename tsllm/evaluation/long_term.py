@@ -116,6 +116,11 @@ def check_rows(
         except ValueError as error:
             faults.append(str(error))
             continue
+        try:
+            if any(spec.is_trainable for spec in config.models):
+                hold_out_end(first.history, first.task)
+        except ValueError as error:
+            faults.append(f"{first.name} {h}: {error}")
         if first.task.freq != own.task.freq:
             faults.append(f"{source} has freq {first.task.freq!r}, {target} {own.task.freq!r}; no model goes over")
         many = [len(s.deviation) for s in (first, own)]

@@ -202,26 +202,35 @@ def _build_chronos(spec: ModelSpec, task: ForecastTask) -> Forecaster:
 
 
 def _load_saved(spec: ModelSpec, task: ForecastTask) -> Forecaster:
-    from tsllm.forecasting.context import ContextForecaster
-    from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.forecasting.zero_shot import ZeroShotForecaster
-
-    # It is used as it is: without a step of training, `fit` only takes the history.
     opened = open_saved(spec.model, **spec.options)
-    loaded = opened.base if isinstance(opened, ContextForecaster) else opened
-    if isinstance(loaded, NeuralForecaster):
-        loaded.training["max_steps"] = 0
-    if isinstance(loaded, ZeroShotForecaster):
-        loaded.freq, loaded.season = loaded.freq or task.freq, loaded.season or task.season
-    if isinstance(loaded, TextForecaster):
-        # Of an adapter only its own tensors were trained.
-        partly = any("lora_" in name for name, _ in loaded.model.named_parameters())
-        for name, parameter in loaded.model.named_parameters():
-            parameter.requires_grad_(not partly or "lora_" in name)
+    _use_as_it_is(opened, task)
     if spec.alias:
         opened.alias = spec.alias
     return opened  # type: ignore[no-any-return]
+
+
+def _use_as_it_is(opened: Forecaster, task: ForecastTask) -> None:
+    """Lets `fit` of a saved forecaster only take the history, without a step of training."""
+    from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.forecasting.text import TextForecaster
+    from tsllm.forecasting.weighted import WeightedMean
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
+
+    if isinstance(opened, ContextForecaster):
+        _use_as_it_is(opened.base, task)
+    if isinstance(opened, WeightedMean):
+        for member in opened.keep_weights().members:
+            _use_as_it_is(member, task)
+    if isinstance(opened, NeuralForecaster):
+        opened.training["max_steps"] = 0
+    if isinstance(opened, ZeroShotForecaster):
+        opened.freq, opened.season = opened.freq or task.freq, opened.season or task.season
+    if isinstance(opened, TextForecaster):
+        # Of an adapter only its own tensors were trained.
+        partly = any("lora_" in name for name, _ in opened.model.named_parameters())
+        for name, parameter in opened.model.named_parameters():
+            parameter.requires_grad_(not partly or "lora_" in name)
 
 
 def _build_few_shot(spec: ModelSpec, task: ForecastTask, seed: int) -> Forecaster:

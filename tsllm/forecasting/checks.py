@@ -13,7 +13,8 @@ from tsllm.forecasting.base import check_count
 from tsllm.forecasting.builders import build_single, check_own, take_scale
 from tsllm.forecasting.loading import check_hub_options
 from tsllm.forecasting.model_spec import ModelSpec
-from tsllm.forecasting.saved import find_base
+from tsllm.forecasting.saved import find_base, find_members
+from tsllm.hub.ensemble import EnsembleSpec
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
 from tsllm.hub.told import BASE, CONTEXT_FILE, RULES
 from tsllm.models import find_model_class
@@ -79,6 +80,12 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
         _check_saved_for(replace(spec, model=base, options=options), task)
         return
     if find_file(spec.source, SETTINGS, revision) is not None:
+        return
+    several = EnsembleSpec.find(spec.source, revision)
+    if several is not None:
+        options = {name: value for name, value in spec.options.items() if name not in ("revision", "token")}
+        for member in find_members(spec.source, several, revision):
+            _check_saved_for(replace(spec, model=member, options=options), task)
         return
     saved = ForecasterSpec.load(spec.source, revision)
     known: tuple[str, ...] = ("revision", "token", "device", "batch_size")

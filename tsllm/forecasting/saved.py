@@ -4,18 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from tsllm.forecasting.loading import check_hub_options
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
+from tsllm.hub.ensemble import EnsembleSpec
+from tsllm.hub.spec import ANY_FREQ, SPEC_FILE, ForecasterSpec, check_saved, find_file
 from tsllm.hub.told import BASE, CONTEXT_FILE
 from tsllm.text.settings import SETTINGS
 
 
 def open_saved(source: str, **options: Any) -> Any:
-    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`), of text, or one
-    of these with what it is told (`ContextForecaster`).
+    """Loads a saved forecaster: of series (`NeuralForecaster`), of all series (`ZeroShotForecaster`), of text, several
+    of these as one (`WeightedMean`), or one of these with what it is told (`ContextForecaster`).
 
     Args:
         source: A folder or a Hub id.
-        **options: Of `from_pretrained`; of the base's for one that is told something.
+        **options: Of `from_pretrained`; of the base's for one that is told something, of every member's for several.
 
     Raises:
         FileNotFoundError: If there is no such folder and it is no Hub id.
@@ -33,6 +34,11 @@ def open_saved(source: str, **options: Any) -> Any:
         from tsllm.forecasting.text import TextForecaster
 
         return TextForecaster.from_pretrained(source, **options)
+    several = open_members(source, **options)
+    if several is not None:
+        from tsllm.forecasting.weighted import WeightedMean
+
+        return WeightedMean.load(*several)
     if ForecasterSpec.load(source, options.get("revision"), options.get("token")).freq == ANY_FREQ:
         from tsllm.forecasting.zero_shot import ZeroShotForecaster
 
@@ -40,6 +46,40 @@ def open_saved(source: str, **options: Any) -> Any:
     from tsllm.forecasting.neural import NeuralForecaster
 
     return NeuralForecaster.from_pretrained(source, **options)
+
+
+def open_members(source: str, **options: Any) -> tuple[EnsembleSpec, list[Any]] | None:
+    """Opens the members of a saved ensemble; None if it is no ensemble.
+
+    Args:
+        source: A folder or a Hub id.
+        **options: Of `from_pretrained`, for every member.
+
+    Raises:
+        OSError: If a member is missing or damaged.
+    """
+    spec = EnsembleSpec.find(source, options.get("revision"), options.get("token"))
+    if spec is None:
+        return None
+    folders = find_members(source, spec, options.pop("revision", None), options.pop("token", None))
+    return spec, [open_saved(folder, **options) for folder in folders]
+
+
+def find_members(
+    source: str, spec: EnsembleSpec, revision: str | None = None, token: str | bool | None = None
+) -> list[str]:
+    """Returns the folders of the members of an ensemble, downloaded if it lies on the Hub.
+
+    Raises:
+        FileNotFoundError: If one is not there.
+    """
+    from tsllm.text.loading import fetch_folder
+
+    folder = fetch_folder(source, revision, token)
+    for part in spec.parts:
+        if not (folder / part).is_dir():
+            raise FileNotFoundError(f"{folder} holds no {part}/, which its {SPEC_FILE} names; save the ensemble again")
+    return [str(folder / part) for part in spec.parts]
 
 
 def find_base(folder: Path) -> str:

@@ -150,8 +150,8 @@ class TrainableForecaster(TransferableForecaster):
 
     def _prepare(self, loaded: LoadedData, task: ForecastTask) -> PreparedData:
         """Splits, scales and cuts what a training reads."""
-        data = prepare_data(
-            replace(loaded, df=self.target_scale.forward(loaded.df)),
+        return prepare_data(
+            loaded,
             task,
             split=hold_out_end(loaded.df, task),
             scaler=self._choose_scaler(loaded.df, task),
@@ -159,9 +159,8 @@ class TrainableForecaster(TransferableForecaster):
             channels=self._continue_channels(loaded.df),
             pad_short=self._pad_of(task),
             train_share=self.train_share,
+            target_scale=self.target_scale,
         )
-        data.loaded = loaded  # what was read is told in the units of the data
-        return data
 
     def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
         told = self._told if context is None else Context.read(context, df, timeless=True)

@@ -11,8 +11,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
 from tsllm.hub.licence import check_licence
 from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
+from tsllm.hub.spec import SPEC_FILE
+from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, READER, READER_FILES
 
 ARTEFACTS = (
     "config.json",
@@ -56,7 +59,7 @@ class PackageError(ValueError):
 
 
 def check_package(folder: str | Path) -> list[str]:
-    """Checks the folder of a forecaster or of a text adapter and returns the files that an upload takes.
+    """Checks the folder of a saved forecaster of any sort, or of a text adapter, and returns the files of an upload.
 
     Raises:
         PackageError: If a file is missing, damaged or a pickle; all faults are listed.
@@ -64,6 +67,11 @@ def check_package(folder: str | Path) -> list[str]:
     path = Path(folder)
     if not path.is_dir():
         raise PackageError(f"no folder {path}; give the output folder of a recipe")
+    if (path / CONTEXT_FILE).is_file():
+        return _check_told(path)
+    several = EnsembleSpec.find(path)
+    if several is not None:
+        return _check_ensemble(path, several)
     is_text = (path / "adapter_config.json").is_file()
     wanted, required = (TEXT_ARTEFACTS, TEXT_REQUIRED) if is_text else (ARTEFACTS, REQUIRED)
     faults = [f"{name} is missing" for name in required if not (path / name).is_file()]
@@ -77,6 +85,48 @@ def check_package(folder: str | Path) -> list[str]:
     if faults:
         raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; run the recipe again")
     return sorted({str(p.relative_to(path)) for pattern in wanted for p in path.glob(pattern) if p.is_file()})
+
+
+def _check_told(path: Path) -> list[str]:
+    """Checks the folder of a forecaster that is told something: settings, base, and a trained reader if it has one."""
+    faults = [f"{name} is missing" for name in (CARD_FILE,) if not (path / name).is_file()]
+    faults += _check_json(path / CONTEXT_FILE)
+    files, base = [CONTEXT_FILE, CARD_FILE], path / BASE
+    if (base / CONTEXT_FILE).is_file():
+        faults.append(f"{BASE}/ is told something itself; a told forecaster's base must be a plain one")
+    else:
+        _add_part(path, BASE, files, faults)
+    learned = not faults and LEARNED in json.loads((path / CONTEXT_FILE).read_text(encoding="utf-8"))["readers"]
+    for name in READER_FILES if learned else ():
+        file = path / READER / name
+        if not file.is_file():
+            faults.append(f"{READER}/{name} is missing")
+        else:
+            faults += [f"{READER}/{f}" for f in (_check_json if file.suffix == ".json" else _check_weights)(file)]
+            files.append(f"{READER}/{name}")
+    if faults:
+        raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; save it again")
+    return sorted(files)
+
+
+def _check_ensemble(path: Path, spec: EnsembleSpec) -> list[str]:
+    """Checks the folder of an ensemble: description, card, and every member."""
+    files, faults = [SPEC_FILE, CARD_FILE], []
+    if not (path / CARD_FILE).is_file():
+        faults.append(f"{CARD_FILE} is missing")
+    for part in spec.parts:
+        _add_part(path, part, files, faults)
+    if faults:
+        raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; save it again")
+    return sorted(files)
+
+
+def _add_part(path: Path, part: str, files: list[str], faults: list[str]) -> None:
+    """Adds the files of a folder within, or what is wrong with them."""
+    try:
+        files += [f"{part}/{name}" for name in check_package(path / part)]
+    except PackageError as error:
+        faults.append(f"its {part}: {error}")
 
 
 def push_package(
@@ -124,7 +174,8 @@ def push_to_hub(
 ) -> str:
     """Uploads a saved forecaster, whatever wrote it, in one commit, and returns the commit's address.
 
-    The card is written anew for its place on the Hub; checkpoints stay behind.
+    The card is written anew for its place on the Hub; checkpoints stay behind. The texts that a told forecaster keeps
+    travel with it, and so do all members of an ensemble.
 
     Args:
         folder: Output folder of `save_pretrained`, `tsllm fit` or a recipe.
@@ -156,12 +207,25 @@ def push_to_hub(
         return push_package(made, repo_id, private=private, token=token, revision=revision)
 
 
-def write_card_for(folder: Path, repo_id: str, licence: str) -> None:
+def write_card_for(folder: Path, repo_id: str | None, licence: str) -> None:
     """Writes the card of a package for its place on the Hub; a folder without a description keeps its own."""
     from tsllm.hub.card import write_card
-    from tsllm.hub.spec import SPEC_FILE, ForecasterSpec
+    from tsllm.hub.spec import ForecasterSpec
     from tsllm.hub.text_card import write_text_card
 
+    if (folder / CONTEXT_FILE).is_file():
+        from tsllm.hub.told_card import write_told_card
+
+        if licence:
+            write_card_for(folder / BASE, None, licence)
+        write_told_card(folder, repo_id)
+        return
+    several = EnsembleSpec.find(folder)
+    if several is not None:
+        for part in several.parts if licence else ():
+            write_card_for(folder / part, None, licence)
+        write_ensemble_card(folder, repo_id)
+        return
     recipe = _find_recipe(folder)
     if (folder / "text_forecaster.json").is_file():
         write_text_card(folder, recipe=recipe or "sft_text", repo_id=repo_id, licence=licence or None)

@@ -34,6 +34,7 @@ NewSeries = Literal["raise", "history"]
 SPEC_FILE = "forecaster.json"
 CALIBRATION_FILE = "calibration.safetensors"
 FORMAT = 2
+ENSEMBLE = "ensemble"  # `kind` in the file of an ensemble (`tsllm.hub.ensemble`)
 ANY_FREQ = "any"  # the frequency of a model for every series, whatever their frequency
 # Names that a forecast column cannot have: those of the keys and of the truth.
 RESERVED = (ID, TIME, CUTOFF, TARGET, "sample")
@@ -203,6 +204,11 @@ class ForecasterSpec:
             raise ValueError(f"{path} is damaged ({error}); save the forecaster again") from error
         if not isinstance(state, dict):
             raise ValueError(f"{path} holds {type(state).__name__} instead of an object; save the forecaster again")
+        if state.get("kind") == ENSEMBLE:
+            raise ValueError(
+                f"{source} is an ensemble of {', '.join(map(str, state.get('members', ())))}; open it with "
+                f"tsllm.Ensemble.from_pretrained or tsllm predict, or name one member, such as {source}/members/0"
+            )
         if state.get("format") == 1:
             state = _upgrade(state)
         known = {f.name for f in fields(cls)}

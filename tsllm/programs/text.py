@@ -185,7 +185,12 @@ def prepare_text(
 
 
 def read_asked(model_args: TextModelArguments, data_args: DataArguments) -> Asked:
-    """Returns what is asked of the data: no covariates unless named, and the season that is told, if one is."""
+    """Returns what is asked of the data: no covariates unless named, and the season that is told, if one is.
+
+    Raises:
+        ArgumentsError: If another scale of the target is asked for.
+    """
+    data_args.refuse_scale("a language model writes the values as they are")
     asked = data_args.asked()
     season = model_args.season or asked.season
     return replace(asked, covariates=asked.covariates or (), past_covariates=(), season=season)

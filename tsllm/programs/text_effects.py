@@ -126,6 +126,7 @@ def prepare_effects(
     model_args: TextModelArguments, data_args: DataArguments, args: Any, gain: EffectsGain
 ) -> EffectsProgram:
     """Loads data and model, writes the events, and tests the starting point if that is asked for."""
+    data_args.refuse_scale("what a text means is learned on the values as they are")
     asked = data_args.asked()
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)

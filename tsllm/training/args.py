@@ -23,6 +23,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
 from tsllm.data.names import ColumnNames
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked
 from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
@@ -83,6 +84,9 @@ class DataArguments:
         split: None = the data set's custom, else [.7, .1, .2]; a list of three fractions; a mapping with `validation`
             and `test` times (and `end`); or a mapping with `train`, `validation`, `test` counts of steps.
         scaler: `standard` (per series, fitted on the training part) or `none`.
+        transform: `log1p` or `asinh` of the target, before it is scaled; None = none, or as the saved model has it.
+        non_negative: Whether forecasts below 0 become 0; None = no, or as the saved model has it.
+        integer: Whether forecasts are rounded to whole numbers; None as above.
         train_stride: Steps between the starts of training windows.
         validation_stride: The same for validation.
         test_stride: The same for test; published tables use 1.
@@ -107,6 +111,9 @@ class DataArguments:
     layout: str | None = field(default=None, metadata={"help": "auto, multivariate or univariate"})
     split: list[float] | dict[str, Any] | None = None
     scaler: str = "standard"
+    transform: str | None = field(default=None, metadata={"help": "log1p, asinh or none"})
+    non_negative: bool | None = None
+    integer: bool | None = None
     train_stride: int = 1
     validation_stride: int = 1
     test_stride: int = 1
@@ -119,6 +126,32 @@ class DataArguments:
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} is {value}; it must be at least 1")
         self.asked()
+        self.target_scale()
+
+    def target_scale(self, saved: Mapping[str, Any] | None = None) -> TargetScale:
+        """Returns the scale of the target; what nobody says is as `saved` has it.
+
+        Raises:
+            ValueError: For an unknown transform.
+        """
+        return TargetScale(**{**(saved or {}), **self._said_scale()})
+
+    def refuse_scale(self, why: str) -> None:
+        """Refuses what was said about the target's scale, where nothing would come of it.
+
+        Args:
+            why: What the recipe does instead, the end of the sentence.
+
+        Raises:
+            ArgumentsError: Naming the argument.
+        """
+        for name, value in self._said_scale().items():
+            if value not in ("none", False):
+                raise ArgumentsError(f"{name} is {value!r}, but {why}; leave it out")
+
+    def _said_scale(self) -> dict[str, Any]:
+        names = ("transform", "non_negative", "integer")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def asked(self) -> Asked:
         """Returns what is asked of the data.
