@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.hub.licence import check_licence
 
 ARTEFACTS = (
@@ -100,6 +101,9 @@ def push_package(
     from huggingface_hub import HfApi
 
     files = check_package(folder)
+    reason = reach_hub()
+    if reason:
+        raise ConnectionError(f"nothing was pushed: {reason}")
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     commit = api.upload_folder(
