@@ -145,7 +145,7 @@ def check_adapter_keys(adapted: Any, folder: Path) -> None:
     twins = {name.replace(f"{PEFT_PREFIX}{prefix}.", PEFT_PREFIX, 1) for name in wanted}
     faults = [f"missing {name}" for name in wanted if name not in found]
     faults += [f"unexpected {name}" for name in found if name not in wanted and name not in twins]
-    faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor).all()]
+    faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor.float()).all()]
     if faults:
         more = f" ... ({len(faults)} in all)" if len(faults) > 6 else ""
         raise ValueError(f"{folder / ADAPTER_WEIGHTS} does not fit its configuration: {'; '.join(faults[:6])}{more}")
