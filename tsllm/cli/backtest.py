@@ -84,10 +84,15 @@ def backtest(
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
+    from tsllm.evaluation.told import describe_idle_texts
     from tsllm.evaluation.windows import Windows
     from tsllm.files import check_file
     from tsllm.forecasting.base import check_count
+<<<<<<< HEAD
     from tsllm.forecasting.checks import check_forecaster
+=======
+    from tsllm.forecasting.context import ContextForecaster
+>>>>>>> silent
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.model_spec import (
         ModelSpec,
@@ -172,6 +177,10 @@ def backtest(
     said = [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]
     for sentence in said:
         typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
+    told = [model for model in roster if isinstance(model, ContextForecaster) and model.context is not None]
+    idle = describe_idle_texts(result.frame, told, loaded.df, loaded.freq) if context is not None else ""
+    if idle:
+        typer.secho(idle, fg=typer.colors.YELLOW, err=True)
     for failure in result.failures:
         typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
     if output is not None:

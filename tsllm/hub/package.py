@@ -11,7 +11,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+<<<<<<< HEAD
 from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
+=======
+from tsllm.backbones.reach import reach_hub
+>>>>>>> silent
 from tsllm.hub.licence import check_licence
 from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE
@@ -151,6 +155,9 @@ def push_package(
     from huggingface_hub import HfApi
 
     files = check_package(folder)
+    reason = reach_hub()
+    if reason:
+        raise ConnectionError(f"nothing was pushed: {reason}")
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     commit = api.upload_folder(

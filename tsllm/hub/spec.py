@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.data.facts import TrainingFacts, from_names, holds
 from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.names import ColumnNames
@@ -190,9 +191,11 @@ class ForecasterSpec:
         path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
             if not Path(source).is_dir():
+                reason = reach_hub()
                 raise OSError(
-                    f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}; give the "
-                    "folder of a saved forecaster, or its Hub id"
+                    f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}"
+                    f"{f' that was downloaded before ({reason})' if reason else ''}; give the folder of a saved "
+                    "forecaster, or its Hub id"
                 )
             raise OSError(
                 f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
@@ -352,6 +355,7 @@ def find_file(
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
+    reach_hub()
     found = cached_file(
         str(source),
         name,

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.weights import read_header
 from tsllm.models.config import ForecastConfig
 from tsllm.models.inputs import Inputs, RawForecast, check_shapes, fill_missing
@@ -344,6 +345,7 @@ def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str
         pickles = [p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         found = f"; it holds {pickles}, but pickles are refused: see `tsllm convert`" if pickles else ""
         raise OSError(f"{folder} holds no {SAFE_WEIGHTS_NAME}{found}")
+    reach_hub()
     try:
         found_path = cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, **hub)
     except Exception as error:  # the transport's own errors are of no common base across its versions
