@@ -15,6 +15,7 @@ from tsllm.context.spoken import write_request
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.readers import open_reader
 from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 from tsllm.text.loading import load_language_model
 from tsllm.training.args import ArgumentsError
@@ -65,9 +66,12 @@ def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
     for scores in metrics["test"].values():
         assert scores["written"] > scores["reward"] >= -3.0
         assert scores["used"] >= scores["reward"]
-    reader = SpokenReader.from_pretrained(taught)
+    reader = open_reader(taught).read
+    assert isinstance(reader, SpokenReader)
     df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
     told = ContextForecaster(SeasonalNaive(24), reader).fit(df, 24)
+    with pytest.raises(NotImplementedError, match=r"SpokenReader is an adapter of its own.*--reader FOLDER"):
+        told.save_pretrained(place / "kept")
     assert (told.predict(context="")["SeasonalNaive+context"] == told.base.predict()["SeasonalNaive"]).all()
 
 

@@ -12,7 +12,7 @@ from tsllm.backbones.trust import check_json
 from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
-from tsllm.context.readers import ProseReader, ReadInTurn
+from tsllm.context.readers import EffectSpeaker, ProseReader, ReadInTurn
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
@@ -140,6 +140,11 @@ def name_readers(reader: ProseReader) -> tuple[list[str], LearnedReader | None]:
         elif isinstance(owner, LearnedReader) and learned in (None, owner):
             names.append(LEARNED)
             learned = owner
+        elif isinstance(part, EffectSpeaker):
+            raise NotImplementedError(
+                f"a {type(part).__name__} is an adapter of its own, which this folder does not keep; save the base "
+                "(forecaster.base.save_pretrained) and give it the reader again (--reader FOLDER)"
+            )
         else:
             raise NotImplementedError(
                 f"the reader {part!r} is a function of one's own, which no folder can hold; save with the rules or a "

@@ -9,7 +9,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader
 from tsllm.context.states import StateStore, TextEncoder
-from tsllm.hub.told import RULES
+from tsllm.hub.told import RULES, SPOKEN_FILE
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,18 @@ def load_reader(folder: str | Path, *, cache_gb: float = 2.0) -> LearnedReader:
 
 
 def open_reader(name: str | Path) -> OpenReader:
-    """Opens a reader by name: "rules", or the folder of a trained one.
+    """Opens a reader by name: "rules", or the folder of a trained one, a head or a language model that says effects.
 
     Raises:
         FileNotFoundError: If the folder holds no reader.
+        OSError: If the language model of one that says effects cannot be loaded.
         ValueError: As `load_reader`.
     """
     if str(name) == RULES:
         return OpenReader(read_by_rules)
+    if (Path(name) / SPOKEN_FILE).is_file():
+        from tsllm.forecasting.spoken import SpokenReader
+
+        return OpenReader(SpokenReader.from_pretrained(name))
     reader = load_reader(name)
     return OpenReader(reader.read, reader.encoder.check_length)

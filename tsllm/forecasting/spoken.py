@@ -15,11 +15,11 @@ from tsllm.context.gain import read_said
 from tsllm.context.readers import EffectSpeaker
 from tsllm.context.spoken import write_request
 from tsllm.files import write_json
+from tsllm.hub.told import SPOKEN_FILE
 from tsllm.text.loading import fetch_folder, load_language_model
 from tsllm.training.args import read_dataclass
 
 logger = logging.getLogger(__name__)
-SETTINGS = "effects.json"
 _LONGEST = 1024
 
 
@@ -37,13 +37,13 @@ class SpokenSettings:
 
     def __post_init__(self) -> None:
         if self.format != 1:
-            raise ValueError(f"{SETTINGS} has format {self.format}, this version reads 1; update tsllm")
+            raise ValueError(f"{SPOKEN_FILE} has format {self.format}, this version reads 1; update tsllm")
         if not 1 <= self.max_tokens <= _LONGEST:
-            raise ValueError(f"{SETTINGS} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
+            raise ValueError(f"{SPOKEN_FILE} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
 
     def save(self, folder: Path) -> None:
         """Writes `effects.json`."""
-        write_json(folder / SETTINGS, {"max_tokens": self.max_tokens, "format": self.format})
+        write_json(folder / SPOKEN_FILE, {"max_tokens": self.max_tokens, "format": self.format})
 
 
 class SpokenReader(EffectSpeaker):
@@ -74,10 +74,12 @@ class SpokenReader(EffectSpeaker):
             ValueError: If settings are impossible, or the base has other weights.
         """
         folder = fetch_folder(source)
-        given = check_json(folder / SETTINGS)
+        given = check_json(folder / SPOKEN_FILE)
         if given is None:
-            raise FileNotFoundError(f"{folder} holds no {SETTINGS}; train with recipes/sft_text.py, writes: effects")
-        settings = read_dataclass(SpokenSettings, given, str(folder / SETTINGS), "max_tokens")
+            raise FileNotFoundError(
+                f"{folder} holds no {SPOKEN_FILE}; train with recipes/sft_text.py, writes: effects"
+            )
+        settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_FILE), "max_tokens")
         model, tokenizer = load_language_model(str(folder), **options)
         return cls(model, tokenizer, settings.max_tokens)
 

@@ -25,6 +25,7 @@ from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
+from tsllm.programs.told import ContextArguments, tell_parts
 from tsllm.training.args import ArgumentsError, DataArguments, ForecastTrainingArguments, ModelArguments
 from tsllm.training.build import build_for_data
 from tsllm.training.pretraining import PretrainingArguments, PretrainingTrainer, build_pretraining
@@ -177,6 +178,7 @@ def run_supervised(
     args: ForecastTrainingArguments,
     recipe: str = "",
     score_start: bool = True,
+    told: ContextArguments | None = None,
 ) -> TrainingRun:
     """Trains a model on a data set, tests it once and writes the artefact.
 
@@ -186,8 +188,10 @@ def run_supervised(
         args: How it is trained; `max_steps: 0` tests without training.
         recipe: Name of the recipe, for the model card.
         score_start: Whether a `pretrained` start is tested too, before the first step.
+        told: Texts that are read in training and test; None = none.
 
     Raises:
+        FrameError: If the texts do not fit the data, or do not say when they were published.
         ValueError: If the arguments do not fit one another.
         FileExistsError: If the output folder holds another run.
     """
@@ -199,6 +203,8 @@ def run_supervised(
         # The model's initial weights and the order of batches follow from the seed alone.
         set_seed(args.seed)
         model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
+        if told is not None:
+            tell_parts(model, data, told)
         trainer = ForecastTrainer(model, args, data.train, data.validation, data.scaler)
         start = None if model_args.pretrained is None or not score_start else _score(trainer, data.test, "start")
         trainer.train(args.resume_from_checkpoint)

@@ -16,9 +16,10 @@ from tsllm.context.spoken import write_request
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
 from tsllm.files import write_json
-from tsllm.forecasting.spoken import SETTINGS, SpokenReader, SpokenSettings
+from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
+from tsllm.hub.told import SPOKEN_FILE
 from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError, DataArguments
@@ -26,7 +27,7 @@ from tsllm.training.text.effects import EffectsReward, build_effects_dataset, co
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
-OWNED = (*TEXT_ARTEFACTS, SETTINGS)
+OWNED = (*TEXT_ARTEFACTS, SPOKEN_FILE)
 MORE_TOKENS = 8  # room of an answer beyond the longest that was written
 
 

@@ -1,0 +1,79 @@
+"""The series recipe trains a model that reads texts on what was told: values where words alone decide."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.fixtures.backbones import save_tiny_backbone
+from tests.recipes.programs import load_recipe
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.training.args import ArgumentsError
+from tsllm.types import FrameError
+
+DAYS = 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Sixty days whose level is drawn afresh and told the day before, in one of two phrases; and lies about it."""
+    folder = tmp_path_factory.mktemp("told")
+    rng = np.random.default_rng(3)
+    high, times = rng.random(DAYS) < 0.5, pd.date_range("2024-01-01", periods=24 * DAYS, freq="h")
+    y = np.where(np.repeat(high, 24), 1.0, -1.0) + 0.1 * rng.normal(size=24 * DAYS)
+    pd.DataFrame({"unique_id": "a", "ds": times, "y": y}).to_csv(folder / "levels.csv", index=False)
+    news = pd.DataFrame({"unique_id": "a", "start": times[::24]})
+    news["end"], news["published"] = news["start"] + pd.Timedelta("1D"), news["start"] - pd.Timedelta("1D")
+    news.assign(text=np.where(high, "trend up", "min median")).to_csv(folder / "news.csv", index=False)
+    news.drop(columns="published").assign(text="trend up").to_csv(folder / "undated.csv", index=False)
+    save_tiny_backbone(folder / "llama", "llama", layers=2, width=32)
+    return folder
+
+
+def run(place, *more):
+    model = {
+        "backbone": place / "llama", "reader": "horizon", "text_layers": 2, "patch_length": 24, "patch_stride": 24,
+        "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_prototypes": 10, "dropout": 0.0,
+        "prompt": "false", "horizon_reader": "{d_model: 32, dropout: 0.0}",
+    }  # fmt: skip
+    options = {"model": "timellm", "dataset": place / "levels.csv", "context_length": 96, "prediction_length": 24,
+               "split": "[0.7, 0.1, 0.2]", "train_stride": 6, "test_stride": 24, "max_steps": 120, "eval_steps": 60,
+               "eval_strategy": "steps", "save_strategy": "steps", "save_steps": 60, "learning_rate": 0.005,
+               "per_device_train_batch_size": 16, "use_cpu": "true", "disable_tqdm": "true"}  # fmt: skip
+    own = [f"model_config.{key}={value}" for key, value in model.items()]
+    load_recipe("sft_series").main([*own, *(f"{key}={value}" for key, value in options.items()), *more])
+
+
+def test_a_step_with_texts_leaves_an_artefact_that_knows_its_reader(place, monkeypatch):
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    quick = ["max_steps=1", "eval_steps=1", "save_steps=1"]
+    for name, told in {"quick": [f"context={place / 'news.csv'}"], "plain": []}.items():
+        run(place, *quick, *told, f"output_dir={place / name}")
+    read = {name: json.loads((place / name / "config.json").read_text()) for name in ("quick", "plain")}
+    assert (len(read["quick"]["text_fingerprint"]) > 8, read["plain"]["text_fingerprint"]) == (True, "")
+
+
+@pytest.mark.slow
+def test_words_decide_the_test_score_and_the_artefact_reads_them(place, monkeypatch):
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    error = {}
+    for name, told in {"told": [f"context={place / 'news.csv'}"], "silent": []}.items():
+        run(place, *told, f"output_dir={place / name}")
+        error[name] = json.loads((place / name / "metrics.json").read_text())["test"]["mae"]
+    assert error["told"] < 0.5 * error["silent"], error
+    model = NeuralForecaster.from_pretrained(place / "told")
+    df = pd.read_csv(place / "levels.csv", parse_dates=["ds"])
+    high, low = (model.predict(df, context=text)["TimeLLM"].mean() for text in ("trend up", "min median"))
+    assert high > low + 1.0
+
+
+def test_what_no_model_reads_and_what_is_undated_is_refused(place, monkeypatch):
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    quick = [f"output_dir={place / 'refused'}", "max_steps=1"]
+    with pytest.raises(ArgumentsError, match="TimeLLM reads no texts; leave it out, or take model: timellm"):
+        run(place, *quick, "context=Closed.", "model_config.text_layers=0")
+    with pytest.raises(FrameError, match="does not say when it was published"):
+        run(place, *quick, f"context={place / 'undated.csv'}")
+    with pytest.raises(ArgumentsError, match="timeless has no effect without context"):
+        run(place, *quick, "timeless=true")

@@ -1,0 +1,50 @@
+"""Texts that a recipe trains on."""
+
+from dataclasses import dataclass, field
+
+from tsllm.context.contract import Context, load_texts
+from tsllm.data.prepared import PreparedData
+from tsllm.models.base import ForecastModel
+from tsllm.training.args import ArgumentsError
+
+
+@dataclass
+class ContextArguments:
+    """What is told of the series, for a model that reads texts.
+
+    Attributes:
+        context: A text, or the path of a table `unique_id, text, published[, start, end]`; None = nothing.
+        timeless: Whether texts without `published` may be read at every cutoff.
+    """
+
+    context: str | None = field(default=None, metadata={"help": "a text, or a table unique_id, text, published"})
+    timeless: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeless and self.context is None:
+            raise ArgumentsError("timeless has no effect without context; leave it out")
+
+
+def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> None:
+    """Gives the windows of all parts what may be read at their cutoffs.
+
+    Raises:
+        ArgumentsError: If the model reads no texts.
+        FrameError: If the texts do not fit the data, or do not say when they were published.
+        ValueError: If a text is longer than the language model reads.
+    """
+    if told.context is None:
+        return
+    if not getattr(model.config, "text_layers", 0):
+        raise ArgumentsError(
+            f"context is given, but {type(model).__name__} reads no texts; leave it out, or take model: timellm with "
+            "model_config: {reader: horizon, text_layers: 8}"
+        )
+    from tsllm.forecasting.texts import ToldWindows, open_text_encoder
+
+    texts = load_texts(told.context, data.loaded.names)
+    context = Context.read(texts, data.loaded.df, timeless=told.timeless)
+    encoder = open_text_encoder(model.config)
+    for part in (data.train, data.validation, data.test):
+        if part is not None:
+            part.further = ToldWindows(part, context, encoder)
