@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tsllm.data.facts import DataRead
+from tsllm.data.loading import load_frame
 from tsllm.data.panels import Panel, RealPanels, load_panel, load_panels
-from tsllm.data.sources import DATASETS, load_frame
+from tsllm.data.sources import DATASETS
 from tsllm.data.synthetic import SyntheticConfig, draw_windows
 from tsllm.registry import UnknownNameError
 

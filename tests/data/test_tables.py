@@ -4,13 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-<<<<<<< HEAD
+from tsllm.data.frame import validate_frame
 from tsllm.data.loading import load_frame
 from tsllm.data.reading import read_table
-=======
-from tsllm.data.frame import validate_frame
-from tsllm.data.sources import load_frame, read_table
->>>>>>> silent
 from tsllm.types import FrameError
 
 LONG = "unique_id,ds,y\n"

@@ -60,13 +60,10 @@ def load_tokenizer(where: str, **options: Any) -> Any:
         OSError: If it cannot be loaded.
         ValueError: If it asks for code of its own.
     """
-<<<<<<< HEAD
     from transformers import AutoTokenizer
 
-=======
     if not Path(where).is_dir():
         reach_hub()
->>>>>>> silent
     with refuse_code(where):
         return AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
 

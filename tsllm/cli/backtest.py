@@ -88,11 +88,8 @@ def backtest(
     from tsllm.evaluation.windows import Windows
     from tsllm.files import check_file
     from tsllm.forecasting.base import check_count
-<<<<<<< HEAD
     from tsllm.forecasting.checks import check_forecaster
-=======
     from tsllm.forecasting.context import ContextForecaster
->>>>>>> silent
     from tsllm.forecasting.lear import LEAR
     from tsllm.forecasting.model_spec import (
         ModelSpec,

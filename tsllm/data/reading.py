@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -122,4 +122,16 @@ def fetch_hub(repo: str, config: str | None) -> "pa.Table":
         import datasets
     except ImportError as error:
         raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
+    from tsllm.backbones.reach import reach_hub
+
+    reason = reach_hub()
+    try:
+        return _load_dataset(datasets, repo, config)
+    except OSError as error:
+        if not reason:
+            raise
+        raise FileNotFoundError(f"{repo!r} is no file and was not downloaded before; {reason}") from error
+
+
+def _load_dataset(datasets: Any, repo: str, config: str | None) -> "pa.Table":
     return datasets.load_dataset(repo, config, split="train", trust_remote_code=False).data.table

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tsllm.evaluation.compare import Tell, run_compare
-from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
+from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
+from tsllm.evaluation.summary import summarise
 from tsllm.evaluation.zero_shot_report import write_table
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import ID, TARGET, TIME, FrameError

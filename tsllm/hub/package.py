@@ -11,11 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-<<<<<<< HEAD
-from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
-=======
 from tsllm.backbones.reach import reach_hub
->>>>>>> silent
+from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
 from tsllm.hub.licence import check_licence
 from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE
