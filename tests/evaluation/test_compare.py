@@ -605,8 +605,8 @@ def test_a_context_of_an_entrys_own_is_not_searched_and_pads_nothing(data, tmp_p
     [
         ({"model": "dlinear", "training": {"max_stepz": 3}}, "did you mean max_steps"),
         ({"model": "dlinear", "training": {"max_steps": "x"}}, "training.max_steps is 'x'"),
-        ({"model": "dlinear", "options": None}, "model entry: options is None"),
-        ({"model": None}, "model entry: model is None"),
+        ({"model": "dlinear", "options": None}, "model entry: options is null"),
+        ({"model": None}, "model entry: model is null"),
         ({"model": "dlinear", "alias": "cutoff"}, "cannot name a forecast"),
         (7, "model entry is 7; it must be a mapping"),
     ],
