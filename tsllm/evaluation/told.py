@@ -54,6 +54,7 @@ def _find_idle(
     reasons: dict[str, str] = {}
     acted: set[str] = set()
     cutoffs = frame.groupby(ID, sort=False)[CUTOFF].unique()
+    row: Any
     for row in told.itertuples():
         if row.text in acted:
             continue
