@@ -228,3 +228,10 @@ def test_options_of_a_training_in_memory_are_refused_before_it(options, message)
 )
 def test_options_of_a_training_in_memory_are_passed_on(options):
     assert check_training(options) == options
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_option_that_is_not_finite_is_refused_by_name(key, value):
+    with pytest.raises(ArgumentsError, match=f"training.{key} is .*; give a finite number"):
+        check_training({key: value})

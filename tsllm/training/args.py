@@ -7,6 +7,7 @@ machines with and without TRL, and values from YAML are held to the same types a
 
 import difflib
 import enum
+import math
 import re
 import sys
 import types
@@ -336,6 +337,9 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ArgumentsError("; ".join(_explain_unknown(key, known, "training option") for key in unknown))
     read = {key: coerce(value, hints[key], f"training.{key}") for key, value in options.items()}
+    for key, value in read.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArgumentsError(f"training.{key} is {value}; give a finite number")
     for key, least in _LEAST.items():
         if read.get(key) is not None and read[key] < least:
             raise ArgumentsError(f"training.{key} is {read[key]}; it must be at least {least}")
