@@ -80,6 +80,7 @@ class Context:
                 )
             if check_length is not None and text:
                 check_length(text, f"the text of series {name!r}")
+        table[TEXT] = table[TEXT].where(table[TEXT].str.strip() != "", "")  # blanks say nothing
         for column in (PUBLISHED, START, END):
             table[column] = _read_times(table, column)
         _check_spans(table, df, last)
