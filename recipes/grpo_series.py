@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
-from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy, write_comparison
+from tsllm.hub.record import add_metrics
+from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 
@@ -37,7 +38,7 @@ def main(
         return
     arms = {name: [scores] for name, scores in found.arms.items()}
     rows = compare_arms(arms, POLICY, found.overlap)
-    write_comparison(run.output_dir, rows)
+    add_metrics(run.output_dir, comparison=rows)
     table = format_arms(arms, rows, POLICY)
     (run.output_dir / "arms.md").write_text(table + "\n", encoding="utf-8")
     plot_reward_curve(run.history, run.output_dir / "reward_curve.png")

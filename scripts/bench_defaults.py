@@ -20,8 +20,9 @@ import pandas as pd
 from tsllm.data.frequency import customary_seasons
 from tsllm.data.task import Asked, build_task, load_data
 from tsllm.evaluation.backtest import run_backtest
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import ID
 
 DATA = ("epf-fr-be", "vic-elec", "pedestrian", "electricity-short", "m3-monthly", "m3-quarterly", "tourism-monthly")

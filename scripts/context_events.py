@@ -17,7 +17,7 @@ from tsllm.context.applying import Window, apply_effects
 from tsllm.context.events import write_event
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.forecasting.readers import load_reader
 
 STEPS = 24

@@ -17,7 +17,7 @@ import pytest
 
 from tsllm.files import BusyFolderError, lock_folder, replace_folder, write_json
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 from tsllm.text.loading import SETTINGS
 
 

@@ -32,7 +32,7 @@ _LAZY = {
     "fill_gaps": "tsllm.data.frame",
     "find_benchmark": "tsllm.programs.benchmark",
     "future_frame": "tsllm.data.frame",
-    "load_frame": "tsllm.data.sources",
+    "load_frame": "tsllm.data.loading",
     "plot": "tsllm.evaluation.plotting",
     "ZeroShotForecaster": "tsllm.forecasting.zero_shot",
     "push_to_hub": "tsllm.hub.package",

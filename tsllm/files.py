@@ -9,6 +9,7 @@ import numbers
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
@@ -57,6 +58,47 @@ def _finite(content: Any) -> Any:
     return content
 
 
+def check_folder(folder: str | Path) -> None:
+    """Refuses a name that can be no folder to write into, before anything is computed for it.
+
+    Raises:
+        FileExistsError: If it is a file, or lies below one.
+        OSError: If nothing can be written there.
+    """
+    target = Path(folder).resolve()
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if not there.is_dir():
+        below = "" if there == target else f" lies below {there}, which"
+        raise FileExistsError(f"{folder}{below} is a file; give the name of a folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell: a disk may be full or read-only
+            pass
+    except OSError as error:
+        raise _say_unwritable(folder) from error
+
+
+def check_file(file: str | Path, endings: Sequence[str]) -> None:
+    """Refuses a name that can be no file to write, before anything is computed for it.
+
+    Args:
+        file: The file; it need not exist.
+        endings: What it may end in: (".csv", ".parquet").
+
+    Raises:
+        ValueError: If it has another ending, or is a folder.
+        OSError: If its folder is a file, or nothing can be written there.
+    """
+    path = Path(file)
+    if path.suffix not in endings or path.is_dir():
+        what = "it is a folder; " if path.is_dir() else ""
+        raise ValueError(f"cannot write {file}: {what}give a name that ends in {' or '.join(endings)}")
+    check_folder(path.parent)
+
+
+def _say_unwritable(folder: str | Path) -> OSError:
+    return PermissionError(f"{folder} cannot be written; choose another folder, or mend its permissions")
+
+
 @contextlib.contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
     """Holds a folder, which need not exist yet, against every other process and thread; it ends with the process.
@@ -65,7 +107,9 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
     Raises:
         BusyFolderError: If another process or thread holds it.
+        OSError: If it is a file or lies below one, or nothing can be written there.
     """
+    check_folder(folder)
     target = Path(folder).resolve()
     held = (threading.get_ident(), target)
     if held in _HELD:
@@ -75,9 +119,13 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
+        if not Path(lock.lock_file).exists():  # the library takes a refusal of the system for a held lock
+            raise _say_unwritable(folder) from error
         raise BusyFolderError(
             f"another process or thread is writing {folder}; wait until it has ended, or choose another folder"
         ) from error
+    except OSError as error:
+        raise _say_unwritable(folder) from error
     _HELD.add(held)
     try:
         yield
@@ -122,9 +170,8 @@ def replace_folder(folder: str | Path, owned: Sequence[str]) -> Iterator[Path]:
         BusyFolderError: If another process writes the same folder.
         FileExistsError: If `folder` is a file, or the working folder or one above it.
     """
+    check_folder(folder)
     target = Path(folder).resolve()
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"{folder} is a file; give the name of a folder")
     if target == Path.cwd() or target in Path.cwd().parents:
         raise FileExistsError(
             f"{folder} is the working folder or lies above it; give a folder of its own to save into"

@@ -20,6 +20,16 @@ def test_the_command_prints_and_writes_scores_beside_published_ones(tmp_path):
     assert "published" in result.output
 
 
+def test_models_and_sets_may_stand_apart_as_in_the_other_protocols(tmp_path):
+    words = ["--models", "Naive", "SeasonalNaive", "--sets", "m1-yearly", "m3-yearly", "--output-dir", str(tmp_path)]
+    result = CliRunner().invoke(app, ["benchmark", "zero-shot", *words])
+    assert result.exit_code == 0, result.output
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert set(zip(scores["model"], scores["data"], strict=True)) >= {
+        (model, name) for model in ("Naive", "SeasonalNaive") for name in ("m1-yearly", "m3-yearly")
+    }
+
+
 def test_an_unknown_set_is_an_error_in_one_line(tmp_path):
     result = CliRunner().invoke(app, ["benchmark", "zero-shot", "--sets", "m5", "--output-dir", str(tmp_path)])
     assert result.exit_code == 2

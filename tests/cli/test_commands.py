@@ -10,11 +10,12 @@ from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.cli.console import format_cell, parse_levels, parse_settings
 from tsllm.cli.doctor import format_duration
 from tsllm.cli.main import app
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.text import TextForecaster
 from tsllm.nn.matmul import has_onednn
 

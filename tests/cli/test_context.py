@@ -205,3 +205,27 @@ def test_fit_keeps_texts_and_reader_in_the_folder_and_predict_reads_them():
         (("backtest", "load.csv", "--models", "told", "--h", 24), "DLinear+context was trained or chosen on data of"),
     ):
         assert message in run(*arguments, code=2)
+
+
+MORNING = "The output is held at 777 from 2024-01-09 00:00 to 2024-01-11 00:00."
+INHABITANTS = "The town has 12,000 inhabitants."
+
+
+def test_a_backtest_says_which_texts_changed_no_forecast():
+    news = write_news(
+        ("south", MORNING, "2024-01-07"), ("south", INHABITANTS, "2024-01-07"), ("north", CLOSED, "2024-01-08"),
+        ("north", "It is held at 1 until 2024-02-02.", "2024-02-01"), ("north", "", ""),
+    )  # fmt: skip
+    said = " ".join(run(*BACKTEST, "--context", news).split())
+    assert "3 of 4 texts changed no forecast of this back-test:" in said
+    assert f"{INHABITANTS!r} (nothing was read in it that changes a forecast there)" in said
+    assert f"{CLOSED!r} (nothing was read in it" in said  # about a day after the data
+    assert "'It is held at 1 until 2024-02-02.' (published after the last cutoff)" in said
+    assert "777" not in said.split("changed no forecast")[1]
+
+
+def test_a_single_text_that_changes_nothing_is_told_and_one_that_does_is_not():
+    said = " ".join(run(*BACKTEST, "--context", INHABITANTS, "--timeless").split())
+    assert f"The text changed no forecast of this back-test: {INHABITANTS!r}" in said
+    assert "changed no forecast" not in run(*BACKTEST, "--context", MORNING, "--timeless")
+    assert "changed no forecast" not in run(*BACKTEST)

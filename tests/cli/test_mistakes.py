@@ -1,5 +1,6 @@
 """Whatever a user types or puts into a file is answered by one line: `error: ...`, exit code 2, never a traceback."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from tsllm.cli.console import describe_error, parse_settings, print_table, run_main
 from tsllm.cli.main import app
+from tsllm.forecasting.builders import build_single
 from tsllm.forecasting.roster import build_forecaster
 
 FIT = ("fit", "good.csv", "--model", "dlinear", "--h", "2")
@@ -28,6 +30,7 @@ def place(tmp_path, monkeypatch):
     pd.DataFrame(rows).assign(x=1.0, note="text").to_csv("good.csv", index=False)
     (tmp_path / "a_folder").mkdir()
     (tmp_path / "a_file").write_text("x")
+    (tmp_path / "broken.yaml").write_text("reward: [")
     return tmp_path
 
 
@@ -129,6 +132,27 @@ def test_the_good_file_is_good_and_its_text_column_does_not_matter(place):
         (("decide", "gone.yaml"), "gone.yaml"),
         (("decide", "good.csv"), "mapping"),
         (("benchmark", "zero-shot", "--models", "AutoThetta", "--sets", "m3-yearly"), "AutoThetta"),
+        (("backtest", "good.csv", *NAIVE, "--input-size", "0"), "input_size is 0"),
+        (("backtest", "good.csv", *NAIVE, "--seed", "3"), "--seed has no effect"),
+        (("backtest", "good.csv", *NAIVE, "--output", "a_folder"), "cannot write"),
+        (("compare", "good.csv", *NAIVE, "--seeds", "x"), "--seeds is 'x'; give whole numbers"),
+        (("compare", "good.csv", *NAIVE, "--seeds", ""), "--seeds is ''"),
+        (("ablate", "good.csv", "--h", "2", "--seeds", "0;1"), "--seeds is '0;1'"),
+        (("ablate", "good.csv", "--h", "2", "--steps", "-1"), "--steps"),
+        (("demo", "--steps", "-1"), "--steps"),
+        (("demo", "--layers", "0"), "--layers"),
+        (("demo", "--output-dir", "a_file"), "a_file is a file"),
+        (("doctor", "--model", "dlinear", "--batch-size", "0"), "--batch-size"),
+        (("doctor", "--model", "dlinear", "--steps", "-1"), "--steps"),
+        (("doctor", "--set", "head=point"), "--set is about a model to estimate"),
+        (("doctor", "--steps", "3"), "--steps is about a model to estimate"),
+        (("reward", "audit", "mae", "--set", "a=[1"), "cannot read the value"),
+        (("reward", "audit", "mae", "--set", "x"), "write key=value"),
+        (("reward", "audit", "mae", "--cases", "0"), "--cases"),
+        (("reward", "audit", "mae", "--season", "0"), "--season"),
+        (("reward", "audit", "mae", "--horizon", "1"), "--horizon"),
+        (("reward", "audit", "a_folder.yaml"), "a_folder.yaml"),
+        (("reward", "audit", "broken.yaml"), "broken.yaml is no valid YAML"),
         (("nothing",), "nothing"),
         (("fit", "--nothing"), "nothing"),
     ],
@@ -137,6 +161,24 @@ def test_what_can_be_typed_is_answered_in_one_line(place, arguments, told):
     output = is_told(run(*arguments))
     assert told in output
     assert "not foreseen" not in output
+
+
+@pytest.mark.parametrize("place_of_results", ["a_file", "a_file/x", "/proc/none"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("fit", "good.csv", "--model", "dlinear", "--h", "2", "--context-length", "8", "--steps", "1", "--output-dir"),
+        ("compare", "good.csv", *NAIVE, "--output-dir"),
+        ("tune", "good.csv", "--models", "dlinear", "--h", "2", "--n-windows", "2", "--trials", "1", "--output-dir"),
+        ("backtest", "good.csv", *NAIVE, "--output"),
+        ("predict", "Naive", "good.csv", "--h", "2", "--output"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(place, command, place_of_results):
+    name = place_of_results + ("/f.csv" if command[-1] == "--output" else "")
+    output = is_told(run(*command, name))
+    assert "is a file; give the name of a folder" in output or "cannot be written" in output
+    assert not re.search("trained in|window 1|forecast 2 windows|trial 1", output), output
 
 
 GOOD = {
@@ -225,6 +267,9 @@ def change(**fields):
         change(models=[{"model": "SeasonalNaive", "options": {"season": "day"}}]),
         change(models=[{"model": "SeasonalNaive", "options": {"season": 0}}]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "./gone"}}]),
+        change(models=["SeasonalNaive", "ensemble:Naive+Naive"]),
+        change(models=["SeasonalNaive", "ensemble:Naive+"]),
+        change(models=["SeasonalNaive", "ensemble:"]),
         change(models=["SeasonalNaive", {"model": "text", "options": {"language_model": "gpt2", "num_sample": 3}}]),
     ],
 )
@@ -246,17 +291,21 @@ def test_what_a_yaml_says_itself_cannot_be_said_beside_it(place, option):
 def test_a_backtest_decides_as_a_comparison_does_by_the_steps_before_the_first_cutoff(place, monkeypatch):
     asked = []
 
-    def build(spec, task, *rest):
-        asked.append(task.context_length)
-        return build_forecaster(spec, task, *rest)
+    def watch(build):
+        def watched(spec, task, *rest):
+            asked.append(task.context_length)
+            return build(spec, task, *rest)
 
-    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.compare"):
-        monkeypatch.setattr(f"{where}.build_forecaster", build)
+        return watched
+
+    monkeypatch.setattr("tsllm.forecasting.checks.build_single", watch(build_single))
+    for where in ("tsllm.forecasting.roster", "tsllm.evaluation.checks", "tsllm.evaluation.compare"):
+        monkeypatch.setattr(f"{where}.build_forecaster", watch(build_forecaster))
     windows = ("--h", "2", "--n-windows", "8")
     run("backtest", "good.csv", "--models", "dlinear", *windows, "--train", "max_steps=0")
     run("compare", "good.csv", "--models", "dlinear", *windows, "--max-seconds", "0.1", "--output-dir", "out")
     # Two thirds of the 32 - 2 steps before the first cutoff; the whole 48 would bear 24, a day.
-    assert asked == [20] * 4  # each checks, then builds
+    assert asked == [20] * 5  # each checks, then builds; a comparison checks its data with one more
 
 
 def test_a_backtest_in_which_a_model_fails_ends_with_one(place, monkeypatch):

@@ -19,6 +19,14 @@ def test_the_three_shapes_say_the_same():
     assert Context.read("", DF).texts() == {}
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n\t "])
+def test_a_blank_text_says_nothing_and_needs_no_date(blank):
+    told = Context.read({"a": blank, "b": blank}, DF)
+    assert told.texts() == {}
+    assert told.texts_at("2024-01-02") == {}
+    assert Context.read(blank, DF).texts_at("2024-01-02") == {}
+
+
 def test_a_text_is_read_only_at_or_after_its_publication():
     frame = pd.DataFrame(
         {

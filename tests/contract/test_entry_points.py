@@ -14,6 +14,7 @@ from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.config import CompareConfig
 from tsllm.forecasting.neural import NeuralForecaster
 
+SCALE = ("transform", "non_negative", "integer")  # of the target, not of the model
 H, HELD = 6, 24  # horizon, and steps of validation
 TRAINING = {
     "max_steps": 4,
@@ -59,7 +60,10 @@ def by_command_line(frame, model, config, covariates, folder, csv):
     arguments += ["--val-size", HELD, "--steps", 4, "--learning-rate", 0.01, "--seed", 3]
     arguments += ["--covariates", ",".join(covariates)] if covariates else []
     for name, value in config.items():
-        arguments += ["--set", f"{name}={value}"]
+        if name in SCALE:
+            arguments += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+        else:
+            arguments += ["--set", f"{name}={value}"]
     for name, value in TRAINING.items():
         arguments += ["--train", f"{name}={value}"] if name not in ("max_steps", "learning_rate", "seed") else []
     result = CliRunner().invoke(app, [str(a) for a in arguments])
@@ -73,7 +77,9 @@ def by_recipe(frame, model, config, covariates, folder, csv):
     if lengths.nunique() > 1:
         pytest.skip("a split by dates cannot leave each of two unequal series the same number of steps")
     arguments = [f"dataset={csv}", f"model={model}", f"prediction_length={H}", f"output_dir={folder}", "--use_cpu"]
-    arguments += [f"model_config={json.dumps(config)}", f"split={json.dumps(split)}"]
+    of_model = {k: v for k, v in config.items() if k not in SCALE}
+    arguments += [f"{k}={str(config[k]).lower()}" for k in SCALE if k in config]
+    arguments += [f"model_config={json.dumps(of_model)}", f"split={json.dumps(split)}"]
     arguments += [f"{k}={v}" for k, v in TRAINING.items()] + ["eval_strategy=steps", "save_strategy=steps"]
     arguments += ["save_steps=2", "disable_tqdm=true"]
     arguments += [f"covariates={json.dumps(covariates)}"] if covariates else []
@@ -105,6 +111,7 @@ def describe(folder):
     spec, config = forecaster.spec, forecaster.model.config
     read = spec.data.newest
     answers = {name: getattr(spec, name) for name in ("freq", "layout", "season", "channels", "pad_short", "scaler")}
+    answers |= {"target_scale": spec.target_scale, "hashes": {k: s.digest for k, s in read.series.items()}}
     answers |= {"covariates": spec.covariates, "past_covariates": spec.past_covariates, "series read": read.series}
     answers |= {"windows": {k: v for k, v in read.windows.items() if k != "test"}}
     answers |= {name: getattr(config, name) for name in sorted(config.own_fields())}
@@ -112,13 +119,21 @@ def describe(folder):
 
 
 @pytest.mark.parametrize(
-    ("model", "covariates"), [("dlinear", []), ("timexer", ["load"]), ("timellm", []), ("timellm", ["load"])]
+    ("model", "covariates", "scale"),
+    [
+        ("dlinear", [], {}),
+        ("dlinear", [], {"transform": "log1p", "non_negative": True}),
+        ("timexer", ["load"], {}),
+        ("timellm", [], {}),
+        ("timellm", [], {"transform": "asinh"}),
+        ("timellm", ["load"], {}),
+    ],
 )
-def test_every_entry_point_gives_the_same_answers_and_the_same_forecasts(model, covariates, tmp_path):
+def test_every_entry_point_gives_the_same_answers_and_the_same_forecasts(model, covariates, scale, tmp_path):
     frame = make_frame(aligned=True)
     csv = tmp_path / "data.csv"
     frame.to_csv(csv, index=False)
-    config = dict(MODELS[model])
+    config = MODELS[model] | scale
     if model == "timellm":
         config["backbone"] = str(save_tiny_backbone(tmp_path / "gpt2", "gpt2", layers=1, width=16))
     found = {}
@@ -130,6 +145,7 @@ def test_every_entry_point_gives_the_same_answers_and_the_same_forecasts(model, 
         found[name] = describe(where)
     answers, forecaster = found["python"]
     assert len(answers["covariates"]) == len(covariates)
+    assert answers["target_scale"] == scale
     if model == "timellm":
         assert answers["reader"] == ("horizon" if covariates else "llm")  # taken by itself where covariates are named
     assert answers["context_length"] == 168  # a week: two thirds of 294 steps bear no fortnight

@@ -1,5 +1,6 @@
 """What holds for every decision problem as a reward: no attack beats the truth, and it is minus the regret."""
 
+import re
 import sys
 import types
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tsllm.decisions import PROBLEMS, PeakShaving, build_problem
+from tsllm.decisions.check import find_hindsight_faults
 from tsllm.rl.audit import audit_reward, make_series
 from tsllm.rl.rewards import build_reward
 
@@ -105,3 +107,56 @@ def test_a_problem_without_a_bound_or_with_wrong_options_is_refused_with_the_way
         build_reward({"name": "peak_shaving", "energy": 1.0, "power": 1.0, "bound": 0})
     with pytest.raises(ValueError, match="options of peak_shaving do not fit"):
         build_reward({"name": "peak_shaving", "enrgy": 1.0, "power": 1.0, "bound": 1.0})
+
+
+class Lying(PeakShaving):
+    """Shaves a peak; its hindsight says or does what it should not."""
+
+    lie = "none"
+
+    def hindsight(self, path):
+        action, cost = super().hindsight(path)
+        if self.lie == "too dear":
+            return action, cost + 1.0
+        if self.lie == "too cheap":
+            return action, cost - 1.0
+        if self.lie == "idle":
+            return 0 * action, self.cost(0 * action, path)
+        if self.lie == "half":
+            return action / 2, self.cost(action / 2, path)
+        if self.lie == "beyond the limits":
+            return action * 100, cost
+        if self.lie == "nan":
+            return action, cost * torch.nan
+        return action, cost
+
+    def plan(self, path):
+        return PeakShaving.hindsight(self, path)[0] if self.lie == "idle" else super().plan(path)
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        ("too dear", "hindsight says a cost of .*, but its own action costs .* on 4 of 4 paths"),
+        ("too cheap", "but its own action costs"),
+        ("idle", "hindsight is beaten on . of 4 paths, by up to .* it must return the cheapest action"),
+        ("half", "hindsight is beaten on . of 4 paths"),
+        ("beyond the limits", "but its own action costs inf"),
+        ("nan", "hindsight says a cost of nan"),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_audit_catches_a_hindsight_that_lies(lie, told, weighted, monkeypatch):
+    monkeypatch.setattr(Lying, "lie", lie)
+    spec = {"name": f"{__name__}.Lying", "energy": 60.0, "power": 20.0, "bound": 1e3}
+    audit = audit_reward(build_reward([spec, "mae"] if weighted else spec), horizon=12, cases=4)
+    assert not audit.passed
+    assert any(re.search(told, problem) for problem in audit.problems), audit.problems
+
+
+@pytest.mark.parametrize("name", PROBLEMS.names())
+@pytest.mark.parametrize("horizon", [1, 5, 24])
+def test_no_candidate_of_the_audit_beats_an_honest_hindsight(name, horizon):
+    options = {key: value for key, value in OPTIONS[name].items() if key != "bound"}
+    paths = make_series(6, 8, horizon, 6, torch.Generator().manual_seed(horizon))[1]
+    assert find_hindsight_faults(build_problem(name, options), paths) == []

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks, season_of
+from tsllm.data.loading import load_frame, load_task
 from tsllm.data.rows import rows_to_long, series_times
-from tsllm.data.sources import load_frame, load_task
 from tsllm.data.splits import by_last_windows
 from tsllm.types import FrameError
 

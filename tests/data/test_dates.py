@@ -1,5 +1,7 @@
 """Times as they stand in tables: what is read, and what is refused because it can be read in two ways."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +48,25 @@ def test_dates_that_a_row_settles_are_read_and_others_are_refused():
     assert "ambiguous" in error_of(["13/02/2024", "02/14/2024"])
 
 
+@pytest.mark.parametrize(
+    "style", ["{:%d %m %Y}", "{:%a %d/%m/%Y}", "{:%A, %d.%m.%Y}", "{:%d / %m / %Y}", "{:%a %d-%m-%Y %H:%M}"]
+)
+def test_weekdays_and_blanks_do_not_hide_that_a_date_is_ambiguous(style):
+    days = pd.date_range("2024-01-10", periods=5)
+    assert read([style.format(t) for t in days]) == days.tolist()  # the 13th settles it
+    texts = [style.format(t) for t in days[:3]]
+    message = error_of(texts)
+    assert "'ds' is ambiguous" in message
+    assert read(texts, day_first=True) == days[:3].tolist()
+    advised = pd.to_datetime(pd.Series(texts), dayfirst=True)  # as the message says
+    assert advised.tolist() == days[:3].tolist()
+
+
+@pytest.mark.parametrize("text", ["10:00 01/02/2024", "at 1.2.2024", "Q1, 01/02/2024", "01/02-2024", "01,02,2024"])
+def test_other_ways_to_write_day_and_month_as_numbers_are_refused(text):
+    assert "may put the day or the month first" in error_of([text, text])
+
+
 def test_ambiguous_dates_are_read_as_told():
     texts = ["01/02/2024", "02/02/2024"]
     assert read(texts, day_first=True) == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-02-02")]
@@ -90,6 +111,44 @@ def test_months_and_days_without_dashes_are_refused_with_advice_that_works(kind)
     frame["ds"] = pd.to_datetime(frame["ds"].astype(str), format="%Y%m")
     assert validate_frame(frame)["ds"].tolist()[-1] == pd.Timestamp("2024-01-01")
     assert "may be a day such as 2023-01-31" in error_of([20231130, 20231201])
+
+
+@pytest.mark.parametrize(
+    ("style", "freq", "meaning"),
+    [
+        ("{:%Y%m}", "MS", "a month"),
+        ("{:%Y%m%d}", "D", "a day such"),
+        ("{:%Y%m%d%H}", "h", "an hour"),
+        ("{:%Y%m%d%H%M}", "15min", "a minute"),
+        ("{:%Y%m%d%H%M%S}", "15min", "a second"),
+        ("{0:%Y}{0.quarter}", "QS", "a quarter"),
+        ("{:%G%V}", "W-MON", "a week"),
+        ("{:%Y%j}", "D", "a day of a year"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["int64", "str"])
+def test_every_compact_date_is_refused_with_advice_that_works(style, freq, meaning, kind):
+    times = pd.date_range("2023-10-02", periods=120, freq=freq)
+    df = pd.DataFrame({"unique_id": "a", "ds": [style.format(t) for t in times], "y": 1.0}).astype({"ds": kind})
+    with pytest.raises(FrameError, match=f"each of which may be {meaning}") as caught:
+        validate_frame(df)
+    code = re.search(r"with (df\['ds'\] = .*), or give an integer", str(caught.value)).group(1)
+    exec(code, {"df": df, "pd": pd})
+    assert validate_frame(df, freq=freq)["ds"].tolist() == times.tolist()
+
+
+def test_an_offset_behind_the_name_of_a_zone_is_refused_with_advice_that_keeps_its_sign():
+    for written in ("UTC+1", " GMT+01:00", "[UTC+01]"):
+        df = pd.DataFrame({"unique_id": "a", "ds": [f"2024-01-01 0{h}:00 {written}" for h in (5, 6)], "y": 1.0})
+        with pytest.raises(FrameError, match="whose sign is read in two ways") as caught:
+            validate_frame(df)
+        assert "str.replace(r' *[[]?(UTC|GMT) *', '', regex=True)" in str(caught.value)
+    df["ds"] = [f"2024-01-01 0{h}:00 UTC+1" for h in (5, 6)]
+    df["ds"] = df["ds"].str.replace(r" *[[]?(UTC|GMT) *", "", regex=True)
+    with pytest.raises(FrameError, match="carries the time zone"):
+        validate_frame(df)
+    df["ds"] = pd.to_datetime(df["ds"], utc=True).dt.tz_localize(None)
+    assert validate_frame(df)["ds"].tolist() == [pd.Timestamp("2024-01-01 04:00"), pd.Timestamp("2024-01-01 05:00")]
 
 
 def test_counters_are_no_months():

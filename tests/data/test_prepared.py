@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.data.sources import DATASETS, load_frame
+from tsllm.data.loading import load_frame
+from tsllm.data.sources import DATASETS
 from tsllm.data.splits import ByCounts, ByDates, ByFractions
 from tsllm.data.task import TaskError, build_split
 from tsllm.models import MODELS

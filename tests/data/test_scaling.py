@@ -164,6 +164,19 @@ def test_what_is_no_scaler_is_refused(state):
         load_scaler(state)
 
 
+@pytest.mark.parametrize("unit", [1e-160, 1e-200, 1e-300, 5e-324])
+def test_values_too_small_to_scale_are_told_and_constants_are_not(unit):
+    with pytest.raises(ValueError, match=r"series 'a': 'y' is too small .* multiply it by a power of ten"):
+        StandardScaler().fit(PANEL.assign(y=np.arange(1, 1 + len(PANEL)) * unit))
+    assert StandardScaler().fit(PANEL.assign(y=unit)).stats["y"]["a"].scale == 1.0
+
+
+def test_small_values_are_scaled_like_any_others():
+    plain = StandardScaler().fit(PANEL).transform(PANEL)["y"]
+    small = PANEL.assign(y=PANEL["y"] * 2.0**-450)
+    np.testing.assert_array_equal(StandardScaler().fit(small).transform(small)["y"], plain)
+
+
 def test_values_too_large_to_scale_are_told():
     with pytest.raises(ValueError, match="series 'a': 'y' is too large"):
         StandardScaler().fit(PANEL.assign(y=PANEL["y"] + [1e200, 0, 0, 0, 0, 0]))

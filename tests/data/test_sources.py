@@ -8,7 +8,9 @@ import pytest
 
 from tsllm.data.benchmarks import season_of
 from tsllm.data.frame import infer_freq
-from tsllm.data.sources import DATASETS, load_frame, read_table
+from tsllm.data.loading import load_frame
+from tsllm.data.reading import read_table
+from tsllm.data.sources import DATASETS
 from tsllm.data.splits import compute_borders, split_frame
 from tsllm.data.task import Asked, build_task, load_given
 from tsllm.data.windows import WindowDataset

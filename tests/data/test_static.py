@@ -4,7 +4,8 @@ import pytest
 
 import tsllm
 from tsllm.data.static import encode_static, name_static
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, reads_static
+from tsllm.forecasting.model_spec import ModelSpec, reads_static
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import FrameError
 
 

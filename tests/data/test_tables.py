@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.data.sources import load_frame, read_table
+from tsllm.data.frame import validate_frame
+from tsllm.data.loading import load_frame
+from tsllm.data.reading import read_table
 from tsllm.types import FrameError
 
 LONG = "unique_id,ds,y\n"
@@ -72,6 +74,26 @@ def test_an_index_that_was_saved_by_accident_is_left_out_aloud(tmp_path, caplog)
     assert "'Unnamed: 0' counts the rows" in caplog.text
     frame.drop(columns="unique_id").to_csv(tmp_path / "own.csv")
     assert load_frame(tmp_path / "own.csv").df["unique_id"].unique().tolist() == ["y"]
+
+
+@pytest.mark.parametrize("name", ["index", "level_0"])
+def test_an_index_that_was_reset_is_no_series_unless_it_is_asked_for(tmp_path, caplog, name):
+    frame = pd.DataFrame({name: range(6), "ds": range(1, 7), "y": 3.0})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    assert load_frame(tmp_path / "own.csv").df["unique_id"].unique().tolist() == ["y"]
+    assert f"{name!r} counts the rows" in caplog.text
+    loaded = load_frame(tmp_path / "own.csv", targets=["y"], covariates=[name]).df
+    assert loaded[name].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert load_frame(tmp_path / "own.csv", targets=[name]).df["y"].tolist() == loaded[name].tolist()
+    prices = frame.assign(**{name: [101.5, 103.0, 99.0, 98.5, 97.0, 99.5]})
+    prices.to_csv(tmp_path / "own.csv", index=False)  # an index of prices is a series
+    assert load_frame(tmp_path / "own.csv").df["unique_id"].unique().tolist() == [name, "y"]
+
+
+def test_a_number_too_large_for_any_machine_is_told_with_its_place():
+    frame = pd.DataFrame({"unique_id": "a", "ds": [1, 2], "y": pd.Series([1, 10**400], dtype=object)})
+    with pytest.raises(FrameError, match=r"series 'a', row 1: column 'y' is not numeric \(found 1000.* of 401 char"):
+        validate_frame(frame)
 
 
 def test_a_nameless_column_that_is_no_index_is_refused(write):

@@ -5,7 +5,8 @@ import pytest
 import tsllm
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, build_task, load_given
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import FrameError
 
 LOG = TargetScale("log1p", non_negative=True, integer=True)

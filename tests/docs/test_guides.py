@@ -7,16 +7,19 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
-from tests.docs.pages import GUIDES, ROOT, read_blocks, reader, run_page
+from tests.docs.pages import GUIDES, ROOT, read_blocks, read_lines, reader, run_page
 from tests.hub.fake_hub import WRITER, serve
 from tests.recipes.programs import load_recipe
 from tsllm import NeuralForecaster, SeasonalNaive
-from tsllm.forecasting.neural import DEFAULT_TRAINING
+from tsllm.cli.benchmark import app as benchmark_app
+from tsllm.training.options import DEFAULT_TRAINING
 
 PAGES = sorted(GUIDES.glob("*.md"))
 SLOW = [page for page in PAGES if any(block.note == "slow" for block in read_blocks(page))]
 DOCS = ROOT / "docs"
+benchmark = get_command(benchmark_app)
 HUB, COMPARE = GUIDES / "push_and_load.md", GUIDES / "compare.md"
 
 
@@ -63,6 +66,29 @@ def test_the_guide_to_the_hub_pushes_to_a_hub_and_loads_from_it(tmp_path):
         assert hub.repositories["user/load-dlinear"].private
         assert "README.md" in hub.repositories["user/load-dlinear"].commits[-1]
     assert (tmp_path / "page" / "forecasts.csv").is_file()
+
+
+def test_the_guide_to_series_never_seen_shows_every_command_around_them():
+    lines = [" ".join(words) for block in read_blocks(GUIDES / "series_never_seen.md") if block.language == "bash"
+             and not block.note.startswith("not run") for words in read_lines(block.text)]  # fmt: skip
+    shown = "\n".join(lines)
+    protocols = set(benchmark.commands) - {"cik"}  # that one is about texts
+    assert {line.split()[2] for line in lines if line.startswith("tsllm benchmark")} == protocols
+    for part in (
+        "accelerate launch recipes/pretrain_series.py",
+        "accelerate launch --config_file recipes/accelerate/cpu2.yaml recipes/pretrain_series.py",
+        "tsllm predict runs/pretrain_series/patchcast shops.csv",
+        "tsllm fit shops.csv --model runs/pretrain_series/patchcast",
+        "backbone_mode=lora",
+        "fine_tune=head",
+        "tsllm compare",
+        "tsllm tune",
+        "--horizons 96 192",
+        "--few-shot 0.1",
+        "--transfer etth1:etth2",
+        "--smape-loss",
+    ):
+        assert part in shown
 
 
 def run_python(page, folder, **names):

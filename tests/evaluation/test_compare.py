@@ -29,12 +29,16 @@ from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.significance import COLUMNS
 from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import MODELS
-from tsllm.models.base import ForecastConfig, ForecastModel, RawForecast
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
+from tsllm.models.inputs import RawForecast
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import read_model_config
 
@@ -605,8 +609,8 @@ def test_a_context_of_an_entrys_own_is_not_searched_and_pads_nothing(data, tmp_p
     [
         ({"model": "dlinear", "training": {"max_stepz": 3}}, "did you mean max_steps"),
         ({"model": "dlinear", "training": {"max_steps": "x"}}, "training.max_steps is 'x'"),
-        ({"model": "dlinear", "options": None}, "model entry: options is None"),
-        ({"model": None}, "model entry: model is None"),
+        ({"model": "dlinear", "options": None}, "model entry: options is null"),
+        ({"model": None}, "model entry: model is null"),
         ({"model": "dlinear", "alias": "cutoff"}, "cannot name a forecast"),
         (7, "model entry is 7; it must be a mapping"),
     ],

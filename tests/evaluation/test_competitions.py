@@ -1,6 +1,6 @@
 import pytest
 
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.evaluation.backtest import run_backtest
 from tsllm.evaluation.tables import SeriesScales, score, training_part
 from tsllm.forecasting.naive import SeasonalNaive

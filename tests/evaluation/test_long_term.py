@@ -41,6 +41,14 @@ def run(folder, tmp_path, data=("exchange",), models=("Naive", DLINEAR), **optio
     return found, told
 
 
+def test_a_validation_part_shorter_than_the_horizon_is_told_before_anything_is_trained(folder, tmp_path):
+    with pytest.raises(ValueError, match="cannot be run: exchange 20: val_size is 16, less than the horizon of 20"):
+        run(folder, tmp_path, horizons=[4, 20])
+    assert not (tmp_path / "out").exists()
+    found, _ = run(folder, tmp_path, models=["Naive"], horizons=[20])
+    assert not found.failures, "what nothing trains needs no validation part"
+
+
 def read_columns(folder, stem):
     return pd.read_csv(folder / f"{stem}.csv")[["a", "OT"]].to_numpy()
 

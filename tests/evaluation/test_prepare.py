@@ -9,7 +9,7 @@ import yaml
 
 from tests.data.test_benchmarks import save_gift, stamps
 from tsllm.data.benchmarks import load_fev_tasks
-from tsllm.data.sources import load_task
+from tsllm.data.loading import load_task
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report
 from tsllm.evaluation.config import CompareConfig, DataEntry

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tsllm
 from tsllm.cli.main import app
 from tsllm.evaluation.relative import find_gift_folders, list_fev_entries, list_gift_entries, summarise_relative
 
@@ -64,6 +65,13 @@ def test_gift_eval_from_the_command_line(tmp_path):
     assert summary.loc["Chronos-2", ["source", "rel_WQL"]].tolist() == ["published", 0.485]
     assert "only if" in (tmp_path / "out" / "summary.md").read_text()
     assert run(*words).output.count("window 1/") == 0  # all cells are kept
+    told = []
+    found = tsllm.benchmark("gift-eval", tmp_path / "data", ["Naive"], output_dir=tmp_path / "out", tell=told.append)
+    assert told == [], "Python asks for the same cells"
+    pd.testing.assert_frame_equal(found.summary.set_index("model"), summary)
+    assert 'tsllm.benchmark("gift-eval", ...)' in found.report.with_suffix(".md").read_text()
+    with pytest.raises(ValueError, match=r"models is 'Naive'; give a list: \['Naive'\]"):
+        tsllm.benchmark("gift-eval", tmp_path / "data", "Naive")
 
 
 def test_fev_tasks_from_the_command_line_and_failures_that_count(tmp_path):
@@ -92,6 +100,11 @@ def test_fev_tasks_from_the_command_line_and_failures_that_count(tmp_path):
     assert summary.loc["Naive", "rel_test_error"] == pytest.approx(expected)
     assert summary.loc["Naive", "skill"] == pytest.approx(1 - expected)
     assert summary.loc["PatchTST", "rel_test_error"] == pytest.approx(0.699)
+    told = []
+    again = {"tasks": ["seven"], "output_dir": tmp_path / "out", "tell": told.append}
+    found = tsllm.benchmark("fev", tmp_path / "tasks.yaml", ["Naive"], **again)
+    assert told == []
+    pd.testing.assert_frame_equal(found.summary.set_index("model"), summary)
 
 
 def make_rows(**errors):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+import tsllm
 from tsllm.evaluation.short_term import load_competition, run_short_term, tabulate_owa
 from tsllm.forecasting.naive2 import Naive2, find_seasonal_factors, is_seasonal
 from tsllm.forecasting.neural import NeuralForecaster
@@ -136,6 +137,9 @@ def test_a_competition_runs_whole_and_one_more_model_costs_only_itself(folder, t
     assert len(told) == 4
     run_short_term(groups, ["SeasonalNaive", "Naive"], tmp_path / "out", tell=told.append)
     assert len(told) == 6
+    again = tsllm.benchmark("short-term", folder, ["SeasonalNaive"], output_dir=tmp_path / "out", tell=told.append)
+    assert len(told) == 6, "Python asks for the same cells"
+    pd.testing.assert_frame_equal(again.table, report.table)
 
 
 def test_the_loss_is_the_metric_and_asks_for_original_units():

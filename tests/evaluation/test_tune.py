@@ -22,8 +22,9 @@ from tsllm.evaluation.tune import (
     tune_model,
     validate,
 )
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.naive import SeasonalNaive
-from tsllm.forecasting.roster import ModelSpec, check_forecaster
 
 SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "d_model": Choice((8, 16, 32))}
 TASK = ForecastTask(h=12, freq="h", season=24, context_length=96)

@@ -15,7 +15,7 @@ from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import open_encoder
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 from tsllm.hub.told import CONTEXT_FILE
 
 HELD = "The output is held at 777 from 2024-01-11 00:00 to 2024-01-11 06:00."

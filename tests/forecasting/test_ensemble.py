@@ -4,7 +4,9 @@ import pytest
 
 import tsllm
 from tsllm.data.task import Asked, build_task, load_given
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 
 
 def waves(count=60, noise=0.0):

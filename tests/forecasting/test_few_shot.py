@@ -7,6 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 import tsllm
+from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.cli.main import app
 from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.neural import NeuralForecaster
@@ -222,3 +223,83 @@ def test_a_comparison_trains_it_further_beside_itself_untrained(folder, tmp_path
     scores = found.scores.set_index("model")
     assert scores.loc["Tuned", "trained_parameters"] > scores.loc["Held", "trained_parameters"]
     assert scores["failed"].sum() == 0
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory):
+    """A model for every series with a language model inside."""
+    path = tmp_path_factory.mktemp("reading")
+    backbone = save_tiny_backbone(path / "llm", "llama", layers=1, width=16)
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "patch_length": 4, "head_width": 4}
+    sizes |= {"backbone": backbone, "num_backbone_layers": 1, "num_prototypes": 8}
+    model = build_model(
+        "patchcast", context_length=32, prediction_length=8, head="quantile", quantile_levels=LEVELS, **sizes
+    )
+    spec = ForecasterSpec(alias="Cast", freq="any", layout="univariate", new_series="history", pad_short=True)
+    ZeroShotForecaster(model, spec).save_pretrained(path / "cast")
+    return path / "cast"
+
+
+def inside(forecaster):
+    state = forecaster.model.state_dict()
+    return {name.replace(".base_layer", ""): t.clone() for name, t in state.items() if ".llm." in name}
+
+
+def test_few_shot_with_lora_changes_low_rank_updates_of_the_language_model_and_keeps_its_weights(reading, tmp_path):
+    frame = make_frame()
+    lora = {"backbone_mode": "lora", "lora": {"r": 2}}
+    frozen = load(reading, val_size=24)
+    before = inside(frozen)
+    forecaster = load(reading, val_size=24, **lora)
+    pd.testing.assert_frame_equal(forecaster.predict(frame, 8), frozen.predict(frame, 8))
+    first = forecaster.fit(frame, h=8).predict()
+    after = inside(forecaster)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    updates = {name: tensor for name, tensor in after.items() if ".lora_B." in name}
+    assert len(updates) == 2
+    assert all(tensor.abs().max() > 0 for tensor in updates.values())
+    assert not np.allclose(first["Cast"], frozen.fit(frame, h=8).predict()["Cast"])
+    forecaster.save_pretrained(tmp_path / "tuned")
+    assert (tmp_path / "tuned" / "lora" / "adapter_config.json").is_file()
+    pd.testing.assert_frame_equal(NeuralForecaster.from_pretrained(tmp_path / "tuned").predict(frame), first)
+    pd.testing.assert_frame_equal(forecaster.fit(frame, h=8).predict(), first)
+
+
+def test_lora_that_nothing_would_train_is_refused(reading, folder):
+    for fine_tune in ("head", "none"):
+        with pytest.raises(ValueError, match=f"fine_tune is '{fine_tune}', so the language model is not trained"):
+            NeuralForecaster.from_pretrained(reading, fine_tune=fine_tune, backbone_mode="lora")
+    with pytest.raises(ValueError, match="no language model inside"):
+        NeuralForecaster.from_pretrained(folder, backbone_mode="lora")
+
+
+def test_a_head_is_tuned_on_an_adapted_language_model_that_stays_as_it_is(reading, tmp_path):
+    frame = make_frame()
+    load(reading, val_size=24, backbone_mode="lora").fit(frame, h=8).save_pretrained(tmp_path / "tuned")
+    again = load(tmp_path / "tuned", fine_tune="head", val_size=24)
+    before = inside(again)
+    head = again.model.head.weight.clone()
+    again.fit(frame)
+    assert not torch.equal(again.model.head.weight, head)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in inside(again).items())
+    again.save_pretrained(tmp_path / "twice")
+    pd.testing.assert_frame_equal(load(tmp_path / "twice").predict(frame), again.predict(frame))
+
+
+@pytest.mark.parametrize(("options", "trained"), [({}, {"all"}), ({"fine_tune": "head"}, {"head"})])
+def test_time_llm_for_every_series_is_fine_tuned_as_a_whole_or_by_its_head(options, trained, tmp_path):
+    backbone = save_tiny_backbone(tmp_path / "llm", "llama", layers=1, width=16)
+    sizes = {"d_model": 16, "num_heads": 2, "d_ff": 8, "patch_length": 8, "patch_stride": 8, "prompt": False}
+    sizes |= {"backbone": backbone, "num_backbone_layers": 1, "num_prototypes": 8}
+    model = build_model(
+        "timellm", context_length=32, prediction_length=8, head="quantile", quantile_levels=LEVELS, **sizes
+    )
+    spec = ForecasterSpec(alias="Cast", freq="any", layout="univariate", new_series="history", pad_short=True)
+    ZeroShotForecaster(model, spec).save_pretrained(tmp_path / "cast")
+    forecaster = load(tmp_path / "cast", val_size=24, **options)
+    before = {name: tensor.clone() for name, tensor in forecaster.model.state_dict().items()}
+    forecaster.fit(make_frame(), h=8)
+    moved = {name for name, t in forecaster.model.state_dict().items() if not torch.equal(t, before[name])}
+    assert {"head.weight", "head.bias"} <= moved
+    assert ("patch_embedding" in " ".join(moved)) == ("all" in trained)

@@ -17,10 +17,11 @@ from tsllm.evaluation.backtest import backtest
 from tsllm.evaluation.leakage import LeakageError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.lear import LEAR
+from tsllm.forecasting.model_spec import ModelSpec, is_saved, write_folder
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.regression import StepRegression
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, is_saved, write_folder
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.statistical import StatisticalForecaster
 from tsllm.types import FrameError
 

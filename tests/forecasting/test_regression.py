@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tsllm.data.task import ForecastTask
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.regression import StepRegression, _read_calendar
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 

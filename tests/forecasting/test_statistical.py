@@ -1,4 +1,5 @@
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from statsforecast.utils import ConformalIntervals
 from tsllm.data.frame import future_frame
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.statistical import DEFAULT_MODELS, NixtlaNeuralForecaster, StatisticalForecaster
 from tsllm.types import FrameError
 
@@ -143,6 +146,65 @@ def test_neuralforecast_is_optional_and_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralforecast", None)
     with pytest.raises(ImportError, match=r"NHITS needs neuralforecast.*pip install neuralforecast"):
         NixtlaNeuralForecaster("NHITS", h=2, input_size=4)
+
+
+class FakeNet:
+    """A model as neuralforecast has them: what it does not know itself goes to the trainer."""
+
+    def __init__(
+        self,
+        h,
+        input_size,
+        max_steps=9,
+        hidden_size=9,
+        alias=None,
+        random_seed=1,
+        scaler_type="",
+        val_check_steps=9,
+        early_stop_patience_steps=-1,
+        **trainer_kwargs,
+    ):
+        self.given = {"h": h, **trainer_kwargs}
+
+
+class FakeTrainer:
+    def __init__(self, *, accelerator="auto", gradient_clip_val=None):
+        self.given = accelerator, gradient_clip_val
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """The two packages behind a neuralforecast model, as far as building one goes."""
+    models = types.ModuleType("neuralforecast.models")
+    models.FakeNet, models.__all__ = FakeNet, ["FakeNet"]
+    package, lightning = types.ModuleType("neuralforecast"), types.ModuleType("pytorch_lightning")
+    package.models, lightning.Trainer = models, FakeTrainer
+    for module in (package, models, lightning):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_stepz": 3}, "FakeNet has no option 'max_stepz'; did you mean max_steps?"),
+        ({"hiden_size": 3}, "did you mean hidden_size?"),
+        ({"gradient_clip": 3}, "did you mean gradient_clip_val?"),
+        ({"zzz": 3}, "it takes accelerator, early_stop_patience_steps, gradient_clip_val, hidden_size, max_steps"),
+        ({"h": 9}, "FakeNet: h is no option here"),
+        ({"futr_exog_list": []}, "the data and the entry decide it"),
+    ],
+)
+def test_a_misspelt_option_of_a_neuralforecast_model_is_told_before_the_first_step(engine, options, told):
+    spec = ModelSpec("neuralforecast:FakeNet", options={"max_steps": 2} | options)
+    with pytest.raises(ValueError, match="FakeNet") as caught:
+        check_forecaster(spec, ForecastTask(2, "h", 4, 24))
+    assert told in str(caught.value)
+
+
+def test_options_of_the_model_and_of_its_trainer_are_taken(engine):
+    options = {"hidden_size": 8, "accelerator": "cpu", "gradient_clip_val": 1.0}
+    model = NixtlaNeuralForecaster("FakeNet", h=2, input_size=4, options=options)
+    assert model.options == options
 
 
 def test_a_neuralforecast_model_trains_once_and_forecasts_any_history():

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tsllm.data.task import ForecastTask
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, open_saved
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
+from tsllm.forecasting.saved import open_saved
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import build_model

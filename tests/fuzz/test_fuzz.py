@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 
 from tsllm.cli.main import app
 from tsllm.data.frame import fill_gaps, find_covariates, future_frame, infer_freq, validate_frame, validate_future
+from tsllm.data.loading import load_frame
 from tsllm.data.rows import read_folder
 from tsllm.data.scaling import StandardScaler
-from tsllm.data.sources import load_frame
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.hub.spec import Calibration
 from tsllm.models import MODELS

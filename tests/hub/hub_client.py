@@ -26,7 +26,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.readers import read_in_turn
 from tsllm.forecasting.readers import open_encoder
-from tsllm.forecasting.roster import open_saved
+from tsllm.forecasting.saved import open_saved
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
@@ -205,6 +205,9 @@ def forecasters(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", WRITER)
         said = CliRunner().invoke(app, ["push", str(told_folder), "user/told-folder", "--licence", "mit"]).output
+    ensemble = tsllm.Ensemble([neural], "both", weights="equal").name_columns("shop", "day", "sold").fit(df, h=7)
+    ensemble.push_to_hub("user/both", private=True, token=WRITER, licence="mit")
+    both = tsllm.Ensemble.from_pretrained("user/both", token=READER)
     stranger = catch(lambda: open_saved("user/told", token=False))
     again = {name: open_saved(f"user/{name}", token=READER) for name in ("told", "told-folder")}
     return {
@@ -212,6 +215,7 @@ def forecasters(folder):
             name: float(abs(f.predict(told._history, level=[50])["told"] - expected["told"]).max())
             for name, f in again.items()
         },
+        "ensemble": float(abs(both.predict(df)["both"] - ensemble.predict(df)["both"]).max()),
         "told_zeros": int((expected["told"] == 0).sum()),
         "told_said": said,
         "told_stranger": stranger,

@@ -215,6 +215,16 @@ def test_what_cannot_be_pushed_or_loaded_says_so(pushed):
     assert "licence is 'Apache 2.0'; write it as the Hub does" in pushed["wrong_licence"]
 
 
+def test_an_ensemble_travels_with_all_its_members(pushed):
+    assert pushed["ensemble"] == 0.0
+    kept = pushed["files"]["user/both"]
+    assert {"forecaster.json", "README.md", "members/0/model.safetensors", "members/0/README.md"} <= set(kept)
+    assert not [name for name in kept if not name.startswith("members/0/") and "/" in name]
+    card = pushed["cards"]["user/both"]
+    assert "license: mit\n" in card
+    assert "tsllm predict user/both data.csv" in card
+
+
 def test_a_told_forecaster_travels_with_base_reader_and_texts(pushed):
     assert pushed["told"] == {"told": 0.0, "told-folder": 0.0}
     assert pushed["told_zeros"] == 1

@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from tests.models.properties import CHANNELS, HORIZON, LENGTH, build, draw
-from tsllm.models.base import ForecastConfig, fill_missing
+from tsllm.models.config import ForecastConfig
 from tsllm.models.dlinear import DLinear, DLinearConfig
+from tsllm.models.inputs import fill_missing
 from tsllm.models.itransformer import ITransformer
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.models.properties import CHANNELS, LENGTH, NARROW, build, check_equivariance, draw, forecast
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 
 
 def marks(batch=2, features=4):

@@ -72,3 +72,76 @@ def test_only_the_weights_around_the_language_model_are_trained_and_saved(tmp_pa
     save_tiny_backbone(tmp_path / "llm", "llama", layers=1, width=16, seed=5)
     with pytest.raises(ValueError, match="the weights are others"):
         type(model).from_pretrained(tmp_path / "saved")
+
+
+def build_reading(folder, **options):
+    backbone = save_tiny_backbone(folder / "llm", "llama", layers=1, width=16)
+    return build(backbone=backbone, num_backbone_layers=1, num_prototypes=8, head_width=4, **options)
+
+
+def read(model):
+    with torch.no_grad():
+        return model(past_values=draw()).quantiles
+
+
+def inner(model):
+    return {name: tensor for name, tensor in model.state_dict().items() if ".llm." in name}
+
+
+@pytest.mark.parametrize(("mode", "part"), [("lora", "lora_"), ("norms", "norm")])
+def test_what_is_adapted_of_the_language_model_is_trained_and_saved_and_the_rest_is_not(mode, part, tmp_path):
+    model = build_reading(tmp_path)
+    frozen, before = read(model), inner(model)
+    model.change({"backbone_mode": mode})
+    assert torch.equal(read(model), frozen)
+    trained = [n for n, p in model.named_parameters() if p.requires_grad and ".llm." in n]
+    assert trained
+    assert all(part in n for n in trained)
+    assert set(trained) == {n for n in model.trained_state() if ".llm." in n}
+    with torch.no_grad():
+        for name in trained:
+            model.get_parameter(name).add_(0.3)
+    assert not torch.allclose(read(model), frozen)
+    model.save_pretrained(tmp_path / "saved")
+    loaded = type(model).from_pretrained(tmp_path / "saved")
+    assert torch.equal(read(loaded), read(model))
+    kept = [n for n in before if n.replace(".weight", ".base_layer.weight") in inner(model)]
+    assert len(kept) > 1 if mode == "lora" else not kept
+    assert all(torch.equal(inner(loaded)[n.replace(".weight", ".base_layer.weight")], before[n]) for n in kept)
+
+
+def test_its_lora_is_an_adapter_that_peft_reads(tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    model = build_reading(tmp_path)
+    model.change({"backbone_mode": "lora", "lora": {"r": 2, "target_modules": ["q_proj", "o_proj"]}})
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(0.3)
+    model.save_pretrained(tmp_path / "saved")
+    other = PeftModel.from_pretrained(AutoModel.from_pretrained(tmp_path / "llm"), tmp_path / "saved" / "lora").eval()
+    tokens = torch.randn(1, 5, 16)
+    with torch.no_grad():
+        mine = model.reader.backbone.llm(inputs_embeds=tokens).last_hidden_state
+        theirs = other(inputs_embeds=tokens).last_hidden_state
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_a_saved_one_changes_nothing_else(tmp_path):
+    model = build_reading(tmp_path)
+    with pytest.raises(ValueError, match="d_model cannot be changed in a saved PatchCast"):
+        model.change({"d_model": 32})
+    with pytest.raises(ValueError, match="lora options are given but backbone_mode is 'frozen'"):
+        model.change({"lora": {"r": 2}})
+    with pytest.raises(ValueError, match=r"lora does not know \['rank'\]"):
+        model.change({"backbone_mode": "lora", "lora": {"rank": 2}})
+    with pytest.raises(ValueError, match="match nothing"):
+        model.change({"backbone_mode": "lora", "lora": {"target_modules": ["gone"]}})
+    assert (model.config.backbone_mode, model.config.lora) == ("frozen", {})
+    model.change({"backbone_mode": "lora"})
+    with pytest.raises(ValueError, match="cannot become 'norms'"):
+        model.change({"backbone_mode": "norms"})
+    with pytest.raises(ValueError, match="no language model inside"):
+        build().change({"backbone_mode": "lora"})

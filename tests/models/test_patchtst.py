@@ -16,7 +16,7 @@ from tests.models.properties import (
     forecast,
 )
 from tsllm.models import build_model
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.patchtst import (
     PatchTST,
     PatchTSTPretraining,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tsllm.models import build_model
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.nn.losses import compute_mse, compute_orthogonality
 
 

@@ -162,7 +162,7 @@ def test_the_command_prints_the_table(tmp_path):
         ({"policies": ["saa", "saa"]}, "different names"),
         ({"data": {"name": "x"}}, "either data .* or demand"),
         ({"seeds": []}, "seeds is empty"),
-        ({"seeds": 0}, "seeds is 0 .int.; it must be"),
+        ({"seeds": 0}, "seeds is 0 .whole number.; it must be a list of whole numbers"),
         ({"seeds": [0, 0]}, "give different numbers"),
         ({"seeds": [-1]}, "at least 0"),
         ({"n_samples": "many"}, "n_samples is 'many' .text."),
@@ -172,9 +172,9 @@ def test_the_command_prints_the_table(tmp_path):
         ({"method": "best"}, "method is 'best'"),
         ({"policies": "saa"}, "policies is 'saa'"),
         ({"policies": [3]}, "policies.0.: kind is 3"),
-        ({"policies": [None]}, "policies.0.: kind is None"),
+        ({"policies": [None]}, "policies.0.: kind is null"),
         ({"problem": ["inventory"]}, "problem is .'inventory'."),
-        ({"problem": None}, "problem is None"),
+        ({"problem": None}, "problem is null"),
         ({"demand": 3}, "demand is 3"),
         ({"output_dir": 3}, "output_dir is 3"),
         ({"demand": {"stages": 3}}, "missing"),
@@ -315,6 +315,21 @@ def test_a_hindsight_that_is_beaten_is_refused(tmp_path):
     problem = {"problem": {"name": f"{__name__}.NoOptimum", "energy": 8, "power": 4}}
     config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
     with pytest.raises(RuntimeError, match=r"'saa' costs less than the hindsight optimum in .* of 20 windows"):
+        run_decide(config)
+
+
+class WrongCost(PeakShaving):
+    """Finds the best action and says another cost."""
+
+    def hindsight(self, path):
+        action, cost = super().hindsight(path)
+        return action, 2 * cost
+
+
+def test_a_hindsight_that_its_own_action_does_not_reach_is_refused(tmp_path):
+    problem = {"problem": {"name": f"{__name__}.WrongCost", "energy": 8, "power": 4}}
+    config = load_config(write(tmp_path, series_config(tmp_path, policies=["idle", "saa"]) | problem))
+    with pytest.raises(RuntimeError, match=r"hindsight says a cost of .* its own action costs .* of 20 paths"):
         run_decide(config)
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.recipes.programs import load_recipe
 from tsllm.data.task import TaskError
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.training.args import ArgumentsError
 from tsllm.types import FrameError
 
 QUICK = {"max_steps": 1, "eval_steps": 1, "per_device_train_batch_size": 8}
@@ -69,6 +70,7 @@ def test_a_test_part_that_was_trained_on_is_refused(place):
         ("prediction_length=3", "prediction_length is 3, but .* was trained with 7"),
         ("layout=univariate", "trained with layout 'multivariate', the data have 'univariate'"),
         ("season=30", "trained with season 7, the data have 30"),
+        ("transform=log1p", "transform is 'log1p', but .* was trained with 'none'"),
         ("share_covariates=true", "share_covariates is true, but .* was trained without"),
         ("model_config.moving_average=9", "moving_average cannot be changed in a saved DLinear"),
         ("model_config.loss=mae", "loss cannot be changed in a saved DLinear"),
@@ -86,10 +88,35 @@ def test_the_name_the_horizon_and_the_scale_of_a_saved_model_stay(place):
     frame = pd.read_csv(place / "data.csv", parse_dates=["ds"])
     forecast = found.predict(frame)
     assert (found.alias, len(forecast), found.prediction_length) == ("Mine", 2 * 3, 7)
-    with pytest.raises(TaskError, match=r"learned its target on the scale 'asinh'.*tsllm fit --model"):
-        run(place, f"pretrained={place / 'log'}", f"output_dir={place / 'other'}")
     with pytest.raises(FrameError, match="non_negative says that none is below 0"):
         run(place, f"pretrained={place / 'above'}", f"output_dir={place / 'other'}")
+
+
+def test_a_transformed_target_goes_on_on_its_scale(place):
+    run(place, f"pretrained={place / 'log'}", f"output_dir={place / 'further'}", "non_negative=false", "integer=false")
+    found, start = (NeuralForecaster.from_pretrained(place / name) for name in ("further", "log"))
+    assert found.target_scale.to_dict() == {"transform": "asinh"}
+    assert found.spec.load_scaler().stats["y"] == start.spec.load_scaler().stats["y"]
+    frame = pd.read_csv(place / "data.csv", parse_dates=["ds"])
+    assert list(found.trained_on.find("a"))[-1].steps == 128
+    made, before = found.predict(frame)["DLinear"], start.predict(frame)["DLinear"]
+    assert 0 < np.abs(made - before).max() < 2  # one step of training, in units of the data
+
+
+def test_a_policy_is_not_trained_on_another_scale(place):
+    given = [f"dataset={place / 'data.csv'}", "model=dlinear", "--use_cpu", f"output_dir={place / 'policy'}"]
+    given += ["max_steps=1", "disable_tqdm=true", "reward={name: mase}"]
+    with pytest.raises(ArgumentsError, match="transform is 'log1p', but a policy is trained on the values as"):
+        load_recipe("grpo_series").main([*given, "transform=log1p"])
+    with pytest.raises(ArgumentsError, match=r"learned its target on the scale 'asinh'.*trained without transform"):
+        load_recipe("grpo_series").main([*given, f"pretrained={place / 'log'}"])
+
+
+@pytest.mark.parametrize("argument", ["transform=asinh", "integer=true"])
+def test_a_language_model_refuses_another_scale(place, argument):
+    given = [f"dataset={place / 'data.csv'}", "language_model=nothing", "--use_cpu", f"output_dir={place / 'text'}"]
+    with pytest.raises(ArgumentsError, match=r"(transform|integer) is .*, but a language model writes the values"):
+        load_recipe("sft_text").main([*given, argument])
 
 
 def test_the_covariates_of_a_saved_model_are_read_without_being_named(place):

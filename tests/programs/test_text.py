@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
-from tsllm.data.sources import LoadedData
+from tsllm.data.loading import LoadedData
 from tsllm.data.task import build_task
 from tsllm.forecasting.text import ParseReport, TextForecaster
 from tsllm.paired import diebold_mariano

@@ -14,7 +14,7 @@ from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.backbones.adapters import find_public_name
 from tsllm.context.gain import EffectsGain, write_said
 from tsllm.context.spoken import write_request
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.readers import open_reader

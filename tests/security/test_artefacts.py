@@ -89,6 +89,8 @@ def test_honest_sizes_load(saved, name):
         (lambda t: t.fill_(float("inf")), "holds NaN or infinities"),
         (lambda t: t.long(), "holds int64, expected floating numbers"),
         (lambda t: t.bool(), "holds bool, expected floating numbers"),
+        (lambda t: t.to(torch.float8_e4m3fn), "holds float8_e4m3fn, expected floating numbers"),
+        (lambda t: t.to(torch.complex64), "holds complex64, expected floating numbers"),
     ],
 )
 def test_weights_that_are_no_finite_floating_numbers_are_refused(copy, spoil, told):

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tsllm.data.loading import load_frame
+from tsllm.data.reading import read_table
 from tsllm.data.rows import read_folder
-from tsllm.data.sources import load_frame, read_table
 from tsllm.types import FrameError
 
 FRAME = pd.DataFrame({"ds": [1, 2, 3], "a": [1.0, 2.0, 3.0]})

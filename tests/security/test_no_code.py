@@ -7,6 +7,8 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -242,3 +244,34 @@ def test_a_time_llm_names_its_backbone_and_nothing_of_it_runs(trap, tmp_path):
     change_json(trap(tmp_path / "artefact") / "config.json", auto_map=AUTO_MAP, backbone=str(trap(base)))
     with pytest.raises(ValueError, match="auto_map"):  # an unknown key of our configuration
         TimeLLM.from_pretrained(tmp_path / "artefact")
+
+
+@pytest.mark.parametrize(
+    "path", ["os.system", "subprocess.getoutput", "os.path.exists", "builtins.open", "pathlib.Path"]
+)
+@pytest.mark.parametrize("command", ["compare", "backtest", "fit", "decide", "ensemble"])
+def test_a_dotted_path_that_is_no_forecaster_is_refused_before_anything_of_it_is_called(
+    path, command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rows = {"unique_id": "a", "ds": pd.date_range("2024", periods=96, freq="h"), "y": np.arange(96.0) % 7}
+    pd.DataFrame(rows).to_csv("d.csv", index=False)
+    ran = str(tmp_path / "ran")
+    options = {"os.system": {"command": f"touch {ran}"}, "subprocess.getoutput": {"cmd": f"touch {ran}"}}
+    options["builtins.open"] = {"file": ran, "mode": "w"}
+    own = {"model": path, "options": options.get(path, {})}
+    if command == "ensemble":
+        own = {"model": "ensemble", "options": {"members": ["Naive", own]}}
+    content = {"data": [{"name": "d.csv", "h": 2, "n_windows": 2}], "models": ["SeasonalNaive", own]}
+    if command == "decide":
+        content = {"problem": {"name": path, **options.get(path, {})}, "data": {"name": "d.csv"}}
+    Path("c.yaml").write_text(yaml.safe_dump(content))
+    arguments = {
+        "backtest": ["backtest", "d.csv", "--models", path, "--h", "2"],
+        "fit": ["fit", "d.csv", "--model", path, "--h", "2"],
+        "decide": ["decide", "c.yaml"],
+    }.get(command, ["compare", "c.yaml"])
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert "error:" in result.output
+    assert not Path(ran).exists()

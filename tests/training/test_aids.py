@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.training.test_trainer import HORIZON, LENGTH, build, tiny
+from tsllm.data.loading import load_frame
 from tsllm.data.scaling import StandardScaler
-from tsllm.data.sources import load_frame
 from tsllm.data.splits import ByFractions, split_frame
 from tsllm.data.windows import WindowDataset
 

@@ -1,5 +1,7 @@
+import enum
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -9,6 +11,7 @@ from tsllm.training.args import (
     ForecastTrainingArguments,
     ModelArguments,
     check_training,
+    coerce,
     load_yaml,
     parse_arguments,
 )
@@ -76,14 +79,14 @@ def test_values_are_read_as_their_fields_type(tokens, field_name, value):
     ("text", "message"),
     [
         ("stepz: 3", r"unknown argument 'stepz'; did you mean steps\?"),
-        ("steps: 3.5", "steps is 3.5 .*must be int"),
-        ("steps: '3'", "steps is '3' .*must be int"),
-        ("flag: 1", "flag is 1 .*must be bool"),
+        ("steps: 3.5", "steps is 3.5 .*must be a whole number"),
+        ("steps: '3'", "steps is '3' .*must be a whole number"),
+        ("flag: 1", "flag is 1 .*must be true or false"),
         ("flag: 'yes'", "flag is 'yes'"),
         ("rate: fast", "rate is 'fast'"),
         ("rate: true", "rate is True"),
-        ("name: 3", "name is 3 .*must be str"),
-        ("name: no", "name is False .*must be str; YAML reads a bare no"),
+        ("name: 3", "name is 3 .*must be text"),
+        ("name: no", "name is False .*must be text; YAML reads a bare no"),
         ("columns: [1]", r"columns\[0\] is 1"),
         ("columns: a", "columns is 'a'"),
         ("options: [1]", "options is"),
@@ -97,6 +100,41 @@ def test_yaml_is_held_to_names_and_types(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(ArgumentsError, match=message):
         parse("--config", str(file))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "told"),
+    [
+        (Literal["mean", "median"], "mode", "x is 'mode' (text); it must be mean or median"),
+        (Literal["a", "b"] | None, 3, "x is 3 (whole number); it must be null, a or b"),
+        (list[Literal["a", "b"]], ["c"], "x[0] is 'c' (text); it must be a or b"),
+        (int, None, "x is null; it must be a whole number"),
+        (str | None, 1.5, "x is 1.5 (number); it must be null or text"),
+        (dict[str, Any], [], "x is [] (list); it must be a mapping"),
+        (list[Any], None, "x is null; it must be a list"),
+        (list[str] | str, {}, "x is {} (mapping); it must be a list of texts or text"),
+        (tuple[int, ...], "a", "x is 'a' (text); it must be a list of whole numbers"),
+        (Colour, "blue", "x is 'blue' (text); it must be red"),
+        (float, 10**400, "it must be a number"),
+        (bool, "yes", "x is 'yes' (text); it must be true or false"),
+    ],
+)
+def test_errors_name_what_is_allowed_in_the_words_of_yaml(hint, value, told):
+    with pytest.raises(ArgumentsError) as caught:
+        coerce(value, hint, "x")
+    assert told in str(caught.value)
+    assert not re.search(r"Literal|typing|NoneType|<class|\bAny\b", str(caught.value))
+
+
+def test_a_file_nested_without_end_is_no_valid_yaml(tmp_path):
+    file = tmp_path / "deep.yaml"
+    file.write_text("x: " + "[" * 5000)
+    with pytest.raises(ArgumentsError, match=r"deep\.yaml is no valid YAML"):
+        load_yaml(file)
 
 
 @pytest.mark.parametrize("tokens", [["steps"], ["-s", "3"], ["--config"], ["--steps", "2", "--steps.inner", "3"]])
@@ -190,3 +228,10 @@ def test_options_of_a_training_in_memory_are_refused_before_it(options, message)
 )
 def test_options_of_a_training_in_memory_are_passed_on(options):
     assert check_training(options) == options
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_option_that_is_not_finite_is_refused_by_name(key, value):
+    with pytest.raises(ArgumentsError, match=f"training.{key} is .*; give a finite number"):
+        check_training({key: value})

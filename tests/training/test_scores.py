@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from tsllm.data.loading import load_frame
 from tsllm.data.scaling import StandardScaler
-from tsllm.data.sources import load_frame
 from tsllm.data.windows import WindowDataset
 from tsllm.models import build_model
 from tsllm.training.scores import (

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.data.loading import load_frame
 from tsllm.data.scaling import StandardScaler
-from tsllm.data.sources import load_frame
 from tsllm.data.splits import ByFractions, split_frame
 from tsllm.data.windows import WindowDataset
 from tsllm.models import build_model

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from tsllm.backbones.pretrained import MANIFEST, SMOLLM2
+from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
 from tsllm.backbones.weights import check_floating, read_header
 
@@ -65,6 +66,7 @@ def find_adapter(name: str, revision: str = "") -> Adapter | None:
     """
     folder, commit = Path(name), ""
     if not folder.is_dir():
+        reach_hub()
         try:
             found = cached_file(
                 name,

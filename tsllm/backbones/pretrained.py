@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers.utils import CONFIG_NAME, cached_file
 
 from tsllm.backbones.fingerprint import compute_fingerprint as compute_fingerprint
+from tsllm.backbones.reach import reach_hub
 from tsllm.progress import quiet_bars
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,12 @@ def check_pretrained(name: str, what: str) -> None:
         FileNotFoundError: Naming option and value.
     """
     is_id = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
-    if is_id or name == SMOLLM2 or Path(name).is_dir():
+    if name == SMOLLM2 or Path(name).is_dir():
+        return
+    if is_id:
+        reason = reach_hub()
+        if reason and not (Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
+            raise FileNotFoundError(f"{what} is {name!r}, which is no folder and was not downloaded before; {reason}")
         return
     if "/" not in name and isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
         return  # a Hub id of the first years, which has no user
@@ -77,6 +83,7 @@ def resolve_commit(where: str, revision: str = "") -> str:
     """
     if Path(where).is_dir():
         return ""
+    reach_hub()
     config = cached_file(where, CONFIG_NAME, revision=revision or "main")
     found = re.search(r"snapshots[/\\]([0-9a-f]{40})[/\\]", str(config))
     return found[1] if found else revision

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.weights import check_language_model
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -36,6 +37,8 @@ def load_config(where: str, **options: Any) -> PreTrainedConfig:
         ValueError: If its type is unknown, or it asks for code of its own.
     """
     check_json(Path(where) / "config.json")
+    if not Path(where).is_dir():
+        reach_hub()
     try:
         with refuse_code(where):
             config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
@@ -57,6 +60,10 @@ def load_tokenizer(where: str, **options: Any) -> Any:
         OSError: If it cannot be loaded.
         ValueError: If it asks for code of its own.
     """
+    from transformers import AutoTokenizer
+
+    if not Path(where).is_dir():
+        reach_hub()
     with refuse_code(where):
         return AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
 

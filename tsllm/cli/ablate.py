@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn
-from tsllm.cli.console import parse_freq, parse_levels, parse_list, parse_settings
+from tsllm.cli.console import parse_counts, parse_freq, parse_levels, parse_settings
 
 
 def ablate(
@@ -16,7 +16,7 @@ def ablate(
     h: Annotated[int | None, typer.Option("--h", help="Steps ahead; a named data set brings its own.")] = None,
     n_windows: Annotated[int, typer.Option(help="Cutoffs.")] = 20,
     step_size: Annotated[int | None, typer.Option(help="Steps between cutoffs; default: h.")] = None,
-    steps: Annotated[int, typer.Option(help="Training steps of each variant and seed.")] = 200,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps of each variant and seed.")] = 200,
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0,1,2",
     level: Annotated[str, typer.Option(help="Intervals in per cent.")] = "20,40,60,80",
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
@@ -30,7 +30,7 @@ def ablate(
     """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
     from tsllm.cli.compare import run_config, write_columns, write_command
     from tsllm.evaluation.config import CompareConfig
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
@@ -40,7 +40,7 @@ def ablate(
         data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size} | table],
         models=["SeasonalNaive", whole],
         ablate=["TimeLLM"],
-        seeds=[int(s) for s in parse_list(seeds)],
+        seeds=parse_counts("--seeds", seeds),
         level=parse_levels(level),
         focus="TimeLLM",
         title=f"Does {backbone} help to forecast {data}?",

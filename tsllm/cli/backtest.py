@@ -31,10 +31,12 @@ from tsllm.cli.console import (
     parse_settings,
     print_table,
     quiet_libraries,
+    write_call,
 )
 
 
 def backtest(
+    ctx: typer.Context,
     data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
     models: Annotated[
         str, typer.Option(help="Names, saved folders or Hub ids: SeasonalNaive,AutoETS,dlinear,runs/fit.")
@@ -62,6 +64,9 @@ def backtest(
     seed: Annotated[int | None, typer.Option(help="Seed of trained models; 0 if left out.")] = None,
     training: Annotated[list[str] | None, typer.Option("--train", help="Training option: max_steps=200.")] = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for scores and pictures; Markdown and tables lie beside it.")
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -75,24 +80,34 @@ def backtest(
     ] = False,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
-    from tsllm.cli.predict import read_context, write_frame
+    from tsllm.cli.predict import TABLES, read_context, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
+    from tsllm.evaluation.told import describe_idle_texts
     from tsllm.evaluation.windows import Windows
+    from tsllm.files import check_file
+    from tsllm.forecasting.base import check_count
+    from tsllm.forecasting.checks import check_forecaster
+    from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.roster import (
+    from tsllm.forecasting.model_spec import (
         ModelSpec,
-        build_forecaster,
-        check_forecaster,
         give_named_covariates,
         name_saved,
         reads_covariates,
         reads_static,
     )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.forecasting.statistical import StatisticalForecaster
 
     quiet_libraries()
+    if output is not None:
+        check_file(output, TABLES)
+    if report is not None:
+        check_file(report, (".html",))
+    if input_size is not None:
+        check_count("input_size", input_size)
     asked = Asked(
         h=h,
         context_length=context_length,
@@ -125,8 +140,9 @@ def backtest(
         ("--covariates", covariates, any(map(reads_covariates, specs))),
         ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
         ("--static", static, any(map(reads_static, specs))),
+        ("--seed", seed, kinds & {"native", "neuralforecast", "few-shot", "ensemble"}),
     ):
-        if given and not used:
+        if given not in (None, "", {}) and not used:
             raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
     roster = []
     for spec in specs:
@@ -147,7 +163,7 @@ def backtest(
     train = training_part(loaded.df, result)
     scales = SeriesScales.from_training(train, task.season)
     table = score(result, scales)
-    table = table.merge(read_costs(result.costs)[["model", "fit_seconds", "ms_per_window"]], on="model")
+    table = table.merge(read_costs(result.costs), on="model")
     shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
     print_table(
         table[[c for c in shown if c in table]].sort_values("mae"),
@@ -155,13 +171,24 @@ def backtest(
         f"{result.frame['unique_id'].nunique()} series",
     )
     # MASE is the only scaled error that is shown.
-    for sentence in [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]:
+    said = [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]
+    for sentence in said:
         typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
+    told = [model for model in roster if isinstance(model, ContextForecaster) and model.context is not None]
+    idle = describe_idle_texts(result.frame, told, loaded.df, loaded.freq) if context is not None else ""
+    if idle:
+        typer.secho(idle, fg=typer.colors.YELLOW, err=True)
     for failure in result.failures:
         typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
     if output is not None:
         write_frame(loaded.names.write(result.frame), output)
         typer.echo(f"forecasts in {output}")
+    if report is not None:
+        from tsllm.evaluation.backtest_report import build_backtest_report
+
+        options_of_report: dict[str, Any] = {"stem": report.stem, "season": task.season, "said": said}
+        build_backtest_report(result, table, loaded, command=write_call(ctx), **options_of_report).save(report)
+        typer.echo(f"report in {report}; {report.stem}.md, scores and forecasts beside it")
     if result.failures:
         raise typer.Exit(1)
 

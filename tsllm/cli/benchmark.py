@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tsllm.cli.console import explain_errors, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import parse_counts, parse_list, print_table, quiet_libraries
 
 app = typer.Typer(
     help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
@@ -23,7 +23,7 @@ CellsFolder = Annotated[Path, typer.Option(help="Folder of cells and tables; a s
 class SpacedLists(TyperCommand):
     """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
 
-    lists = ("--data", "--horizons", "--models", "--seeds", "--transfer", "--terms")
+    lists = ("--data", "--horizons", "--models", "--seeds", "--sets", "--tasks", "--terms", "--transfer")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Joins what follows a list option up to the next option."""
@@ -42,7 +42,6 @@ class SpacedLists(TyperCommand):
 
 
 @app.command("long-term", cls=SpacedLists)
-@explain_errors
 def long_term(
     file: Annotated[Path | None, typer.Argument(help="YAML of the whole run; options replace its entries.")] = None,
     data: Annotated[
@@ -78,7 +77,7 @@ def long_term(
     for name in ("data", "models", "transfer"):
         given |= {name: parse_list(given[name])} if name in given else {}
     for name in ("horizons", "seeds"):
-        given |= {name: _parse_counts(name, given[name])} if name in given else {}
+        given |= {name: parse_counts(f"--{name}", given[name])} if name in given else {}
     given |= {name: str(given[name]) for name in ("output_dir", "data_path") if name in given}
     quiet_libraries()
     if file is None and not given.get("models"):
@@ -94,20 +93,12 @@ def long_term(
         raise typer.Exit(1)
 
 
-def _parse_counts(name: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in parse_list(text)]
-    except ValueError:
-        raise ValueError(f"--{name} is {text!r}; give whole numbers: --{name} 96 192") from None
-
-
 def _print_wide(table: Any, title: str) -> None:
     typer.echo(title)
     typer.echo(table.to_markdown())
 
 
-@app.command("zero-shot")
-@explain_errors
+@app.command("zero-shot", cls=SpacedLists)
 def zero_shot(
     models: Annotated[
         str, typer.Option(help="Saved folders, AutoTheta, AutoETS, FLAIR, chronos:ID, separated by commas.")
@@ -130,7 +121,6 @@ def zero_shot(
 
 
 @app.command("gift-eval", cls=SpacedLists)
-@explain_errors
 def gift_eval(
     folder: Annotated[Path, typer.Argument(help="A data set of GIFT-Eval as downloaded, or a folder of several.")],
     models: RankedModels = "AutoETS",
@@ -140,25 +130,23 @@ def gift_eval(
 ) -> None:
     """GIFT-Eval's rules on its data: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.relative import PUBLISHED_GIFT_EVAL, list_gift_entries, run_relative
+    from tsllm.evaluation.relative import gift_eval
 
     shown = {"models": models, "terms": terms, "seeds": seeds, "output_dir": output_dir}
     quiet_libraries()
-    report = run_relative(
-        list_gift_entries(folder, parse_list(terms)),
+    report = gift_eval(
+        folder,
         parse_list(models),
-        output_dir,
-        "GIFT-Eval",
-        write_command("tsllm benchmark gift-eval", str(folder), **shown),
-        ("rel_WQL", PUBLISHED_GIFT_EVAL),
-        _parse_counts("seeds", seeds),
-        typer.echo,
+        terms=parse_list(terms),
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=write_command("tsllm benchmark gift-eval", str(folder), **shown),
+        tell=typer.echo,
     )
     _print_relative(report)
 
 
 @app.command("fev", cls=SpacedLists)
-@explain_errors
 def fev(
     file: Annotated[Path, typer.Argument(help="Tasks of fev (YAML).")],
     models: RankedModels = "AutoETS",
@@ -168,19 +156,18 @@ def fev(
 ) -> None:
     """The tasks of a fev file: scores relative to the seasonal naive, beside published ones."""
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.relative import PUBLISHED_FEV_SKILL, list_fev_entries, run_relative
+    from tsllm.evaluation.relative import fev
 
     shown = {"models": models, "tasks": tasks, "seeds": seeds, "output_dir": output_dir}
     quiet_libraries()
-    report = run_relative(
-        list_fev_entries(file, parse_list(tasks)),
+    report = fev(
+        file,
         parse_list(models),
-        output_dir,
-        f"fev, {file.name}",
-        write_command("tsllm benchmark fev", str(file), **shown),
-        ("rel_test_error", {model: round(1 - skill, 3) for model, skill in PUBLISHED_FEV_SKILL.items()}),
-        _parse_counts("seeds", seeds),
-        typer.echo,
+        tasks=parse_list(tasks),
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=write_command("tsllm benchmark fev", str(file), **shown),
+        tell=typer.echo,
     )
     _print_relative(report)
 
@@ -197,7 +184,6 @@ def _print_relative(report: Any) -> None:
 
 
 @app.command("short-term", cls=SpacedLists)
-@explain_errors
 def short_term(
     folder: Annotated[Path, typer.Argument(help="Monthly-train.csv, Monthly-test.csv ..., as M4 was published.")],
     models: Annotated[
@@ -212,22 +198,24 @@ def short_term(
     output_dir: CellsFolder = Path("runs/short_term"),
 ) -> None:
     """Competitions like M4: sMAPE, MASE and OWA against Naive2, by group and over all series."""
-    from dataclasses import replace
-
     from tsllm.cli.compare import write_command
-    from tsllm.evaluation.short_term import load_competition, run_short_term
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.evaluation.short_term import short_term
 
     shown: dict[str, Any] = {"models": models, "season": season, "max_series": max_series, "seeds": seeds}
     command = write_command("tsllm benchmark short-term", str(folder), **shown, output_dir=output_dir)
     command += " --smape-loss" if smape_loss else ""
     quiet_libraries()
-    specs = [ModelSpec.parse(name) for name in parse_list(models)]
-    if smape_loss:
-        own = {"loss": "smape", "scaler": "none"}
-        specs = [replace(s, options=own | s.options) if s.kind == "native" else s for s in specs]
-    groups = load_competition(folder, season, max_series)
-    report = run_short_term(groups, specs, output_dir, _parse_counts("seeds", seeds), command, typer.echo)
+    report = short_term(
+        folder,
+        parse_list(models),
+        season=season,
+        max_series=max_series,
+        smape_loss=smape_loss,
+        seeds=parse_counts("--seeds", seeds),
+        output_dir=output_dir,
+        command=command,
+        tell=typer.echo,
+    )
     print_table(report.table, "sMAPE 0 to 200; OWA against Naive2", {"smape": ".3f", "mase": ".3f", "owa": ".3f"})
     typer.echo(f"report in {report.report}; table.csv and table.md beside it")
     for failure in report.failures:
@@ -237,7 +225,6 @@ def short_term(
 
 
 @app.command("cik")
-@explain_errors
 def cik(
     file: Annotated[Path, typer.Argument(help="Context is Key: one instance a line (JSON).")],
     output_dir: Annotated[Path, typer.Option(help="Folder for forecasts, scores and report.")],

@@ -7,7 +7,7 @@ import typer
 from tsllm.escape import one_line
 
 if TYPE_CHECKING:
-    from tsllm.data.sources import LoadedData
+    from tsllm.data.loading import LoadedData
 
 IdColumn = Annotated[str | None, typer.Option("--id", help="Column that names the series; default: unique_id.")]
 TimeColumn = Annotated[str | None, typer.Option("--time", help="Column of the times; default: ds or date.")]

@@ -18,7 +18,15 @@ from tsllm.cli.columns import (
     Whole,
     read_scale,
 )
-from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import (
+    name_list,
+    parse_counts,
+    parse_freq,
+    parse_levels,
+    parse_list,
+    print_table,
+    quiet_libraries,
+)
 
 if TYPE_CHECKING:
     from tsllm.evaluation.compare import TaskResult
@@ -59,7 +67,7 @@ def compare(
 ) -> None:
     """Compare models fairly: same windows, several seeds, paired tests, cost; resumable."""
     overrides: dict[str, Any] = {"max_seconds": max_seconds}
-    overrides["seeds"] = [int(s) for s in parse_list(seeds)] or None
+    overrides["seeds"] = None if seeds is None else parse_counts("--seeds", seeds)
     overrides["output_dir"] = str(output_dir) if output_dir else None
     given = {k: v for k, v in overrides.items() if v is not None}
     common: dict[str, Any] = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
@@ -68,7 +76,7 @@ def compare(
         run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
-    from tsllm.forecasting.roster import ModelSpec, give_named_covariates
+    from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},

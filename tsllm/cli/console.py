@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,6 +36,24 @@ def explain_errors(command: F) -> F:
             raise typer.Exit(2) from error
 
     return run  # type: ignore[return-value]
+
+
+def write_call(ctx: typer.Context) -> str:
+    """Writes the command line of the running command as it can be pasted; what was left out is left out."""
+    words = ["tsllm", str(ctx.info_name)]
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(str(param.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = ctx.params[str(param.name)]
+        if param.param_type_name == "argument":
+            words.append(shlex.quote(str(value)))
+        elif isinstance(value, bool):
+            words.append((param.opts if value else param.secondary_opts)[0])
+        else:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                words += [param.opts[0], shlex.quote(str(one))]
+    return " ".join(words)
 
 
 def run_main(main: Callable[[], Any]) -> None:
@@ -87,6 +106,25 @@ def name_list(text: str | None) -> list[str] | None:
 def parse_freq(text: str | None) -> str | int | None:
     """Reads a frequency: digits are an integer step."""
     return int(text) if text is not None and text.isdigit() else text
+
+
+def parse_counts(option: str, text: str) -> list[int]:
+    """Reads whole numbers such as "0,1,2".
+
+    Args:
+        option: What they were given with (`--seeds`).
+        text: Numbers, separated by commas.
+
+    Raises:
+        ValueError: If one is no whole number, or there is none.
+    """
+    try:
+        numbers = [int(part) for part in parse_list(text)]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise ValueError(f"{option} is {text!r}; give whole numbers, separated by commas: {option} 0,1,2")
+    return numbers
 
 
 def parse_levels(text: str | None) -> list[float]:

@@ -24,14 +24,18 @@ STATISTICAL_INPUT = 672  # four weeks; more makes AutoETS slow and no better
 
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Folder for report, forecasts and adapter.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(help="Training steps of each trained model.")] = 200,
-    layers: Annotated[int, typer.Option(help="Layers of SmolLM2-135M that are kept.")] = 4,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps of each trained model.")] = 200,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of SmolLM2-135M that are kept.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Also write the forecast picture as PNG.")] = None,
 ) -> None:
     """Reprogram a frozen SmolLM2 on electricity prices and compare it with native forecasters."""
     from tsllm.backbones.pretrained import find_pretrained
+    from tsllm.files import check_file, check_folder
 
+    check_folder(output_dir)
+    if picture is not None:
+        check_file(picture, (".png",))
     started = time.perf_counter()
     typer.echo("The language model (converted once, then cached)")
     find_pretrained(BACKBONE)
@@ -52,7 +56,7 @@ def demo(
 def build_config(output_dir: Path, steps: int, layers: int, seed: int) -> "CompareConfig":
     """Returns the comparison: none of the models reads covariates, and both trained ones have equal budgets."""
     from tsllm.evaluation.config import CompareConfig
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.forecasting.model_spec import ModelSpec
 
     training = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "eval_steps": 50}
     statistical = {"input_size": STATISTICAL_INPUT}

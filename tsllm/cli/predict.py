@@ -9,6 +9,8 @@ from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn, read
 from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 from tsllm.escape import one_line
 
+TABLES = (".csv", ".parquet", ".pq")  # what forecasts are written as
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="Saved folder or Hub id, or a model that needs no training (AutoETS).")],
@@ -41,18 +43,15 @@ def predict(
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.data.task import Asked, build_task, load_data
-    from tsllm.forecasting.roster import (
-        ModelSpec,
-        build_forecaster,
-        check_known,
-        is_saved,
-        open_saved,
-        write_folder,
-    )
+    from tsllm.files import check_file
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
+    from tsllm.forecasting.saved import open_saved
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 
     quiet_libraries()
+    if output is not None:
+        check_file(output, TABLES)
     forecaster: Any
     told = False
     if is_saved(model):
@@ -90,6 +89,8 @@ def predict(
         asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
+        from tsllm.forecasting.roster import build_forecaster
+
         forecaster, h = build_forecaster(spec, task), task.h
         ahead = []
     tell_ignored(loaded)
@@ -129,7 +130,7 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
         FrameError: If a date can be read in two ways, or a column is missing.
     """
     from tsllm.data.dates import read_later_times
-    from tsllm.data.sources import read_table
+    from tsllm.data.reading import read_table
 
     return read_later_times(names.read_later(read_table(path, names=names)), day_first)
 
@@ -254,8 +255,9 @@ def write_frame(frame, path: Path) -> None:  # type: ignore[no-untyped-def]
     Raises:
         ValueError: For another ending.
     """
-    if path.suffix not in (".csv", ".parquet", ".pq"):
-        raise ValueError(f"cannot write {path}: give a name that ends in .csv or .parquet")
+    from tsllm.files import check_file
+
+    check_file(path, TABLES)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)

@@ -59,7 +59,8 @@ def tune(
     from tsllm.evaluation.config import DataEntry
     from tsllm.evaluation.prepare import prepare_task
     from tsllm.evaluation.tune import apply_params, check_equal_search, tune_for_task
-    from tsllm.forecasting.roster import ModelSpec
+    from tsllm.files import check_folder
+    from tsllm.forecasting.model_spec import ModelSpec
 
     quiet_libraries()
     given: dict[str, Any] = {"h": h, "context_length": context_length, "val_size": val_size, "freq": parse_freq(freq)}
@@ -80,6 +81,7 @@ def tune(
     if doubled:
         raise ValueError(f"--models names {doubled[0]} twice; name it once")
     folder = output_dir or Path(f"runs/tune_{Path(data).stem}")
+    check_folder(folder)
     results, entries = [], []
     for spec in specs:
         changes = parse_settings(search)

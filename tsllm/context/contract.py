@@ -14,7 +14,7 @@ import pandas as pd
 from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
-from tsllm.data.sources import SUFFIXES, read_table
+from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
@@ -80,6 +80,8 @@ class Context:
                 )
             if check_length is not None and text:
                 check_length(text, f"the text of series {name!r}")
+        texts = table[TEXT].astype(object)  # no rows at all have no type
+        table[TEXT] = texts.where(texts.str.strip() != "", "")  # blanks say nothing
         for column in (PUBLISHED, START, END):
             table[column] = _read_times(table, column)
         _check_spans(table, df, last)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.context.contract import PUBLISHED, TEXT
-from tsllm.data.sources import read_table
+from tsllm.data.reading import read_table
 from tsllm.types import ID, FrameError
 
 logger = logging.getLogger(__name__)

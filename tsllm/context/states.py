@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsllm.backbones.pretrained import compute_fingerprint
+from tsllm.backbones.fingerprint import compute_fingerprint
 
 _BATCH_TOKENS = 2048
 

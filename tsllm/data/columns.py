@@ -6,6 +6,7 @@ Every frame that comes from outside passes here, the first one (`tsllm.data.fram
 
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from tsllm.types import ID, TARGET, TIME, FrameError
 logger = logging.getLogger(__name__)
 
 WIDE_TIME_NAMES = (TIME, "date")
+_RESET_INDEX = ("index", "level_0")  # what `DataFrame.reset_index` calls an index without a name
 
 
 def as_pandas(df: Any) -> pd.DataFrame:
@@ -76,8 +78,9 @@ def _to_pandas(df: Any) -> pd.DataFrame:
     try:
         return nw.from_native(df, eager_only=True).to_pandas()
     except TypeError:
+        given = "None" if df is None else type(df).__name__
         lazy = "; collect it first, df.collect()" if hasattr(df, "collect") else ""
-        raise FrameError(f"expected a table (pandas, polars or Arrow), got {type(df).__name__}{lazy}") from None
+        raise FrameError(f"expected a table (pandas, polars or Arrow), got {given}{lazy}") from None
 
 
 def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str, hint: str = "") -> None:
@@ -91,7 +94,8 @@ def require_columns(df: pd.DataFrame, columns: Sequence[str], what: str, hint: s
 
 
 def drop_saved_index(df: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
-    """Leaves out, with a warning, a nameless column that counts the rows; pandas writes it without `index=False`.
+    """Leaves out, with a warning, a column that counts the rows: a nameless one, which pandas writes without
+    `index=False`, or one that `reset_index` called so.
 
     Args:
         df: The table.
@@ -101,17 +105,22 @@ def drop_saved_index(df: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
         FrameError: If a column has no name and does not count the rows.
     """
     nameless = [c for c in df.columns if (pd.isna(c) or re.fullmatch(r"|Unnamed: \d+", str(c))) and c not in asked]
-    for column in nameless:
-        values = df[column]
-        is_count = ptypes.is_numeric_dtype(values.dtype) and values.to_numpy().tolist() == list(range(len(df)))
-        if not is_count:
+    reset = [c for c in df.columns if c in _RESET_INDEX and c not in asked and _counts_rows(df[c])]
+    for column in [*nameless, *reset]:
+        if not _counts_rows(df[column]):
             way = "df = df.loc[:, df.columns.notna()]" if pd.isna(column) else f"df = df.drop(columns={column!r})"
             raise FrameError(
                 f"column {column!r} has no name in its header, and it does not count the rows either; name it, or "
                 f"drop it with {way}"
             )
         logger.warning("Column %r counts the rows, a saved index; it is left out (save with index=False)", column)
-    return df.drop(columns=nameless) if nameless else df
+    return df.drop(columns=[*nameless, *reset]) if nameless or reset else df
+
+
+def _counts_rows(values: pd.Series | pd.DataFrame) -> bool:
+    if isinstance(values, pd.DataFrame):  # doubled, which is told elsewhere
+        return False
+    return bool(ptypes.is_numeric_dtype(values.dtype)) and values.to_numpy().tolist() == list(range(len(values)))
 
 
 def read_ids(ids: pd.Series, origin: Origin) -> pd.Series:
@@ -188,7 +197,9 @@ def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
     if ptypes.is_complex_dtype(values.dtype):
         way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
     elif not bad.any():
-        way = f"convert it with df[{column!r}] = df[{column!r}].astype(float)"
+        # Decimals and the missing value of pandas need a way each that the other does not take.
+        missing = f".where(df[{column!r}].notna(), float('nan'))" if values.isna().any() else ""
+        way = f"convert it with df[{column!r}] = df[{column!r}]{missing}.astype(float)"
     elif is_target and numbers[own].notna().any():
         way = (
             f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
@@ -205,9 +216,14 @@ def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
         way = "convert it with pd.to_numeric"
     leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
     raise FrameError(
-        f"{origin.place(ids, at)}: column {column!r} is not numeric (found {found!r}, dtype {values.dtype}); "
+        f"{origin.place(ids, at)}: column {column!r} is not numeric (found {_shorten(found)}, dtype {values.dtype}); "
         f"{way}{leave}"
     )
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}... of {len(text)} characters"
 
 
 def _try_numbers(values: pd.Series) -> pd.Series:
@@ -215,10 +231,17 @@ def _try_numbers(values: pd.Series) -> pd.Series:
     if ptypes.is_complex_dtype(values.dtype):
         return pd.Series(np.nan, index=values.index)
     try:
-        return values.astype("float64")
-    except (TypeError, ValueError):
-        plain = values.astype(object).where(values.map(lambda v: isinstance(v, (str, int, float, np.number))))
+        # The missing value of pandas is no number; NaN is.
+        return values.astype(object).where(values.notna(), np.nan).astype("float64")
+    except (TypeError, ValueError, OverflowError):
+        plain = values.astype(object).where(values.map(_may_be_number))
         return pd.to_numeric(plain, errors="coerce")
+
+
+def _may_be_number(value: Any) -> bool:
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
+    return isinstance(value, (str, int, float, np.number))
 
 
 def is_real(values: pd.Series) -> bool:

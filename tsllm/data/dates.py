@@ -17,13 +17,48 @@ _ZONE = r"(?i)(?:[T ]\d{1,2}.*[+-]\d\d(?::?\d\d)?|\d\s*(?:Z|UTC|GMT))$"
 # A zone by its name behind a time of day: "00:00 CET", "00:00:00[Europe/Paris]"; AM and PM are none.
 _NAMED_ZONE = r"(?<=\d)\s*(?:\[?[A-Za-z]+/[A-Za-z_/]+\]?|(?!(?i:am|pm)$)[A-Za-z]{2,5})$"
 _LETTERS = "[^0-9]+$"
-# 03/04/2024, 3.4.2024, 03-04-24, with or without a time of day.
-_TWO_NUMBERS_AND_YEAR = r"^(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?:[T ,].*)?$"
-_YEAR_MONTH = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])"
-_COMPACT = {
-    "%Y%m": (_YEAR_MONTH, "a month such as 2023-01"),
-    "%Y%m%d": (_YEAR_MONTH + r"(?:0[1-9]|[12]\d|3[01])", "a day such as 2023-01-31"),
-}
+# UTC+1, GMT-03:00: POSIX reads the sign the other way round, and so do libraries.
+_NAMED_OFFSET = r"(?i)\d\s*\[?(?:UTC|GMT)\s*[+-]\d"
+_WEEKDAY = r"^[^\W\d_]{2,}\.?,?\s+"
+# 03/04/2024, 3.4.2024, 03-04-24, 03 04 2024, with or without a time of day.
+_NUMBERS = r"^(\d{1,2})\s*([/. -])\s*(\d{1,2})\s*\2\s*"
+_TWO_NUMBERS_AND_YEAR = _NUMBERS + r"(\d{4}|\d{2})(?:[T ,].*)?$"
+# The same elsewhere in the text, as in 10:00 03/04/2024.
+_TWO_NUMBERS_WITHIN = r"(?<!\d)\d{1,2}[^\w:]+\d{1,2}[^\w:]+\d{4}(?!\d)"
+_YEAR = r"(?:19|20)\d\d"
+_YEAR_MONTH = _YEAR + r"(?:0[1-9]|1[0-2])"
+_DAY, _HOUR, _SIXTY = r"(?:0[1-9]|[12]\d|3[01])", r"(?:[01]\d|2[0-3])", r"[0-5]\d"
+# Pattern, what it may mean, and code that reads it.
+_COMPACT = (
+    (_YEAR_MONTH, "a month such as 2023-01", "pd.to_datetime({text}, format='%Y%m')"),
+    (_YEAR_MONTH + _DAY, "a day such as 2023-01-31", "pd.to_datetime({text}, format='%Y%m%d')"),
+    (_YEAR_MONTH + _DAY + _HOUR, "an hour such as 2023-01-31 23:00", "pd.to_datetime({text}, format='%Y%m%d%H')"),
+    (
+        _YEAR_MONTH + _DAY + _HOUR + _SIXTY,
+        "a minute such as 2023-01-31 23:59",
+        "pd.to_datetime({text}, format='%Y%m%d%H%M')",
+    ),
+    (
+        _YEAR_MONTH + _DAY + _HOUR + _SIXTY + _SIXTY,
+        "a second such as 2023-01-31 23:59:59",
+        "pd.to_datetime({text}, format='%Y%m%d%H%M%S')",
+    ),
+    (
+        _YEAR + "[1-4]",
+        "a quarter such as 2023Q1",
+        "pd.PeriodIndex({text}.str[:4] + 'Q' + {text}.str[4], freq='Q').to_timestamp()",
+    ),
+    (
+        _YEAR + r"(?:0[1-9]|[1-4]\d|5[0-3])",
+        "a week such as the first one of 2023",
+        "pd.to_datetime({text} + '1', format='%G%V%u')",
+    ),
+    (
+        _YEAR + r"(?:00[1-9]|0[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
+        "a day of a year such as the first one of 2023",
+        "pd.to_datetime({text}, format='%Y%j')",
+    ),
+)
 
 
 def parse_time(
@@ -98,18 +133,26 @@ def read_later_times(
 def _refuse_compact_dates(times: pd.Series, origin: Origin) -> None:
     """Refuses integers that all look like 202301 or 20230131: counted as steps, December and January lie 89 apart."""
     text = times.astype(str)
-    for style, (pattern, meaning) in _COMPACT.items():
+    for pattern, meaning, code in _COMPACT:
         if text.str.fullmatch(pattern).all():
             name = origin.time
+            way = code.format(text=f"df[{name!r}].astype(str)")
             raise FrameError(
                 f"{name!r} holds integers such as {times.iloc[0]}, each of which may be {meaning}; write them as dates"
-                f" with df[{name!r}] = pd.to_datetime(df[{name!r}].astype(str), format={style!r}), or give an integer "
-                "freq if they count steps"
+                f" with df[{name!r}] = {way}, or give an integer freq if they count steps"
             )
 
 
 def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool | None) -> pd.Series:
     stripped = times.str.strip()
+    signed = stripped.str.contains(_NAMED_OFFSET)
+    if signed.any():
+        at, name = int(signed.to_numpy().argmax()), origin.time
+        raise FrameError(
+            f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} ends in a zone whose sign is read in two ways; write "
+            f"+01:00 for an hour ahead of UTC: df[{name!r}] = df[{name!r}].str.replace(r' *[[]?(UTC|GMT) *', '', "
+            "regex=True)"
+        )
     if stripped.str.contains(_ZONE).any():
         return pd.to_datetime(stripped, format="mixed", errors="coerce", utc=True)  # refused by the caller
     named = stripped.str.contains(":") & stripped.str.contains(_NAMED_ZONE)
@@ -120,15 +163,23 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
             f"its offset; keep the local times with df[{name!r}] = df[{name!r}].str.replace({_LETTERS!r}, '', "
             "regex=True), or write the offset, +01:00"
         )
-    parts = stripped.str.extract(_TWO_NUMBERS_AND_YEAR)
+    bare = stripped.str.replace(_WEEKDAY, "", regex=True)
+    parts = bare.str.extract(_TWO_NUMBERS_AND_YEAR)
     alike = parts[0].notna()
     if alike.all():
-        return _read_two_numbers(stripped, parts, ids, origin, day_first)
+        return _read_two_numbers(bare, parts, ids, origin, day_first)
     if alike.any():
         at = int((alike != alike.iloc[0]).to_numpy().argmax())
         raise FrameError(
             f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is written in another way than that of the "
             f"first row ({times.iloc[0]!r})"
+        )
+    within = stripped.str.contains(_TWO_NUMBERS_WITHIN)
+    if within.any():
+        at = int(within.to_numpy().argmax())
+        raise FrameError(
+            f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} may put the day or the month first; write the "
+            "date first, as 2024-03-04 10:00"
         )
     if stripped.str.fullmatch(r"-?\d{1,15}").all():
         _refuse_compact_dates(stripped.astype("int64"), origin)
@@ -180,7 +231,7 @@ def _read_two_numbers(
             )
         day_first = days_ahead
     day, month = (first, second) if day_first else (second, first)
-    rest = times.str.replace(r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}", "", regex=True)
+    rest = times.str.replace(_NUMBERS + r"\d{4}", "", regex=True)
     written = parts[3] + "-" + month.map("{:02d}".format) + "-" + day.map("{:02d}".format) + rest
     parsed = pd.to_datetime(written, format="mixed", errors="coerce")  # only the time of day is open here
     if parsed.isna().any():

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.facts import DataRead, read_series, write_time
+from tsllm.data.loading import LoadedData
 from tsllm.data.scaling import StandardScaler, build_scaler
-from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Borders, ByLastSteps, SplitRule, split_frame
+from tsllm.data.target import AS_IT_IS, TargetScale
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import WindowDataset
 from tsllm.types import ID, TARGET, TIME, FrameError
@@ -31,6 +32,7 @@ class PreparedData:
         unused: Steps after the test part, over all series.
         train_frame: The training part in scaled units.
         time_features: Whether models may read calendar features.
+        target_scale: What was done to the target before it was scaled.
     """
 
     task: ForecastTask
@@ -43,6 +45,7 @@ class PreparedData:
     unused: int
     train_frame: pd.DataFrame
     time_features: bool = True
+    target_scale: TargetScale = AS_IT_IS
 
     @property
     def channels(self) -> list[Any]:
@@ -98,6 +101,7 @@ def prepare_data(
     pad_short: bool = False,
     time_features: bool = True,
     train_share: float = 1.0,
+    target_scale: TargetScale = AS_IT_IS,
 ) -> PreparedData:
     """Splits, scales and cuts the series.
 
@@ -112,13 +116,14 @@ def prepare_data(
         time_features: Whether models may read calendar features.
         train_share: Share of the training windows that is kept, the first of each series; the scaler is fitted on
             the whole training part all the same (few-shot, Zhou 2023).
+        target_scale: How the target is transformed before it is scaled; what was read is told in its own units.
 
     Raises:
         FrameError: As `WindowDataset`, naming the part.
         ValueError: If the split does not fit a series.
     """
     strides = Strides() if strides is None else strides
-    splits = split_frame(loaded.df, task.split if split is None else split, task.context_length)
+    splits = split_frame(target_scale.forward(loaded.df), task.split if split is None else split, task.context_length)
     if isinstance(scaler, str):
         scaler = build_scaler(scaler).fit(splits.train, (TARGET, *task.covariates, *task.past_covariates))
     common: dict[str, Any] = {
@@ -155,6 +160,7 @@ def prepare_data(
         unused=splits.unused,
         train_frame=scaler.transform(splits.train),
         time_features=time_features,
+        target_scale=target_scale,
     )
 
 

@@ -19,6 +19,9 @@ class Affine:
     scale: float
 
 
+_SMALLEST = 1e-150  # squares of smaller numbers vanish in float64, and such a series would pass for constant
+
+
 @dataclass
 class StandardScaler:
     """Zero mean and unit variance per series (population variance, as in Time-Series-Library); NaN is skipped.
@@ -45,7 +48,7 @@ class StandardScaler:
         """Computes the statistics of `columns` per series of the training part.
 
         Raises:
-            ValueError: If a series has no observed value to fit on, or values too large to compute with.
+            ValueError: If a series has no observed value to fit on, or values too large or too small to compute with.
         """
         groups = train.groupby(ID, sort=False)
         for column in columns:
@@ -60,6 +63,13 @@ class StandardScaler:
                 raise ValueError(
                     f"series {loc.index[bad].tolist()[0]!r}: {column!r} is too large to compute its deviation; divide "
                     "it by a power of ten"
+                )
+            least, most = groups[column].min(), groups[column].max()
+            tiny = (least != most) & (np.maximum(least.abs(), most.abs()) < _SMALLEST)
+            if tiny.any():
+                raise ValueError(
+                    f"series {loc.index[tiny].tolist()[0]!r}: {column!r} is too small to compute its deviation "
+                    f"(below {_SMALLEST:g}); multiply it by a power of ten"
                 )
             constant = is_constant(loc.to_numpy(), scale.to_numpy())
             scale = scale.mask(constant, 1.0)

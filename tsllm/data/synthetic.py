@@ -1,4 +1,5 @@
-"""Endless synthetic series to pre-train on: families mixed, given levels, breaks and gaps, cut into windows.
+"""Endless synthetic series to pre-train on: families mixed, given levels, breaks and gaps, cut into windows; with
+real ones among them if asked for.
 
 Batch k of shard j follows from `(seed, j, k)` alone, so a stream goes on where it stopped without drawing what came
 before, and processes that read different shards never see the same series.
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsllm.data.panels import RealPanels
 from tsllm.data.synthetic_processes import FAMILIES, draw_log_uniform, draw_profile
 
 VALIDATION_SHARD = 1_000_003  # a shard that no process reads, for series held out of training
@@ -100,8 +102,17 @@ SHARES = (
 )
 
 
-def draw_windows(config: SyntheticConfig, batch_size: int, shard: int, index: int) -> dict[str, Tensor]:
+def draw_windows(
+    config: SyntheticConfig, batch_size: int, shard: int, index: int, panels: RealPanels | None = None
+) -> dict[str, Tensor]:
     """Draws batch `index` of a shard.
+
+    Args:
+        config: What the series are like.
+        batch_size: Windows.
+        shard: Which of the independent streams.
+        index: Position in it.
+        panels: Real series that a share of the groups is cut from; None = all are synthetic.
 
     Returns:
         `past_values` [B, L, 1] (0 where unobserved), `past_observed_mask` [B, L, 1], `future_values` [B, H, 1] (NaN
@@ -115,13 +126,18 @@ def draw_windows(config: SyntheticConfig, batch_size: int, shard: int, index: in
     seasons = np.ones(batch_size, dtype=np.int64)
     for start in range(0, batch_size, config.group_size):
         rows = slice(start, min(start + config.group_size, batch_size))
-        season = _draw_season(rng, config, cap)
         count = rows.stop - rows.start
-        series = draw_series(rng, config, count, cap + horizon, season)
+        real = None if panels is None else panels.draw(rng, count, cap, horizon, config.mixed)
+        if real is None:
+            season = _draw_season(rng, config, cap)
+            series = draw_series(rng, config, count, cap + horizon, season)
+        else:
+            series, season = real
         seasons[rows] = np.where(rng.random(count) < config.untold, 1, season)
         lengths = draw_lengths(rng, count, cap, season)
         kept = np.arange(cap) >= cap - lengths[:, None]  # [count, cap]
         kept &= ~draw_gaps(rng, count, cap, config.missing)
+        kept &= ~np.isnan(series[:, :cap])
         kept[:, -1] |= ~kept.any(1)
         past[rows, context - cap :] = np.where(kept, series[:, :cap], np.nan)
         steps = np.ceil(horizon * rng.choice([0.25, 0.5, 0.75, 1.0], (count, 1)))
@@ -244,17 +260,19 @@ def _decorate(rng: np.random.Generator, config: SyntheticConfig, series: np.ndar
 
 
 def yield_batches(
-    shards: list[int], config: SyntheticConfig, batch_size: int, start: int
+    shards: list[int], config: SyntheticConfig, batch_size: int, start: int, panels: RealPanels | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Yields batches `start`, `start + 1`, ... of the shards in turn, without end."""
     index = start
     while True:
         for shard in shards:
-            yield draw_windows(config, batch_size, shard, index)
+            yield draw_windows(config, batch_size, shard, index, panels)
         index += 1
 
 
-def build_stream(config: SyntheticConfig, batch_size: int, num_shards: int = 1, start: int = 0) -> Any:
+def build_stream(
+    config: SyntheticConfig, batch_size: int, num_shards: int = 1, start: int = 0, panels: RealPanels | None = None
+) -> Any:
     """Builds an endless `datasets.IterableDataset` whose examples are whole batches, see `draw_windows`.
 
     Args:
@@ -262,10 +280,11 @@ def build_stream(config: SyntheticConfig, batch_size: int, num_shards: int = 1, 
         batch_size: Windows in a batch.
         num_shards: Independent parts, for `datasets.distributed.split_dataset_by_node` and loader workers.
         start: First batch of each shard, to go on after so many.
+        panels: As in `draw_windows`.
     """
     from datasets import IterableDataset
 
-    options = {"config": config, "batch_size": batch_size, "start": start}
+    options = {"config": config, "batch_size": batch_size, "start": start, "panels": panels}
     return IterableDataset.from_generator(yield_batches, gen_kwargs={"shards": list(range(num_shards)), **options})
 
 

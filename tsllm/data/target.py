@@ -94,3 +94,6 @@ class TargetScale:
                 "training diverged, or the history holds extreme values"
             )
         return frame.assign(**dict(zip(columns, made.T, strict=True)))
+
+
+AS_IT_IS = TargetScale()  # nothing is done

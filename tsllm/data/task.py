@@ -15,8 +15,9 @@ import pandas as pd
 
 from tsllm.data.frame import infer_freq, list_covariates, validate_frame
 from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq
+from tsllm.data.loading import LoadedData, find_ignored, load_source
 from tsllm.data.names import OWN, ColumnNames
-from tsllm.data.sources import DATASETS, LoadedData, find_ignored, load_source
+from tsllm.data.sources import DATASETS
 from tsllm.data.splits import ByCounts, ByDates, ByFractions, SplitRule
 from tsllm.data.static import Static, encode_static, name_static
 from tsllm.data.windows import Layout

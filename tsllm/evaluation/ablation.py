@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 from tsllm.evaluation.findings import describe_help, read_rows
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timellm.config import HORIZON, split_reader
 from tsllm.types import Batch

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from tsllm.data.columns import as_pandas, is_table
-from tsllm.data.sources import LoadedData
+from tsllm.data.loading import LoadedData
 from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.progress import Bar
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from tsllm.forecasting.neural import DEFAULT_TRAINING
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.training.args import ForecastTrainingArguments
-from tsllm.training.options import merge_training
+from tsllm.training.options import DEFAULT_TRAINING, merge_training
 
 # Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
 TOLERANCE = 0.05

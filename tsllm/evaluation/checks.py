@@ -8,9 +8,13 @@ from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.prepare import PreparedTask
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster, find_base, reads_covariates
+from tsllm.forecasting.roster import build_forecaster
+from tsllm.forecasting.saved import find_base, find_members
 from tsllm.forecasting.trained import check_channels
+from tsllm.hub.ensemble import EnsembleSpec
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.hub.told import CONTEXT_FILE
 from tsllm.models import find_model_class
@@ -104,7 +108,7 @@ def check_on_data(spec: ModelSpec, prepared: PreparedTask) -> None:
 
 
 def _check_saved_on(spec: ModelSpec, prepared: PreparedTask) -> None:
-    """Checks a saved model by its description alone."""
+    """Checks a saved model by its description alone; of an ensemble every member."""
     revision = spec.options.get("revision")
     source, name = spec.source, prepared.loaded.name
     if find_file(source, CONTEXT_FILE, revision) is not None:
@@ -117,6 +121,12 @@ def _check_saved_on(spec: ModelSpec, prepared: PreparedTask) -> None:
         check_saved_model(spec.name, facts, prepared.windows, name)
         if prepared.task.h > read.get("h", prepared.task.h):
             raise ValueError(f"it forecasts 1 to {read['h']} steps, the comparison asks for {prepared.task.h}")
+        return
+    several = EnsembleSpec.find(source, revision)
+    if several is not None:
+        options = {k: v for k, v in spec.options.items() if k not in ("revision", "token")}
+        for member in find_members(source, several, revision):
+            _check_saved_on(replace(spec, alias=spec.name, model=member, options=options), prepared)
         return
     saved = ForecasterSpec.load(source, revision)
     check_saved_model(spec.name, saved.data, prepared.windows, name)

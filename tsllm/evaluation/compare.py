@@ -27,8 +27,9 @@ from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.context_folder import write_texts
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)

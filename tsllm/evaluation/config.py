@@ -15,7 +15,7 @@ from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
 from tsllm.forecasting.base import check_seconds, compute_quantile_levels
-from tsllm.forecasting.roster import ModelSpec, name_saved
+from tsllm.forecasting.model_spec import ModelSpec, name_saved
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 

@@ -9,7 +9,7 @@ import pandas as pd
 from tsllm.data.facts import ANY, DataRead, SeriesRead, TrainingFacts, hash_stretch, parse_time
 from tsllm.evaluation.saved import find_pretrained_base
 from tsllm.evaluation.windows import Windows
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import ID, TARGET, TIME
 
 # Start of a model's name -> when its pretraining data end. A series that ends before may be among them.

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import hold_out_end
-from tsllm.data.sources import LoadedData
 from tsllm.data.task import load_data
 from tsllm.evaluation.backtest import Cost
 from tsllm.evaluation.budgets import read_budget
@@ -27,8 +27,10 @@ from tsllm.evaluation.protocol_data import Stretch, average, prepare_stretch, sc
 from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
 from tsllm.files import lock_folder
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.models import find_model_class
 from tsllm.types import ID
 
@@ -114,6 +116,11 @@ def check_rows(
         except ValueError as error:
             faults.append(str(error))
             continue
+        try:
+            if any(spec.is_trainable for spec in config.models):
+                hold_out_end(first.history, first.task)
+        except ValueError as error:
+            faults.append(f"{first.name} {h}: {error}")
         if first.task.freq != own.task.freq:
             faults.append(f"{source} has freq {first.task.freq!r}, {target} {own.task.freq!r}; no model goes over")
         many = [len(s.deviation) for s in (first, own)]

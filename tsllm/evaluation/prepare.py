@@ -12,8 +12,8 @@ import pandas as pd
 from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.frequency import Freq
+from tsllm.data.loading import LoadedData, load_task
 from tsllm.data.names import ColumnNames
-from tsllm.data.sources import LoadedData, load_task
 from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
 from tsllm.evaluation.config import DataEntry

@@ -10,7 +10,7 @@ from tsllm.data.task import Asked
 from tsllm.data.windows import check_share
 from tsllm.evaluation.budget import BudgetRule
 from tsllm.forecasting.base import check_count, check_seconds
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
 

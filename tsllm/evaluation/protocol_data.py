@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.sources import LoadedData
+from tsllm.data.loading import LoadedData
 from tsllm.data.task import ForecastTask, build_task
 from tsllm.evaluation.prepare import cut_customary, hash_frame
 from tsllm.evaluation.protocol import LongTermConfig

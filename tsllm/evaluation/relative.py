@@ -17,7 +17,7 @@ from tsllm.evaluation.compare import Tell, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.evaluation.zero_shot_report import write_table
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 
 BASELINE = "SeasonalNaive"
 LEVEL = [20.0, 40.0, 60.0, 80.0]  # with the median, the nine deciles
@@ -85,6 +85,98 @@ def list_fev_entries(path: str | Path, names: Sequence[str] = ()) -> list[DataEn
     if unknown:
         raise ValueError(f"{path} has no task {unknown[0]!r}; it has {', '.join(known)}")
     return [DataEntry(str(path), task=name) for name in (names or known)]
+
+
+def gift_eval(
+    folder: str | Path,
+    models: Sequence[Any] = ("AutoETS",),
+    *,
+    terms: Sequence[str] = ("short",),
+    seeds: Sequence[int] = (0,),
+    output_dir: str | Path = "runs/gift_eval",
+    command: str = 'tsllm.benchmark("gift-eval", ...)',
+    tell: Tell = lambda _: None,
+) -> RelativeReport:
+    """Runs models by GIFT-Eval's rules on its data; a stopped run goes on.
+
+    Args:
+        folder: A data set as downloaded, or a folder of several.
+        models: Names, saved folders, mappings as in a YAML file, or `ModelSpec`s.
+        terms: "short", "medium", "long".
+        seeds: Of the trainable models.
+        output_dir: Folder of cells, tables and report.
+        command: What the report says how to repeat it.
+        tell: Hears what happens.
+
+    Raises:
+        FileNotFoundError: If the folder holds no data set.
+        ValueError: If an entry cannot be run; all faults are listed before anything is trained.
+
+    Example:
+        ```python
+        found = tsllm.benchmark("gift-eval", "gift_eval", ["AutoETS", "runs/pretrain_series/patchcast"])
+        print(found.summary[["model", "rel_WQL", "source"]])
+        ```
+    """
+    return run_relative(
+        list_gift_entries(folder, _list("terms", terms)),
+        _list("models", models),
+        output_dir,
+        "GIFT-Eval",
+        command,
+        ("rel_WQL", PUBLISHED_GIFT_EVAL),
+        seeds,
+        tell,
+    )
+
+
+def fev(
+    file: str | Path,
+    models: Sequence[Any] = ("AutoETS",),
+    *,
+    tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    output_dir: str | Path = "runs/fev",
+    command: str = 'tsllm.benchmark("fev", ...)',
+    tell: Tell = lambda _: None,
+) -> RelativeReport:
+    """Runs models on the tasks of a fev file; a stopped run goes on.
+
+    Args:
+        file: Tasks of fev (YAML).
+        models: As in `gift_eval`.
+        tasks: Some of its tasks by name; empty = all.
+        seeds: Of the trainable models.
+        output_dir: Folder of cells, tables and report.
+        command: What the report says how to repeat it.
+        tell: Hears what happens.
+
+    Raises:
+        ValueError: If the file has no such task, or an entry cannot be run.
+
+    Example:
+        ```python
+        found = tsllm.benchmark("fev", "tasks.yaml", ["AutoETS"], tasks=["shop"])
+        print(found.summary[["model", "skill", "source"]])
+        ```
+    """
+    return run_relative(
+        list_fev_entries(file, _list("tasks", tasks)),
+        _list("models", models),
+        output_dir,
+        f"fev, {Path(file).name}",
+        command,
+        ("rel_test_error", {model: round(1 - skill, 3) for model, skill in PUBLISHED_FEV_SKILL.items()}),
+        seeds,
+        tell,
+    )
+
+
+def _list(name: str, given: Sequence[Any]) -> list[Any]:
+    """Refuses one name where a list is due, which would be read letter by letter."""
+    if isinstance(given, str):
+        raise ValueError(f"{name} is {given!r}; give a list: [{given!r}]")
+    return list(given)
 
 
 def run_relative(

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.text import SETTINGS
+from tsllm.hub.ensemble import EnsembleSpec
+from tsllm.hub.record import HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 from tsllm.hub.told import BASE, CONTEXT_FILE, READER
 from tsllm.models.timellm.config import split_reader
 
-HISTORY_FILE = "history.json"  # as the recipes write it: the log of training, one entry a logged step
 BASE_KEY = "base_model_name_or_path"
 
 
@@ -43,6 +44,10 @@ def _find_base(spec: ModelSpec) -> str:
         return ""
     if _find(spec, CONTEXT_FILE) is not None and Path(spec.source).is_dir():
         return _find_base(replace(spec, model=str(Path(spec.source) / BASE)))
+    several = EnsembleSpec.find(spec.source) if Path(spec.source).is_dir() else None
+    if several is not None:
+        bases = (_find_base(replace(spec, model=str(Path(spec.source) / part))) for part in several.parts)
+        return next(filter(None, bases), "")
     adapter = _read_json(spec, "adapter_config.json") or {}
     if adapter.get(BASE_KEY):
         return str(adapter[BASE_KEY])
@@ -85,12 +90,12 @@ def fingerprint(spec: ModelSpec) -> str:
 
 def list_files(folder: Path) -> list[Path]:
     """Returns the files that make up a saved model: settings and weights, without logs, checkpoints and pictures."""
-    aside = (HISTORY_FILE, "metrics.json")
+    aside = (HISTORY_FILE, METRICS_FILE)
     told = (folder / CONTEXT_FILE).is_file()
-    inner = [p for name in (BASE, READER) for p in sorted((folder / name).glob("*"))] if told else []
-    return [
-        p for p in [*sorted(folder.glob("*")), *inner] if p.suffix in (".json", ".safetensors") and p.name not in aside
-    ]
+    several = EnsembleSpec.find(folder) if folder.is_dir() else None
+    parts = [BASE, READER] if told else several.parts if several is not None else []
+    own = [p for p in sorted(folder.glob("*")) if p.suffix in (".json", ".safetensors") and p.name not in aside]
+    return [*own, *(p for part in parts for p in list_files(folder / part))]
 
 
 def _find(spec: ModelSpec, name: str) -> Path | None:

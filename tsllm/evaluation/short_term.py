@@ -1,7 +1,7 @@
 """Competitions of many short series (M4): sMAPE, MASE and OWA against Naive2, group by group and over all series."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tsllm.evaluation.compare import Tell, run_compare
-from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
+from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
+from tsllm.evaluation.summary import summarise
 from tsllm.evaluation.zero_shot_report import write_table
-from tsllm.forecasting.roster import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import ID, TARGET, TIME, FrameError
 
 BASELINE = "Naive2"
@@ -119,6 +120,50 @@ def _join_group(name: str, past: dict[str, np.ndarray], future: dict[str, np.nda
         }
     )
     return Group(name, df, lengths.pop(), season)
+
+
+def short_term(
+    folder: str | Path,
+    models: Sequence[Any] = ("SeasonalNaive", "AutoTheta"),
+    *,
+    season: int | None = None,
+    max_series: int | None = None,
+    smape_loss: bool = False,
+    seeds: Sequence[int] = (0,),
+    output_dir: str | Path = "runs/short_term",
+    command: str = 'tsllm.benchmark("short-term", ...)',
+    tell: Tell = lambda _: None,
+) -> ShortTermReport:
+    """Runs models on a competition like M4: sMAPE, MASE and OWA against Naive2; a stopped run goes on.
+
+    Args:
+        folder: As in `load_competition`.
+        models: Names, saved folders, mappings as in a YAML file, or `ModelSpec`s.
+        season: Of every group; None = M4's by the group's name.
+        max_series: Only the first so many series of each group; None = all.
+        smape_loss: Whether models of tsllm train on sMAPE in original units.
+        seeds: Of the trainable models.
+        output_dir: Folder of cells, tables and report.
+        command: What the report says how to repeat it.
+        tell: Hears what happens.
+
+    Raises:
+        FileNotFoundError: If the folder holds no such files.
+        ValueError: If a group's season is not known, or an entry cannot be run.
+
+    Example:
+        ```python
+        found = tsllm.benchmark("short-term", "m4", ["AutoTheta", "dlinear"], max_series=50)
+        print(found.table[["group", "model", "owa"]])
+        ```
+    """
+    if isinstance(models, str):
+        raise ValueError(f"models is {models!r}; give a list: [{models!r}]")
+    specs = [ModelSpec.parse(model) for model in models]
+    if smape_loss:
+        own = {"loss": "smape", "scaler": "none"}
+        specs = [replace(s, options=own | s.options) if s.kind == "native" else s for s in specs]
+    return run_short_term(load_competition(folder, season, max_series), specs, output_dir, seeds, command, tell)
 
 
 def run_short_term(

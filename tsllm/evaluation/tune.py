@@ -26,11 +26,13 @@ from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import SeriesScales, WindowArrays
 from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.neural import DEFAULT_TRAINING
-from tsllm.forecasting.roster import ModelSpec, build_forecaster, check_forecaster
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.models import find_model_class
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import check_model_config
+from tsllm.training.options import DEFAULT_TRAINING
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)

@@ -324,7 +324,7 @@ class ContextForecaster(Forecaster):
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the base, the reader and the settings into one folder, in one step or not at all.
 
-        The texts that the next `predict` would read are kept too. `tsllm.forecasting.roster.open_saved` and `tsllm
+        The texts that the next `predict` would read are kept too. `tsllm.forecasting.saved.open_saved` and `tsllm
         predict FOLDER` open it again.
 
         Raises:
@@ -385,7 +385,7 @@ class ContextForecaster(Forecaster):
 
     @classmethod
     def load(cls, folder: Path, base: Forecaster) -> Self:
-        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.roster.open_saved` opens the base.
+        """Puts together what `save_pretrained` wrote; `tsllm.forecasting.saved.open_saved` opens the base.
 
         Raises:
             OSError: If a file is missing or damaged.

@@ -1,26 +1,26 @@
 """Several forecasters as one: their mean, weighted by how well each did on the last windows before the end."""
 
-from collections.abc import Sequence
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pandas as pd
 
-from tsllm.data.facts import TrainingFacts, holds, parse_time
-from tsllm.data.frame import validate_frame
-from tsllm.data.frequency import Freq
-from tsllm.forecasting.base import Forecaster, check_count, check_windows, name_interval_columns
-from tsllm.types import CUTOFF, ID, TARGET, TIME
+from tsllm.forecasting.base import Forecaster
+from tsllm.forecasting.weighted import WeightedMean
 
-RULES = ("validation", "equal")
+if TYPE_CHECKING:
+    from tsllm.data.task import ForecastTask
+    from tsllm.forecasting.model_spec import ModelSpec
 
 
-class Ensemble(Forecaster):
+class Ensemble(WeightedMean):
     """The weighted mean of forecasters; interval bounds are averaged like the point forecasts (Lichtendahl 2013).
 
     Weights are inverse to the squared error on the validation windows (Bates & Granger 1969, without the covariances).
     Errors of a series are relative to the members' mean error on it, so that no series counts for its size. Then every
     member is fitted on all data.
+
+    Members that can be saved (`NeuralForecaster`, `TextForecaster` ...) are saved with their weights in one folder.
 
     Args:
         members: Forecasters, or names of the roster ("AutoETS", "dlinear" ...), which `fit` builds for the data.
@@ -45,117 +45,47 @@ class Ensemble(Forecaster):
         {'SeasonalNaive': 1.0, 'Naive': 0.0}
     """
 
-    rolls_at_once = True
-    members: list[Any]
-
-    def __init__(
-        self,
-        members: Sequence[Forecaster | str],
-        alias: str = "Ensemble",
-        *,
-        weights: str | Sequence[float] = "validation",
-        n_windows: int = 3,
-        freq: Freq | None = None,
-        seed: int = 0,
-    ) -> None:
-        if isinstance(members, str) or not members:
-            raise ValueError(
-                f"members is {members!r}; give a list of forecasters or names, such as ['AutoETS', 'dlinear']"
-            )
-        check_count("n_windows", n_windows)
-        self.alias, self.n_windows, self.freq, self.seed = alias, n_windows, freq, seed
-        self.members: list[Any] = list(members)  # names become forecasters in `fit`
-        self.rule = weights if isinstance(weights, str) else "given"
-        self._fixed = _check_weights(weights, len(self.members))
-        self.weights: dict[str, float] | None = None
-        self._levels: list[float] = []
-        self.errors: dict[str, float] = {}
-        self._h: int | None = None
-        self._check_aliases()
-        self._name_covariates()
-
-    def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Weighs the members on the last windows, then fits each on all of `df`.
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, token: str | bool | None = None, **options: Any
+    ) -> Self:
+        """Opens an ensemble that `save_pretrained` or `push_to_hub` wrote; it forecasts at once.
 
         Args:
-            df: Training data.
-            h: Steps ahead.
+            source: A folder or a Hub id.
+            revision: Branch, tag or commit on the Hub.
+            token: Access token; None = the stored one.
+            **options: Of the members' `from_pretrained` (`new_series`, `batch_size` ...), the same for all.
 
         Raises:
-            ValueError: If there is no horizon, or a saved member was trained on the validation windows.
-            FrameError: If a series is too short for the validation windows.
+            OSError: If there is no such folder, or a file is missing or damaged.
+            ValueError: If it holds something else than an ensemble.
+
+        Example:
+            ```python
+            tsllm.Ensemble([narrow, wide], weights=[1, 3]).fit(df, h=24).save_pretrained("runs/both")
+            tsllm.Ensemble.from_pretrained("runs/both").weights  # {'narrow': 0.25, 'wide': 0.75}
+            ```
         """
-        if h is None:
-            raise ValueError(f"{self.alias} needs a horizon to weigh its members: fit(df, h=24)")
-        check_count("h", h)
-        self._build_members(df, h)
-        df = validate_frame(df, freq=self.freq, covariates=[*self.covariates, *self.past_covariates])
-        self.errors = self._validate_members(df, h) if self.rule == "validation" and len(self.members) > 1 else {}
-        shares = self._fixed
-        if self.errors:
-            shares = [1 / max(self.errors[member.alias], 1e-12) ** 2 for member in self.members]
-        total = sum(shares)
-        self.weights = {member.alias: share / total for member, share in zip(self.members, shares, strict=True)}
-        for member in self.members:
-            member.fit(df, h)
-        self._h = h
-        return self
+        from tsllm.forecasting.saved import open_members
 
-    def update(self, df: pd.DataFrame) -> Self:
-        """Takes `df` as the new history; weights and members stay."""
-        for member in self._require_fit():
-            member.update(df)
-        return self
-
-    def predict(
-        self,
-        df: pd.DataFrame | None = None,
-        h: int | None = None,
-        level: Sequence[float] | None = None,
-        X_df: pd.DataFrame | None = None,
-    ) -> pd.DataFrame:
-        """Forecasts the `h` steps after each series; see `Forecaster.predict`. `X_df` is for members that read it."""
-        steps = h if h is not None else self._h
-        parts = [m.predict(df, steps, level, X_df if m.covariates else None) for m in self._require_fit()]
-        return self._combine(parts, [ID, TIME], level)
-
-    def predict_rolling(
-        self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
-    ) -> pd.DataFrame:
-        """Forecasts from the last cutoffs with the weights of `fit`; see `Forecaster.predict_rolling`."""
-        parts = [m.predict_rolling(df, h, n_windows, step_size, level) for m in self._require_fit()]
-        return self._combine(parts, [ID, TIME, CUTOFF], level)
-
-    def expect_levels(self, level: Sequence[float]) -> None:
-        """Tells the members."""
-        self._levels = list(level)
-        for member in self.members:
-            if isinstance(member, Forecaster):
-                member.expect_levels(level)
-
-    def count_parameters(self) -> tuple[int | None, int | None]:
-        """Returns the sums over the members that count theirs."""
-        counts = [member.count_parameters() for member in self.members if isinstance(member, Forecaster)]
-        known = [(trained, total) for trained, total in counts if trained is not None and total is not None]
-        return (sum(t for t, _ in known), sum(n for _, n in known)) if known else (None, None)
-
-    @property
-    def trained_on(self) -> TrainingFacts:
-        """What saved members were trained on."""
-        members = [member for member in self.members if isinstance(member, Forecaster)]
-        return TrainingFacts([read for member in members for read in member.trained_on.reads])
+        opened = open_members(str(source), revision=revision, token=token, **options)
+        if opened is None:
+            raise ValueError(f"{source} holds no ensemble; tsllm.NeuralForecaster.from_pretrained opens a single one")
+        return cls.load(*opened)
 
     def _build_members(self, df: pd.DataFrame, h: int) -> None:
         """Builds the members that were given by name."""
         if all(isinstance(member, Forecaster) for member in self.members):
             return
         from tsllm.data.task import Asked, build_task, load_given
-        from tsllm.forecasting.roster import ModelSpec, build_forecaster
+        from tsllm.forecasting.builders import build_spec
+        from tsllm.forecasting.model_spec import ModelSpec
 
         asked = Asked(h=h, freq=self.freq)
         task = build_task(load_given(df, asked), asked)
         self.members = [
-            m if isinstance(m, Forecaster) else build_forecaster(ModelSpec.parse(m), task, self.seed)
+            m if isinstance(m, Forecaster) else build_spec(ModelSpec.parse(m), task, self.seed, build_ensemble)
             for m in self.members
         ]
         for member in self.members:
@@ -163,79 +93,17 @@ class Ensemble(Forecaster):
         self._check_aliases()
         self._name_covariates()
 
-    def _validate_members(self, df: pd.DataFrame, h: int) -> dict[str, float]:
-        """Returns the relative error of each member on the validation windows."""
-        check_windows(df, h, self.n_windows, h)
-        span = h * self.n_windows
-        history = df.groupby(ID, sort=False).head(-span).reset_index(drop=True)
-        for member in self.members:
-            self._refuse_seen(member, df, history)
-        found: dict[str, pd.Series] = {}
-        for member in self.members:
-            member.fit(history, h)
-            rolled = member.predict_rolling(df, h, self.n_windows, h)
-            rolled = rolled.merge(df[[ID, TIME, TARGET]], on=[ID, TIME])
-            found[member.alias] = (rolled[TARGET] - rolled[member.alias]).abs().groupby(rolled[ID]).mean()
-        table = pd.DataFrame(found).dropna()
-        scale = table.mean(axis=1)
-        relative = table[scale > 0].div(scale[scale > 0], axis=0)
-        if not len(relative):
-            return dict.fromkeys(found, 1.0)  # all are exact, or nothing was observed
-        return {str(alias): float(error) for alias, error in relative.mean().items()}
 
-    def _refuse_seen(self, member: Forecaster, df: pd.DataFrame, history: pd.DataFrame) -> None:
-        """Refuses to weigh a saved member by windows that it was trained on."""
-        last = history.groupby(ID, sort=False)[TIME].last()
-        for name, group in df.groupby(ID, sort=False):
-            times, values = group[TIME].to_numpy(), group[TARGET].to_numpy(dtype=np.float64)
-            for read in member.trained_on.find(name):
-                if holds(times, values, read) and parse_time(read.last, times) > last[name]:
-                    raise ValueError(
-                        f"{member.alias} was trained on series {name!r} up to {read.last}, which the validation "
-                        "windows hold, so it would look better than it is; give weights='equal', or later data"
-                    )
-
-    def _combine(self, parts: list[pd.DataFrame], keys: list[str], level: Sequence[float] | None) -> pd.DataFrame:
-        assert self.weights is not None
-        out = parts[0][[c for c in parts[0].columns if c in keys]].copy()
-        total: Any = 0.0
-        for member, part in zip(self.members, parts, strict=True):
-            aligned = out[keys].merge(part, on=keys, how="left", validate="one_to_one")
-            columns = [member.alias, *name_interval_columns(member.alias, level)]
-            total = total + self.weights[member.alias] * aligned[columns].to_numpy(dtype=np.float64)
-        out[[self.alias, *name_interval_columns(self.alias, level)]] = total
-        return out
-
-    def _require_fit(self) -> list[Any]:
-        if self.weights is None:
-            raise ValueError(f"{self.alias} is not fitted: call fit(df, h) first")
-        return self.members
-
-    def _check_aliases(self) -> None:
-        aliases = [member.alias for member in self.members if isinstance(member, Forecaster)]
-        doubled = [alias for alias in aliases if aliases.count(alias) > 1]
-        if doubled:
-            raise ValueError(f"two members have the alias {doubled[0]!r}; give each its own: Model(..., alias='...')")
-
-    def _name_covariates(self) -> None:
-        members = [member for member in self.members if isinstance(member, Forecaster)]
-        known = [column for member in members for column in member.covariates]
-        past = [column for member in members for column in member.past_covariates]
-        self.covariates = list(dict.fromkeys(known))
-        self.past_covariates = [column for column in dict.fromkeys(past) if column not in known]
-
-
-def _check_weights(weights: Any, count: int) -> list[float]:
-    """Returns weights to fall back on: those that were given, else equal ones.
+def build_ensemble(spec: "ModelSpec", task: "ForecastTask", seed: int) -> Forecaster:
+    """Builds an ensemble of the roster with its members.
 
     Raises:
-        ValueError: If they are no rule and no weights.
+        ValueError: As `check_ensemble`, or if its options do not fit.
     """
-    if isinstance(weights, str):
-        if weights not in RULES:
-            raise ValueError(f"weights is {weights!r}; choose one of {', '.join(RULES)}, or give a number a member")
-        return [1.0] * count
-    given = [float(weight) for weight in weights]
-    if len(given) != count or not all(np.isfinite(w) and w >= 0 for w in given) or not sum(given) > 0:
-        raise ValueError(f"weights are {given}; give {count} numbers from 0, not all 0")
-    return given
+    from tsllm.forecasting.builders import build_spec
+    from tsllm.forecasting.checks import check_ensemble
+
+    check_ensemble(spec, task)
+    options = {name: value for name, value in spec.options.items() if name != "members"}
+    members = [build_spec(member, task, seed, build_ensemble) for member in spec.members]
+    return Ensemble(members, spec.name, freq=task.freq, **options)

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import pandas as pd
 
+from tsllm.data.loading import LoadedData
 from tsllm.data.names import ColumnNames
 from tsllm.data.prepared import Strides, hold_out_end, prepare_data
-from tsllm.data.sources import LoadedData
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, build_task
 from tsllm.forecasting.trained import TrainedForecaster, read_later_frame

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,27 +13,22 @@ import torch
 from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frequency import Freq
-from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
-from tsllm.data.scaling import StandardScaler, build_scaler
-from tsllm.data.sources import LoadedData
-from tsllm.data.task import Asked, ForecastTask, TaskError, build_task, load_given
-from tsllm.data.windows import WindowDataset, check_share
+from tsllm.data.scaling import build_scaler
+from tsllm.data.task import Asked, TaskError
+from tsllm.data.windows import check_share
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import check_count, check_seconds
-from tsllm.forecasting.few_shot import (
-    TransferableForecaster,
-    check_fine_tune,
-    choose_trained,
-    match_channels,
-)
+from tsllm.forecasting.few_shot import check_fine_tune
 from tsllm.forecasting.loading import check_hub_options, load_model
 from tsllm.forecasting.refusals import (
     check_source,
     refuse_changes,
     refuse_idle,
+    refuse_unadapted,
     refuse_unknown,
     refuse_unvalidated,
 )
+from tsllm.forecasting.trainable import Start, TrainableForecaster
 from tsllm.forecasting.undo import KeptModel, unchanged_on_error
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.hub.artefacts import OWNED, describe_environment, write_description
@@ -41,34 +36,10 @@ from tsllm.hub.licence import check_licence
 from tsllm.hub.spec import ANY_FREQ, Calibration, ForecasterSpec, NewSeries, check_saved
 from tsllm.models import find_model_class, is_model_name, name_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
-from tsllm.training.options import check_options, merge_training
-from tsllm.types import ID, TARGET
-
-# What a first call gets: some minutes on two cores, stopped early by the validation part.
-DEFAULT_TRAINING: dict[str, Any] = {
-    "max_steps": 1500,
-    "learning_rate": 1e-3,
-    "lr_scheduler_type": "cosine",
-    "eval_steps": 50,
-    "early_stopping_patience": 4,
-    "seed": 0,
-}
+from tsllm.training.options import DEFAULT_TRAINING, check_options, merge_training
 
 
-@dataclass(frozen=True)
-class _Start:
-    """A trained model as it was loaded: where every training begins."""
-
-    model: KeptModel
-    spec: ForecasterSpec
-
-    @property
-    def is_for_any(self) -> bool:
-        """Whether it is a model for every series, which brings no scaler, frequency or horizon of its own."""
-        return self.spec.freq == ANY_FREQ
-
-
-class NeuralForecaster(TransferableForecaster):
+class NeuralForecaster(TrainableForecaster):
     """A neural forecaster of frames.
 
     Built by the name of a model, `fit` trains it from fresh weights. Built from a saved folder or a Hub id, it
@@ -128,8 +99,8 @@ class NeuralForecaster(TransferableForecaster):
         revision: Branch, tag or commit of a Hub repository.
         token: Access token of the Hub; None = the stored one.
         device: Where a loaded model goes; None = CPU.
-        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM,
-            `backbone_mode` and `lora` can be changed: LoRA on top.
+        **config: Fields of the model's configuration (`context_length`, `head`, `backbone` ...). Of a saved Time-LLM
+            or PatchCast, `backbone_mode` and `lora` can be changed: LoRA on top.
 
     Attributes:
         model: The torch model; None before `fit`.
@@ -213,7 +184,7 @@ class NeuralForecaster(TransferableForecaster):
         self.scale_target(**scale)
         self.log: list[dict[str, Any]] = []
         self.train_share, self.fine_tune = train_share, fine_tune
-        self._start: _Start | None = None
+        self._start = None
         self._zero_shot = None
         self.name, self.config = model, dict(config)
         self._asked = Asked(
@@ -247,6 +218,7 @@ class NeuralForecaster(TransferableForecaster):
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
             refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            refuse_unadapted(fine_tune, config)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
 
@@ -448,7 +420,7 @@ class NeuralForecaster(TransferableForecaster):
         """Takes a trained model as what it is and as where further training starts."""
         self._choose_training(type(model))
         self._take(model, spec, calibration)
-        self._start = _Start(KeptModel.of(model), spec)
+        self._start = Start(KeptModel.of(model), spec)
         if not self._start.is_for_any:
             self._h = self._check_horizon(self._asked.h or spec.h)
             return
@@ -460,162 +432,6 @@ class NeuralForecaster(TransferableForecaster):
 
     def _choose_training(self, model_class: type[ForecastModel]) -> None:
         self.training = merge_training({**DEFAULT_TRAINING, **model_class.default_training}, self._given)
-
-    def _read(self, df: pd.DataFrame) -> LoadedData:
-        """Validates the frame of a training."""
-        if self._start is not None and not self._start.is_for_any:
-            frame = self._validate(df, known_series=False)
-            return LoadedData("", frame, self._freq_of(frame), static=self.static)
-        loaded = load_given(df, self._asked)
-        self.static = loaded.static or self.static
-        return replace(loaded, static=self.static)
-
-    def _find_task(self, loaded: LoadedData, h: int | None, val_size: int | None) -> ForecastTask:
-        asked = self._asked if val_size is None else replace(self._asked, val_size=val_size)
-        if self._start is None:
-            fixed = self._asked.h
-            if fixed is None and h is None:
-                raise TaskError(f"{self.alias} needs a horizon: NeuralForecaster(..., h=24) or fit(df, h=24)")
-            if fixed is not None and h is not None:
-                if h > fixed:
-                    raise TaskError(f"fit is asked for h={h}, but {self.alias} is made for h={fixed}")
-                self._check_part(h, fixed)
-            return build_task(loaded, replace(asked, h=fixed or h))
-        if self._start.is_for_any:
-            lengths = self._start.model.config
-            context = asked.context_length or lengths["context_length"]
-            steps = h or asked.h or lengths["prediction_length"]
-            task = build_task(loaded, replace(asked, h=steps, context_length=context, layout="univariate"))
-            return replace(task, pads_short=bool(self.pad_short))
-        self._check_horizon(h)
-        spec = self._start.spec
-        known = any(spec.knows(name, group) for name, group in loaded.df.groupby(ID, sort=False))
-        task = build_task(
-            loaded,
-            Asked(
-                h=self.prediction_length,
-                context_length=self.context_length,
-                freq=loaded.freq,
-                season=spec.season,
-                layout=spec.layout,
-                covariates=spec.covariates,
-                past_covariates=spec.past_covariates,
-                share_covariates=spec.share_covariates,
-                val_size=asked.val_size,
-                domain=spec.data.newest.domain if known else "",
-            ),
-        )
-        return replace(task, pads_short=bool(self.pad_short))
-
-    def _train(self, loaded: LoadedData, task: ForecastTask, started: float) -> Self:
-        from tsllm.training.build import build_for_data, train_model
-
-        data = self._prepare(loaded, task)
-        torch.manual_seed(int(self.training["seed"]))
-        model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
-        for part in (data.train, data.validation):
-            if part is not None and self._told is not None:
-                self._tell_told(part, self._told, model)
-        label = f"{self.alias}: training" if self.verbose else ""
-        self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
-        earlier = TrainingFacts() if self._start is None else self._start.spec.data
-        spec = ForecasterSpec(
-            alias=self.alias,
-            freq=task.freq,
-            layout=task.layout,
-            season=task.season,
-            channels=data.channels,
-            covariates=list(task.covariates),
-            past_covariates=list(task.past_covariates),
-            static=self.static,
-            target_scale=self.target_scale.to_dict(),
-            share_covariates=task.share_covariates,
-            scaler=data.scaler.to_dict(),
-            data=earlier.extend(data.describe()),
-            pad_short=self._pad_of(task),
-        )
-        self._zero_shot = None
-        self._take(model, spec, None)
-        if data.validation is not None and not self.is_probabilistic:
-            self.calibrate(data.validation)
-        self.history = loaded.df
-        self.seconds = time.perf_counter() - started
-        return self
-
-    def _pad_of(self, task: ForecastTask) -> bool:
-        return task.pads_short if self.pad_short is None else self.pad_short
-
-    def _prepare(self, loaded: LoadedData, task: ForecastTask) -> PreparedData:
-        """Splits, scales and cuts what a training reads."""
-        data = prepare_data(
-            replace(loaded, df=self.target_scale.forward(loaded.df)),
-            task,
-            split=hold_out_end(loaded.df, task),
-            scaler=self._choose_scaler(loaded.df, task),
-            strides=Strides(validation=None, max_validation=self.max_val_windows),
-            channels=self._continue_channels(loaded.df),
-            pad_short=self._pad_of(task),
-            train_share=self.train_share,
-        )
-        data.loaded = loaded  # what was read is told in the units of the data
-        return data
-
-    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
-        told = self._told if context is None else Context.read(context, df, timeless=True)
-        if told is None and self.context is not None:
-            told = Context.read(self.context, df, timeless=self.timeless)
-        if told is not None:
-            from tsllm.forecasting.texts import warn_of_silence
-
-            assert self.model is not None
-            self._tell_told(windows, told, self.model)
-            warn_of_silence(self.alias, self.model, told)
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
-        return super().reads_texts if self.model is not None else bool(self.config.get("text_layers"))
-
-    def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
-        """Gives windows the hidden states of what may be read at their cutoffs."""
-        if not getattr(model.config, "text_layers", 0):
-            self._refuse_context()
-        from tsllm.forecasting.texts import ToldWindows, open_text_encoder
-
-        windows.further = ToldWindows(windows, told, open_text_encoder(model.config))
-
-    def _restart(self, data: PreparedData) -> ForecastModel:
-        """Puts the model back to what was saved and lets it take over what the new data decide."""
-        from tsllm.training.build import check_calibration
-
-        model, start = self.model, self._start
-        assert model is not None
-        assert start is not None
-        start.model.restore(model, self.name)
-        if start.is_for_any:
-            model.resize(data.task.context_length, data.task.h)
-        choose_trained(model, start.model.trainable, self.fine_tune or "all")
-        data.time_features = bool(model.config.num_time_features)
-        model.adopt(data)
-        check_calibration(data, model.config)
-        return model
-
-    def _continue_channels(self, df: pd.DataFrame) -> list[Any] | None:
-        """Returns the order of the channels in further training; None where the frame's own order counts.
-
-        Raises:
-            FrameError: If there are more or fewer series than the model has channels.
-        """
-        return None if self._start is None else match_channels(df, self._start.spec, self.alias)
-
-    def _choose_scaler(self, df: pd.DataFrame, task: ForecastTask) -> str | StandardScaler:
-        """Returns the scaler of a training: by name for a new one; of further training, fitted."""
-        if self._start is None or self._start.is_for_any:
-            return self.scaler
-        border = hold_out_end(df, task)
-        train = df[df.groupby(ID, sort=False).cumcount(ascending=False) >= border.validation]
-        train = self.target_scale.forward(train)
-        return self._start.spec.continue_scaler(df, train, [TARGET, *task.covariates, *task.past_covariates])
 
     # What is saved.
 

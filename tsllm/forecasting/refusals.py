@@ -53,6 +53,20 @@ def refuse_idle(
         raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
 
 
+def refuse_unadapted(fine_tune: str | None, changes: Mapping[str, Any]) -> None:
+    """Refuses to adapt a language model that training then does not change.
+
+    Raises:
+        ValueError: Naming the option that would have no effect.
+    """
+    idle = [name for name in ("backbone_mode", "lora") if name in changes]
+    if fine_tune in ("head", "none") and idle:
+        raise ValueError(
+            f"fine_tune is {fine_tune!r}, so the language model is not trained and {idle[0]} has no effect; leave one "
+            "of them out"
+        )
+
+
 def refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
     """Refuses patience where nothing is validated.
 

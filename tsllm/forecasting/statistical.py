@@ -24,6 +24,7 @@ from tsllm.forecasting.base import (
     name_interval_columns,
     write_refit_rule,
 )
+from tsllm.forecasting.engine_options import check_engine_options
 from tsllm.forecasting.seasons import add_harmonics, check_harmonics, takes_several_seasons
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
@@ -242,6 +243,10 @@ class StatisticalForecaster(HistoryForecaster):
         return validate_complete(df, self.freq, self.covariates, self.alias, self.input_size)
 
 
+# What `NixtlaNeuralForecaster` gives a model itself.
+_DECIDED = ("h", "input_size", "alias", "futr_exog_list", "hist_exog_list")
+
+
 class NixtlaNeuralForecaster(Forecaster):
     """Any model of neuralforecast, by class name, trained on the data of `fit` (needs the package).
 
@@ -292,6 +297,7 @@ class NixtlaNeuralForecaster(Forecaster):
             ) from error
         compute_quantile_levels(level)
         self.model_class = _find(model, models, "neuralforecast")
+        check_engine_options(self.model_class, options or {}, _DECIDED)
         self.alias = model if alias is None else alias
         self.h, self.input_size, self.freq, self.level, self.val_size = h, input_size, freq, _sorted(level), val_size
         self.covariates, self.past_covariates = list_covariates(covariates), list_covariates(past_covariates)

@@ -12,7 +12,7 @@ from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.contract import END, START, TEXT, Context
 from tsllm.context.states import StateStore, TextEncoder
 from tsllm.data.windows import WindowDataset
-from tsllm.models.base import NUM_CALENDAR
+from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.types import CUTOFF, ID, FrameError
 

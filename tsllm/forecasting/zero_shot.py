@@ -25,8 +25,9 @@ from tsllm.forecasting.base import (
     name_interval_columns,
 )
 from tsllm.forecasting.loading import load_model
-from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, OWNED, describe_environment, write_description
+from tsllm.hub.artefacts import OWNED, describe_environment, write_description
 from tsllm.hub.licence import check_licence
+from tsllm.hub.record import HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
 from tsllm.models.base import ForecastModel
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError

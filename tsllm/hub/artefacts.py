@@ -11,13 +11,11 @@ from typing import Any
 
 import torch
 
-from tsllm.files import write_json
-from tsllm.hub.card import CARD_FILE, PLOT_FILE, build_card
+from tsllm.hub.card import PLOT_FILE, write_card
+from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE, write_history, write_metrics
 from tsllm.hub.spec import CALIBRATION_FILE, SPEC_FILE, Calibration, ForecasterSpec
 from tsllm.nn.matmul import describe_matmul
 
-METRICS_FILE = "metrics.json"
-HISTORY_FILE = "history.json"
 # What belongs to an artefact; a new one in the same folder replaces all of it. The last lines are a text forecaster's
 # and a told forecaster's, whose settings would make their folder out of any other.
 OWNED = (
@@ -65,12 +63,11 @@ def write_description(
         recipe: Name of the recipe, for the card; empty = `NeuralForecaster.fit`.
     """
     spec.save(folder)
-    write_json(folder / METRICS_FILE, dict(metrics))
-    write_json(folder / HISTORY_FILE, list(history))
+    write_metrics(folder, metrics)
+    write_history(folder, history)
     if calibration is not None:
         calibration.save(folder)
-    plot = PLOT_FILE if (folder / PLOT_FILE).is_file() else None
-    build_card(folder, recipe=recipe, plot=plot).save(folder / CARD_FILE)
+    write_card(folder, recipe=recipe)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -9,10 +9,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tsllm.data.target import TargetScale
 from tsllm.hub.licence import Licence, derive_licence
+from tsllm.hub.record import METRICS_FILE, write_card_file
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.hub.templates import render_card
 
-CARD_FILE = "README.md"
 PLOT_FILE = "forecast.png"
 _SHOWN = {
     "mse": "MSE scaled",
@@ -53,13 +53,12 @@ def write_card(folder: str | Path, *, recipe: str = "", repo_id: str | None = No
     """
     path = Path(folder)
     plot = PLOT_FILE if (path / PLOT_FILE).is_file() else None
-    build_card(path, recipe=recipe, plot=plot, repo_id=repo_id).save(path / CARD_FILE)
-    return path / CARD_FILE
+    return write_card_file(path, build_card(path, recipe=recipe, plot=plot, repo_id=repo_id))
 
 
 def build_card(folder: Path, *, recipe: str = "", plot: str | None = None, repo_id: str | None = None) -> ModelCard:
     """Builds the card; see `write_card`."""
-    config, metrics = read_json(folder / "config.json"), read_json(folder / "metrics.json")
+    config, metrics = read_json(folder / "config.json"), read_json(folder / METRICS_FILE)
     spec = ForecasterSpec.load(folder)
     data_name = shorten_source(spec.data.newest.name) or "own data"
     name = (
@@ -221,7 +220,8 @@ def _write_licence(licence: Licence) -> tuple[str, str]:
 def _describe_data(spec: ForecasterSpec) -> Any:
     yield from describe_source(spec.data.newest.summarise(), spec.freq)
     for read in spec.data.reads[:-1]:
-        yield "trained before on", f"{shorten_source(read.name) or 'own data'}, {read.first} to {read.last}"
+        what = f"{read.first} to {read.last}" if read.first else read.origin
+        yield "trained also on", ", ".join(filter(None, (shorten_source(read.name) or "own data", what)))
     scale = TargetScale(**spec.target_scale)
     of = "" if scale.transform == "none" else f" of {scale.transform}(y)"
     yield "scaling", f"{spec.scaler['name']}{of} per series, fitted on the training part only"

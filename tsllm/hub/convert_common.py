@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
 
 LIBRARY = "thuml/Time-Series-Library"
 MARKS_PER_FREQUENCY = {"h": 4, "t": 5, "s": 6, "m": 1, "a": 1, "w": 2, "d": 3, "b": 3}

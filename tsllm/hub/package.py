@@ -11,7 +11,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.backbones.reach import reach_hub
+from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
 from tsllm.hub.licence import check_licence
+from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
+from tsllm.hub.spec import SPEC_FILE
 from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, READER, READER_FILES
 
 ARTEFACTS = (
@@ -19,13 +23,13 @@ ARTEFACTS = (
     "model.safetensors",
     "forecaster.json",
     "calibration.safetensors",
-    "README.md",
+    CARD_FILE,
     "forecast.png",
-    "metrics.json",
-    "history.json",
+    METRICS_FILE,
+    HISTORY_FILE,
     "lora/*",
 )
-REQUIRED = ("config.json", "model.safetensors", "README.md", "metrics.json")
+REQUIRED = ("config.json", "model.safetensors", CARD_FILE, METRICS_FILE)
 TEXT_ARTEFACTS = (
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -36,17 +40,17 @@ TEXT_ARTEFACTS = (
     "vocab.*",
     "merges.txt",
     "chat_template.*",
-    "README.md",
+    CARD_FILE,
     "forecast.png",
-    "metrics.json",
-    "history.json",
+    METRICS_FILE,
+    HISTORY_FILE,
 )
 TEXT_REQUIRED = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "text_forecaster.json",
-    "README.md",
-    "metrics.json",
+    CARD_FILE,
+    METRICS_FILE,
 )
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
@@ -56,7 +60,7 @@ class PackageError(ValueError):
 
 
 def check_package(folder: str | Path) -> list[str]:
-    """Checks the folder of a forecaster, a text adapter or a told forecaster, and returns the files of an upload.
+    """Checks the folder of a saved forecaster of any sort, or of a text adapter, and returns the files of an upload.
 
     Raises:
         PackageError: If a file is missing, damaged or a pickle; all faults are listed.
@@ -66,13 +70,16 @@ def check_package(folder: str | Path) -> list[str]:
         raise PackageError(f"no folder {path}; give the output folder of a recipe")
     if (path / CONTEXT_FILE).is_file():
         return _check_told(path)
+    several = EnsembleSpec.find(path)
+    if several is not None:
+        return _check_ensemble(path, several)
     is_text = (path / "adapter_config.json").is_file()
     wanted, required = (TEXT_ARTEFACTS, TEXT_REQUIRED) if is_text else (ARTEFACTS, REQUIRED)
     faults = [f"{name} is missing" for name in required if not (path / name).is_file()]
     for weights in sorted(path.glob("**/*.safetensors")):
         if not any(part.startswith("checkpoint-") for part in weights.parts):
             faults += _check_weights(weights)
-    for name in ("config.json", "metrics.json", "forecaster.json", "adapter_config.json", "text_forecaster.json"):
+    for name in ("config.json", METRICS_FILE, "forecaster.json", "adapter_config.json", "text_forecaster.json"):
         if (path / name).is_file():
             faults += _check_json(path / name)
     faults += [f"{p.name} is a pickle; only safetensors travel" for p in path.iterdir() if p.suffix in _PICKLES]
@@ -83,16 +90,13 @@ def check_package(folder: str | Path) -> list[str]:
 
 def _check_told(path: Path) -> list[str]:
     """Checks the folder of a forecaster that is told something: settings, base, and a trained reader if it has one."""
-    faults = [f"{name} is missing" for name in ("README.md",) if not (path / name).is_file()]
+    faults = [f"{name} is missing" for name in (CARD_FILE,) if not (path / name).is_file()]
     faults += _check_json(path / CONTEXT_FILE)
-    files, base = [CONTEXT_FILE, "README.md"], path / BASE
+    files, base = [CONTEXT_FILE, CARD_FILE], path / BASE
     if (base / CONTEXT_FILE).is_file():
         faults.append(f"{BASE}/ is told something itself; a told forecaster's base must be a plain one")
     else:
-        try:
-            files += [f"{BASE}/{name}" for name in check_package(base)]
-        except PackageError as error:
-            faults.append(f"its base: {error}")
+        _add_part(path, BASE, files, faults)
     learned = not faults and LEARNED in json.loads((path / CONTEXT_FILE).read_text(encoding="utf-8"))["readers"]
     for name in READER_FILES if learned else ():
         file = path / READER / name
@@ -104,6 +108,26 @@ def _check_told(path: Path) -> list[str]:
     if faults:
         raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; save it again")
     return sorted(files)
+
+
+def _check_ensemble(path: Path, spec: EnsembleSpec) -> list[str]:
+    """Checks the folder of an ensemble: description, card, and every member."""
+    files, faults = [SPEC_FILE, CARD_FILE], []
+    if not (path / CARD_FILE).is_file():
+        faults.append(f"{CARD_FILE} is missing")
+    for part in spec.parts:
+        _add_part(path, part, files, faults)
+    if faults:
+        raise PackageError(f"{path} cannot be packaged: {'; '.join(faults)}; save it again")
+    return sorted(files)
+
+
+def _add_part(path: Path, part: str, files: list[str], faults: list[str]) -> None:
+    """Adds the files of a folder within, or what is wrong with them."""
+    try:
+        files += [f"{part}/{name}" for name in check_package(path / part)]
+    except PackageError as error:
+        faults.append(f"its {part}: {error}")
 
 
 def push_package(
@@ -128,6 +152,9 @@ def push_package(
     from huggingface_hub import HfApi
 
     files = check_package(folder)
+    reason = reach_hub()
+    if reason:
+        raise ConnectionError(f"nothing was pushed: {reason}")
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     commit = api.upload_folder(
@@ -152,7 +179,7 @@ def push_to_hub(
     """Uploads a saved forecaster, whatever wrote it, in one commit, and returns the commit's address.
 
     The card is written anew for its place on the Hub; checkpoints stay behind. The texts that a told forecaster keeps
-    travel with it.
+    travel with it, and so do all members of an ensemble.
 
     Args:
         folder: Output folder of `save_pretrained`, `tsllm fit` or a recipe.
@@ -187,7 +214,7 @@ def push_to_hub(
 def write_card_for(folder: Path, repo_id: str | None, licence: str) -> None:
     """Writes the card of a package for its place on the Hub; a folder without a description keeps its own."""
     from tsllm.hub.card import write_card
-    from tsllm.hub.spec import SPEC_FILE, ForecasterSpec
+    from tsllm.hub.spec import ForecasterSpec
     from tsllm.hub.text_card import write_text_card
 
     if (folder / CONTEXT_FILE).is_file():
@@ -196,6 +223,12 @@ def write_card_for(folder: Path, repo_id: str | None, licence: str) -> None:
         if licence:
             write_card_for(folder / BASE, None, licence)
         write_told_card(folder, repo_id)
+        return
+    several = EnsembleSpec.find(folder)
+    if several is not None:
+        for part in several.parts if licence else ():
+            write_card_for(folder / part, None, licence)
+        write_ensemble_card(folder, repo_id)
         return
     recipe = _find_recipe(folder)
     if (folder / "text_forecaster.json").is_file():
@@ -208,7 +241,7 @@ def write_card_for(folder: Path, repo_id: str | None, licence: str) -> None:
 
 def _find_recipe(folder: Path) -> str:
     """Returns the recipe that a card names; empty if it names none."""
-    found = re.search(r"recipe(?:\*\*)?:? `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"))
+    found = re.search(r"recipe(?:\*\*)?:? `(\w+)`", (folder / CARD_FILE).read_text(encoding="utf-8"))
     return found[1] if found else ""
 
 

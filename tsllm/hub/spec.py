@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import cached_file
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.data.facts import TrainingFacts, from_names, holds
 from tsllm.data.frequency import Freq, check_horizon, normalize_freq
 from tsllm.data.names import ColumnNames
@@ -34,6 +35,7 @@ NewSeries = Literal["raise", "history"]
 SPEC_FILE = "forecaster.json"
 CALIBRATION_FILE = "calibration.safetensors"
 FORMAT = 2
+ENSEMBLE = "ensemble"  # `kind` in the file of an ensemble (`tsllm.hub.ensemble`)
 ANY_FREQ = "any"  # the frequency of a model for every series, whatever their frequency
 # Names that a forecast column cannot have: those of the keys and of the truth.
 RESERVED = (ID, TIME, CUTOFF, TARGET, "sample")
@@ -189,9 +191,11 @@ class ForecasterSpec:
         path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
             if not Path(source).is_dir():
+                reason = reach_hub()
                 raise OSError(
-                    f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}; give the "
-                    "folder of a saved forecaster, or its Hub id"
+                    f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}"
+                    f"{f' that was downloaded before ({reason})' if reason else ''}; give the folder of a saved "
+                    "forecaster, or its Hub id"
                 )
             raise OSError(
                 f"{source} holds no {SPEC_FILE}, so nothing is known about its series and scaler; save it with "
@@ -203,6 +207,11 @@ class ForecasterSpec:
             raise ValueError(f"{path} is damaged ({error}); save the forecaster again") from error
         if not isinstance(state, dict):
             raise ValueError(f"{path} holds {type(state).__name__} instead of an object; save the forecaster again")
+        if state.get("kind") == ENSEMBLE:
+            raise ValueError(
+                f"{source} is an ensemble of {', '.join(map(str, state.get('members', ())))}; open it with "
+                f"tsllm.Ensemble.from_pretrained or tsllm predict, or name one member, such as {source}/members/0"
+            )
         if state.get("format") == 1:
             state = _upgrade(state)
         known = {f.name for f in fields(cls)}
@@ -346,6 +355,7 @@ def find_file(
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
+    reach_hub()
     found = cached_file(
         str(source),
         name,

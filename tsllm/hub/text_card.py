@@ -7,7 +7,6 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tsllm.hub.card import (
-    CARD_FILE,
     PACKAGED,
     PLOT_FILE,
     describe_environment,
@@ -19,6 +18,7 @@ from tsllm.hub.card import (
 )
 from tsllm.hub.licence import Licence, check_licence, derive_licence, find_backbone_licence
 from tsllm.hub.plot import draw_forecast
+from tsllm.hub.record import METRICS_FILE, write_card_file
 from tsllm.hub.templates import render_card
 from tsllm.types import TIME
 
@@ -47,14 +47,13 @@ def write_text_card(
     if (path / EXAMPLE_FILE).is_file():
         _draw(path)
     card = build_text_card(path, recipe=recipe, repo_id=repo_id, licence=licence)
-    card.save(path / CARD_FILE)
-    return path / CARD_FILE
+    return write_card_file(path, card)
 
 
 def build_text_card(folder: Path, *, recipe: str, repo_id: str | None = None, licence: str | None = None) -> ModelCard:
     """Builds the card; see `write_text_card`."""
     adapter = read_json(folder / "adapter_config.json")
-    settings, metrics = read_json(folder / "text_forecaster.json"), read_json(folder / "metrics.json")
+    settings, metrics = read_json(folder / "text_forecaster.json"), read_json(folder / METRICS_FILE)
     base = settings["base"]
     data_name = shorten_source(metrics["dataset"])
     name = repo_id or f"{settings['alias']}-{data_name}-{settings['context_length']}-{settings['h']}"

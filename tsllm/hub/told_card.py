@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from tsllm.backbones.trust import check_json
+from tsllm.hub.record import write_card_file
 from tsllm.hub.spec import SPEC_FILE
 from tsllm.hub.told import BASE, CONTEXT_FILE
 
@@ -40,7 +41,7 @@ tsllm predict {place} data.csv --context "The plant is closed from 2024-01-11 08
 
 `{BASE}/README.md` says what the base was trained on and how well it forecasts.
 """
-    (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{text}", encoding="utf-8")
+    write_card_file(folder, f"---\n{data.to_yaml()}\n---\n\n{text}")
 
 
 def count_texts(folder: Path) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel
 
-from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
 from tsllm.models.dlinear import DLinear
 from tsllm.models.itransformer import ITransformer
 from tsllm.models.patchcast import PatchCast

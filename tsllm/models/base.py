@@ -1,8 +1,7 @@
-"""What every forecasting model shares: its configuration, its forward contract, its files."""
+"""What every forecasting model shares: its forward contract and its files."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,15 +9,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.weights import read_header
-from tsllm.models.losses import LOSSES, Loss
+from tsllm.models.config import ForecastConfig
+from tsllm.models.inputs import Inputs, RawForecast, check_shapes, fill_missing
 from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
-from tsllm.nn.normalization import compute_masked_moments
 from tsllm.nn.older_state import convert_state
 from tsllm.progress import quiet_bars
 from tsllm.types import ForecastOutput
@@ -26,158 +26,7 @@ from tsllm.types import ForecastOutput
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
-NUM_CALENDAR = 18  # waves of day, week and year at a step that texts speak of
 COVARIATE_READERS = "timexer, timellm with reader: horizon"  # for messages
-_LIBRARY_KEYS = {
-    "_attn_implementation_internal",
-    "_experts_implementation_internal",
-    "_name_or_path",
-    "attn_implementation",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "tie_word_embeddings",
-    "torch_dtype",
-    "use_cache",
-}  # what transformers itself writes into or passes through a config.json
-
-
-class ForecastConfig(PreTrainedConfig):
-    """The fields that every model's configuration has; unknown keys are errors.
-
-    Attributes:
-        context_length: L, steps read.
-        prediction_length: H, steps forecast.
-        num_channels: C, series read and forecast together.
-        num_time_features: F, calendar features a step; 0 = none.
-        num_covariates: K, covariates a step in `past_covariates`.
-        num_known_covariates: How many of them (the first ones) are known for the horizon too (`future_covariates`).
-        head: `point`, `quantile`, `gaussian`, `student_t` ... (`tsllm.nn.heads.OUTPUTS`).
-        head_kwargs: Options of the head.
-        quantile_levels: Levels of the `quantile` head.
-        loss: A name from `tsllm.models.losses.LOSSES`; empty = the head's own.
-        loss_kwargs: Options of the loss.
-        reference_quirks: Reproduce the faults of the public reference code. Only parity work sets it.
-    """
-
-    model_type = "tsllm"
-    # Losses that need what only this model exposes, by name.
-    own_losses: ClassVar[Mapping[str, Loss]] = {}
-
-    context_length: int = 96
-    prediction_length: int = 24
-    num_channels: int = 1
-    num_time_features: int = 0
-    num_covariates: int = 0
-    num_known_covariates: int = 0
-    head: str = "point"
-    head_kwargs: dict[str, Any] = field(default_factory=dict)
-    quantile_levels: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    loss: str = ""
-    loss_kwargs: dict[str, Any] = field(default_factory=dict)
-    reference_quirks: bool = False
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
-        if unknown:
-            known = ", ".join(sorted(type(self).own_fields()))
-            raise ValueError(f"{type(self).__name__} does not know {unknown}; known: {known}")
-        super().__post_init__(**kwargs)
-        self.check()
-
-    @classmethod
-    def own_fields(cls) -> set[str]:
-        """Returns the names of the fields that this project defines, without those of transformers."""
-        return {f.name for f in fields(cls)} - {f.name for f in fields(PreTrainedConfig)}
-
-    @classmethod
-    def find_loss(cls, name: str) -> Loss:
-        """Returns the loss called `name`: one of the model's own, or a general one.
-
-        Raises:
-            UnknownNameError: If there is none.
-        """
-        return cls.own_losses[name] if name in cls.own_losses else LOSSES.get(name)
-
-    def check(self) -> None:
-        """Checks the values; a subclass calls this first and then checks its own.
-
-        Raises:
-            ValueError: Naming the field, the value and what is allowed.
-        """
-        for name in ("context_length", "prediction_length", "num_channels"):
-            require_positive(self, name)
-        for name in ("num_time_features", "num_covariates", "num_known_covariates"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
-        if self.num_known_covariates > self.num_covariates:
-            raise ValueError(
-                f"num_known_covariates ({self.num_known_covariates}) exceeds num_covariates ({self.num_covariates})"
-            )
-        head = build_output(self.head, self.quantile_levels, self.head_kwargs)
-        own = list(self.own_losses) if "mse" in head.losses else []
-        if self.loss and self.loss not in (*head.losses, *own):
-            if not any(self.loss in config.own_losses for config in ForecastConfig.__subclasses__()):
-                LOSSES.get(self.loss)  # raises with the nearest names, unless it is a loss that does not fit
-            raise ValueError(
-                f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
-                f"this head trains with {', '.join([*head.losses, *own])}"
-            )
-        name = self.loss or head.losses[0]
-        options = self.find_loss(name).options
-        unknown = sorted(set(self.loss_kwargs) - set(options))
-        if unknown:
-            raise ValueError(f"loss_kwargs holds {unknown}, but loss {name!r} takes {options or 'no options'}")
-
-
-def require_positive(config: Any, name: str) -> None:
-    """Raises ValueError unless the field `name` holds an integer above 0."""
-    value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def require_divides(config: Any, divisor: str, dividend: str) -> None:
-    """Raises ValueError unless the field `divisor` divides the field `dividend`."""
-    low, high = getattr(config, divisor), getattr(config, dividend)
-    if high % low:
-        raise ValueError(f"{divisor} ({low}) must divide {dividend} ({high})")
-
-
-@dataclass
-class Inputs:
-    """Checked input of `ForecastModel.forecast`.
-
-    Missing context steps stand at the observed mean of their window and channel, and the mask is None when
-    everything was observed.
-    """
-
-    past_values: Tensor  # [B, L, C]
-    past_observed_mask: Tensor | None  # [B, L, C] bool
-    past_time_features: Tensor | None  # [B, L, F]
-    future_time_features: Tensor | None  # [B, H, F]
-    past_covariates: Tensor | None  # [B, L, K]
-    future_covariates: Tensor | None  # [B, H, K known]
-    series_loc: Tensor | None = None  # [B, 1, C]
-    series_scale: Tensor | None = None  # [B, 1, C]
-    prompt: Any = None
-    season: Tensor | None = None  # [B] integers
-    text_states: Tensor | None = None  # [B, C, T, d]
-    text_mask: Tensor | None = None  # [B, C, H, T] bool
-    text_calendar: Tensor | None = None  # [B, H, NUM_CALENDAR]
-
-
-@dataclass
-class RawForecast:
-    """What a model computes: head parameters in its normalised space and how to leave that space."""
-
-    parameters: Tensor  # [B, H, C, num_parameters]
-    loc: Tensor | None = None  # [B, 1, C], or [B, H, C] if it differs from step to step
-    scale: Tensor | None = None  # [B, 1, C]
-    extras: dict[str, Any] = field(default_factory=dict)
 
 
 class ForecastModel(PreTrainedModel):
@@ -496,6 +345,7 @@ def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str
         pickles = [p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         found = f"; it holds {pickles}, but pickles are refused: see `tsllm convert`" if pickles else ""
         raise OSError(f"{folder} holds no {SAFE_WEIGHTS_NAME}{found}")
+    reach_hub()
     try:
         found_path = cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, **hub)
     except Exception as error:  # the transport's own errors are of no common base across its versions
@@ -504,69 +354,3 @@ def _find_weights(source: str, revision: str | None, hub: dict[str, Any]) -> str
         ) from error
     assert found_path is not None
     return str(found_path)
-
-
-def fill_missing(past_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Puts missing entries of [B, L, C] at the observed mean of their window and channel."""
-    if mask is None:
-        return past_values, None
-    if mask.shape != past_values.shape:
-        raise ValueError(
-            f"past_observed_mask has shape {list(mask.shape)}, expected that of past_values {list(past_values.shape)}"
-        )
-    mask = mask.bool()
-    mean, _ = compute_masked_moments(torch.where(mask, past_values, 0.0), mask)
-    return torch.where(mask, past_values, mean), mask
-
-
-def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Tensor | None, list[int]]]:
-    """Returns the shapes that tensors of texts must have, which come together or not at all."""
-    found = {name: getattr(inputs, name) for name in ("text_states", "text_mask", "text_calendar")}
-    missing = [name for name, tensor in found.items() if tensor is None]
-    if len(missing) == len(found):
-        return {}
-    if not getattr(config, "text_layers", 0):
-        raise ValueError(
-            "text_states is given, but the configuration reads no texts; leave it out, or take timellm with reader: "
-            "horizon and text_layers"
-        )
-    if missing:
-        raise ValueError(f"{missing[0]} is missing; text_states, text_mask and text_calendar belong together")
-    states, batch = inputs.text_states, inputs.past_values.shape[0]
-    assert states is not None
-    channels, tokens = config.num_channels, list(states.shape[2:3])
-    return {
-        "text_states": (states, [batch, channels, *tokens, config.backbone_hidden_size]),
-        "text_mask": (inputs.text_mask, [batch, channels, config.prediction_length, *tokens]),
-        "text_calendar": (inputs.text_calendar, [batch, config.prediction_length, NUM_CALENDAR]),
-    }
-
-
-def check_shapes(config: ForecastConfig, inputs: Inputs, future_values: Tensor | None) -> None:
-    """Checks every tensor against the configuration.
-
-    Raises:
-        ValueError: Naming the tensor, its shape and the expected one.
-    """
-    past = inputs.past_values
-    if past.dim() != 3:
-        raise ValueError(f"past_values has shape {list(past.shape)}, expected [batch, context_length, num_channels]")
-    batch, length, horizon = past.shape[0], config.context_length, config.prediction_length
-    expected: dict[str, tuple[Tensor | None, list[int]]] = {
-        "past_values": (past, [batch, length, config.num_channels]),
-        "future_values": (future_values, [batch, horizon, config.num_channels]),
-        "past_time_features": (inputs.past_time_features, [batch, length, config.num_time_features]),
-        "future_time_features": (inputs.future_time_features, [batch, horizon, config.num_time_features]),
-        "past_covariates": (inputs.past_covariates, [batch, length, config.num_covariates]),
-        "future_covariates": (inputs.future_covariates, [batch, horizon, config.num_known_covariates]),
-        "series_loc": (inputs.series_loc, [batch, 1, config.num_channels]),
-        "series_scale": (inputs.series_scale, [batch, 1, config.num_channels]),
-        "season": (inputs.season, [batch]),
-    } | _expect_texts(config, inputs)
-    for name, (tensor, shape) in expected.items():
-        if tensor is not None and list(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {shape} by the configuration")
-    if config.num_covariates and inputs.past_covariates is None:
-        raise ValueError(f"past_covariates is missing; the configuration names {config.num_covariates}")
-    if config.num_known_covariates and inputs.future_covariates is None:
-        raise ValueError(f"future_covariates is missing; the configuration names {config.num_known_covariates}")

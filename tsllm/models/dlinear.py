@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.losses import Loss, compute_dlinear_trend
 from tsllm.nn.decomposition import SeriesDecomposition
 from tsllm.nn.linear import ChannelLinear

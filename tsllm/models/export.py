@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from tsllm.models.base import ForecastModel, Inputs
+from tsllm.models.base import ForecastModel
+from tsllm.models.inputs import Inputs
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.models.timesnet import TimesNet

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.losses import Loss, compute_itransformer_orthogonal
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import build_encoder

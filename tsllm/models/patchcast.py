@@ -5,15 +5,21 @@ Patches of the context and empty patches of the horizon are the tokens of one se
 window's own seasonal change. So the season is an input, and a series that repeats itself costs the network nothing.
 """
 
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tsllm.backbones.pretrained import compute_fingerprint
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.backbones.fingerprint import compute_fingerprint
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
+from tsllm.models.timellm.adaptation import adapt, find_adapted, save_lora
 from tsllm.models.timellm.backbone import Backbone, load_backbone
-from tsllm.models.timellm.config import BACKBONE_WEIGHTS
+from tsllm.models.timellm.config import BACKBONE_MODES, BACKBONE_WEIGHTS, check_lora
 from tsllm.nn.encoder import FeedForward, TokenLayerNorm, build_encoder
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
 from tsllm.nn.seasonal import SeasonalView, view_seasons
@@ -38,11 +44,13 @@ class PatchCastConfig(ForecastConfig):
         d_ff: Inner width of the feed-forward parts.
         dropout: Dropout rate of the encoder.
         backbone: A language model that reads the tokens behind the encoder (packaged name, folder or Hub id); empty =
-            none. It stays frozen, and its answer is added to the tokens.
+            none. Its answer is added to the tokens.
         backbone_revision: Commit on the Hub.
         backbone_fingerprint: Filled in when first loaded; another model under the same name is an error afterwards.
         backbone_weights: `pretrained`, or for controls `random` and `spectrum` (see `TimeLLMConfig`).
         backbone_seed: Seed of random weights.
+        backbone_mode: What of it is trained: `frozen`, `lora` or `norms` (see `TimeLLMConfig`).
+        lora: Options of `lora`, see `TimeLLMConfig.lora`.
         num_backbone_layers: Keep the first k layers; 0 = all.
         num_prototypes: Word prototypes that tokens are reprogrammed to.
         head_width: Width of a head of the reprogramming.
@@ -64,6 +72,8 @@ class PatchCastConfig(ForecastConfig):
     backbone_fingerprint: str = ""
     backbone_weights: str = "pretrained"
     backbone_seed: int = 0
+    backbone_mode: str = "frozen"
+    lora: dict[str, Any] = field(default_factory=dict)
     num_backbone_layers: int = 2
     num_prototypes: int = 256
     head_width: int = 32
@@ -87,6 +97,14 @@ class PatchCastConfig(ForecastConfig):
         if self.backbone_weights not in BACKBONE_WEIGHTS:
             raise ValueError(
                 f"backbone_weights must be one of {', '.join(BACKBONE_WEIGHTS)}, got {self.backbone_weights!r}"
+            )
+        if self.backbone_mode not in BACKBONE_MODES:
+            raise ValueError(f"backbone_mode must be one of {', '.join(BACKBONE_MODES)}, got {self.backbone_mode!r}")
+        check_lora(self.backbone_mode, self.lora)
+        if self.backbone_mode != "frozen" and not self.backbone:
+            raise ValueError(
+                f"backbone_mode is {self.backbone_mode!r}, but there is no language model inside; name one as "
+                "backbone, or leave backbone_mode out"
             )
 
     @property
@@ -138,8 +156,8 @@ class PatchCast(ForecastModel):
         self.head = nn.Linear(width, config.patch_length * self.output_head.num_parameters)
         self.post_init()
         if self.reader is not None:
-            kept = self.trained_state()
-            self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+            # Last, so that a model with fresh LoRA equals the frozen one drawn from the same seed.
+            self._adapt(self.reader)
 
     @classmethod
     def config_for(cls, data: "PreparedData") -> dict[str, Any]:
@@ -217,9 +235,58 @@ class PatchCast(ForecastModel):
         real = mask.unflatten(1, (-1, config.patch_length)).any(2)  # [N, P context]
         return tokens, nn.functional.pad(real, (0, config.num_horizon_patches), value=True)
 
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Puts LoRA or trained norms on top of the frozen language model inside; nothing else can be changed.
+
+        Args:
+            values: `backbone_mode` and `lora`; forecasts stay as they are until the first step of training.
+
+        Raises:
+            ValueError: Naming the fields that are fixed, or why the language model cannot be adapted.
+        """
+        config, asked = self.config, dict(values)
+        mode, lora = asked.pop("backbone_mode", config.backbone_mode), asked.pop("lora", None)
+        super().change(asked)
+        if mode == config.backbone_mode:
+            if lora is not None:
+                check_lora(mode, lora)
+                super().change({"lora": lora})
+            return
+        if config.backbone_mode != "frozen":
+            raise ValueError(
+                f"backbone_mode is {config.backbone_mode!r} and cannot become {mode!r}; start from an artefact that "
+                "was trained with backbone_mode: frozen"
+            )
+        config.backbone_mode, config.lora = mode, dict(lora or {})
+        try:
+            config.check()
+            assert self.reader is not None
+            self._adapt(self.reader)
+        except ValueError:
+            config.backbone_mode, config.lora = "frozen", {}
+            raise
+
+    def _adapt(self, reader: "LanguageReader") -> None:
+        """Makes trainable what the configuration says of the backbone; what stays frozen is not saved."""
+        adapt(reader.backbone.llm, self.config.backbone_mode, self.config.lora)
+        kept = self.trained_state()
+        self._keys_to_ignore_on_save = {name for name in self.state_dict() if name not in kept}
+
     def trained_state(self) -> dict[str, Tensor]:
-        """Returns all tensors but the frozen backbone's."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("reader.backbone.")}
+        """Returns all tensors but the backbone's frozen ones."""
+        state, inner = self.state_dict(), "reader.backbone."
+        if self.reader is None:
+            return state
+        adapted = find_adapted(self.reader.backbone.llm, self.config.backbone_mode)
+        return {k: v for k, v in state.items() if not k.startswith(inner) or k.removeprefix(f"{inner}llm.") in adapted}
+
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Writes `config.json` and the trained tensors, LoRA also in PEFT's own format under `lora/`."""
+        super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
+        if self.config.backbone_mode == "lora" and self.reader is not None:
+            inner = "reader.backbone.llm."
+            state = {k.removeprefix(inner): v for k, v in (state_dict or {}).items() if k.startswith(inner)}
+            save_lora(self.reader.backbone.llm, Path(save_directory) / "lora", self.config, state or None)
 
 
 class LanguageReader(nn.Module):

@@ -12,15 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from tsllm.models.base import (
-    ForecastConfig,
-    ForecastModel,
-    Inputs,
-    RawForecast,
-    fill_missing,
-    require_divides,
-    require_positive,
-)
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast, fill_missing
 from tsllm.models.losses import Loss, compute_patchtst_uniform
 from tsllm.nn.blocks import split_spec
 from tsllm.nn.dropout import Dropout

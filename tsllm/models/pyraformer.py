@@ -13,7 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.nn.attention.pyramidal import (
     CONSTRUCTIONS,
     CoarseScaleConstruction,

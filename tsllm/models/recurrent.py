@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.normalization import InstanceNorm
 

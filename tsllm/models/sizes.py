@@ -74,13 +74,13 @@ def compare_shapes(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[in
 
 
 def find_damaged(module: nn.Module, state: dict[str, torch.Tensor]) -> list[str]:
-    """Returns which tensors of `state` cannot be parameters of `module`: integers, NaN, infinities."""
+    """Returns which tensors of `state` cannot be parameters of `module`: integers, 8 bits, NaN, infinities."""
     problems = []
     for name, own in module.named_parameters():
         given = state.get(name)
         if given is None or not own.is_floating_point():
             continue
-        if not given.is_floating_point():
+        if not given.is_floating_point() or given.itemsize < 2:  # torch cannot compute in 8 bits
             problems.append(f"{name} holds {str(given.dtype).removeprefix('torch.')}, expected floating numbers")
         elif not torch.isfinite(given).all():
             problems.append(f"{name} holds NaN or infinities")

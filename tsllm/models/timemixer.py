@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.nn.decomposition import FourierDecomposition, SeriesDecomposition
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.embedding import TIME_EMBEDDINGS, TokenEmbedding, build_time_embedding

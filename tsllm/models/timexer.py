@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_divides, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_divides, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.losses import Loss, compute_timexer_orthogonal
 from tsllm.nn.attention.full import CrossAttention, FullAttention
 from tsllm.nn.blocks import build_mixer

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.models.base import ForecastConfig, ForecastModel, Inputs, RawForecast, require_positive
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig, require_positive
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.nn.linear import ChannelLinear
 from tsllm.nn.normalization import InstanceNorm
 

@@ -103,6 +103,7 @@ def describe_spec(data: PreparedData, alias: str, *, pad_short: bool) -> Forecas
         data=TrainingFacts([data.describe()]),
         pad_short=pad_short,
         names=data.loaded.names.to_dict(),
+        target_scale=data.target_scale.to_dict(),
     )
 
 

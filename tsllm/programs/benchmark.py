@@ -11,6 +11,9 @@ BENCHMARKS: Registry[str] = Registry(
     {
         "zero-shot": "tsllm.evaluation.zero_shot_report:run_benchmark_zero_shot",
         "long-term": "tsllm.evaluation.long_term_report:long_term",
+        "short-term": "tsllm.evaluation.short_term:short_term",
+        "gift-eval": "tsllm.evaluation.relative:gift_eval",
+        "fev": "tsllm.evaluation.relative:fev",
         "cik": "tsllm.programs.benchmark_cik:run_cik",
     },
 )
@@ -21,7 +24,9 @@ def benchmark(name: str, *args: Any, **options: Any) -> Any:
 
     Args:
         name: "zero-shot" (series never seen: models, `sets`, `output_dir`), "long-term" (data, models, `horizons`,
-            `seeds` ...) or "cik" (forecasts that need a text: the file, the output folder, `arms`).
+            `seeds` ...), "short-term" (a folder like M4's, models, `max_series` ...), "gift-eval" (a folder, models,
+            `terms` ...), "fev" (a task file, models, `tasks` ...) or "cik" (forecasts that need a text: the file, the
+            output folder, `arms`).
         *args: Of the protocol.
         **options: Of the protocol; `help(tsllm.find_benchmark(name))` lists them.
 

@@ -13,8 +13,8 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.rcrps import average, compute_rcrps
 from tsllm.context.readers import ProseReader, read_effects, read_in_turn
 from tsllm.data.cik import CikInstance, load_cik
-from tsllm.files import write_json
 from tsllm.forecasting.readers import load_reader
+from tsllm.hub.record import write_metrics
 from tsllm.programs.cik_table import write_differences, write_table, write_tasks
 
 ARMS = ("none", "data", "rules", "learned", "rules+learned", "learned+rules", "swapped", "spectrum")
@@ -90,8 +90,8 @@ def run_cik(
         write_tasks(scores),
     ]
     (folder / "report.md").write_text("# Context is Key\n\n" + "\n\n".join(parts) + "\n", encoding="utf-8")
-    write_json(
-        folder / "metrics.json",
+    write_metrics(
+        folder,
         {"rcrps": figures, "instances": len(instances), "samples": samples, "seed": seed,
          "seconds": time.perf_counter() - start, "seconds_an_instance": seconds},
     )  # fmt: skip

@@ -3,7 +3,6 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from tsllm.context.pairs import write_pairs
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, build_batch, compute_loss
 from tsllm.context.reading import NONE, Reading
 from tsllm.context.states import EncodedText
-from tsllm.files import write_json
 from tsllm.forecasting.readers import open_encoder
+from tsllm.hub.record import write_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
         "wide": args.wide,
     }
     reader.save_pretrained(args.output_dir)
-    write_json(Path(args.output_dir) / "metrics.json", metrics)
+    write_metrics(args.output_dir, metrics)
     return metrics
 
 

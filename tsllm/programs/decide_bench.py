@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from tsllm import metrics
-from tsllm.data.sources import LoadedData, load_frame
+from tsllm.data.loading import LoadedData, load_frame
 from tsllm.data.task import Asked, build_task
 from tsllm.decisions import AnyHourAlarm, DecisionProblem
+from tsllm.forecasting.model_spec import STEP_REGRESSION, ModelSpec
 from tsllm.forecasting.paths import draw_paths, weigh_similar
-from tsllm.forecasting.roster import STEP_REGRESSION, ModelSpec, build_forecaster
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.paired import diebold_mariano
 from tsllm.policies.learned import Windows, decide, train_policy
-from tsllm.programs.decide_check import read_levels, read_training
+from tsllm.programs.decide_check import read_levels, read_training, solve_hindsight
 from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec, Say
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
@@ -58,7 +59,7 @@ class SeriesBench(Bench):
         self.windows = keys
         test = self.truth["test"] = problem.discretise(self.truth["test"])
         self.truth["validation"] = problem.discretise(self.truth["validation"])
-        self.hindsight = problem.hindsight(test)[1].numpy()
+        self.hindsight = solve_hindsight(problem, test)
         self.idle = problem.cost(problem.idle(self.h).expand(len(test), -1), test).numpy()
         self._drawn: dict[tuple[str, int], Tensor] = {}
 

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+import numpy as np
+from torch import Tensor
+
 from tsllm.decisions import DecisionProblem, Inventory
+from tsllm.decisions.check import find_unreached
 from tsllm.policies.learned import GRADIENT_METHODS, Training, check_method
 from tsllm.policies.recourse import RecourseTraining
 from tsllm.programs.decide_config import DecideConfig, PolicySpec
@@ -36,6 +40,22 @@ def check_policies(config: DecideConfig, problem: DecisionProblem) -> None:
             build_objective(settings.method, **settings.objective)
         elif spec.kind == "quantile":
             read_levels(spec.options, ())
+
+
+def solve_hindsight(problem: DecisionProblem, paths: Tensor) -> np.ndarray:
+    """Returns the best cost of each path in hindsight [N].
+
+    Args:
+        problem: The problem.
+        paths: Paths as it settles them [N, H].
+
+    Raises:
+        RuntimeError: If the action behind a cost does not have that cost; every regret would be wrong.
+    """
+    action, cost = problem.hindsight(paths)
+    for fault in find_unreached(problem, paths, action, cost):
+        raise RuntimeError(f"{problem.name or type(problem).__name__}: {fault}")
+    return cost.numpy()
 
 
 def _check_learned(spec: PolicySpec, problem: DecisionProblem) -> None:

@@ -20,7 +20,7 @@ from tsllm.policies.recourse import (
     train_orders,
 )
 from tsllm.programs.decide_bench import LEVELS, SeriesBench, check_keys, permute
-from tsllm.programs.decide_check import build_settings, read_levels
+from tsllm.programs.decide_check import build_settings, read_levels, solve_hindsight
 from tsllm.programs.decide_config import Bench, DecideConfig, Outcome, PolicySpec
 from tsllm.types import CUTOFF, ID
 
@@ -93,7 +93,7 @@ class DemandBench(Bench):
         )
         self.n_samples, self.count = config.n_samples, int(demand.get("paths", 300))
         self.path, self.regimes = self._sample(int(demand.get("test", 2000)), 10**6)
-        self.hindsight = problem.hindsight(self.path)[1].numpy()
+        self.hindsight = solve_hindsight(problem, self.path)
         self.idle = problem.cost(problem.idle(self.stages).expand(len(self.path), -1), self.path).numpy()
         self.windows = pd.DataFrame({ID: "demand", CUTOFF: np.arange(len(self.path))})
 

@@ -13,6 +13,7 @@ from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tsllm.data.facts import DataRead, TrainingFacts
+from tsllm.data.panels import RealPanels, load_panels
 from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, build_stream
 from tsllm.files import replace_folder, staging_folder
 from tsllm.forecasting.base import count_torch_parameters
@@ -41,6 +42,10 @@ class StreamArguments:
         series_seed: Of the series; None = `seed`.
         validation_windows: Windows held out of training that choose the best checkpoint.
         alias: Name of the forecast column; empty = the model's class.
+        real_data: Named data sets whose training parts are read beside the synthetic series (`tsllm.data.panels`);
+            `packaged` = all that need no file. Empty = synthetic series alone.
+        held_out: Named data sets of which nothing may be read; the card names them.
+        real_share: Share of real windows where `real_data` is given.
     """
 
     series: dict[str, Any] = field(default_factory=dict, metadata={"help": "fields of SyntheticConfig"})
@@ -49,6 +54,20 @@ class StreamArguments:
     series_seed: int | None = None
     validation_windows: int = 2048
     alias: str = ""
+    real_data: list[str] = field(default_factory=list, metadata={"help": "named data sets, or packaged"})
+    held_out: list[str] = field(default_factory=list, metadata={"help": "named data sets that are never read"})
+    real_share: float = 0.5
+
+    def load_panels(self) -> RealPanels | None:
+        """Returns the real series to draw from; None if there are none.
+
+        Raises:
+            ArgumentsError: If names and what is held out do not fit one another.
+        """
+        try:
+            return load_panels(self.real_data, self.held_out, self.real_share)
+        except ValueError as error:
+            raise ArgumentsError(str(error)) from error
 
     def build_config(self, seed: int) -> SyntheticConfig:
         """Returns the configuration of the stream.
@@ -116,6 +135,7 @@ class StreamTrainer(ForecastTrainer):
         args: Training arguments; `max_steps` says how long.
         config: What is drawn.
         validation: Held-out windows.
+        panels: Real series among the synthetic ones; None = none.
     """
 
     def __init__(
@@ -124,11 +144,12 @@ class StreamTrainer(ForecastTrainer):
         args: ForecastTrainingArguments,
         config: SyntheticConfig,
         validation: SyntheticWindows | None,
+        panels: RealPanels | None = None,
     ) -> None:
         if args.max_steps < 1:
             raise ArgumentsError(f"max_steps is {args.max_steps}; a stream has no end, so say how many steps to train")
         args.ignore_data_skip = True  # the stream itself starts where the checkpoint ended
-        self.stream_config, self._start = config, 0
+        self.stream_config, self.panels, self._start = config, panels, 0
         windows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
         super().__init__(model, args, _StreamedSet(args.max_steps * windows), validation)  # type: ignore[arg-type]
         self.collator = self.data_collator = StreamCollator(model.input_keys())  # type: ignore[assignment]
@@ -149,9 +170,8 @@ class StreamTrainer(ForecastTrainer):
 
         args = self.args
         workers = max(1, args.dataloader_num_workers)
-        stream = build_stream(
-            self.stream_config, args.per_device_train_batch_size, args.world_size * workers, self._start // workers
-        )
+        shards, start = args.world_size * workers, self._start // workers
+        stream = build_stream(self.stream_config, args.per_device_train_batch_size, shards, start, self.panels)
         own = split_dataset_by_node(stream, rank=args.process_index, world_size=args.world_size)
         return DataLoader(own, batch_size=None, num_workers=args.dataloader_num_workers, collate_fn=self.collator)
 
@@ -207,16 +227,17 @@ def run_pretrain_series(
             args.output_dir or ".", resume=resume or not args.should_save, overwrite=args.overwrite_output_dir
         )
     config = stream.build_config(args.seed if args.data_seed is None else args.data_seed)
+    panels = stream.load_panels()
     validation = SyntheticWindows(config, stream.validation_windows)
     set_seed(args.seed)
     model = build_model(stream, model_args)
     evaluated = str(args.eval_strategy) != "no"
-    trainer = StreamTrainer(model, args, config, validation if evaluated else None)
+    trainer = StreamTrainer(model, args, config, validation if evaluated else None, panels)
     trainer.train(args.resume_from_checkpoint)
     run = PretrainedRun(
         describe_run(trainer, stream, model_args.model, validation), folder, trainer.is_world_process_zero()
     )
-    write_run(run, trainer, describe_forecaster(stream, model, config, run.metrics["windows"]))
+    write_run(run, trainer, describe_forecaster(stream, model, config, run.metrics["windows"], panels))
     return run
 
 
@@ -224,7 +245,7 @@ def describe_run(
     trainer: StreamTrainer, stream: StreamArguments, model_name: str, validation: SyntheticWindows
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`: validation scores and facts; there is no test part."""
-    args, state = trainer.args, trainer.state
+    args, state, real = trainer.args, trainer.state, trainer.panels
     scores = trainer.evaluate(validation)  # type: ignore[arg-type]
     trained, total = count_torch_parameters(trainer.accelerator.unwrap_model(trainer.model))
     batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
@@ -243,7 +264,9 @@ def describe_run(
         "series_seed": trainer.stream_config.seed,
         "model": model_name,
         "dataset": "synthetic",
-        "real_data": [],
+        "real_data": [panel.name for panel in real.panels] if real is not None else [],
+        "held_out": list(real.held_out) if real is not None else [],
+        "real_share": real.share if real is not None else 0.0,
         "series": stream.series,
         "context_length": stream.context_length,
         "prediction_length": stream.prediction_length,
@@ -288,12 +311,16 @@ def build_model(stream: StreamArguments, args: ModelArguments) -> ForecastModel:
 
 
 def describe_forecaster(
-    stream: StreamArguments, model: ForecastModel, config: SyntheticConfig, windows: int
+    stream: StreamArguments,
+    model: ForecastModel,
+    config: SyntheticConfig,
+    windows: int,
+    panels: RealPanels | None = None,
 ) -> ForecasterSpec:
-    """Returns what the artefact says of itself: any frequency, no scaler, synthetic data only."""
+    """Returns what the artefact says of itself: any frequency, no scaler, and all data that it read."""
     read = DataRead(
         name="synthetic",
-        origin=f"synthetic series of tsllm.data.synthetic, seed {config.seed}; no real data",
+        origin=f"synthetic series of tsllm.data.synthetic, seed {config.seed}; {describe_panels(panels)}",
         domain="series of every kind",
         windows={"train": windows, "validation": stream.validation_windows},
     )
@@ -301,10 +328,23 @@ def describe_forecaster(
         alias=stream.alias or type(model).__name__,
         freq=ANY_FREQ,
         layout="univariate",
-        data=TrainingFacts([read]),
+        data=TrainingFacts([*(panel.read for panel in panels.panels), read] if panels is not None else [read]),
         new_series="history",
         pad_short=True,
     )
+
+
+def describe_panels(panels: RealPanels | None) -> str:
+    """Says which real data are read and which are held out.
+
+    >>> describe_panels(None)
+    'no real data'
+    """
+    if panels is None:
+        return "no real data"
+    names = ", ".join(panel.name for panel in panels.panels)
+    held_out = ", ".join(panels.held_out) or "nothing"
+    return f"{panels.share:.0%} of the groups of windows from the training parts of {names}; held out: {held_out}"
 
 
 @torch.no_grad()

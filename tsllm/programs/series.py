@@ -21,8 +21,7 @@ from tsllm.data.splits import split_frame
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked, TaskError, build_task, load_data
 from tsllm.files import lock_folder
-from tsllm.forecasting.roster import check_saved
-from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, find_file
+from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
 from tsllm.models import find_model_class
 from tsllm.models.base import COVARIATE_READERS, ForecastModel
 from tsllm.programs.artefacts import TrainingRun, describe_run, describe_spec, prepare_output_dir, write_run
@@ -84,15 +83,15 @@ def prepare_series(
             )
     loaded = load_data(args.dataset, asked, data_path=args.data_path, targets=args.targets)
     task = build_task(loaded, asked)
+    scale = _choose_scale(args, earlier, pretrained)
     if earlier is not None:
-        TargetScale(**earlier.target_scale).forward(loaded.df)  # refuses values that its forecasts cannot have
         earlier.check_task(task)
         task = task if is_for_any else replace(task, pads_short=earlier.pad_short)
     scaler: str | StandardScaler = args.scaler
     if earlier is not None and not is_for_any:
         if earlier.scaler["name"] != args.scaler:
             raise TaskError(f"scaler is {args.scaler!r}, but {pretrained} was trained with {earlier.scaler['name']!r}")
-        train = split_frame(loaded.df, task.split, task.context_length).train
+        train = scale.forward(split_frame(loaded.df, task.split, task.context_length).train)
         scaler = earlier.continue_scaler(loaded.df, train, [TARGET, *task.covariates, *task.past_covariates])
     data = prepare_data(
         loaded,
@@ -101,6 +100,7 @@ def prepare_series(
         strides=Strides(args.train_stride, args.validation_stride, args.test_stride),
         pad_short=task.pads_short,
         time_features=args.time_features,
+        target_scale=scale,
     )
     if data.test is None:
         raise TaskError("the split leaves no test part; give it some steps")
@@ -130,16 +130,27 @@ def _keep_sharing(asked: Asked, earlier: ForecasterSpec, pretrained: str | Path)
     """Returns whether series share their covariates, as in the model that training starts from.
 
     Raises:
-        TaskError: If that was asked for and the model does not, or it learned its target on another scale.
+        TaskError: If that was asked for and the model does not.
     """
     if asked.share_covariates and not earlier.share_covariates:
         raise TaskError(f"share_covariates is true, but {pretrained} was trained without; leave it out")
-    if TargetScale(**earlier.target_scale).transform != "none":
-        raise TaskError(
-            f"{pretrained} learned its target on the scale {earlier.target_scale['transform']!r}, but a recipe trains "
-            f"on the values as they are; go on with `tsllm fit --model {pretrained}`"
-        )
     return earlier.share_covariates
+
+
+def _choose_scale(args: DataArguments, earlier: ForecasterSpec | None, pretrained: str | Path | None) -> TargetScale:
+    """Returns the scale of the target: as asked for, else as in the model that training starts from.
+
+    Raises:
+        TaskError: If another transform was asked for than that model learned.
+    """
+    saved = TargetScale() if earlier is None else TargetScale(**earlier.target_scale)
+    scale = args.target_scale(saved.to_dict())
+    if earlier is not None and scale.transform != saved.transform:
+        raise TaskError(
+            f"transform is {scale.transform!r}, but {pretrained} was trained with {saved.transform!r}; leave it out, "
+            "or train a new model"
+        )
+    return scale
 
 
 def _take_lengths(asked: Asked, pretrained: str | Path) -> Asked:
@@ -230,6 +241,7 @@ def finish_series(
         "validation": _score(trainer, data.validation, "validation") if data.validation is not None else None,
         "seasonal_naive": score_seasonal_naive(data.test, spec.season, data.scaler),
         "scaled": spec.scaler["name"] != "none",
+        "transform": data.target_scale.transform,
         "test_seconds": round(time.monotonic() - began, 3),
     }
     return TrainingRun(
@@ -251,7 +263,6 @@ def _go_on(spec: ForecasterSpec, earlier: ForecasterSpec, data: PreparedData) ->
         alias=earlier.alias,
         h=earlier.h,
         new_series=earlier.new_series,
-        target_scale=earlier.target_scale,
         licence=earlier.licence,
     )
 

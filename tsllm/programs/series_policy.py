@@ -1,6 +1,5 @@
 """The program of the reward recipes: supervised start, reward optimisation, and the controls that it is judged by."""
 
-import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +13,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as library_logging
 
 from tsllm.data.prepared import PreparedData
-from tsllm.files import write_json
+from tsllm.data.target import TargetScale
+from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, write_run
@@ -90,6 +90,23 @@ class PolicyRun:
     overlap: int
 
 
+def _refuse_transform(data_args: DataArguments, earlier: ForecasterSpec | None, pretrained: Any) -> None:
+    """Refuses a target on another scale: rewards compare paths with the values as they are.
+
+    Raises:
+        ArgumentsError: If one was asked for, or the start learned one.
+    """
+    why = "a policy is trained on the values as they are, by which its reward judges"
+    if data_args.transform not in (None, "none"):
+        raise ArgumentsError(f"transform is {data_args.transform!r}, but {why}; leave it out")
+    saved = TargetScale() if earlier is None else TargetScale(**earlier.target_scale)
+    if saved.transform != "none":
+        raise ArgumentsError(
+            f"{pretrained} learned its target on the scale {saved.transform!r}, but {why}; start from a model "
+            f"that was trained without transform, or go on without rewards (`tsllm fit --model {pretrained}`)"
+        )
+
+
 class _Program:
     """What the arms share: data, one model, the start's tensors, the scores."""
 
@@ -103,6 +120,7 @@ class _Program:
     ) -> None:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
         self.earlier = read_start(model_args.pretrained)
+        _refuse_transform(data_args, self.earlier, model_args.pretrained)
         self.data: PreparedData = prepare_series(
             find_model_class(model_args.model),
             data_args,
@@ -347,11 +365,3 @@ def summarise(scores: Scores) -> dict[str, Any]:
     means: dict[str, Any] = {k: float(np.nanmean(v)) for k, v in scores.items() if k != "pit"}
     means["pit"] = [round(float(x), 4) for x in np.nanmean(scores["pit"], axis=(0, 1))]
     return means
-
-
-def write_comparison(folder: Path, comparison: list[dict[str, Any]]) -> None:
-    """Adds the paired tests to `metrics.json`."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    metrics["comparison"] = comparison
-    write_json(path, metrics)

@@ -14,16 +14,16 @@ from tsllm import metrics
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.data.facts import DataRead, read_series
 from tsllm.data.frequency import Freq
+from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import find_cutoffs
-from tsllm.data.sources import LoadedData
 from tsllm.data.splits import Splits, split_frame
 from tsllm.data.task import Asked, ForecastTask, build_task, load_data
-from tsllm.files import write_json
 from tsllm.forecasting.base import count_torch_parameters
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
-from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
+from tsllm.hub.artefacts import describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
+from tsllm.hub.record import write_history, write_metrics
 from tsllm.hub.text_card import write_text_card
 from tsllm.paired import LEAST_WINDOWS, diebold_mariano
 from tsllm.programs.artefacts import writing
@@ -144,7 +144,7 @@ class TextProgram:
         self.forecaster.facts = self.forecaster.facts.extend(self.describe_data())
         self.forecaster.save(folder)
         write_results(folder, content, self.results)
-        write_json(folder / HISTORY_FILE, trainer.state.log_history)
+        write_history(folder, trainer.state.log_history)
         write_text_card(folder, recipe=recipe)
 
 
@@ -185,7 +185,12 @@ def prepare_text(
 
 
 def read_asked(model_args: TextModelArguments, data_args: DataArguments) -> Asked:
-    """Returns what is asked of the data: no covariates unless named, and the season that is told, if one is."""
+    """Returns what is asked of the data: no covariates unless named, and the season that is told, if one is.
+
+    Raises:
+        ArgumentsError: If another scale of the target is asked for.
+    """
+    data_args.refuse_scale("a language model writes the values as they are")
     asked = data_args.asked()
     season = model_args.season or asked.season
     return replace(asked, covariates=asked.covariates or (), past_covariates=(), season=season)
@@ -240,7 +245,7 @@ def refuse_choices(args: TextTrainingArguments) -> None:
 
 def write_results(folder: Path, content: dict[str, Any], results: dict[str, TextScores]) -> None:
     """Writes `metrics.json`, the scores of each window and the windows that a model card shows."""
-    write_json(folder / METRICS_FILE, content)
+    write_metrics(folder, content)
     for name, result in results.items():
         result.windows.to_csv(folder / f"windows_{name}.csv", index=False)
     if "test" in results:

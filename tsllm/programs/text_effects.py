@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from tsllm.context.readers import read_effects
 from tsllm.context.spoken import write_request
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
-from tsllm.files import write_json
 from tsllm.forecasting.spoken import SpokenReader
-from tsllm.hub.artefacts import HISTORY_FILE, METRICS_FILE, describe_environment
+from tsllm.hub.artefacts import describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
+from tsllm.hub.record import write_card_file, write_history, write_metrics
 from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.text.settings import SPOKEN_SETTINGS
@@ -64,9 +65,9 @@ class EffectsProgram:
         if not trainer.is_world_process_zero():
             return
         self.reader.describe().save(folder)
-        write_json(folder / METRICS_FILE, content)
-        write_json(folder / HISTORY_FILE, trainer.state.log_history)
-        (folder / "README.md").write_text(_CARD, encoding="utf-8")
+        write_metrics(folder, content)
+        write_history(folder, trainer.state.log_history)
+        write_card_file(folder, _CARD)
 
 
 _CARD = """# Says effects
@@ -83,7 +84,11 @@ told = ContextForecaster(SeasonalNaive(24), SpokenReader.from_pretrained("FOLDER
 
 
 def run_effects(
-    model_args: TextModelArguments, data_args: DataArguments, args: Any, gain: EffectsGain
+    model_args: TextModelArguments,
+    data_args: DataArguments,
+    args: Any,
+    gain: EffectsGain,
+    train_on_rewards: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a language model to say effects, tests before and after on the same events, and writes the adapter.
 
@@ -92,6 +97,7 @@ def run_effects(
         data_args: The panel that events are written about.
         args: `TextTrainingArguments` (written answers) or `TextPolicyArguments` (the reward).
         gain: The reward.
+        train_on_rewards: Optimises the reward and returns its trainer; None = fine-tuning on the written answers.
 
     Returns:
         The content of `metrics.json`.
@@ -102,8 +108,8 @@ def run_effects(
     program = prepare_effects(model_args, data_args, args, gain)
     reader, dataset = program.reader, build_effects_dataset(program.train)
     began = time.monotonic()
-    if hasattr(args, "algorithm"):
-        trainer = _train_by_reward(program, dataset, model_args, args)
+    if train_on_rewards is not None:
+        trainer = _train_by_reward(program, dataset, model_args, args, train_on_rewards)
     else:
         trainer = train_text(reader.model, reader.tokenizer, dataset, model_args, args)
     seconds = time.monotonic() - began
@@ -127,6 +133,7 @@ def prepare_effects(
     model_args: TextModelArguments, data_args: DataArguments, args: Any, gain: EffectsGain
 ) -> EffectsProgram:
     """Loads data and model, writes the events, and tests the starting point if that is asked for."""
+    data_args.refuse_scale("what a text means is learned on the values as they are")
     asked = data_args.asked()
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)
@@ -161,9 +168,9 @@ def prepare_effects(
     return program
 
 
-def _train_by_reward(program: EffectsProgram, dataset: Any, model_args: TextModelArguments, args: Any) -> Any:
-    from tsllm.programs.text_policy import train_on_rewards
-
+def _train_by_reward(
+    program: EffectsProgram, dataset: Any, model_args: TextModelArguments, args: Any, train: Callable[..., Any]
+) -> Any:
     longest = args.max_completion_length or 0
     if longest < program.reader.max_tokens:
         raise ArgumentsError(
@@ -172,7 +179,7 @@ def _train_by_reward(program: EffectsProgram, dataset: Any, model_args: TextMode
         )
     function = EffectsReward(program.gain, program.train)
     reader = program.reader
-    return train_on_rewards(reader.model, reader.tokenizer, dataset, [function], model_args, args)
+    return train(reader.model, reader.tokenizer, dataset, [function], model_args, args)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def run_text_policy(
     if model_args.writes == "effects":
         from tsllm.programs.text_effects import run_effects
 
-        return run_effects(model_args, data_args, args, build_gain(args.reward))
+        return run_effects(model_args, data_args, args, build_gain(args.reward), train_on_rewards)
     program = prepare_text(model_args, data_args, args, check=lambda program: try_reward(program, args))
     forecaster = program.forecaster
     model, tokenizer, codec = forecaster.model, forecaster.tokenizer, forecaster.prompt.codec

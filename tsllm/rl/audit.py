@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsllm.decisions.base import DecisionProblem
+from tsllm.decisions.check import find_hindsight_faults
 from tsllm.rl.dry_run import name_place
 from tsllm.rl.rewards.base import Reward
+from tsllm.rl.rewards.composite import WeightedReward
 from tsllm.rl.rewards.known import make_known
+from tsllm.rl.rewards.problem import ProblemReward
 from tsllm.rl.rewards.text import score_completions
 
 Values = list[float]
@@ -94,7 +98,7 @@ class Audit:
 def audit_reward(
     reward: Reward, *, horizon: int = 24, season: int = 24, cases: int = 8, honest: int = 6, seed: int = 0
 ) -> Audit:
-    """Attacks a reward with everything that `make_attacks` makes.
+    """Attacks a reward with everything that `make_attacks` makes; of a decision problem, its hindsight too.
 
     Each attack stands in a group with the truth and some honest noisy forecasts, on made seasonal series with trend,
     noise and spikes.
@@ -133,10 +137,21 @@ def audit_reward(
         found, faults = _judge(name, scores, reward)
         results.append(found)
         problems += faults
+    terms = [term for _, term in reward.terms] if isinstance(reward, WeightedReward) else [reward]
+    for term in terms:
+        if isinstance(term, ProblemReward):
+            problems = _check_hindsight(term.problem, target) + problems
     said = {problem.partition(": ")[2] for problem in problems}
     if not results and len(said) == 1:
         problems = [f"every forecast: {said.pop()}"]  # broken, not gamed: told once
     return Audit(results, problems)
+
+
+def _check_hindsight(problem: DecisionProblem, target: Tensor) -> list[str]:
+    try:
+        return find_hindsight_faults(problem, target)
+    except Exception as error:  # a problem of one's own may raise anything, which the attacks tell as well
+        return [f"hindsight: raised {type(error).__name__}: {error}{name_place(error)}"]
 
 
 def _judge(name: str, scores: Tensor, reward: Reward) -> tuple[AttackResult, list[str]]:

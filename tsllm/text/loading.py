@@ -13,6 +13,7 @@ from tsllm.backbones.adapters import PEFT_PREFIX, check_adapter, find_public_nam
 from tsllm.backbones.fingerprint import check_tokenizer, compute_fingerprint, is_same_model
 from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
+from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
 from tsllm.backbones.weights import read_header
 from tsllm.progress import quiet_bars
@@ -145,7 +146,7 @@ def check_adapter_keys(adapted: Any, folder: Path) -> None:
     twins = {name.replace(f"{PEFT_PREFIX}{prefix}.", PEFT_PREFIX, 1) for name in wanted}
     faults = [f"missing {name}" for name in wanted if name not in found]
     faults += [f"unexpected {name}" for name in found if name not in wanted and name not in twins]
-    faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor).all()]
+    faults += [f"{name} is not finite" for name, tensor in wanted.items() if not torch.isfinite(tensor.float()).all()]
     if faults:
         more = f" ... ({len(faults)} in all)" if len(faults) > 6 else ""
         raise ValueError(f"{folder / ADAPTER_WEIGHTS} does not fit its configuration: {'; '.join(faults[:6])}{more}")
@@ -159,6 +160,7 @@ def fetch_folder(name: str | Path, revision: str | None = None, token: str | boo
     """
     if Path(name).is_dir():
         return Path(name)
+    reach_hub()
     try:
         return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=_FILES))
     except (OSError, ValueError) as error:

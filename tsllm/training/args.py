@@ -7,6 +7,7 @@ machines with and without TRL, and values from YAML are held to the same types a
 
 import difflib
 import enum
+import math
 import re
 import sys
 import types
@@ -23,10 +24,11 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
 
 from tsllm.data.names import ColumnNames
+from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked
 from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
-from tsllm.training.options import complete_training, refuse_idle_training
+from tsllm.training.in_memory import complete_training, refuse_idle_training
 
 T = TypeVar("T")
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
@@ -83,6 +85,9 @@ class DataArguments:
         split: None = the data set's custom, else [.7, .1, .2]; a list of three fractions; a mapping with `validation`
             and `test` times (and `end`); or a mapping with `train`, `validation`, `test` counts of steps.
         scaler: `standard` (per series, fitted on the training part) or `none`.
+        transform: `log1p` or `asinh` of the target, before it is scaled; None = none, or as the saved model has it.
+        non_negative: Whether forecasts below 0 become 0; None = no, or as the saved model has it.
+        integer: Whether forecasts are rounded to whole numbers; None as above.
         train_stride: Steps between the starts of training windows.
         validation_stride: The same for validation.
         test_stride: The same for test; published tables use 1.
@@ -107,6 +112,9 @@ class DataArguments:
     layout: str | None = field(default=None, metadata={"help": "auto, multivariate or univariate"})
     split: list[float] | dict[str, Any] | None = None
     scaler: str = "standard"
+    transform: str | None = field(default=None, metadata={"help": "log1p, asinh or none"})
+    non_negative: bool | None = None
+    integer: bool | None = None
     train_stride: int = 1
     validation_stride: int = 1
     test_stride: int = 1
@@ -119,6 +127,32 @@ class DataArguments:
             if value is not None and value < 1:
                 raise ArgumentsError(f"{name} is {value}; it must be at least 1")
         self.asked()
+        self.target_scale()
+
+    def target_scale(self, saved: Mapping[str, Any] | None = None) -> TargetScale:
+        """Returns the scale of the target; what nobody says is as `saved` has it.
+
+        Raises:
+            ValueError: For an unknown transform.
+        """
+        return TargetScale(**{**(saved or {}), **self._said_scale()})
+
+    def refuse_scale(self, why: str) -> None:
+        """Refuses what was said about the target's scale, where nothing would come of it.
+
+        Args:
+            why: What the recipe does instead, the end of the sentence.
+
+        Raises:
+            ArgumentsError: Naming the argument.
+        """
+        for name, value in self._said_scale().items():
+            if value not in ("none", False):
+                raise ArgumentsError(f"{name} is {value!r}, but {why}; leave it out")
+
+    def _said_scale(self) -> dict[str, Any]:
+        names = ("transform", "non_negative", "integer")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def asked(self) -> Asked:
         """Returns what is asked of the data.
@@ -303,6 +337,9 @@ def check_training(options: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ArgumentsError("; ".join(_explain_unknown(key, known, "training option") for key in unknown))
     read = {key: coerce(value, hints[key], f"training.{key}") for key, value in options.items()}
+    for key, value in read.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArgumentsError(f"training.{key} is {value}; give a finite number")
     for key, least in _LEAST.items():
         if read.get(key) is not None and read[key] < least:
             raise ArgumentsError(f"training.{key} is {read[key]}; it must be at least {least}")
@@ -378,20 +415,32 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ArgumentsError: If it is a folder, no UTF-8 text or no YAML mapping.
     """
+    loaded = read_yaml(path)
+    if not isinstance(loaded, dict):
+        raise ArgumentsError(f"{path} must hold a mapping key: value, found {describe_kind(loaded)}")
+    return loaded
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file, whatever it holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ArgumentsError: If it is a folder, no UTF-8 text or no YAML.
+    """
     file = Path(path)
     if file.is_dir():
         raise ArgumentsError(f"{file} is a folder; give the YAML file itself")
     if not file.is_file():
         raise FileNotFoundError(f"no configuration {file}; those of the project are under recipes/configs")
     try:
-        loaded = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueLoader)
     except UnicodeDecodeError as error:
         raise ArgumentsError(f"{file} is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ArgumentsError(f"{file} is no valid YAML: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ArgumentsError(f"{file} must hold a mapping key: value, found {type(loaded).__name__}")
-    return loaded
+    except RecursionError as error:
+        raise ArgumentsError(f"{file} is no valid YAML: its lists or mappings lie too deep in each other") from error
 
 
 class _UniqueLoader(yaml.SafeLoader):
@@ -435,10 +484,28 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
         found = _read(value, option, name)
         if found is not MISSING:
             return found
-    wanted = " or ".join(dict.fromkeys(_type_name(o) for o in _options(hint)))
+    wanted = join_words(dict.fromkeys(name for option in _options(hint) for name in _type_names(option)))
     quoting = "; YAML reads a bare no, yes, on or off as a truth value: quote it" if isinstance(value, bool) else ""
-    shown = "text" if isinstance(value, str) else type(value).__name__
-    raise ArgumentsError(f"{name} is {value!r} ({shown}); it must be {wanted}{quoting}")
+    shown = "null" if value is None else f"{value!r} ({describe_kind(value)})"
+    raise ArgumentsError(f"{name} is {shown}; it must be {wanted}{quoting}")
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Joins words as in a sentence.
+
+    >>> join_words(["a", "b", "c"])
+    'a, b or c'
+    """
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def describe_kind(value: Any) -> str:
+    """Returns what a value of a configuration is, in the words of YAML."""
+    if value is None:
+        return "nothing"
+    kinds = {bool: "truth value", str: "text", int: "whole number", float: "number", dict: "mapping", list: "list"}
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), type(value).__name__)
 
 
 def _options(hint: Any) -> list[Any]:
@@ -493,7 +560,10 @@ def _read_float(value: Any) -> Any:
     if isinstance(value, bool):
         return MISSING
     if isinstance(value, (int, float)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            return MISSING
     # YAML 1.1 reads 1e-4 as text because it lacks a point.
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
         return float(value)
@@ -528,12 +598,31 @@ def _explain_unknown(key: str, known: Iterable[str], what: str = "argument") -> 
     return f"unknown {what} {key!r}{hint} (fields of the model belong under model_config)"
 
 
-def _type_name(hint: Any) -> str:
-    if hint is type(None):
-        return "null"
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    Any: "anything",
+    type(None): "null",
+}
+_PLURALS = {bool: "truth values", int: "whole numbers", float: "numbers", str: "texts", dict: "mappings"}
+
+
+def _type_names(hint: Any) -> list[str]:
+    """Returns what a type allows, in the words of YAML; of a choice, each of its values."""
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint in _WORDS or origin in _WORDS:
+        return [_WORDS[hint if hint in _WORDS else origin]]
+    if origin is Literal:
+        return [str(choice) if choice is not None else "null" for choice in inner]
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return f"one of {[m.value for m in hint]}"
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+        return [str(member.value) for member in hint]
+    if origin in (list, tuple, Sequence):
+        of = _PLURALS.get(typing.get_origin(inner[0]) or inner[0]) if inner else None
+        return [f"a list of {of}" if of else "a list"]
+    return [getattr(hint, "__name__", str(hint))]
 
 
 def _documented(classes: Sequence[type[Any]]) -> list[Any]:

@@ -13,11 +13,12 @@ from transformers import AutoConfig, PrinterCallback
 from tsllm.backbones.pretrained import check_pretrained
 from tsllm.data.prepared import PreparedData
 from tsllm.models import find_model_class, name_model_class
-from tsllm.models.base import ForecastConfig, ForecastModel
+from tsllm.models.base import ForecastModel
+from tsllm.models.config import ForecastConfig
 from tsllm.progress import Bar
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, coerce
 from tsllm.training.callbacks import Progress, ProgressLine, TimeLimit, TrainingBar
-from tsllm.training.options import complete_training
+from tsllm.training.in_memory import complete_training
 from tsllm.training.trainer import ForecastTrainer
 from tsllm.types import FrameError
 

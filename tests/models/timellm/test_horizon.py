@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsllm.evaluation.ablation import build_ablations, is_without_llm
-from tsllm.forecasting.roster import ModelSpec, give_named_covariates, reads_covariates
+from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates, reads_covariates
 from tsllm.models.timellm.config import TimeLLMConfig
 from tsllm.models.timellm.horizon import cut_tokens
 

@@ -6,7 +6,7 @@ from transformers.activations import NewGELUActivation
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.models.timellm.conftest import SIZES
 from tsllm.models import MODELS, build_model
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.timellm import TimeLLM, TimeLLMConfig
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.nn import matmul

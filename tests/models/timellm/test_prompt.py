@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.fixtures.backbones import build_tokenizer
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.timellm.prompt import (
     PromptTokenizer,
     Statistics,

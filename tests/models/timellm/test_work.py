@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.parity.golden import FOLDER, load_case
 from tsllm.hub.convert import from_reference
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.timellm import TimeLLMConfig
 from tsllm.models.timellm import model as timellm_model
 from tsllm.models.timellm.backbone import load_backbone

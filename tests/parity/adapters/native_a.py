@@ -6,7 +6,7 @@ from tests.parity.golden import Case
 from tsllm.hub.convert import from_reference
 from tsllm.hub.convert_common import LIBRARY
 from tsllm.hub.convert_tsl_a import PATCHTST_REPO, UNET_REPO, read_arguments
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.patchtst import PatchTSTPretraining, compute_reconstruction_loss, mask_patches
 from tsllm.nn import losses
 from tsllm.nn.decomposition import SeriesDecomposition

@@ -6,7 +6,7 @@ from tests.parity.golden import Case
 from tsllm.hub.convert import from_reference
 from tsllm.hub.convert_common import LIBRARY, rename
 from tsllm.hub.convert_tsl_b import INCEPTION, PYRAFORMER, read_timesnet
-from tsllm.models.base import Inputs
+from tsllm.models.inputs import Inputs
 from tsllm.models.timesnet import TimesBlock, find_periods
 from tsllm.nn.conv.map_inception import MapInception
 from tsllm.nn.decomposition import FourierDecomposition

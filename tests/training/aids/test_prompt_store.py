@@ -6,9 +6,9 @@ import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.training.test_trainer import HORIZON, LENGTH, assert_equal, build, parts, tiny, weights  # noqa: F401
-from tsllm.data.sources import load_frame
+from tsllm.data.loading import load_frame
 from tsllm.data.windows import WindowDataset
-from tsllm.models.base import Inputs, fill_missing
+from tsllm.models.inputs import Inputs, fill_missing
 from tsllm.models.timellm import model as timellm
 from tsllm.training.aids.prompt_store import FILE, PromptStore, write_prompts
 from tsllm.training.args import ArgumentsError

@@ -10,9 +10,9 @@ from transformers.pytorch_utils import Conv1D
 
 from tsllm.backbones.adapters import ADAPTER_WEIGHTS, find_public_name, name_for_both
 from tsllm.backbones.lora import merge_lora
-from tsllm.models.timellm.config import LORA_OPTIONS, TimeLLMConfig
+from tsllm.models.timellm.config import LORA_OPTIONS
 
-__all__ = ["adapt", "build_lora_config", "inject_lora", "merge_lora", "save_lora"]
+__all__ = ["adapt", "build_lora_config", "find_adapted", "inject_lora", "merge_lora", "save_lora"]
 
 # The attention's input projections, where Hu 2021 (LoRA) put the updates, by architecture.
 LORA_TARGETS = {
@@ -41,11 +41,26 @@ def adapt(llm: PreTrainedModel, mode: str, lora: dict[str, Any]) -> None:
     if mode == "lora":
         inject_lora(llm, lora)
     elif mode == "norms":
-        trained = [p for name, p in llm.named_parameters() if _POSITIONS.search(name) or _is_norm(name)]
+        trained = find_adapted(llm, mode)
         if not trained:
             raise ValueError(f"{type(llm).__name__} has no layer norms or position embeddings to train")
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for name, parameter in llm.named_parameters():
+            parameter.requires_grad_(name in trained)
+
+
+def find_adapted(llm: PreTrainedModel, mode: str) -> set[str]:
+    """Returns the names of the parameters that training in `mode` changes, also where further training freezes them.
+
+    >>> from transformers import GPT2Config, GPT2Model
+    >>> sorted(find_adapted(GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1)), "norms"))[:2]
+    ['h.0.ln_1.bias', 'h.0.ln_1.weight']
+    """
+    names = [name for name, _ in llm.named_parameters()]
+    if mode == "lora":
+        return {name for name in names if "lora_" in name}
+    if mode == "norms":
+        return {name for name in names if _POSITIONS.search(name) or _is_norm(name)}
+    return set()
 
 
 def _is_norm(name: str) -> bool:
@@ -95,9 +110,7 @@ def inject_lora(llm: PreTrainedModel, options: dict[str, Any]) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
-def save_lora(
-    llm: PreTrainedModel, folder: Path, config: TimeLLMConfig, state: dict[str, Tensor] | None = None
-) -> None:
+def save_lora(llm: PreTrainedModel, folder: Path, config: Any, state: dict[str, Tensor] | None = None) -> None:
     """Writes the adapter in PEFT's own format: `adapter_config.json` and `adapter_model.safetensors`.
 
     `PeftModel.from_pretrained` puts it on `AutoModel` and on `AutoModelForCausalLM` of the base model alike.
@@ -105,7 +118,7 @@ def save_lora(
     Args:
         llm: The adapted model.
         folder: Is made.
-        config: Gives LoRA's options and the backbone's name.
+        config: Gives LoRA's options (`lora`) and the backbone's name (`backbone`, `backbone_revision`).
         state: The model's tensors, gathered where they are sharded; None = its own.
     """
     from peft import get_peft_model_state_dict

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as library_logging
 
 from tsllm.backbones.adapters import find_adapter, merge_adapter
@@ -91,6 +90,8 @@ class Backbone(nn.Module):
 
     def checkpoint_layers(self) -> None:
         """Makes the layers recompute their inner values in the backward pass instead of keeping them."""
+        from transformers.modeling_layers import GradientCheckpointingLayer  # which reads processors of images, too
+
         for layer in self.llm.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 layer.forward = self._recomputed(layer.forward)

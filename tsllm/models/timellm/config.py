@@ -1,10 +1,11 @@
 """Time-LLM's configuration."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
 from tsllm.backbones.quantization import QUANTIZATIONS
-from tsllm.models.base import ForecastConfig, require_positive
+from tsllm.models.config import ForecastConfig, require_positive
 from tsllm.nn.patching import compute_num_patches
 from tsllm.nn.reprogramming import PROTOTYPES
 
@@ -171,7 +172,7 @@ class TimeLLMConfig(ForecastConfig):
         unknown = sorted(set(self.patch_encoder) - set(PATCH_ENCODER_OPTIONS))
         if unknown:
             raise ValueError(f"patch_encoder does not know {unknown}; known: {', '.join(PATCH_ENCODER_OPTIONS)}")
-        self._check_lora()
+        check_lora(self.backbone_mode, self.lora)
         self._check_series()
 
     def _check_quantization(self) -> None:
@@ -219,15 +220,6 @@ class TimeLLMConfig(ForecastConfig):
         if not 0 <= options["dropout"] < 1:
             raise ValueError(f"horizon_reader.dropout must lie in [0, 1), got {options['dropout']}")
 
-    def _check_lora(self) -> None:
-        if self.lora and self.backbone_mode != "lora":
-            raise ValueError(
-                f"lora options are given but backbone_mode is {self.backbone_mode!r}; set backbone_mode: lora"
-            )
-        unknown = sorted(set(self.lora) - set(LORA_OPTIONS))
-        if unknown:
-            raise ValueError(f"lora does not know {unknown}; known: {', '.join(LORA_OPTIONS)}")
-
     def _check_series(self) -> None:
         for name in ("series_loc", "series_scale", "prompt_series"):
             given = getattr(self, name)
@@ -247,3 +239,20 @@ def split_reader(reader: str) -> tuple[str, bool]:
     """Returns what reads the patches (`llm`, `none` ...), and whether horizon queries read on from there."""
     first, _, rest = reader.partition("-")
     return (rest or "llm", True) if first == HORIZON else (reader, False)
+
+
+def check_lora(backbone_mode: str, lora: Mapping[str, Any]) -> None:
+    """Checks options of low-rank updates.
+
+    Args:
+        backbone_mode: What of the backbone is trained.
+        lora: Fields of `LORA_OPTIONS` that differ from them.
+
+    Raises:
+        ValueError: If they have no effect or are unknown.
+    """
+    if lora and backbone_mode != "lora":
+        raise ValueError(f"lora options are given but backbone_mode is {backbone_mode!r}; set backbone_mode: lora")
+    unknown = sorted(set(lora) - set(LORA_OPTIONS))
+    if unknown:
+        raise ValueError(f"lora does not know {unknown}; known: {', '.join(LORA_OPTIONS)}")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.models.base import NUM_CALENDAR, Inputs
+from tsllm.models.inputs import NUM_CALENDAR, Inputs
 from tsllm.models.timellm.config import HORIZON_OPTIONS, TimeLLMConfig
 from tsllm.nn.attention.full import CrossAttention
 from tsllm.nn.dropout import Dropout

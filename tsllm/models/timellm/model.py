@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
-from tsllm.models.base import ForecastModel, Inputs, RawForecast
+from tsllm.models.base import ForecastModel
+from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
 from tsllm.models.timellm.config import HORIZON, PATCH_ENCODER_OPTIONS, TimeLLMConfig, split_reader
@@ -60,6 +61,7 @@ class TimeLLM(ForecastModel):
     default_training = {"max_steps": 500}  # a step costs a hundred times a linear model's
     can_be_laid_out = False  # it reads a backbone
     published_config = {"patch_length": _PUBLISHED_PATCH, "patch_stride": 8}
+    head_parts = ("head",)
 
     def __init__(self, config: TimeLLMConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config)
@@ -439,6 +441,9 @@ class TimeLLM(ForecastModel):
     def trained_state(self) -> dict[str, Tensor]:
         """Returns all tensors but the backbone's frozen ones."""
         trained = {f"backbone.{name}" for name, p in self.backbone.named_parameters() if p.requires_grad}
+        # Fine-tuning of the head alone freezes what was adapted before; it stays a part of the model.
+        adapted = adaptation.find_adapted(self.backbone.llm, "frozen" if self._merged else self.config.backbone_mode)
+        trained |= {f"backbone.llm.{name}" for name in adapted}
         return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.") or k in trained}
 
     def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs: Any) -> None:  # type: ignore[override]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsllm.models.base import ForecastModel, Inputs, fill_missing
+from tsllm.models.base import ForecastModel
+from tsllm.models.inputs import Inputs, fill_missing
 from tsllm.models.timellm import TimeLLM
 from tsllm.models.timellm.prompt import Prompt, build_prompt
 from tsllm.training.args import ArgumentsError

@@ -1,0 +1,52 @@
+"""`pretrain_series.py` as its users launch it: two processes, and a run that is killed."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.recipes.programs import finish, launch, load_recipe
+
+pytestmark = pytest.mark.slow
+
+MODEL = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "head": "quantile"}
+COMMON = [
+    "model=patchcast", f"model_config={json.dumps(MODEL)}", "context_length=32", "prediction_length=8",
+    "validation_windows=32", "learning_rate=1e-2", "eval_strategy=steps", "save_strategy=steps", "use_cpu=true",
+    "early_stopping_patience=0", "seed=3", "logging_steps=1",
+]  # fmt: skip
+
+
+def read(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_two_processes_read_different_series_and_learn_from_both(tmp_path):
+    steps = ["max_steps=4", "eval_steps=2", "save_steps=2", "per_device_train_batch_size=8"]
+    finish(launch("pretrain_series", *COMMON, *steps, f"output_dir={tmp_path / 'two'}", config_file="cpu2.yaml"))
+    load_recipe("pretrain_series").main([*COMMON, *steps, f"output_dir={tmp_path / 'one'}"])
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert (one["processes"], one["windows"]) == (1, 4 * 8)
+    assert (two["processes"], two["windows"]) == (2, 2 * 4 * 8)
+    assert one["seasonal_naive_mae"] == two["seasonal_naive_mae"]  # the same validation windows
+    # Were both processes to read the first one's series, averaging their gradients would give its weights.
+    assert not torch.allclose(read(tmp_path / "one")["head.weight"], read(tmp_path / "two")["head.weight"], atol=1e-4)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_weights_of_one_that_was_not(tmp_path):
+    steps = ["max_steps=60", "eval_steps=10", "save_steps=10", "per_device_train_batch_size=8"]
+    load_recipe("pretrain_series").main([*COMMON, *steps, f"output_dir={tmp_path / 'whole'}"])
+    process = launch("pretrain_series", *COMMON, *steps, f"output_dir={tmp_path / 'killed'}")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    resumed = [*COMMON, *steps, f"output_dir={tmp_path / 'killed'}", "resume_from_checkpoint=true"]
+    load_recipe("pretrain_series").main(resumed)
+    whole, again = read(tmp_path / "whole"), read(tmp_path / "killed")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

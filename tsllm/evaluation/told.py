@@ -1,0 +1,96 @@
+"""Which texts of a back-test changed no forecast, and why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
+from tsllm.context.readers import read_effects
+from tsllm.data.frequency import default_season
+from tsllm.escape import one_line
+from tsllm.forecasting.base_paths import iterate_windows
+from tsllm.forecasting.context import ContextForecaster
+from tsllm.types import CUTOFF, ID, TIME
+
+_SHOWN, _LENGTH = 5, 80  # texts that are named, and their characters
+LATE, EMPTY = "published after the last cutoff", "nothing was read in it that changes a forecast there"
+
+
+def describe_idle_texts(frame: pd.DataFrame, models: Sequence[ContextForecaster], df: pd.DataFrame, freq: Any) -> str:
+    """Says which texts changed no forecast of any model; "" if each changed one.
+
+    Args:
+        frame: Result of the back-test, with the columns of each model and of its base.
+        models: The told models; all are told the same.
+        df: The validated data.
+        freq: Their frequency.
+
+    Returns:
+        One sentence.
+    """
+    idle: dict[str, str] | None = None
+    count = 0
+    for model in models:
+        reasons, count = _find_idle(frame, model, df, freq)
+        idle = reasons if idle is None else {text: why for text, why in reasons.items() if text in idle}
+    if not idle:
+        return ""
+    named = [f"{_shorten(text)!r} ({why})" for text, why in list(idle.items())[:_SHOWN]]
+    more = f" and {len(idle) - _SHOWN} more" if len(idle) > _SHOWN else ""
+    texts = "the text" if count == 1 else f"{len(idle)} of {count} texts"
+    return f"{texts[0].upper()}{texts[1:]} changed no forecast of this back-test: {'; '.join(named)}{more}"
+
+
+def _find_idle(
+    frame: pd.DataFrame, model: ContextForecaster, df: pd.DataFrame, freq: Any
+) -> tuple[dict[str, str], int]:
+    """Returns the texts that changed nothing with the reason, and how many different texts there are."""
+    told = Context.read(model.context, df, timeless=model.timeless).table
+    told = told[told[TEXT].str.strip() != ""]
+    changed = _find_changed(frame, model)
+    season = model.season or default_season(freq)
+    reasons: dict[str, str] = {}
+    acted: set[str] = set()
+    cutoffs = frame.groupby(ID, sort=False)[CUTOFF].unique()
+    row: Any  # its columns are named, which itertuples does not tell
+    for row in told.itertuples():
+        if row.text in acted:
+            continue
+        name = getattr(row, ID)
+        readable = [c for c in cutoffs[name] if pd.isna(row.published) or row.published <= c]
+        reasons.setdefault(row.text, LATE)
+        if readable:
+            reasons[row.text] = EMPTY
+        if any(_acts(row, model, frame, df, c, season) for c in readable if (name, c) in changed):
+            acted.add(row.text)
+    return {text: why for text, why in reasons.items() if text not in acted}, told[TEXT].nunique()
+
+
+def _find_changed(frame: pd.DataFrame, model: ContextForecaster) -> set[tuple[Any, Any]]:
+    """Returns the pairs (series, cutoff) in which a model's forecast or an interval differs from its base's."""
+    ours = [
+        c for c in frame.columns if c == model.alias or str(c).startswith((f"{model.alias}-lo-", f"{model.alias}-hi-"))
+    ]
+    theirs = [f"{model.base.alias}{str(c)[len(model.alias) :]}" for c in ours]
+    differs = ~np.isclose(frame[ours].to_numpy(float), frame[theirs].to_numpy(float), rtol=0, atol=0, equal_nan=True)
+    rows = frame.loc[differs.any(1), [ID, CUTOFF]].drop_duplicates()
+    return set(rows.itertuples(index=False, name=None))
+
+
+def _acts(row: Any, model: ContextForecaster, frame: pd.DataFrame, df: pd.DataFrame, cutoff: Any, season: int) -> bool:
+    """Tells whether a text alone says something at a cutoff; other texts of the series may have changed the rest."""
+    name = getattr(row, ID)
+    history = df[(df[ID] == name) & (df[TIME] <= cutoff)]
+    future = frame.loc[(frame[ID] == name) & (frame[CUTOFF] == cutoff), [ID, TIME]]
+    ((_, window),) = iterate_windows(history, future, season)
+    alone = Context(
+        pd.DataFrame([{ID: name, TEXT: row.text, PUBLISHED: pd.NaT, START: row.start, END: row.end}]), True
+    )
+    return bool(read_effects(alone.texts()[name], window, model.reader))
+
+
+def _shorten(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 3]}..."

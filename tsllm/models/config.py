@@ -1,0 +1,128 @@
+"""The configuration that every forecasting model has."""
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from tsllm.models.losses import LOSSES, Loss
+from tsllm.nn.heads import build_output
+
+_LIBRARY_KEYS = {
+    "_attn_implementation_internal",
+    "_experts_implementation_internal",
+    "_name_or_path",
+    "attn_implementation",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "use_cache",
+}  # what transformers itself writes into or passes through a config.json
+
+
+class ForecastConfig(PreTrainedConfig):
+    """The fields that every model's configuration has; unknown keys are errors.
+
+    Attributes:
+        context_length: L, steps read.
+        prediction_length: H, steps forecast.
+        num_channels: C, series read and forecast together.
+        num_time_features: F, calendar features a step; 0 = none.
+        num_covariates: K, covariates a step in `past_covariates`.
+        num_known_covariates: How many of them (the first ones) are known for the horizon too (`future_covariates`).
+        head: `point`, `quantile`, `gaussian`, `student_t` ... (`tsllm.nn.heads.OUTPUTS`).
+        head_kwargs: Options of the head.
+        quantile_levels: Levels of the `quantile` head.
+        loss: A name from `tsllm.models.losses.LOSSES`; empty = the head's own.
+        loss_kwargs: Options of the loss.
+        reference_quirks: Reproduce the faults of the public reference code. Only parity work sets it.
+    """
+
+    model_type = "tsllm"
+    # Losses that need what only this model exposes, by name.
+    own_losses: ClassVar[Mapping[str, Loss]] = {}
+
+    context_length: int = 96
+    prediction_length: int = 24
+    num_channels: int = 1
+    num_time_features: int = 0
+    num_covariates: int = 0
+    num_known_covariates: int = 0
+    head: str = "point"
+    head_kwargs: dict[str, Any] = field(default_factory=dict)
+    quantile_levels: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    loss: str = ""
+    loss_kwargs: dict[str, Any] = field(default_factory=dict)
+    reference_quirks: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
+        if unknown:
+            known = ", ".join(sorted(type(self).own_fields()))
+            raise ValueError(f"{type(self).__name__} does not know {unknown}; known: {known}")
+        super().__post_init__(**kwargs)
+        self.check()
+
+    @classmethod
+    def own_fields(cls) -> set[str]:
+        """Returns the names of the fields that this project defines, without those of transformers."""
+        return {f.name for f in fields(cls)} - {f.name for f in fields(PreTrainedConfig)}
+
+    @classmethod
+    def find_loss(cls, name: str) -> Loss:
+        """Returns the loss called `name`: one of the model's own, or a general one.
+
+        Raises:
+            UnknownNameError: If there is none.
+        """
+        return cls.own_losses[name] if name in cls.own_losses else LOSSES.get(name)
+
+    def check(self) -> None:
+        """Checks the values; a subclass calls this first and then checks its own.
+
+        Raises:
+            ValueError: Naming the field, the value and what is allowed.
+        """
+        for name in ("context_length", "prediction_length", "num_channels"):
+            require_positive(self, name)
+        for name in ("num_time_features", "num_covariates", "num_known_covariates"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        if self.num_known_covariates > self.num_covariates:
+            raise ValueError(
+                f"num_known_covariates ({self.num_known_covariates}) exceeds num_covariates ({self.num_covariates})"
+            )
+        head = build_output(self.head, self.quantile_levels, self.head_kwargs)
+        own = list(self.own_losses) if "mse" in head.losses else []
+        if self.loss and self.loss not in (*head.losses, *own):
+            if not any(self.loss in config.own_losses for config in ForecastConfig.__subclasses__()):
+                LOSSES.get(self.loss)  # raises with the nearest names, unless it is a loss that does not fit
+            raise ValueError(
+                f"loss {self.loss!r} does not fit head {self.head!r} of model {self.model_type!r}; "
+                f"this head trains with {', '.join([*head.losses, *own])}"
+            )
+        name = self.loss or head.losses[0]
+        options = self.find_loss(name).options
+        unknown = sorted(set(self.loss_kwargs) - set(options))
+        if unknown:
+            raise ValueError(f"loss_kwargs holds {unknown}, but loss {name!r} takes {options or 'no options'}")
+
+
+def require_positive(config: Any, name: str) -> None:
+    """Raises ValueError unless the field `name` holds an integer above 0."""
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def require_divides(config: Any, divisor: str, dividend: str) -> None:
+    """Raises ValueError unless the field `divisor` divides the field `dividend`."""
+    low, high = getattr(config, divisor), getattr(config, dividend)
+    if high % low:
+        raise ValueError(f"{divisor} ({low}) must divide {dividend} ({high})")
