@@ -22,7 +22,7 @@ from tsllm.evaluation.ablation import (
 from tsllm.evaluation.ablation import VARIANTS as VARIANT_CHANGES
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
-from tsllm.evaluation.config import CompareConfig, DataEntry
+from tsllm.evaluation.config import CompareConfig, DataEntry, TuneRule
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
@@ -485,6 +485,17 @@ def test_every_entry_is_checked_before_the_first_step(data, tmp_path):
     ):
         assert fault in told
     assert "DLinear:" not in told
+    assert counted.built == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_setting_to_search_that_a_model_lacks_is_told_before_the_first_step(data, tmp_path):
+    models = ["SeasonalNaive", {"model": "dlinear", "options": TINY, "training": QUICK}]
+    config = make_config(data, tmp_path, models)
+    config.tune = TuneRule(2, {"d_modle": [8, 16]})
+    counted = Interrupting(after=99)
+    with pytest.raises(ValueError, match="DLinear has no setting 'd_modle' to tune"):
+        run_with(config, counted)
     assert counted.built == []
     assert not (tmp_path / "out").exists()
 

@@ -192,6 +192,13 @@ def test_the_space_follows_from_the_models_configuration():
     assert "dropout" not in changed
     with pytest.raises(ValueError, match="PatchTST has no setting 'widht' to tune"):
         build_space(spec, TASK, {"widht": [1, 2]})
+    with pytest.raises(ValueError, match=r"'widht' to tune; of its own it has .*patch_length"):
+        build_space(spec, TASK, {"widht": None})
+    # One rule for all models may leave out what some of them lack.
+    assert set(build_space(ModelSpec("dlinear"), TASK, {"d_model": None, "dropout": None})) == {
+        "learning_rate",
+        "context_length",
+    }
     with pytest.raises(ValueError, match=r"dropout is 0\.1; give a list of values"):
         build_space(spec, TASK, {"dropout": 0.1})
     with pytest.raises(ValueError, match="AutoETS is no model that tsllm trains"):

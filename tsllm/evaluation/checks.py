@@ -8,6 +8,7 @@ from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.prepare import PreparedTask
+from tsllm.evaluation.tune import build_space
 from tsllm.forecasting.checks import check_forecaster
 from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.neural import NeuralForecaster
@@ -42,6 +43,8 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
         for spec in config.models:
             try:
                 check_forecaster(spec, prepared.task)
+                if config.tune is not None and spec.kind == "native" and spec.is_trainable and not spec.perturb:
+                    build_space(spec, prepared.task, config.tune.search)
                 # A look-back that fails in the search is left out and named.
                 if not config.look_backs or spec.fixes_context or not spec.is_trainable:
                     key = _describe_reading(spec)

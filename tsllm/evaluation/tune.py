@@ -5,6 +5,7 @@
 model's configuration, `apply_params` puts settings into a model entry, `validate` measures the loss.
 """
 
+import difflib
 import hashlib
 import json
 import logging
@@ -45,6 +46,7 @@ LEVELS = (20.0, 40.0, 60.0, 80.0)
 # Multiples of a model's own value that are tried; what a configuration refuses is left out.
 _FACTORS = {"d_model": (0.5, 1, 2), "context_length": (0.5, 1, 2)}
 _DROPOUTS = (0.0, 0.1, 0.3)
+_SEARCHED = ("learning_rate", "d_model", "context_length", "dropout")  # without changes
 _TRAINING = frozenset(f.name for f in fields(ForecastTrainingArguments))
 
 
@@ -351,10 +353,12 @@ def build_space(
     if "dropout" in known:
         space |= _keep_valid(spec, task, "dropout", _DROPOUTS)
     for name, change in (changes or {}).items():
-        if name not in known and name not in _TRAINING:
-            raise ValueError(f"{spec.name} has no setting {name!r} to tune; tunable: {sorted(known | _TRAINING)}")
-        if change is None:
-            space.pop(name, None)
+        if change is None and name in (*_SEARCHED, *known, *_TRAINING):
+            space.pop(name, None)  # one rule for all models leaves out what some of them lack anyway
+        elif name not in known and name not in _TRAINING:
+            near = difflib.get_close_matches(name, sorted(known | _TRAINING), n=3, cutoff=0.5)
+            said = f"did you mean {', '.join(near)}?" if near else f"of its own it has {', '.join(sorted(known))}"
+            raise ValueError(f"{spec.name} has no setting {name!r} to tune; {said}")
         else:
             space[name] = read_kind(name, change)
     return space
