@@ -13,7 +13,7 @@ from tsllm.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES if page.name != "compare_epf.md"}
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES if not page.name.startswith("compare_")}
 README = TEXTS[ROOT / "README.md"]
 BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)]
 COMMANDS = [
