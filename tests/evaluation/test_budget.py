@@ -45,6 +45,13 @@ def test_convergence_is_the_same_rule_for_every_batch_size():
     check_training(rule.training_for(64, 10**6))
 
 
+def test_a_rule_without_a_validation_part_asks_for_no_validation():
+    rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=100)
+    made = rule.apply({"learning_rate": 0.01}, 40, validates=False)
+    assert made == {"max_steps": 50, "lr_scheduler_type": "cosine", "learning_rate": 0.01}
+    assert rule.apply({"eval_steps": 5}, 40, validates=False)["eval_steps"] == 5  # given: refused where it is idle
+
+
 def test_a_small_training_part_and_an_odd_batch_are_rounded_to_whole_validations():
     rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=100)
     # 40 windows are 3 steps of 16: 100 windows are 2 epochs and 2 steps = 8; 1,000 are 25 epochs = 75, rounded to 80.

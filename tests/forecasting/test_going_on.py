@@ -285,7 +285,19 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"alias": ""}, "alias '' cannot name a forecast"),
         ({"training": {"save_strategy": "no"}}, "save_strategy has no effect"),
         ({"training": {"optim": "foo"}}, "training.optim is 'foo'"),
-        ({"val_size": 0, "training": {"early_stopping_patience": 3}}, "early_stopping_patience has no effect"),
+        *(
+            ({"val_size": 0, "training": {name: value}}, f"nothing is validated and {name} has no effect")
+            for name, value in [
+                ("early_stopping_patience", 3),
+                ("early_stopping_threshold", 0.1),
+                ("eval_steps", 5),
+                ("eval_strategy", "steps"),
+                ("eval_on_start", True),
+                ("per_device_eval_batch_size", 4),
+                ("load_best_model_at_end", True),
+                ("metric_for_best_model", "mae"),
+            ]
+        ),
     ],
 )
 def test_bad_options_fail_in_the_constructor(options, message):

@@ -79,9 +79,20 @@ class BudgetRule:
             "lr_scheduler_type": "constant" if self.kind == "convergence" else "cosine",
         }
 
-    def apply(self, training: Mapping[str, Any], num_train_windows: int) -> dict[str, Any]:
-        """Returns training options with the rule's, where none is given; what is given wins."""
-        return merge_training(self.training_for(count_batch(training), num_train_windows), training)
+    def apply(self, training: Mapping[str, Any], num_train_windows: int, *, validates: bool = True) -> dict[str, Any]:
+        """Returns training options with the rule's, where none is given; what is given wins.
+
+        Args:
+            training: What is given.
+            num_train_windows: As in `training_for`.
+            validates: Whether there is a validation part; without one the rule's rhythm of validation is left out.
+        """
+        rule = self.training_for(count_batch(training), num_train_windows)
+        if not validates:
+            rule = {
+                name: value for name, value in rule.items() if name not in ("eval_steps", "early_stopping_patience")
+            }
+        return merge_training(rule, training)
 
     def describe(self) -> str:
         """Returns the rule as a sentence."""

@@ -43,6 +43,7 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
         for spec in config.models:
             try:
                 check_forecaster(spec, prepared.task)
+                _check_levels(spec, prepared, config.level)
                 if config.tune is not None and spec.kind == "native" and spec.is_trainable and not spec.perturb:
                     build_space(spec, prepared.task, config.tune.search)
                 # A look-back that fails in the search is left out and named.
@@ -57,6 +58,21 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
                 faults.append(f"{prepared.name}: {spec.name}: {error}")
     if faults:
         raise ValueError("the comparison cannot be run: " + "; ".join(dict.fromkeys(faults)))
+
+
+def _check_levels(spec: ModelSpec, prepared: PreparedTask, level: Sequence[float]) -> None:
+    """Checks whether a model that is trained here could give the intervals.
+
+    Raises:
+        ValueError: If it has a point head and nothing to calibrate it on.
+    """
+    if not level or prepared.task.val_size != 0 or spec.kind != "native":
+        return
+    if spec.options.get("head", find_model_class(spec.model).config_class.head) == "point":
+        raise ValueError(
+            f"{spec.name} has a point head and val_size is 0, so it gives no intervals; give the data entry a "
+            "val_size, the model another head (options: {head: quantile}), or ask for none (level: [])"
+        )
 
 
 def check_perturbed(models: Sequence[ModelSpec]) -> list[str]:

@@ -126,7 +126,9 @@ class _ModelRun:
         if self.config.budget is not None:
             context = settled.options.get("context_length", self.prepared.task.context_length)
             windows = count_training_windows(self.prepared, settled, context)
-            settled = replace(settled, training=self.config.budget.apply(settled.training, windows))
+            validates = self.prepared.task.val_size != 0
+            training = self.config.budget.apply(settled.training, windows, validates=validates)
+            settled = replace(settled, training=training)
         self.base = settled
         if was_base:
             self.spec = settled

@@ -246,7 +246,8 @@ class _RowRun:
             options |= find_model_class(spec.model).published_config
         training = spec.training
         if self.config.budget is not None:
-            training = self.config.budget.apply(training, self._count_windows(stretch))
+            validates = stretch.task.val_size != 0
+            training = self.config.budget.apply(training, self._count_windows(stretch), validates=validates)
         return replace(spec, options=options | spec.options, training=training)
 
     def _count_windows(self, stretch: Stretch) -> int:

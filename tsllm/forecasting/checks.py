@@ -111,6 +111,12 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     longest = None if config is None else json.loads(config.read_text(encoding="utf-8")).get("prediction_length")
     if longest is not None and longest < task.h:
         raise ValueError(f"it forecasts 1 to {longest} steps, the comparison asks for {task.h}; train with a larger h")
+    reads = [*saved.covariates, *saved.past_covariates]
+    if spec.covariates is not None and spec.covariates != bool(reads):
+        raise ValueError(
+            f"covariates is {spec.covariates}, but a saved model reads what it was trained with "
+            f"({', '.join(reads) or 'no covariates'}); leave covariates out of its entry"
+        )
     offered = {*task.covariates, *task.past_covariates}
     lacking = [name for name in (*saved.covariates, *saved.past_covariates) if name not in offered]
     if lacking:

@@ -65,8 +65,8 @@ class NeuralForecaster(TrainableForecaster):
         share_covariates: As in `WindowDataset`; None = False.
         scaler: "standard" or "none"; fitted on the training part only; None = "standard".
         val_size: Steps at the end of each series that are kept for early stopping and for the intervals of point
-            heads; None = a tenth, at least `h`; 0 = none: nothing is validated (`eval_steps` does nothing), and the
-            last weights stay.
+            heads; None = a tenth, at least `h`; 0 = none: nothing is validated (options of validation such as
+            `eval_steps` are refused), and the last weights stay.
         train_share: Share of the training windows that are trained on, the first of each series; the scaler and the
             validation part stay as they are (few-shot). 1 = all.
         fine_tune: What `fit` changes in a saved model: "all" weights that were trained, the "head" alone, or "none"

@@ -67,16 +67,32 @@ def refuse_unadapted(fine_tune: str | None, changes: Mapping[str, Any]) -> None:
         )
 
 
+# What says when, how or by what a model is validated; 0, False and "no" ask for nothing.
+_OF_VALIDATION = (
+    "early_stopping_patience",
+    "early_stopping_threshold",
+    "eval_steps",
+    "eval_strategy",
+    "eval_delay",
+    "eval_on_start",
+    "per_device_eval_batch_size",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+)
+
+
 def refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> None:
-    """Refuses patience where nothing is validated.
+    """Refuses options of validation where nothing is validated.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: Naming the option that would have no effect.
     """
-    if val_size == 0 and training.get("early_stopping_patience"):
-        raise ValueError(
-            "val_size is 0, so nothing is validated and early_stopping_patience has no effect; leave one of them out"
-        )
+    if val_size != 0:
+        return
+    idle = [name for name in _OF_VALIDATION if training.get(name) and str(training[name]) != "no"]
+    if idle:
+        raise ValueError(f"val_size is 0, so nothing is validated and {idle[0]} has no effect; leave one of them out")
 
 
 def refuse_changes(fixed: dict[str, Any], spec: ForecasterSpec) -> None:
