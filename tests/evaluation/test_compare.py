@@ -607,19 +607,35 @@ def test_a_saved_model_is_checked_against_the_task_before_the_first_step(saved_d
 def test_covariates_that_a_saved_model_cannot_be_given_or_spared_are_refused(saved_daily, tmp_path):
     task = ForecastTask(h=7, freq="D", season=7, context_length=14, covariates=("load",))
     check_forecaster(ModelSpec(saved_daily, "S", covariates=True), task)
-    with pytest.raises(ValueError, match="covariates is False, but a saved model reads what it was .* \\(load\\)"):
+    with pytest.raises(ValueError, match=r"covariates is False, but a saved model reads what it was .* \(load\)"):
         check_forecaster(ModelSpec(saved_daily, "S", covariates=False), task)
     ds = pd.date_range("2020", periods=90, freq="D")
     frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(90.0) % 7})
     NeuralForecaster("dlinear", 7, context_length=14, training={"max_steps": 0}).fit(frame).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="covariates is True, but a saved model .* \\(no covariates\\)"):
+    with pytest.raises(ValueError, match=r"covariates is True, but a saved model .* \(no covariates\)"):
         check_forecaster(ModelSpec(str(tmp_path), "S", covariates=True), task)
+
+
+def test_a_saved_model_with_covariates_is_trained_further_in_a_comparison(saved_daily, tmp_path):
+    ds = pd.date_range("2020", periods=200, freq="D")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(200.0) % 7, "load": np.arange(200) % 5})
+    entry = {"name": "own", "frame": frame, "h": 7, "covariates": ["load"]}
+    few = {"model": f"few-shot:{saved_daily}", "training": {"max_steps": 1}}
+    config = CompareConfig([entry], ["SeasonalNaive", few], seeds=[0], output_dir=str(tmp_path))
+    (result,) = run_compare(config)
+    assert not result.runs[0].failures
+    assert np.isfinite(result.runs[0].frame["timexer-few-shot"]).all()
+    task = ForecastTask(h=7, freq="D", season=7, context_length=14)
+    with pytest.raises(ValueError, match=r"reads the covariates .*, which are not named"):
+        check_forecaster(ModelSpec.parse(few), task)
+    with pytest.raises(ValueError, match="covariates is False, but a saved model reads"):
+        check_forecaster(ModelSpec.parse(few | {"covariates": False}), task)
 
 
 def test_intervals_of_a_point_head_without_validation_are_refused_before_the_first_step(data, tmp_path):
     own = {"model": "dlinear", "options": TINY, "training": {"max_steps": 2}}
     options = {"data": [{"name": str(data), "h": 6, "val_size": 0}], "models": ["SeasonalNaive", own], "seeds": [0]}
-    with pytest.raises(ValueError, match="cannot be run: .*DLinear has a point head and val_size is 0"):
+    with pytest.raises(ValueError, match=r"cannot be run: .*DLinear has a point head and val_size is 0"):
         run_compare(CompareConfig(**options, output_dir=str(tmp_path / "a")))
     run_compare(CompareConfig(**options, level=[], output_dir=str(tmp_path / "b")))
     own["options"] = TINY | {"head": "quantile"}
