@@ -616,6 +616,22 @@ def test_covariates_that_a_saved_model_cannot_be_given_or_spared_are_refused(sav
         check_forecaster(ModelSpec(str(tmp_path), "S", covariates=True), task)
 
 
+def test_a_saved_model_with_covariates_is_trained_further_in_a_comparison(saved_daily, tmp_path):
+    ds = pd.date_range("2020", periods=200, freq="D")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(200.0) % 7, "load": np.arange(200) % 5})
+    entry = {"name": "own", "frame": frame, "h": 7, "covariates": ["load"]}
+    few = {"model": f"few-shot:{saved_daily}", "training": {"max_steps": 1}}
+    config = CompareConfig([entry], ["SeasonalNaive", few], seeds=[0], output_dir=str(tmp_path))
+    (result,) = run_compare(config)
+    assert not result.runs[0].failures
+    assert np.isfinite(result.runs[0].frame["timexer-few-shot"]).all()
+    task = ForecastTask(h=7, freq="D", season=7, context_length=14)
+    with pytest.raises(ValueError, match=r"reads the covariates .*, which are not named"):
+        check_forecaster(ModelSpec.parse(few), task)
+    with pytest.raises(ValueError, match="covariates is False, but a saved model reads"):
+        check_forecaster(ModelSpec.parse(few | {"covariates": False}), task)
+
+
 def test_intervals_of_a_point_head_without_validation_are_refused_before_the_first_step(data, tmp_path):
     own = {"model": "dlinear", "options": TINY, "training": {"max_steps": 2}}
     options = {"data": [{"name": str(data), "h": 6, "val_size": 0}], "models": ["SeasonalNaive", own], "seeds": [0]}

@@ -39,6 +39,9 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         return
     if spec.kind == "few-shot":
         check_saved(spec.source)
+        start = ForecasterSpec.load(spec.source, spec.options.get("revision"), spec.options.get("token"))
+        if start.freq != ANY_FREQ:
+            _check_covariates(spec, start, task)
     if spec.kind == "own":
         check_own(spec.model, spec.options)
         return
@@ -111,6 +114,15 @@ def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
     longest = None if config is None else json.loads(config.read_text(encoding="utf-8")).get("prediction_length")
     if longest is not None and longest < task.h:
         raise ValueError(f"it forecasts 1 to {longest} steps, the comparison asks for {task.h}; train with a larger h")
+    _check_covariates(spec, saved, task)
+
+
+def _check_covariates(spec: ModelSpec, saved: ForecasterSpec, task: ForecastTask) -> None:
+    """Checks that a saved model gets the covariates that it reads, and that no others are asked for.
+
+    Raises:
+        ValueError: Naming them.
+    """
     reads = [*saved.covariates, *saved.past_covariates]
     if spec.covariates is not None and spec.covariates != bool(reads):
         raise ValueError(

@@ -213,7 +213,7 @@ def reads_covariates(spec: ModelSpec) -> bool:
         return spec.covariates
     if spec.kind == "native":
         return find_model_class(spec.model).reads_covariates(spec.options)
-    return spec.model in OPPONENTS or spec.kind in ("saved", "own")
+    return spec.model in OPPONENTS or spec.kind in ("saved", "few-shot", "own")
 
 
 def reads_static(spec: ModelSpec) -> bool:
