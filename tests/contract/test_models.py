@@ -1,12 +1,13 @@
 """The contracts of `MODELS`, proven over the whole table with every head."""
 
 import pickle
+from dataclasses import fields
 
 import pytest
 import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.models import MODELS, build_model
+from tsllm.models import MODELS, build_model, find_model_class
 from tsllm.nn.heads import OUTPUTS
 from tsllm.registry import UnknownNameError
 
@@ -332,3 +333,13 @@ def test_configured_time_features_must_be_given(name, build):
 def test_covariates_are_refused_by_models_that_do_not_read_them(name, build):
     with pytest.raises(ValueError, match="num_covariates is 2"):
         build(name, num_covariates=2)
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_a_truth_value_is_no_number(name):
+    config_class = find_model_class(name).config_class
+    numbers = [f.name for f in fields(config_class) if f.name in config_class.own_fields() and f.type in (int, float)]
+    assert {"context_length", "prediction_length"} <= set(numbers)
+    for number in numbers:
+        with pytest.raises(ValueError, match=f"^{number} must be a number or a text, got True$"):
+            config_class(**{number: True})

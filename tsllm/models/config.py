@@ -1,5 +1,6 @@
 """The configuration that every forecasting model has."""
 
+import typing
 from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, ClassVar
@@ -66,7 +67,17 @@ class ForecastConfig(PreTrainedConfig):
             known = ", ".join(sorted(type(self).own_fields()))
             raise ValueError(f"{type(self).__name__} does not know {unknown}; known: {known}")
         super().__post_init__(**kwargs)
+        self._refuse_truth_values()
         self.check()
+
+    def _refuse_truth_values(self) -> None:
+        """Refuses true and false where a number or a text belongs; Python counts them as 1 and 0."""
+        for f in fields(self):
+            kinds = set(typing.get_args(f.type) or (f.type,))
+            value = getattr(self, f.name)
+            is_own = f.name in self.own_fields() and bool not in kinds and kinds & {int, float, str}
+            if is_own and isinstance(value, bool):
+                raise ValueError(f"{f.name} must be a number or a text, got {value}")
 
     @classmethod
     def own_fields(cls) -> set[str]:
