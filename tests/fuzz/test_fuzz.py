@@ -214,6 +214,12 @@ def test_any_bytes_as_csv_are_refused_in_words_or_read(tmp_path_factory, content
 
 @LONG
 @pytest.mark.timeout(0)
+def test_csv_bytes_for_longer(tmp_path_factory):
+    run_for(test_any_bytes_as_csv_are_refused_in_words_or_read, tmp_path_factory)
+
+
+@LONG
+@pytest.mark.timeout(0)
 def test_csv_for_longer(tmp_path_factory):
     run_for(test_an_accepted_csv_comes_back_bit_by_bit, tmp_path_factory)
     run_for(test_any_bytes_as_csv_are_refused_in_words_or_read, tmp_path_factory)
@@ -349,4 +355,10 @@ def test_any_bytes_in_a_data_folder_are_refused_in_words(tmp_path_factory, conte
 @pytest.mark.timeout(0)
 def test_artefacts_for_longer(artefact, tmp_path_factory):
     run_for(test_any_damage_to_an_artefact_is_told_or_changes_nothing_silently, artefact)
+    run_for(test_any_bytes_in_a_data_folder_are_refused_in_words, tmp_path_factory)
+
+
+@LONG
+@pytest.mark.timeout(0)
+def test_data_folders_for_longer(tmp_path_factory):
     run_for(test_any_bytes_in_a_data_folder_are_refused_in_words, tmp_path_factory)
