@@ -133,8 +133,9 @@ def _check_covariates(spec: ModelSpec, saved: ForecasterSpec, task: ForecastTask
     lacking = [name for name in (*saved.covariates, *saved.past_covariates) if name not in offered]
     if lacking:
         raise ValueError(
-            f"it reads the covariates {lacking}, which are not named for {task.name or 'the data'}; name them in the "
-            "data entry (covariates: [...], past_covariates: [...])"
+            f"it reads the covariates {lacking}, which are not named for {task.name or 'the data'}; name them "
+            "(--covariates, --past-covariates on the command line; covariates: [...], past_covariates: [...] of a "
+            "data entry in a file)"
         )
 
 
