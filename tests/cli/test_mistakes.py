@@ -432,8 +432,8 @@ def test_a_pipe_that_has_read_enough_is_no_error(place, monkeypatch):
 
 def test_a_saved_model_whose_covariates_are_not_named_says_how_and_that_works(place):
     fitted = run(
-        "fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "x", "--context-length", "8",
-        "--steps", "1", "--set", "patch_length=4", "--set", "d_model=8", "--set", "num_heads=1", "--output-dir", "saved",
+        "fit", "good.csv", "--model", "timexer", "--h", "2", "--covariates", "x", "--context-length", "8", "--steps",
+        "1", "--set", "patch_length=4", "--set", "d_model=8", "--set", "num_heads=1", "--output-dir", "saved",
     )  # fmt: skip
     assert fitted.exit_code == 0, fitted.output
     asked = ("backtest", "good.csv", "--models", "saved", "--h", "2", "--n-windows", "1")
