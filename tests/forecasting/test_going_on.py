@@ -582,6 +582,7 @@ def test_the_layout_that_auto_takes_is_logged_and_one_that_stops_is_a_panel(base
         ({"training": {"max_steps": 0, "learning_rate": 0.1}}, "learning_rate"),
         ({"training": {"max_steps": 0, "seed": 1}, "val_size": 20}, "val_size"),
         ({"training": {"max_steps": 0}, "max_seconds": 5}, "max_seconds"),
+        ({"training": {"max_steps": 0}, "train_share": 0.5}, "train_share"),
     ],
 )
 def test_options_of_a_training_that_does_not_happen_are_refused(base, tmp_path, options, idle):

@@ -217,7 +217,7 @@ class NeuralForecaster(TrainableForecaster):
             check_source(model)
             fixed = {"freq": freq, "layout": layout, "season": season, "scaler": scaler, "covariates": covariates}
             fixed |= {"static": static, "past_covariates": past_covariates, "share_covariates": share_covariates}
-            refuse_idle(self._given, val_size, max_seconds, fine_tune)
+            refuse_idle(self._given, val_size, max_seconds, fine_tune, train_share)
             refuse_unadapted(fine_tune, config)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
@@ -286,7 +286,7 @@ class NeuralForecaster(TrainableForecaster):
         """
         given = self.context if context is None else context
         if self._start is not None and (self.training.get("max_steps") == 0 or self.fine_tune == "none"):
-            refuse_idle(self._given, val_size, None, self.fine_tune)
+            refuse_idle(self._given, val_size, None, self.fine_tune, self.train_share)
             if self._zero_shot is None:
                 self._h = self._check_horizon(h)
                 self.update(df)

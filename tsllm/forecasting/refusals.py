@@ -36,7 +36,11 @@ def refuse_unknown(options: Mapping[str, Any], model: ForecastModel, forecaster:
 
 
 def refuse_idle(
-    training: Mapping[str, Any], val_size: int | None, max_seconds: float | None, fine_tune: str | None = None
+    training: Mapping[str, Any],
+    val_size: int | None,
+    max_seconds: float | None,
+    fine_tune: str | None = None,
+    train_share: float = 1.0,
 ) -> None:
     """Refuses options of a training where a saved model is given new history alone.
 
@@ -48,6 +52,7 @@ def refuse_idle(
     kept = ("seed",) if fine_tune == "none" else ("max_steps", "seed")
     idle = [name for name in training if name not in kept]
     idle += [name for name, value in (("val_size", val_size), ("max_seconds", max_seconds)) if value is not None]
+    idle += ["train_share"] if train_share != 1 else []
     if idle:
         why = "fine_tune is 'none'" if fine_tune == "none" else "max_steps is 0"
         raise ValueError(f"{why}, so nothing is trained and {idle[0]} has no effect; leave one of them out")
