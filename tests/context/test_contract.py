@@ -147,6 +147,28 @@ def test_a_text_that_excepts_a_series_is_no_text_for_one_frame(words):
     assert find_named(f"{words} are closed.", ["north"]) == ["north"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The north is closed from 08:00 to 14:00. The south is capped at 90.",
+        "The north doubles\nThe south falls by 20 percent",
+        "The north and the south are closed. The north opens again on Friday.",
+    ],
+)
+@pytest.mark.parametrize("ids", [["north", "south"], ["north", "south", "west"]])
+def test_sentences_about_different_series_are_no_one_text(text, ids):
+    with pytest.raises(FrameError, match=r"one sentence of the text is about north.*another about .*a table"):
+        find_named(text, ids)
+    rows = pd.DataFrame({"unique_id": ["north", "south"], "text": ["It is closed.", "It is capped at 90."]})
+    frame = DF.assign(unique_id=DF["unique_id"].map({"a": "north", "b": "south"}))
+    assert Context.read(rows, frame).texts() == {"north": "It is closed.", "south": "It is capped at 90."}
+
+
+def test_sentences_about_the_same_series_are_one_text():
+    text = "The north is closed at 8.30. It opens at 14:00! Then the north doubles."
+    assert find_named(text, ["north", "south"]) == ["north"]
+
+
 def test_numbers_as_names_and_a_mapping_says_it_outright():
     df = DF.assign(unique_id=[1] * 4 + [2] * 4)
     assert Context.read("It is closed for 2 hours.", df).texts() == dict.fromkeys((1, 2), "It is closed for 2 hours.")

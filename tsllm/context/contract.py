@@ -155,7 +155,8 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
         ids: Names of the series.
 
     Raises:
-        FrameError: If the text excepts a series that it names ("all but north"), so that the rule would turn it round.
+        FrameError: If the text excepts a series that it names ("all but north"), so that the rule would turn it round,
+            or if its sentences name different series.
 
     Example:
         >>> find_named("The north is closed on Friday.", ["north", "south"])
@@ -178,6 +179,7 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
             f"the text excepts series {excepted!r}, and one text cannot say which series it is about then; give a "
             "mapping series -> text, or a table with a row for each series"
         )
+    _refuse_mixed(text, found)
     named = {m[0] for m in found}
     chosen = [name for name in ids if str(name) in named]
     if not chosen or len(chosen) == len(ids):
@@ -188,6 +190,21 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
         len(chosen), len(ids),
     )  # fmt: skip
     return chosen
+
+
+def _refuse_mixed(text: str, found: Sequence[re.Match[str]]) -> None:
+    """Refuses a text whose sentences name different series: each series would be told what is said of the others."""
+    ends = [m.end() for m in re.finditer(r"[.!?](?=\s)|\n", text)]
+    sentences: dict[int, set[str]] = {}
+    for m in found:
+        sentences.setdefault(sum(end <= m.start() for end in ends), set()).add(m[0])
+    first, *others = sentences.values() or [set()]
+    other = next((names for names in others if names != first), None)
+    if other is not None:
+        raise FrameError(
+            f"one sentence of the text is about {', '.join(sorted(first))}, another about {', '.join(sorted(other))}, "
+            "and one text is read as a whole; give a mapping series -> text, or a table with a row for each series"
+        )
 
 
 def _is_number(name: str) -> bool:
