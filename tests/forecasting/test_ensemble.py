@@ -150,3 +150,17 @@ def test_a_horizon_is_needed():
         tsllm.Ensemble([tsllm.SeasonalNaive(2)]).fit(waves())
     with pytest.raises(ValueError, match="is not fitted"):
         tsllm.Ensemble([tsllm.SeasonalNaive(2)]).predict(waves(), 6)
+
+
+def test_an_ensemble_reads_the_columns_that_its_members_were_told():
+    own = pd.DataFrame({"shop": "A", "day": pd.date_range("2024", periods=40), "sold": np.arange(40) % 7 + 1.0})
+    plain = own.set_axis(["unique_id", "ds", "y"], axis=1)
+    members = [tsllm.SeasonalNaive(7).name_columns("shop", "day", "sold"), tsllm.SeasonalNaive(1, "Naive")]
+    forecast = tsllm.Ensemble(members, n_windows=2).fit(own, h=3).predict()
+    expected = (
+        tsllm.Ensemble([tsllm.SeasonalNaive(7), tsllm.SeasonalNaive(1, "Naive")], n_windows=2)
+        .fit(plain, h=3)
+        .predict()
+    )
+    assert list(forecast.columns) == ["shop", "day", "Ensemble"]
+    np.testing.assert_array_equal(forecast["Ensemble"], expected["Ensemble"])

@@ -53,6 +53,7 @@ class WeightedMean(Forecaster):
         self._h: int | None = None
         self._check_aliases()
         self._name_covariates()
+        self._take_names()
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Weighs the members on the last windows, then fits each on all of `df`.
@@ -269,6 +270,12 @@ class WeightedMean(Forecaster):
         doubled = [alias for alias in aliases if aliases.count(alias) > 1]
         if doubled:
             raise ValueError(f"two members have the alias {doubled[0]!r}; give each its own: Model(..., alias='...')")
+
+    def _take_names(self) -> None:
+        """Takes what the columns of a frame are called from the members that say it, if they agree."""
+        named = [m.names for m in self.members if isinstance(m, Forecaster) and m.names]
+        if named and all(names == named[0] for names in named):
+            self.names = named[0]
 
     def _name_covariates(self) -> None:
         members = [member for member in self.members if isinstance(member, Forecaster)]
