@@ -406,7 +406,8 @@ def prediction_windows(
         if future is None:
             raise FrameError(
                 f"the covariates {list(covariates)} must be known over the horizon; pass a frame with {ID!r}, {TIME!r}"
-                f" and these columns for the {prediction_length} steps after the last row of each series"
+                f" and these columns for the {prediction_length} steps after the last row of each series "
+                "(X_df; --future FILE)"
             )
         absent = [c for c in (ID, TIME, *covariates) if c not in future.columns]
         if absent:

@@ -352,7 +352,8 @@ class TrainedForecaster(Forecaster):
         if X_df is None and spec.ahead:
             raise FrameError(
                 f"the covariates {spec.ahead} must be known over the horizon; pass a frame with {ID!r}, {TIME!r} and "
-                f"these columns for the {self.prediction_length} steps after the last row of each series"
+                f"these columns for the {self.prediction_length} steps after the last row of each series "
+                "(X_df; --future FILE)"
             )
         keys = future_frame(history, self.prediction_length, self._freq_of(history))
         given = keys if X_df is None else validate_future(X_df, keys, spec.ahead)
