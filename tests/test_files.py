@@ -42,7 +42,7 @@ def test_an_older_models_files_do_not_survive_in_the_same_folder(tmp_path):
     (folder / "notes.txt").write_text("mine")
     (folder / "checkpoint-3").mkdir()
     (folder / "checkpoint-3" / "state.json").write_text("{}")
-    train(val_size=0).save_pretrained(folder)
+    train(val_size=0, training={"max_steps": 2}).save_pretrained(folder)
     assert not (folder / "calibration.safetensors").exists()
     with pytest.raises(ValueError, match="was not calibrated"):
         NeuralForecaster.from_pretrained(folder).predict(make_frame(), level=[80])

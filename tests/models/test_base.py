@@ -33,7 +33,7 @@ def saved(tmp_path):
     [
         ({"context_length": 0}, "context_length must be a positive integer, got 0"),
         ({"prediction_length": 2.5}, "prediction_length must be a positive integer, got 2.5"),
-        ({"num_channels": True}, "num_channels must be a positive integer, got True"),
+        ({"num_channels": True}, "num_channels must be a number or a text, got True"),
         ({"num_time_features": -1}, "num_time_features must be an integer >= 0, got -1"),
         ({"num_known_covariates": 2}, r"num_known_covariates \(2\) exceeds num_covariates \(0\)"),
         ({"seq_len": 96}, r"ForecastConfig does not know \['seq_len'\]; known: .*context_length"),
