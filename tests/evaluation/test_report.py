@@ -310,3 +310,17 @@ def test_figures_of_tests_say_which_of_them_are_adjusted():
     table = _show_tests(make_pairs(B="worse"), "Tests", 1, 1, False)
     labels = [table.label(c) for c in ("low", "high", "p_value", "p_holm")]
     assert labels == ["low (adjusted)", "high (adjusted)", "p value (not adjusted)", "p holm (adjusted)"]
+
+
+def test_a_model_has_one_colour_in_all_figures_of_a_report():
+    times = pd.date_range("2024", periods=6, freq="h")
+    window = pd.DataFrame({"ds": times[3:], "Base": 1.0, "Good": 2.0, "Fair": 3.0})
+    _, ax = figures.new_figure()
+    order = ["Good", "Fair", "Base"]
+    figures.draw_panel(ax, pd.DataFrame({"ds": times, "y": 1.0}), window, {"Fair": [], "Base": []}, times[2], order)
+    drawn = {line.get_label(): line.get_color() for line in ax.get_lines()}
+    assert (drawn["Fair"], drawn["Base"]) == (figures.COLOURS[1], figures.COLOURS[2])
+    steps = pd.DataFrame({"step": [1, 2], "Base": [0.0, 0.0], "Fair": [0.1, 0.2]})
+    svg = figures.draw_step_skill(steps, "Base", order).svg
+    assert figures.COLOURS[1].lower() in svg.lower()
+    assert figures.COLOURS[0].lower() not in svg.lower()

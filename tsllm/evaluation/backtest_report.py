@@ -16,6 +16,7 @@ BASELINE = "SeasonalNaive"
 SCORES = ("mae", "rmse", "mase", "smape", "wql", "coverage", "width", "skill", "win_rate", "failed")
 COSTS = ("fit_seconds", "predict_seconds", "ms_per_window", "trained_parameters", "total_parameters")
 MAX_LINES = 6  # more lines in one picture cannot be told apart
+MAX_DRAWN = 3  # forecasts in one panel, the best ones, besides the baseline
 
 
 def build_backtest_report(
@@ -70,7 +71,7 @@ def describe_best(result: BacktestResult, table: pd.DataFrame) -> list[str]:
         sentence += f"; that is {much:.1%} {'less' if best['skill'] >= 0 else 'more'} than the seasonal naive's"
     found = [f"{sentence}."]
     if len(ranked) > 1:
-        found.append("Whether a difference is more than chance is not tested here; `tsllm compare` tests it.")
+        found.append("Whether a difference is more than chance is not tested here; tsllm compare tests it.")
     if len(ranked) < len(table):
         lost = ", ".join(map(str, table.loc[~table["model"].isin(ranked["model"]), "model"]))
         found.append(f"Not ranked, because windows have no forecast: {lost}.")
@@ -95,16 +96,17 @@ def _show_scores(result: BacktestResult, table: pd.DataFrame, said: Sequence[str
 
 
 def _show_forecasts(result: BacktestResult, table: pd.DataFrame, df: pd.DataFrame, season: int) -> Section:
-    complete = [str(m) for m in table["model"] if result.frame[m].notna().all()]
+    order = [str(m) for m in table["model"]]
+    complete = [m for m in order if result.frame[m].notna().all()]
     pictures: list[Any] = []
     if complete:
-        chosen = list(dict.fromkeys([complete[0], *(m for m in complete if m == BASELINE)]))
+        chosen = list(dict.fromkeys([*complete[:MAX_DRAWN], *(m for m in complete if m == BASELINE)]))
         widest = max(result.level) if result.level else None
-        pictures.append(figures.draw_forecasts(df, result.frame, chosen, 4 * season, widest))
+        pictures.append(figures.draw_forecasts(df, result.frame, chosen, 4 * season, widest, order))
     if BASELINE in complete and len(complete) > 1:
         drawn = [m for m in complete if m != BASELINE][: MAX_LINES - 1]
         arrays = WindowArrays.of(result.frame, [BASELINE, *drawn], result.h, [])
-        pictures.append(figures.draw_step_skill(compute_step_skill(arrays, BASELINE), BASELINE))
+        pictures.append(figures.draw_step_skill(compute_step_skill(arrays, BASELINE), BASELINE, order))
     return Section("Forecasts", pictures=pictures)
 
 

@@ -232,15 +232,18 @@ class _TaskPart:
         config, frame = self.config, self.result.runs[0].frame
         first = list(dict.fromkeys(filter(None, [config.focus, self.models[0], config.reference])))
         usable = [m for m in first if frame[m].notna().all()]
+        order = list(
+            dict.fromkeys([*map(str, self.table["model"]), *first, *self.models])
+        )  # as in the figure of costs
         pictures = []
         if usable:
             context = 4 * self.prepared.task.season
-            pictures.append(figures.draw_forecasts(self.prepared.loaded.df, frame, usable, context, self.level))
+            pictures.append(figures.draw_forecasts(self.prepared.loaded.df, frame, usable, context, self.level, order))
         steps = compute_step_skill(self.summary.arrays, config.reference)
         drawn = list(dict.fromkeys([*first, *self.models]))[:MAX_LINES]
         steps = steps[["step", *drawn]].dropna(axis=1, how="all")
         if set(steps.columns) - {"step", config.reference}:
-            pictures.append(figures.draw_step_skill(steps, config.reference))
+            pictures.append(figures.draw_step_skill(steps, config.reference, order))
         return Section(f"Forecasts{self.title}", pictures=pictures)
 
     def _describe_costs(self) -> Section:

@@ -127,6 +127,7 @@ def plot_forecasts(
     context: int,
     level: float | None = None,
     max_series: int = 4,
+    order: Sequence[str] = (),
 ) -> Any:
     """Plots one typical window of each series: history, target, the models' forecasts, the first model's band.
 
@@ -137,6 +138,7 @@ def plot_forecasts(
         context: Steps of history shown.
         level: Interval drawn; None = no band.
         max_series: At most so many panels.
+        order: All models of the report, whose positions give the styles; empty = `models`.
 
     Returns:
         A matplotlib figure.
@@ -150,14 +152,19 @@ def plot_forecasts(
         cutoff = pick_typical_window(frame, name, models[0])
         window = frame[(frame[ID] == name) & (frame[CUTOFF] == cutoff)]
         past = df[(df[ID] == name) & (df[TIME] <= cutoff)].tail(context)
-        draw_panel(ax, pd.concat([past[[TIME, TARGET]], window[[TIME, TARGET]]]), window, bands, cutoff)
+        draw_panel(ax, pd.concat([past[[TIME, TARGET]], window[[TIME, TARGET]]]), window, bands, cutoff, order)
         ax.set_title(f"{escape_label(name)}, forecast from {cutoff}", fontsize=9, loc="left")
     add_legend(figure, axes[0, 0])
     return figure
 
 
 def draw_panel(
-    ax: Any, observed: pd.DataFrame, window: pd.DataFrame, bands: Mapping[str, Sequence[float]], start: Any
+    ax: Any,
+    observed: pd.DataFrame,
+    window: pd.DataFrame,
+    bands: Mapping[str, Sequence[float]],
+    start: Any,
+    order: Sequence[str] = (),
 ) -> None:
     """Draws observed steps and forecasts with their bands into one panel.
 
@@ -167,17 +174,19 @@ def draw_panel(
         window: Forecasts `ds, <alias>` and their bounds.
         bands: Alias -> levels of its bands in per cent, the widest first; the models in their order.
         start: Where the line stands that parts history and forecast.
+        order: All models of the report, whose positions give the styles; empty = those of `bands`.
     """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     ax.plot(observed[TIME], observed[TARGET], color="black", linewidth=1.3, label="observed")
-    for k, (alias, levels) in enumerate(bands.items()):
+    places = list(order or bands)
+    for alias, levels in bands.items():
+        style = style_of(places.index(alias)) | {"markersize": 3, "markevery": max(1, len(window) // 6)}
         for level in levels:
             low, high = name_interval_columns(alias, [level])
             label = f"{escape_label(alias)}, {format_level(level)} % interval"
-            band = {"color": COLOURS[k % len(COLOURS)], "alpha": 0.18, "linewidth": 0, "label": label}
+            band = {"color": style["color"], "alpha": 0.18, "linewidth": 0, "label": label}
             ax.fill_between(window[TIME], window[low], window[high], **band)
-        style = style_of(k) | {"markersize": 3, "markevery": max(1, len(window) // 6)}
         ax.plot(window[TIME], window[alias], linewidth=1.2, label=escape_label(alias), **style)
     ax.axvline(start, color="#888888", linewidth=0.8)
     ax.tick_params(labelsize=8)
@@ -195,10 +204,15 @@ def add_legend(figure: Any, ax: Any) -> None:
 
 
 def draw_forecasts(
-    df: pd.DataFrame, frame: pd.DataFrame, models: Sequence[str], context: int, level: float | None = None
+    df: pd.DataFrame,
+    frame: pd.DataFrame,
+    models: Sequence[str],
+    context: int,
+    level: float | None = None,
+    order: Sequence[str] = (),
 ) -> Picture:
     """Draws `plot_forecasts` for the report."""
-    figure = plot_forecasts(df, frame, models, context, level)
+    figure = plot_forecasts(df, frame, models, context, level, order=order)
     alt = (
         f"One panel a series, with {context} steps of history, the observed values that followed and the forecasts of "
         f"{', '.join(models)}."
@@ -207,16 +221,17 @@ def draw_forecasts(
     return Picture(to_svg(figure), alt, caption)
 
 
-def draw_step_skill(steps: pd.DataFrame, baseline: str) -> Picture:
-    """Draws skill by horizon step from `compute_step_skill`."""
+def draw_step_skill(steps: pd.DataFrame, baseline: str, order: Sequence[str] = ()) -> Picture:
+    """Draws skill by horizon step from `compute_step_skill`; styles as in `plot_forecasts`."""
     models = [c for c in steps.columns if c not in ("step", baseline)]
     figure, ax = new_figure(height=3.4)
     ax.axhline(0, color="black", linewidth=1)
     lowest = {model: 100 * float(steps[model].min()) for model in models}
     below = {model: value for model, value in lowest.items() if value < FLOOR}
     ends = []
-    for k, model in enumerate(models):
-        style = style_of(k)
+    places = list(order or models)
+    for model in models:
+        style = style_of(places.index(model))
         ax.plot(
             steps["step"],
             (100 * steps[model]).clip(lower=10 * FLOOR),  # against a reference without error all is lost
