@@ -439,7 +439,7 @@ def test_a_saved_model_whose_covariates_are_not_named_says_how_and_that_works(pl
     asked = ("backtest", "good.csv", "--models", "saved", "--h", "2", "--n-windows", "1")
     told = " ".join(is_told(run(*asked)).split())
     assert "it reads the covariates ['x'], which are not named for" in told
-    assert "--covariates" in told
+    assert "name them (--covariates, --past-covariates on the command line" in told
     assert "LeakageError" not in told
     named = run(*asked, "--covariates", "x")
     assert "it reads the covariates" not in named.output
