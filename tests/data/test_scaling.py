@@ -100,8 +100,8 @@ def test_mistakes_are_told():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
-def test_inverse_undoes_transform(values):
+@given(st.lists(st.floats(-1e6, 1e6).filter(lambda y: y == 0 or abs(y) > 1e-150), min_size=2, max_size=30))
+def test_inverse_undoes_transform(values):  # of values below, a test of their own says that they are refused
     df = pd.DataFrame({"unique_id": "a", "ds": range(len(values)), "y": values})
     scaler = StandardScaler().fit(df)
     back = scaler.inverse_transform(scaler.transform(df))
