@@ -79,15 +79,22 @@ class BudgetRule:
             "lr_scheduler_type": "constant" if self.kind == "convergence" else "cosine",
         }
 
-    def apply(self, training: Mapping[str, Any], num_train_windows: int, *, validates: bool = True) -> dict[str, Any]:
+    def apply(
+        self, training: Mapping[str, Any], num_train_windows: int, *, validates: bool = True, trial_windows: int = 0
+    ) -> dict[str, Any]:
         """Returns training options with the rule's, where none is given; what is given wins.
 
         Args:
             training: What is given.
             num_train_windows: As in `training_for`.
             validates: Whether there is a validation part; without one the rule's rhythm of validation is left out.
+            trial_windows: Windows seen at most, for a trial of a search; 0 = as the rule says.
         """
-        rule = self.training_for(count_batch(training), num_train_windows)
+        batch = count_batch(training)
+        rule = self.training_for(batch, num_train_windows)
+        if trial_windows:
+            steps = count_steps(trial_windows, batch, num_train_windows)
+            rule["max_steps"] = min(rule["max_steps"], -(-steps // rule["eval_steps"]) * rule["eval_steps"])
         if not validates:
             rule = {
                 name: value for name, value in rule.items() if name not in ("eval_steps", "early_stopping_patience")

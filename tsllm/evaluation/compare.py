@@ -139,9 +139,10 @@ class _ModelRun:
         rule = self.config.tune
         tuned = spec
         if self.config.budget is not None:
-            # Trials keep the same rule as the training that follows.
+            # Trials keep the same rule as the training that follows, but for what the search says of their length.
             windows = count_training_windows(self.prepared, spec, self.prepared.task.context_length)
-            tuned = replace(spec, training=self.config.budget.apply(spec.training, windows))
+            training = self.config.budget.apply(spec.training, windows, trial_windows=rule.windows)
+            tuned = replace(spec, training=training)
         result = tune_for_task(
             tuned,
             self.prepared,

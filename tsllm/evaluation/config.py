@@ -167,25 +167,30 @@ class TuneRule:
         search: Changes of what is tried, as in `tsllm.evaluation.tune.build_space`.
         sampler: "tpe" or "random".
         seed: Of the draws and of the weights.
+        windows: Training windows that a trial sees at most; 0 = as many as the budget gives.
     """
 
     trials: int
     search: dict[str, Any] = field(default_factory=dict)
     sampler: str = "tpe"
     seed: int = 0
+    windows: int = 0
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"tune: trials is {self.trials}; it must be at least 1")
         if self.sampler not in ("tpe", "random"):
             raise ValueError(f"tune: sampler is {self.sampler!r}; choose tpe or random")
+        if self.windows < 0:
+            raise ValueError(f"tune: windows is {self.windows}; give a count, or 0 for as many as the budget gives")
 
     def describe(self) -> str:
         """Returns the rule as a sentence."""
         drawn = "by a tree-structured Parzen estimator" if self.sampler == "tpe" else "at random"
         return (
             f"Settings of every trainable model: the best of {self.trials} trials each, drawn {drawn} (seed "
-            f"{self.seed}), by the validation loss before the first cutoff."
+            f"{self.seed}), by the validation loss before the first cutoff"
+            + (f", each after at most {self.windows:,} training windows." if self.windows else ".")
         )
 
 
@@ -236,6 +241,7 @@ class CompareConfig:
             self.budget = read_dataclass(BudgetRule, self.budget, "budget")
         if isinstance(self.tune, dict):
             self.tune = read_dataclass(TuneRule, self.tune, "tune", "trials")
+        self._check_trials()
         self.ablate = [self.ablate] if isinstance(self.ablate, str) else self.ablate
         for name in self.ablate:
             whole = next((m for m in self.models if m.name == name), None)
@@ -274,6 +280,14 @@ class CompareConfig:
         if converges and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("the budget ends by validation loss, but val_size is 0; give val_size, or kind: windows")
         self._check_seeds()
+
+    def _check_trials(self) -> None:
+        windows = 0 if self.tune is None else self.tune.windows
+        if windows and not isinstance(self.budget, BudgetRule):
+            raise ValueError("tune: windows shortens the budget's training, but there is no budget; give one")
+        every = self.budget.eval_every_windows if windows else 0
+        if windows < every:
+            raise ValueError(f"tune: windows is {windows}, less than the budget's eval_every_windows ({every})")
 
     def _check_seeds(self) -> None:
         """Refuses several seeds for a model whose entry fixes its own: its runs would all be the same."""
