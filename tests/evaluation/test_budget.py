@@ -73,17 +73,39 @@ def test_every_shipped_comparison_gives_equal_budgets(path):
     assert CompareConfig.load(path).find_unequal_budgets() == []
 
 
-@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3", "epf"])
-def test_every_trainable_model_of_the_headline_sees_as_many_windows(name):
-    path = next(p for p in CONFIGS if p.stem == name)
-    config = CompareConfig.load(path)
-    assert config.budget == BudgetRule(kind="windows", windows=9600, eval_every_windows=1600)
+def load_trained(name):
+    config = CompareConfig.load(next(p for p in CONFIGS if p.stem == name))
     models = [m for m in config.models if m.kind == "native" and m.is_trainable]
     assert {"DLinear", "PatchTST", "TimeLLM", "TimeLLM-LoRA", "TimeLLM-noLLM", "TimeLLM-random"} <= {
         m.name for m in models
     }
+    return config, models
+
+
+def test_every_trainable_model_of_the_prices_sees_as_many_windows():
+    config, models = load_trained("epf")
+    assert config.budget == BudgetRule(kind="windows", windows=9600, eval_every_windows=1600)
     for model in models:
         assert config.budget.apply(model.training, 10**6)["max_steps"] == 600  # of 16 windows
+
+
+@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3"])
+def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name):
+    config, models = load_trained(name)
+    assert config.budget == BudgetRule(patience_windows=3200, cap_windows=48_000, eval_every_windows=800)
+    assert (config.tune.trials, config.tune.windows) == (4, 4800)
+    for model in models:
+        rule = config.budget.apply(model.training, 10**6)
+        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, 4, 3000)
+        trial = config.budget.apply(model.training, 10**6, trial_windows=4800)
+        assert trial == rule | {"max_steps": 300}  # of 16 windows
+
+
+def test_a_trial_ends_with_a_validation_and_never_after_the_rule():
+    rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=200)
+    steps = [rule.apply({"per_device_train_batch_size": 10}, 10**6, trial_windows=w)["max_steps"] for w in
+             (0, 200, 201, 999, 5000)]  # fmt: skip
+    assert steps == [100, 20, 40, 100, 100]
 
 
 def test_what_a_model_is_given_wins_over_the_rule():

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -779,6 +780,30 @@ def test_one_rule_gives_models_of_other_batches_the_same_windows_and_the_report_
     assert any(note.startswith("unequal training windows") for note in unequal.find_unequal_budgets())
     with pytest.raises(ValueError, match="kind windows needs how many windows"):
         make_config(data, tmp_path, [one], reference="DLinear", budget={"kind": "windows"})
+
+
+def test_trials_of_a_search_may_be_shorter_than_the_training_that_follows(data, tmp_path):
+    pytest.importorskip("optuna", reason="optuna is optional")
+    model = {"model": "dlinear", "options": TINY, "training": {"per_device_train_batch_size": 16}}
+    given = {
+        "seeds": [0],
+        "budget": {"kind": "windows", "windows": 324, "eval_every_windows": 81},
+        "tune": {"trials": 2, "windows": 100, "search": {"context_length": None, "dropout": None}},
+    }
+    config = make_config(data, tmp_path, ["SeasonalNaive", model], **given)
+    (result,) = results = run_compare(config)
+    trials = [json.loads(p.read_text()) for p in (tmp_path / "out" / "trials").glob("*.json")]
+    assert [t["key"]["spec"]["training"]["max_steps"] for t in trials] == [12, 12]  # 162 windows, a whole validation
+    assert result.facts["DLinear"][0]["budget"]["windows_seen"] == 324
+    said = "by the validation loss before the first cutoff, each after at most 100 training windows."
+    assert said in build_compare_report(config, results, "command")[0].to_markdown()
+    short = given | {"tune": {"trials": 2, "windows": 80}}
+    with pytest.raises(ValueError, match=r"windows is 80, less than the budget's eval_every_windows \(81\)"):
+        make_config(data, tmp_path, [model], reference="DLinear", **short)
+    with pytest.raises(ValueError, match="there is no budget; give one"):
+        make_config(data, tmp_path, [model], reference="DLinear", tune=given["tune"])
+    with pytest.raises(ValueError, match="windows is -1; give a count"):
+        TuneRule(2, windows=-1)
 
 
 def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):

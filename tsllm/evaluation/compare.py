@@ -140,7 +140,8 @@ class _ModelRun:
         tuned = spec
         if self.config.budget is not None:
             # Trials keep the same rule as the training that follows, but for what the search says of their length.
-            windows = count_training_windows(self.prepared, spec, self.prepared.task.context_length)
+            context = spec.options.get("context_length", self.prepared.task.context_length)
+            windows = count_training_windows(self.prepared, spec, context)
             training = self.config.budget.apply(spec.training, windows, trial_windows=rule.windows)
             tuned = replace(spec, training=training)
         result = tune_for_task(
