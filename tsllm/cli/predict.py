@@ -201,13 +201,11 @@ def _open(reader: Path | None) -> dict[str, Any]:
 def print_effects(explained: list[Any], texts: Any) -> None:
     """Prints what was understood of each text, series with the same together, and how many texts were not read."""
     from tsllm.context.contract import TEXT
-    from tsllm.context.effects import write_effects
     from tsllm.types import ID
 
     told: dict[tuple[str, str], list[str]] = {}
     for e in explained:
-        effects = write_effects(e.effects) or "(nothing that changes the forecast)"
-        told.setdefault((e.text, effects), []).append(one_line(e.series))
+        told.setdefault((e.text, e.describe()), []).append(one_line(e.series))
     for (text, effects), names in told.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")

@@ -5,7 +5,6 @@ these names at the border (`ColumnNames.read`), errors are told in the names of 
 forecasts get its names back (`ColumnNames.write`).
 """
 
-import difflib
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.data.columns import WIDE_TIME_NAMES, as_pandas
+from tsllm.near import find_near
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class ColumnNames:
         if column in df.columns:
             return
         found = [str(name) for name in df.columns]
-        near = difflib.get_close_matches(str(column), found, n=1, cutoff=0.6)
+        near = find_near(str(column), found, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise FrameError(f"there is no column {column!r} ({option}, {_OPTIONS[option]}); found columns {found}{hint}")
 
