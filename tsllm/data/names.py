@@ -7,6 +7,7 @@ forecasts get its names back (`ColumnNames.write`).
 
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -121,6 +122,7 @@ class ColumnNames:
         df = self._rename(df)
         if self.target_col != TARGET and ID not in df.columns:
             # One series without a name: its target's name is the best there is.
+            self._refuse_several(df)
             df = df.assign(**{ID: self.target_col})
         return df
 
@@ -190,6 +192,20 @@ class ColumnNames:
             named = next(name for name, own in wanted.items() if own == column)
             logger.warning("column %r is left out: %r was named in its place", column, named)
         return df.drop(columns=hidden).rename(columns=wanted)
+
+    def _refuse_several(self, df: pd.DataFrame) -> None:
+        """Refuses a table of which the target was named and the series were not, if it holds several."""
+        if TIME not in df.columns or not df[TIME].duplicated().any():
+            return
+        from tsllm.data.guess import guess_names
+
+        named = guess_names(df).get(ID)
+        if named is not None:
+            raise FrameError(
+                f"{self.time_col} {df.loc[df[TIME].duplicated(), TIME].iloc[0]} appears twice, so the table holds "
+                f"several series; name the column that tells them apart: --id {shlex.quote(str(named))} (in Python "
+                f"id_col={named!r})"
+            )
 
     def _require(self, df: pd.DataFrame, column: str, option: str) -> None:
         if column in df.columns:

@@ -124,13 +124,15 @@ def fetch_hub(repo: str, config: str | None) -> "pa.Table":
         raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
     from tsllm.backbones.reach import reach_hub
 
-    reason = reach_hub()
+    reason = reach_hub(tell=False)
     try:
-        return _load_dataset(datasets, repo, config)
+        table = _load_dataset(datasets, repo, config)
     except OSError as error:
         if not reason:
             raise
         raise FileNotFoundError(f"{repo!r} is no file and was not downloaded before; {reason}") from error
+    reach_hub()
+    return table
 
 
 def _load_dataset(datasets: Any, repo: str, config: str | None) -> "pa.Table":
