@@ -254,7 +254,9 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
         "<script>document.title = JSON.stringify({over: document.documentElement.scrollWidth - window.innerWidth, "
         "tables: [...document.querySelectorAll('.scroll')].map(s => s.scrollWidth - s.clientWidth), "
         "tall: document.documentElement.scrollHeight, svg: [...document.querySelectorAll('figure svg')]"
-        ".map(s => s.getBoundingClientRect().height)})</script>"
+        ".map(s => s.getBoundingClientRect().height), code: [...document.querySelectorAll('pre')]"
+        ".map(s => s.scrollWidth - s.clientWidth), hints: [...document.querySelectorAll('.scroll')]"
+        ".map(s => getComputedStyle(s).backgroundAttachment)})</script>"
     )
     page.write_text(page.read_text().replace("</body>", probe + "</body>"))
     # The window frame keeps headless Chromium from going below 500 pixels, so a phone is an iframe.
@@ -278,6 +280,8 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
     assert state["tall"] > 800
     assert len(state["svg"]) == 8
     assert min(state["svg"]) > 80
+    assert max(state["code"]) <= 0
+    assert set(state["hints"]) == {"local, local, scroll, scroll, scroll"}, "no shadow says that a table scrolls"
     if width == 1200:
         assert max(state["tables"]) <= 0, "a table needs a scroll bar"
 
