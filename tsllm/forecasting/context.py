@@ -1,7 +1,6 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
 import copy
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -356,47 +355,12 @@ class ContextForecaster(Forecaster):
             self._context is self.context, write_texts(self._context),
         )  # fmt: skip
         with replace_folder(folder, (*OWNED, BASE, READER)) as made:
-            options = {} if licence is None else {"licence": licence}
+            options = {"licence": licence or self.licence} if licence or self.licence else {}
             self.base.save_pretrained(made / BASE, **options)
             if learned is not None:
                 learned.save_pretrained(made / READER)
             settings.save(made)
             write_told_card(made)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        revision: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Uploads what `save_pretrained` writes in one commit: base, reader, and the texts that it keeps.
-
-        Args:
-            repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private; the texts stand in `context.json` for all who may read it.
-            token: Access token; None = the stored one.
-            revision: Branch to commit to; None = main.
-            licence: Of the base's weights; None = as `Forecaster.push_to_hub`.
-
-        Returns:
-            The commit's address.
-
-        Raises:
-            NotImplementedError: As `save_pretrained`.
-            ValueError: If there is nothing trained to upload, or the licence is no abbreviation.
-            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
-        """
-        from tsllm.hub.licence import check_licence
-        from tsllm.hub.package import push_to_hub
-
-        said = check_licence(licence) or None
-        with tempfile.TemporaryDirectory() as place:
-            made = Path(place) / "told"
-            self.save_pretrained(made, licence=said)
-            return push_to_hub(made, repo_id, private=private, token=token, revision=revision, licence=said)
 
     @classmethod
     def load(cls, folder: Path, base: Forecaster) -> Self:
