@@ -1,6 +1,14 @@
 """Compares models on the same windows, with several seeds, paired tests and costs; a stopped run goes on.
 
 python recipes/compare.py recipes/configs/compare/epf.yaml
+
+The steps:
+
+    windows    tsllm.evaluation.prepare.prepare_task             the same for all models
+    cells      tsllm.evaluation.compare.run_compare              each model, seed and block of windows once, resumable
+    scores     tsllm.evaluation.tables.score                     metrics of all windows
+    tests      tsllm.evaluation.significance.compare_to          paired, adjusted for the number of pairs
+    report     tsllm.evaluation.compare_report.build_compare_report
 """
 
 import shlex

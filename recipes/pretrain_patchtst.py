@@ -1,6 +1,14 @@
 """Pre-trains PatchTST by reconstructing hidden patches, swaps the head and trains the forecaster.
 
 accelerate launch recipes/pretrain_patchtst.py --config recipes/configs/pretrain_patchtst/etth1.yaml
+
+One step of the first stage (the second is recipes/train_native.py from these weights):
+
+    batch      tsllm.training.trainer.ForecastTrainer.get_train_dataloader   windows [B, L, C]
+    mask       tsllm.models.patchtst.mask_patches                            a share of the patches is hidden
+    model      tsllm.models.patchtst.PatchTSTPretraining.reconstruct         the hidden patches, from the others
+    loss       tsllm.models.patchtst.compute_reconstruction_loss             squared error on the hidden patches alone
+    head       tsllm.models.patchtst.PatchTST.from_pretraining               takes the encoder over, with a new head
 """
 
 from collections.abc import Sequence

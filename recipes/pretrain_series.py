@@ -1,6 +1,13 @@
 """Trains one model on an endless stream of synthetic series, to forecast series that it has never seen.
 
 accelerate launch recipes/pretrain_series.py --config recipes/configs/pretrain_series/patchcast.yaml
+
+One step of the algorithm:
+
+    batch      tsllm.programs.pretrain_series.StreamTrainer.get_train_dataloader   series drawn anew [B, L], [B, H]
+    model      tsllm.models.patchcast.PatchCast.forecast                           all patches ahead in one pass
+    loss       tsllm.training.trainer.ForecastTrainer.compute_loss                 quantile loss against what was drawn
+    update     transformers.Trainer.training_step                                  of all weights
 """
 
 from collections.abc import Sequence

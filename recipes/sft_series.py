@@ -1,6 +1,13 @@
 """Reprograms a frozen (or LoRA-adapted) language model into a forecaster of series; trains any entry of MODELS.
 
 accelerate launch recipes/sft_series.py --config recipes/configs/sft_series/etth1_smollm2.yaml
+
+One step of the algorithm:
+
+    batch      tsllm.training.trainer.ForecastTrainer.get_train_dataloader   windows [B, L, C], targets [B, H, C]
+    model      tsllm.models.timellm.model.TimeLLM.forecast    patches onto words, the language model, a head
+    loss       tsllm.training.trainer.ForecastTrainer.compute_loss   of the head; missing steps do not count
+    update     transformers.Trainer.training_step             of the trained weights (or LoRA's) alone
 """
 
 from collections.abc import Sequence

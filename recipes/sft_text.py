@@ -1,6 +1,12 @@
 """Fine-tunes a causal language model with LoRA to write forecasts as text, and tests it against its starting point.
 
 accelerate launch recipes/sft_text.py --config recipes/configs/sft_text/epf_smollm2.yaml
+
+One step of the algorithm is that of `trl.SFTTrainer`:
+
+    window     tsllm.training.text.supervised.choose_windows   which windows are written as prompts and completions
+    model      tsllm.training.text.supervised.build_lora       LoRA on a frozen language model
+    training   tsllm.training.text.supervised.train_text       cross-entropy of the completion's tokens, by TRL
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,13 @@
 """Trains a reader of texts on synthetic pairs, for `ContextForecaster` and `tsllm benchmark cik`.
 
 python recipes/train_context_reader.py --config recipes/configs/train_context_reader/smollm2.yaml
+
+The algorithm:
+
+    pairs      tsllm.context.pairs.write_pairs              texts that are made, with the roles of their words
+    encoding   tsllm.context.states.TextEncoder.encode      hidden states of a frozen language model
+    training   tsllm.programs.context_reader.train_head     cross-entropy of the roles
+    scoring    tsllm.programs.context_reader.score_reader   on wordings that no training text has
 """
 
 import json

@@ -1,6 +1,13 @@
 """Trains a native forecaster on a data set, tests it on every test window and writes a loadable artefact.
 
 accelerate launch recipes/train_native.py --config recipes/configs/train_native/dlinear.yaml
+
+One step of the algorithm:
+
+    batch      tsllm.training.trainer.ForecastTrainer.get_train_dataloader   windows [B, L, C], targets [B, H, C]
+    model      tsllm.models.dlinear.DLinear.forecast                         or any other of `tsllm.MODELS`
+    loss       tsllm.training.trainer.ForecastTrainer.compute_loss           of the head against what followed
+    update     transformers.Trainer.training_step                            of all weights
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,10 @@
 """Named tables of things that a configuration can ask for."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
+
+from tsllm.near import find_near
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Registry(Generic[T]):
         """
         if name in self._entries:
             return self._entries[name]
-        near = difflib.get_close_matches(str(name), self._entries, n=3, cutoff=0.4)
+        near = find_near(str(name), self._entries, cutoff=0.4)
         hint = f"did you mean {', '.join(map(repr, near))}? " if near else ""
         raise UnknownNameError(f"unknown {self.kind} {name!r}; {hint}known: {', '.join(self.names())}")
 
@@ -93,4 +94,8 @@ def refuse_unknown(given: Any, cls: type[Any], what: str, *needed: str) -> None:
     unknown = sorted(str(key) for key in given if key not in known)
     missing = [n for n in needed if n not in given]
     if unknown or missing:
-        raise ValueError(f"{what} has unknown keys {unknown} and lacks {missing}; known keys: {', '.join(known)}")
+        meant = [f"{near[0]} for {name}" for name in unknown if (near := find_near(name, known, n=1))]
+        hint = f"did you mean {', '.join(meant)}? " if meant else ""
+        raise ValueError(
+            f"{what} has unknown keys {unknown} and lacks {missing}; {hint}known keys: {', '.join(known)}"
+        )

@@ -22,6 +22,7 @@ def online(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(reach, "_last", {})
     monkeypatch.setattr(reach, "_switched", [])
+    monkeypatch.setattr(reach, "_told", [])
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -44,6 +45,13 @@ def test_a_hub_that_refuses_is_told_and_the_library_reads_its_cache(closed, capl
     caplog.clear()
     assert reach_hub()
     assert not caplog.text  # said once
+
+
+def test_what_an_error_will_say_is_not_said_before_it(closed, caplog):
+    assert reach_hub(tell=False)
+    assert not caplog.text
+    assert reach_hub()
+    assert "only what was downloaded before can be read" in caplog.text
 
 
 def test_the_hub_is_used_again_when_it_answers(closed, monkeypatch):
@@ -87,14 +95,15 @@ def test_a_proxy_is_asked_in_its_place(online, monkeypatch):
         ("predict", "Naive", "user/data", "--h", "2"),
     ],
 )
-def test_a_command_that_needs_the_hub_says_at_once_that_it_is_not_there(closed, command):
+def test_a_command_that_needs_the_hub_says_at_once_that_it_is_not_there(closed, command, caplog):
     rows = {"unique_id": "a", "ds": pd.date_range("2024", periods=96, freq="h"), "y": np.arange(96.0) % 7}
     pd.DataFrame(rows).to_csv("d.csv", index=False)
     started = time.monotonic()
     result = CliRunner().invoke(app, command)
     assert time.monotonic() - started < 10
     assert result.exit_code == 2, result.output
-    assert f"the Hub (http://127.0.0.1:{closed}) cannot be reached" in " ".join(result.output.split())
+    said = " ".join(f"{result.output} {caplog.text}".split())
+    assert said.count(f"the Hub (http://127.0.0.1:{closed}) cannot be reached") == 1
     assert "not foreseen" not in result.output
 
 

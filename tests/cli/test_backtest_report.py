@@ -49,7 +49,7 @@ def test_the_report_holds_the_scores_of_its_forecasts_and_repeats_itself(csv, tm
             assert written.loc[model, metric] == pytest.approx(scores.loc[model, metric])
             assert f"{scores.loc[model, metric]:.3g}" in markdown
             assert f"{scores.loc[model, metric]:.3g}" in html
-    best = f"SeasonalNaive has the least mean absolute error, {scores.loc['SeasonalNaive', 'mae']:.3g}, over 6 windows"
+    best = f"SeasonalNaive has the least mean absolute error, {scores.loc['SeasonalNaive', 'mae']:.3g}, over 3 windows"
     for page_text in (html, markdown):
         assert best in page_text
     assert html.count("<svg") == 2
@@ -95,7 +95,7 @@ def test_the_finding_says_how_much_and_that_nothing_was_tested(skill, text):
     table = pd.DataFrame({"model": ["A", "B", "C"], "mae": [2.0, 1.5, 1.0], "skill": [0.0, skill, 0.5], "failed": 0})
     table.loc[2, "failed"] = 1
     said = describe_best(BacktestResult(frame, ["A", "B", "C"], 1, []), table)
-    assert said[0].startswith("B has the least mean absolute error, 1.5, over 2 windows of 1 step, 2 series; ")
+    assert said[0].startswith("B has the least mean absolute error, 1.5, over 1 window of 1 step, 2 series; ")
     assert text in said[0]
     assert "not tested here" in said[1]
     assert said[2] == "Not ranked, because windows have no forecast: C."

@@ -1,5 +1,6 @@
 """Files with columns of their own, through every command."""
 
+import html
 import json
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_compare_and_tune_take_the_columns(tmp_path):
     cells = [*common, "--models", "SeasonalNaive,Naive"]
     assert "window 1/2" not in run("compare", data, *cells).stdout
     assert "Naive, window 1/2" in run("compare", data, *cells, "--overwrite").stdout
+    told = ("--context", "It is closed from 2024-02-10 08:00 to 2024-02-10 14:00.", "--timeless")
+    result = run("compare", data, *cells, *told)
+    assert "Naive, window 1/2" not in result.stdout
+    assert "Naive+context, window 1/2" in result.stdout
+    made = pd.read_csv(next((tmp_path / "out").glob("scores*.csv")))
+    assert made["model"].tolist() == ["SeasonalNaive", "SeasonalNaive+context", "Naive", "Naive+context"]
+    assert "--context 'It is closed" in html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert "--timeless has no effect here: there is no --context" in run("compare", data, *cells, "--timeless").output
     result = run("compare", tmp_path / "some.yaml", "--id", "shop")
     assert "--id has no effect here" in result.output
     result = run("tune", data, *common, "--id", "store", "--models", "dlinear", "--trials", 1)

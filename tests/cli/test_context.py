@@ -1,5 +1,7 @@
 """`--context` of `tsllm predict` and `tsllm backtest`: what is known, on the command line."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,7 +91,10 @@ def test_a_table_is_read_by_its_series_and_what_comes_later_is_told():
 def test_a_text_that_says_nothing_changes_nothing():
     said, changed = forecast("--context", "The town has 12,000 inhabitants.")
     assert changed.empty
-    assert "-> (nothing that changes the forecast)" in said
+    assert "-> (changes nothing: no sentence was understood" in said
+    advised = re.search(r"such as '(.*?)' or '(.*?)'", said)
+    assert (forecast("--context", advised[1])[1]["unique_id"].value_counts() == 23).all()
+    assert len(forecast("--context", advised[2])[1]) > 10
     assert forecast("--context", "")[1].empty
 
 
@@ -106,7 +111,14 @@ def test_the_reader_of_a_folder_reads(monkeypatch, place):
     said, changed = forecast("--context", CLOSED, "--reader", "runs/reader")
     assert asked == ["runs/reader"]
     assert changed.empty
-    assert "nothing that changes" in said
+    assert "(changes nothing: no sentence was understood" in said
+
+
+def test_a_text_about_another_time_says_which_time_it_is_about():
+    said, changed = forecast("--context", "The mill is closed from 2024-03-11 08:00 to 2024-03-11 14:00.")
+    assert changed.empty
+    assert "set 0 from 2024-03-11 08:00 to 2024-03-11 14:00: no step to forecast lies in that time" in said
+    assert "the forecast is of 2024-01-11 00:00:00 to 2024-01-11 23:00:00" in said
 
 
 def test_a_saved_model_of_several_channels_is_told_without_a_horizon_being_given(place):

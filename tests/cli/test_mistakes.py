@@ -331,7 +331,7 @@ def test_a_backtest_names_the_series_that_its_averages_leave_out(odd):
     output = " ".join(run("backtest", "odd.csv", *NAIVE).output.split())
     assert "MASE leaves out 2 of 3 series" in output
     assert "scaled by it: ended, zero." in output
-    assert "All metrics leave out 2 of 6 windows without an observed target, of series: ended." in output
+    assert "leave out 2 of 6 windows (counted in each series) without an observed target, of series: ended." in output
 
 
 def test_a_comparison_with_a_series_that_ended_is_drawn_and_says_so(odd):

@@ -83,7 +83,10 @@ def draw_batch(batch=BATCH, features=0):
 
 
 def test_every_model_of_the_table_is_tested_here():
-    assert set(MODELS.names()) == set(SIZES) == set(BAD)
+    for table, name in ((SIZES, "SIZES"), (BAD, "BAD")):
+        lacking, gone = set(MODELS.names()) - set(table), set(table) - set(MODELS.names())
+        assert not lacking, f"give {sorted(lacking)} a line in {name} of this file (CONTRIBUTING.md, Add a model)"
+        assert not gone, f"{sorted(gone)} of {name} is no model any more; take the line out"
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_nearest():

@@ -149,7 +149,7 @@ def test_a_text_column_of_a_wide_table_hints_at_names(tmp_path):
     path = tmp_path / "sales.csv"
     sales().rename(columns={"day": "date"}).to_csv(path, index=False)
     with pytest.raises(
-        FrameError, match=r"in a long table, its columns: id_col=\.\.\., target_col=\.\.\. \(--id, --target\)"
+        FrameError, match=r"column 'shop' holds text; name its columns: --id shop --time date --target sold"
     ):
         tsllm.load_frame(path)
 

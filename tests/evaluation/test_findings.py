@@ -34,7 +34,7 @@ def test_a_win_is_over_every_model_that_forecast_every_window():
     losses.loc[losses["cutoff"] > 0, "C"] = np.nan
     words = describe_winner(make_table(C=58), compare_with_best(losses, best="A"))
     assert words[0] == "A wins: MAE 1.5, significantly less than every other model that forecast every window."
-    assert words[-1] == "C gave no forecast in 58 windows; it is shown but not ranked."
+    assert words[-1] == "C gave no forecast in 58 windows (counted in each series); it is shown but not ranked."
 
 
 def test_a_model_that_was_not_tested_forbids_a_win_and_the_reason_is_given():
@@ -66,7 +66,9 @@ def test_a_model_with_one_window_of_thirty_has_no_rank_and_takes_none():
     table = make_table(A=58)
     assert describe_model("B", table, pairs).startswith("B is number 1 of 2: ")
     said = describe_model("A", table, pairs)
-    assert said.startswith("A has no rank, as it gave no forecast in 58 windows; on the 1 it shares: ")
+    assert said.startswith(
+        "A has no rank, as it gave no forecast in 58 windows (counted in each series); on the 1 it shares: "
+    )
     assert said.endswith("not tested: 1 cutoffs are too few to tell (10 needed).")
     with pytest.raises(ValueError, match="'D' is not among the models"):
         describe_model("D", table, pairs)

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from tests.evaluation.test_prototypes import make_attention
 from tsllm.evaluation import figures
@@ -156,7 +157,7 @@ def test_one_bad_step_does_not_flatten_the_lines_and_is_told():
 def test_the_axis_of_steps_ends_where_the_forecasts_end():
     steps = pd.DataFrame({"step": range(1, 25), "Base": 0.0, "Good": np.linspace(0.1, 0.2, 24)})
     svg = figures.draw_step_skill(steps, "Base").svg
-    assert ">20</text>" in svg
+    assert ">24</text>" in svg
     assert not re.search(r">(0|25|30)</text>.*step ahead", svg, re.DOTALL)
 
 
@@ -234,7 +235,7 @@ def test_a_model_that_failed_is_named_and_not_ranked():
     assert words[0] == "A alone forecast every window (MAE 1), so there is nothing to rank it with."
     assert "B gave no forecast in 3 windows" in words[-1]
     failures = [Failure("B", "predict", 1, "E: x", 1), Failure("B", "predict", 2, "E: x", 2)]
-    assert describe_failures(failures) == ["B failed in 3 windows (predict): E: x"]
+    assert describe_failures(failures) == ["B failed in 3 windows, counted in each series (predict): E: x"]
 
 
 def test_one_model_in_words():
@@ -253,7 +254,9 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
         "<script>document.title = JSON.stringify({over: document.documentElement.scrollWidth - window.innerWidth, "
         "tables: [...document.querySelectorAll('.scroll')].map(s => s.scrollWidth - s.clientWidth), "
         "tall: document.documentElement.scrollHeight, svg: [...document.querySelectorAll('figure svg')]"
-        ".map(s => s.getBoundingClientRect().height)})</script>"
+        ".map(s => s.getBoundingClientRect().height), code: [...document.querySelectorAll('pre')]"
+        ".map(s => s.scrollWidth - s.clientWidth), hints: [...document.querySelectorAll('.scroll')]"
+        ".map(s => getComputedStyle(s).backgroundAttachment)})</script>"
     )
     page.write_text(page.read_text().replace("</body>", probe + "</body>"))
     # The window frame keeps headless Chromium from going below 500 pixels, so a phone is an iframe.
@@ -277,6 +280,8 @@ def test_headless_chromium_opens_the_page_and_it_fits_its_width(report, tmp_path
     assert state["tall"] > 800
     assert len(state["svg"]) == 8
     assert min(state["svg"]) > 80
+    assert max(state["code"]) <= 0
+    assert set(state["hints"]) == {"local, local, scroll, scroll, scroll"}, "no shadow says that a table scrolls"
     if width == 1200:
         assert max(state["tables"]) <= 0, "a table needs a scroll bar"
 
@@ -324,3 +329,23 @@ def test_a_model_has_one_colour_in_all_figures_of_a_report():
     svg = figures.draw_step_skill(steps, "Base", order).svg
     assert figures.COLOURS[1].lower() in svg.lower()
     assert figures.COLOURS[0].lower() not in svg.lower()
+
+
+@pytest.mark.parametrize("h", [1, 2, 7, 24, 48, 96, 720])
+def test_the_axis_of_steps_ends_at_the_last_step_and_names_it(h, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "to_svg", lambda figure: drawn.append(figure) or "")
+    steps = pd.DataFrame({"step": range(1, h + 1), "Base": 0.0, "A model of a long name": np.linspace(0, 0.1, h)})
+    figures.draw_step_skill(steps, "Base")
+    (ax,) = drawn[0].axes
+    assert ax.get_xlim() == ((1, h) if h > 1 else (0.5, 1.5))
+    ticks = ax.get_xticks().tolist()
+    assert (ticks[0], ticks[-1]) == (1, h)
+    assert len(ticks) <= 10
+    assert all(tick == int(tick) for tick in ticks)
+    # The labels stand beside the axis, and within the picture.
+    drawn[0].draw_without_rendering()
+    for text in ax.texts:
+        box = Text.get_window_extent(text)  # without its arrow
+        assert box.x0 > ax.bbox.x1
+        assert box.x1 <= drawn[0].bbox.x1

@@ -129,7 +129,7 @@ def test_windows_without_an_observed_target_are_counted():
         {"unique_id": list("aabb"), "ds": [1, 2, 1, 2], "cutoff": [0, 1, 0, 1], "y": [1.0, np.nan] * 2}
     )
     assert describe_unobserved(frame) == [
-        "All metrics leave out 2 of 4 windows without an observed target, of series: a, b."
+        "All metrics leave out 2 of 4 windows (counted in each series) without an observed target, of series: a, b."
     ]
     assert describe_unobserved(frame.assign(y=0.0)) == []
 

@@ -162,8 +162,20 @@ def test_a_decision_problem_is_the_reward_of_a_run_and_one_cut_everywhere_stops_
 @pytest.mark.parametrize("recipe", ["grpo_series", "grpo_text"])
 def test_a_reader_of_the_recipe_finds_the_algorithm_by_name(recipe):
     """Rollout, reward, advantage and loss are named in the order of a step, and what they name is there."""
+    assert [part for part, _ in name_parts(recipe)] == ["rollout", "reward", "advantage", "loss"]
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.py")))
+def test_what_a_recipe_names_of_its_algorithm_is_there(recipe):
+    """In its own docstring, or in that of the recipe that it is."""
     text = (RECIPES / f"{recipe}.py").read_text()
-    named = re.findall(r"^    (rollout|reward|advantage|loss) +([\w.]+)  ", text, re.MULTILINE)
-    assert [part for part, _ in named] == ["rollout", "reward", "advantage", "loss"]
-    for _, path in named:
+    of = re.search(r"^It is recipes/(\w+)\.py, which names", text, re.MULTILINE)
+    parts = name_parts(of[1] if of else recipe)
+    assert len(parts) >= 3
+    for _, path in parts:
         assert callable(pkgutil.resolve_name(path)), path
+
+
+def name_parts(recipe):
+    text = (RECIPES / f"{recipe}.py").read_text().split('"""')[1]
+    return re.findall(r"^    (\w+) +((?:tsllm|trl|transformers)\.[\w.]+)", text, re.MULTILINE)

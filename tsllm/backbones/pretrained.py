@@ -64,9 +64,10 @@ def check_pretrained(name: str, what: str) -> None:
     if name == SMOLLM2 or Path(name).is_dir():
         return
     if is_id:
-        reason = reach_hub()
+        reason = reach_hub(tell=False)
         if reason and not (Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
             raise FileNotFoundError(f"{what} is {name!r}, which is no folder and was not downloaded before; {reason}")
+        reach_hub()
         return
     if "/" not in name and isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
         return  # a Hub id of the first years, which has no user

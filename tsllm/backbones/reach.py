@@ -17,13 +17,17 @@ _TRUST = 60.0  # seconds for which an answer holds
 _PORTS = {"https": 443, "http": 80}
 _last: dict[str, tuple[float, str]] = {}  # address -> when it was asked, and why it could not be reached
 _switched: list[bool] = []  # holds an entry while it is we who switched the library to offline
+_told: list[bool] = []  # holds an entry once it was said, until the Hub answers again
 
 
-def reach_hub() -> str:
+def reach_hub(tell: bool = True) -> str:
     """Asks whether the Hub (`HF_ENDPOINT`) takes connections; if not, its library reads what was downloaded before.
 
     Nothing is asked where the user has switched to offline (`HF_HUB_OFFLINE`). The library is switched back as soon as
     the Hub answers again.
+
+    Args:
+        tell: Whether the log says, once, that it cannot be reached; False where an error will say it.
 
     Returns:
         Why it cannot be reached, in words; "" if it can, or if the user works offline.
@@ -32,13 +36,15 @@ def reach_hub() -> str:
         return ""
     address, now = constants.ENDPOINT, time.monotonic()
     asked, reason = _last.get(address, (-_TRUST, ""))
-    if now - asked < _TRUST:
-        return reason
-    reason = _connect(urlsplit(address))
-    _last[address] = now, reason
-    if reason and not _switched:
+    if now - asked >= _TRUST:
+        reason = _connect(urlsplit(address))
+        _last[address] = now, reason
+        _switch(bool(reason))
+    if not reason:
+        _told.clear()
+    elif tell and not _told:
         logger.warning("%s; only what was downloaded before can be read", reason)
-    _switch(bool(reason))
+        _told.append(True)
     return reason
 
 

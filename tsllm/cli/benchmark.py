@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from tsllm.cli.console import parse_counts, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import Command, parse_counts, parse_list, print_table, quiet_libraries
 
 app = typer.Typer(
     help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
@@ -20,7 +19,7 @@ TrainedSeeds = Annotated[str, typer.Option(help="Seeds of models that are traine
 CellsFolder = Annotated[Path, typer.Option(help="Folder of cells and tables; a stopped run goes on.")]
 
 
-class SpacedLists(TyperCommand):
+class SpacedLists(Command):
     """A command whose list options also take their values apart: `--horizons 96 192` is `--horizons 96,192`."""
 
     lists = ("--data", "--horizons", "--models", "--seeds", "--sets", "--tasks", "--terms", "--transfer")

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    context: typer.Context,
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="YAML file, or the data: a file, a named data set, a Hub id.")],
     models: Annotated[
         str, typer.Option(help="For data: AutoETS, dlinear, text, neuralforecast:NHITS, chronos:ID, folders, Hub ids.")
@@ -47,6 +48,16 @@ def compare(
     covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
     past_covariates: Annotated[str | None, typer.Option(help="For data: columns known up to the cutoff.")] = None,
     static: StaticColumns = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="For data: what each model is told beside itself, a text or a table unique_id, text, published."
+        ),
+    ] = None,
+    reader: Annotated[str, typer.Option(help="For data: who reads the texts, `rules` or a trained folder.")] = "rules",
+    timeless: Annotated[
+        bool, typer.Option("--timeless", help="For data: texts without `published` count at every cutoff.")
+    ] = False,
     transform: Transform = None,
     non_negative: NonNegative = False,
     integer: Whole = False,
@@ -72,7 +83,7 @@ def compare(
     given = {k: v for k, v in overrides.items() if v is not None}
     common: dict[str, Any] = {"max_seconds": max_seconds, "seeds": seeds, "output_dir": output_dir}
     if source.endswith((".yaml", ".yml")):
-        refuse_given(context, OF_DATA, f"it is for data, and stands in the file {source}")
+        refuse_given(ctx, OF_DATA, f"it is for data, and stands in the file {source}")
         run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
@@ -86,11 +97,15 @@ def compare(
     specs = [ModelSpec(m, options=options.get(m, {}) | scale) for m in parse_list(models)]
     if covariates or past_covariates or static:
         specs = give_named_covariates(specs)
+    if context is None:
+        refuse_given(ctx, ("reader", "timeless"), "there is no --context")
+    else:
+        specs = [one for spec in specs for one in (spec, replace(spec, alias=f"{spec.name}+context", reader=reader))]
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
     if not {"timellm", "text"} & {spec.model for spec in specs}:
-        refuse_given(context, ("backbone",), "neither timellm nor text is among --models")
+        refuse_given(ctx, ("backbone",), "neither timellm nor text is among --models")
     config = CompareConfig(
         data=[
             DataEntry(
@@ -102,6 +117,8 @@ def compare(
                 covariates=name_list(covariates),
                 past_covariates=name_list(past_covariates),
                 static=name_list(static),
+                context=context,
+                timeless=timeless,
                 id_col=id_col,
                 time_col=time_col,
                 target_col=target_col,
@@ -116,6 +133,8 @@ def compare(
     )
     columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
     columns |= write_columns(id_col, time_col, target_col, day_first) | scale
+    if context is not None:
+        columns |= {"context": context, "reader": reader} | ({"timeless": True} if timeless else {})
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common), overwrite)
 
@@ -131,6 +150,9 @@ OF_DATA = (
     "covariates",
     "past_covariates",
     "static",
+    "context",
+    "reader",
+    "timeless",
     "transform",
     "non_negative",
     "integer",

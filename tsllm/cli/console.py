@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import typer
 import yaml
+from typer.core import TyperCommand
 
 from tsllm.escape import one_line
 
@@ -36,6 +37,23 @@ def explain_errors(command: F) -> F:
             raise typer.Exit(2) from error
 
     return run  # type: ignore[return-value]
+
+
+class Command(TyperCommand):
+    """A command that offers the option which somebody meant, not merely one that is written alike."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the options; an unknown one is told with the nearest ones that there are."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # By its attributes, because the class of the error differs between versions of Typer.
+            if hasattr(error, "possibilities") and hasattr(error, "option_name"):
+                from tsllm.near import find_near
+
+                known = [name for param in self.params if param.param_type_name == "option" for name in param.opts]
+                error.possibilities = find_near(error.option_name, known)
+            raise
 
 
 def write_call(ctx: typer.Context) -> str:

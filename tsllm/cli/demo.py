@@ -90,7 +90,9 @@ def save_outputs(result: "TaskResult", output_dir: Path, picture: Path | None) -
 
         picture.parent.mkdir(parents=True, exist_ok=True)
         shown = ["TimeLLM", "DLinear", "SeasonalNaive"]
-        plot_forecasts(result.prepared.loaded.df, frame, shown, context=72, level=80).savefig(picture, dpi=110)
+        figure = plot_forecasts(result.prepared.loaded.df, frame, shown, context=48, level=80)
+        figure.set_size_inches(4.2, 5.6)  # narrow, so that its letters are legible in the width of a phone
+        figure.savefig(picture, dpi=200)
 
 
 def tell_a_sentence(output_dir: Path, df: Any, seed: int) -> list[str]:

@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 
 import typer
+from typer.core import TyperCommand
 
-from tsllm.cli.console import explain_errors
+from tsllm.cli.console import Command, explain_errors
 from tsllm.imports import keep_imports
 
 # One module a command in this order; each has a function of the command's name, or a Typer group called `app`.
@@ -55,9 +56,10 @@ def _mount() -> None:
         if hasattr(module, "app"):
             for command in module.app.registered_commands:
                 command.callback = explain_errors(command.callback)
+                command.cls = Command if command.cls in (None, TyperCommand) else command.cls
             app.add_typer(module.app, name=name)
         else:
-            app.command(name)(explain_errors(getattr(module, name)))
+            app.command(name, cls=Command)(explain_errors(getattr(module, name)))
 
 
 _mount()

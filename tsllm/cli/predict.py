@@ -113,13 +113,36 @@ def predict(
             print_read(known_texts, loaded.df, out)
         else:
             out = forecaster.predict(loaded.df, h, levels, X_df)
-    out = loaded.names.write(out)
     if output is None:
-        print_table(out.head(24), f"{forecaster.alias}: {len(out)} rows" + (", the first 24" if len(out) > 24 else ""))
+        shown, title = pick_rows(out)
+        print_table(loaded.names.write(shown), f"{forecaster.alias}: {title}")
         typer.echo("write all of them with --output forecasts.csv")
     else:
-        write_frame(out, output)
+        write_frame(loaded.names.write(out), output)
         typer.echo(f"{len(out)} rows in {output}")
+
+
+def pick_rows(out: Any, rows: int = 24, series: int = 6) -> tuple[Any, str]:
+    """Returns rows of a forecast for the screen, some of each series as far as there is room, and what they are.
+
+    Args:
+        out: Forecasts, long.
+        rows: How many are shown about.
+        series: Of how many series at most.
+    """
+    from tsllm.types import ID
+
+    names = out[ID].unique()
+    few = max(1, rows // min(len(names), series))
+    shown = out[out[ID].isin(names[:series])].groupby(ID, sort=False).head(few)
+    told = [f"{len(out)} rows"]
+    if len(out) > len(shown):
+        told.append(f"the first {few} of each series" if len(names) > 1 else f"the first {few}")
+    if len(names) > series:
+        left = len(names) - series
+        steps = min(few, len(shown) // series)
+        told[-1] = f"the first {steps} of each of the first {series} series; {left} more series not shown"
+    return shown, ", ".join(told)
 
 
 def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
@@ -201,13 +224,11 @@ def _open(reader: Path | None) -> dict[str, Any]:
 def print_effects(explained: list[Any], texts: Any) -> None:
     """Prints what was understood of each text, series with the same together, and how many texts were not read."""
     from tsllm.context.contract import TEXT
-    from tsllm.context.effects import write_effects
     from tsllm.types import ID
 
     told: dict[tuple[str, str], list[str]] = {}
     for e in explained:
-        effects = write_effects(e.effects) or "(nothing that changes the forecast)"
-        told.setdefault((e.text, effects), []).append(one_line(e.series))
+        told.setdefault((e.text, e.describe()), []).append(one_line(e.series))
     for (text, effects), names in told.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")

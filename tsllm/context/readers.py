@@ -41,22 +41,40 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
         Effects in the order of the text, tables first; nothing is said twice, and nothing whose span holds no step
         that it could change.
     """
+    return sort_effects(text, window, prose)[0]
+
+
+def sort_effects(
+    text: str, window: Window, prose: ProseReader | None = read_by_rules
+) -> tuple[list[Effect], list[tuple[Effect, str]]]:
+    """Reads what a text says about a window, and what of it changes nothing.
+
+    Args:
+        text: As in `read_effects`.
+        window: As in `read_effects`.
+        prose: As in `read_effects`.
+
+    Returns:
+        What `read_effects` returns, and each effect that is left out, with the reason.
+    """
     if not text.strip():
-        return []
+        return [], []
     effects, rest = read_structure(text, window.future_times, window.past_times)
     if isinstance(prose, EffectSpeaker):
         effects += prose.speak(rest, window) if rest.strip() else []
     elif prose is not None:
         effects += assemble(prose(rest), window.future_times, window.past_times)
-    told = []
+    told, idle = [], []
     for effect in dict.fromkeys(effects):
         if not acts_on(effect, window):
-            continue
-        if is_plausible(effect, window):
+            what = "value of the history" if effect.kind == "ignore" else "step to forecast"
+            idle.append((effect, f"no {what} lies in that time"))
+        elif is_plausible(effect, window):
             told.append(effect)
         else:
-            logger.warning("%s is left out: it would cut off almost all of the history", effect)
-    return told
+            idle.append((effect, "it would cut off almost all of the history"))
+            logger.warning("%s is left out: %s", *idle[-1])
+    return told, idle
 
 
 def acts_on(effect: Effect, window: Window) -> bool:

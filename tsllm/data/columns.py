@@ -189,7 +189,7 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
 def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
     """Raises the FrameError of a column that does not hold numbers, with the way that fits what it holds."""
     is_target = values.name == TARGET
-    numbers = _try_numbers(values)
+    numbers = try_numbers(values)
     bad = (values.notna() & numbers.isna()).to_numpy()
     at, column = _fault(bad, values, ids, origin)
     own = (ids == ids.iloc[at]) if origin.wide else pd.Series(True, index=ids.index)
@@ -226,7 +226,7 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:50]}... of {len(text)} characters"
 
 
-def _try_numbers(values: pd.Series) -> pd.Series:
+def try_numbers(values: pd.Series) -> pd.Series:
     """Returns the values as floats, NaN where one is no real number (text that is none, a time, a complex number)."""
     if ptypes.is_complex_dtype(values.dtype):
         return pd.Series(np.nan, index=values.index)

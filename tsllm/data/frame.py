@@ -52,6 +52,7 @@ def to_long(df: Any, *, targets: Sequence[str] | None = None, covariates: Sequen
     df = as_pandas(df)
     _check_names(covariates, "covariate")
     _check_names(targets, "target")
+    given = df
     if TIME not in df.columns and "date" in df.columns:
         df = df.rename(columns={"date": TIME})
     if ID in df.columns:
@@ -61,11 +62,12 @@ def to_long(df: Any, *, targets: Sequence[str] | None = None, covariates: Sequen
         raise FrameError(
             f"the times stand in the index; make a column of them: df = df.rename_axis({TIME!r}).reset_index()"
         )
-    require_columns(df, [TIME, *kept, *(targets or ())], "a wide frame")
+    require_columns(df, [TIME, *kept, *(targets or ())], "a wide frame", _advise(given, kept, targets))
     if targets is None:
         df = drop_saved_index(df, kept)
         targets = [c for c in df.columns if c != TIME and c not in kept]
         require_columns(df, targets, "a wide frame")
+        _refuse_long(df, targets, given.drop(columns=[c for c in given if c not in df and c != "date"]), kept)
     both = [c for c in targets if c in kept or c == TIME]
     if both:
         raise FrameError(f"column {both[0]!r} is named as target and as time or covariate; name it once")
@@ -86,8 +88,45 @@ def _long_columns(df: pd.DataFrame, targets: Sequence[str] | None, covariates: S
         df = drop_saved_index(df, ())
         covariates = [c for c in df.columns if c not in (ID, TIME, TARGET)]
     columns = [ID, TIME, TARGET, *covariates]
-    require_columns(df, columns, "a long frame")
+    require_columns(df, columns, "a long frame", _advise(df, covariates, None))
     return df[columns].copy()
+
+
+def _advise(df: pd.DataFrame, covariates: Sequence[str], targets: Sequence[str] | None) -> str:
+    """Returns the end of an error about a table that lacks a column of frames: what to name, if that can be told."""
+    if targets is not None or {TIME, TARGET} <= set(df.columns):
+        return ""
+    from tsllm.data.guess import advise_names
+
+    advice = advise_names(df, [c for c in covariates if c in df.columns] if ID not in df.columns else ())
+    return f"; {advice}" if advice else ""
+
+
+def _refuse_long(df: pd.DataFrame, targets: Sequence[str], given: pd.DataFrame, covariates: Sequence[str]) -> None:
+    """Refuses a table without names of series that is not wide but long, and says what to name.
+
+    Args:
+        df: The table, its time under the name of frames.
+        targets: The columns that would be series.
+        given: The table as its owner knows it.
+        covariates: Columns that go along.
+
+    Raises:
+        FrameError: With the options that read it.
+    """
+    odd = [c for c in targets if not is_real(df[c]) and not df[c].isna().all()]
+    repeated = df[TIME].duplicated()
+    if not odd and not repeated.any():
+        return
+    from tsllm.data.guess import advise_names, looks_numeric
+
+    texts = [c for c in odd if not looks_numeric(df[c])]
+    if not texts and not repeated.any():
+        return
+    advice = advise_names(given, covariates)
+    if advice:
+        what = f"column {str(texts[0])!r} holds text" if texts else f"time {df[TIME][repeated].iloc[0]} appears twice"
+        raise FrameError(f"the table has no {ID!r}, and is not wide (one column a series) either: {what}; {advice}")
 
 
 def _check_names(columns: Sequence[str] | None, what: str) -> None:

@@ -5,9 +5,9 @@ these names at the border (`ColumnNames.read`), errors are told in the names of 
 forecasts get its names back (`ColumnNames.write`).
 """
 
-import difflib
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tsllm.data.columns import WIDE_TIME_NAMES, as_pandas
+from tsllm.near import find_near
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class ColumnNames:
         df = self._rename(df)
         if self.target_col != TARGET and ID not in df.columns:
             # One series without a name: its target's name is the best there is.
+            self._refuse_several(df)
             df = df.assign(**{ID: self.target_col})
         return df
 
@@ -191,11 +193,25 @@ class ColumnNames:
             logger.warning("column %r is left out: %r was named in its place", column, named)
         return df.drop(columns=hidden).rename(columns=wanted)
 
+    def _refuse_several(self, df: pd.DataFrame) -> None:
+        """Refuses a table of which the target was named and the series were not, if it holds several."""
+        if TIME not in df.columns or not df[TIME].duplicated().any():
+            return
+        from tsllm.data.guess import guess_names
+
+        named = guess_names(df).get(ID)
+        if named is not None:
+            raise FrameError(
+                f"{self.time_col} {df.loc[df[TIME].duplicated(), TIME].iloc[0]} appears twice, so the table holds "
+                f"several series; name the column that tells them apart: --id {shlex.quote(str(named))} (in Python "
+                f"id_col={named!r})"
+            )
+
     def _require(self, df: pd.DataFrame, column: str, option: str) -> None:
         if column in df.columns:
             return
         found = [str(name) for name in df.columns]
-        near = difflib.get_close_matches(str(column), found, n=1, cutoff=0.6)
+        near = find_near(str(column), found, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise FrameError(f"there is no column {column!r} ({option}, {_OPTIONS[option]}); found columns {found}{hint}")
 

@@ -1,6 +1,5 @@
 """Readers of tables: CSV, Parquet, Arrow, folders of `datasets`, data sets of the Hub."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.rows import has_series_rows, read_arrow, read_folder, read_parquet, rows_to_long
 from tsllm.data.tables import read_csv
+from tsllm.near import find_near
 from tsllm.types import FrameError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _check_file(file: Path) -> None:
         return
     near: list[str] = []
     if file.parent.is_dir():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.iterdir()], n=3, cutoff=0.5)
+        near = find_near(file.name, [p.name for p in file.parent.iterdir()], cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise FileNotFoundError(f"no file {file}{hint}")
 
@@ -124,13 +124,15 @@ def fetch_hub(repo: str, config: str | None) -> "pa.Table":
         raise ImportError(f"loading {repo!r} from the Hub needs the package datasets; pip install datasets") from error
     from tsllm.backbones.reach import reach_hub
 
-    reason = reach_hub()
+    reason = reach_hub(tell=False)
     try:
-        return _load_dataset(datasets, repo, config)
+        table = _load_dataset(datasets, repo, config)
     except OSError as error:
         if not reason:
             raise
         raise FileNotFoundError(f"{repo!r} is no file and was not downloaded before; {reason}") from error
+    reach_hub()
+    return table
 
 
 def _load_dataset(datasets: Any, repo: str, config: str | None) -> "pa.Table":

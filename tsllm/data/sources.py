@@ -10,7 +10,6 @@ import pandas as pd
 
 from tsllm.data.frame import fill_gaps
 from tsllm.data.frequency import Freq
-from tsllm.data.long_term import load_rows
 from tsllm.data.reading import fetch_hub, read_table
 from tsllm.data.splits import ByDates, ByFractions, ByLastSteps, SplitRule, ett_rule
 from tsllm.registry import Registry
@@ -109,6 +108,8 @@ def _load_electricity_short(data_path: str | None) -> pd.DataFrame:
 
 def _load_rows(data_path: str | None, *, stem: str, freq: str) -> pd.DataFrame:
     """Reads a file of the long-term protocol; see `tsllm.data.long_term`."""
+    from tsllm.data.long_term import load_rows  # no other data need it
+
     return load_rows(data_path, stem, freq, read_table, lambda repo, name: fetch_hub(repo, name).to_pandas())
 
 

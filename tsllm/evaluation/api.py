@@ -13,6 +13,7 @@ from tsllm.evaluation.compare import TaskResult, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
 from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.near import find_near
 from tsllm.progress import Bar
 
 
@@ -85,6 +86,7 @@ def compare(
         raise ValueError("data is empty; give at least one frame, name, file or mapping")
     if of_data and (len(entries) > 1 or isinstance(entries[0], Mapping)):
         raise ValueError(f"{sorted(of_data)} are for one frame or one name; write them into the data entries")
+    _refuse_unknown(options)
     specs = [ModelSpec.parse(model) for model in models]
     names = [spec.name for spec in specs]
     defaults = {"reference": "SeasonalNaive" if "SeasonalNaive" in names else names[0] if names else ""}
@@ -133,6 +135,15 @@ def ablate(
     whole = ModelSpec("timellm", "TimeLLM", given | dict(options or {}), dict(training or {}))
     settings: dict[str, Any] = {"focus": "TimeLLM", "ablate": ["TimeLLM"], "seeds": [0, 1, 2]} | comparison
     return compare(data, ["SeasonalNaive", whole], output_dir=output_dir, **settings)
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    known = [*CompareConfig.__dataclass_fields__, *DataEntry.__dataclass_fields__]
+    for name in options:
+        if name not in known:
+            near = find_near(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"a comparison has no option {name!r}; {hint}")
 
 
 def _read_entry(entry: Any, of_data: Mapping[str, Any]) -> DataEntry:

@@ -59,7 +59,8 @@ def build_backtest_report(
 
 def describe_best(result: BacktestResult, table: pd.DataFrame) -> list[str]:
     """Says which model has the least error, how much less than the seasonal naive, and what that does not say."""
-    windows, series = result.frame.groupby([ID, CUTOFF], sort=False).ngroups, result.frame[ID].nunique()
+    windows = int(result.frame.groupby(ID, sort=False)[CUTOFF].nunique().max())
+    series = result.frame[ID].nunique()
     over = f"over {windows} window{'s' * (windows > 1)} of {result.h} step{'s' * (result.h > 1)}, {series} series"
     ranked = table[(table["failed"] == 0) & table["mae"].notna()].sort_values("mae", kind="stable")
     if ranked.empty:

@@ -25,13 +25,35 @@ from tsllm.text.settings import SETTINGS
 from tsllm.types import ID, TARGET
 
 
+class Faults:
+    """What is wrong with models on data; the same about several models is said once, with all their names."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, where: str, model: str, error: Exception) -> None:
+        """Notes what is wrong with a model on some data."""
+        self._found.setdefault((where, str(error)), []).append(model)
+
+    def refuse(self, what: str, others: Sequence[str] = ()) -> None:
+        """Raises a ValueError with all of it, and `others` before it, if there is anything.
+
+        Args:
+            what: What cannot be run.
+            others: Faults of no model.
+        """
+        of_models = [f"{where}: {', '.join(models)}: {text}" for (where, text), models in self._found.items()]
+        if others or of_models:
+            raise ValueError(f"the {what} cannot be run: {'; '.join(dict.fromkeys([*others, *of_models]))}")
+
+
 def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
     """Checks every model on every data set, as far as that goes without training and without loading weights.
 
     Raises:
         ValueError: Listing all faults.
     """
-    faults = check_perturbed(config.models)
+    faults, of_models = check_perturbed(config.models), Faults()
     for prepared in tasks:
         read: set[str] = set()
         asked = [*(prepared.entry.covariates or ()), *(prepared.entry.past_covariates or ())]
@@ -55,9 +77,8 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
             except ImportError:
                 continue  # counted as a failure when its turn comes; the others can run
             except (ValueError, KeyError, TypeError, OSError) as error:
-                faults.append(f"{prepared.name}: {spec.name}: {error}")
-    if faults:
-        raise ValueError("the comparison cannot be run: " + "; ".join(dict.fromkeys(faults)))
+                of_models.add(prepared.name, spec.name, error)
+    of_models.refuse("comparison", faults)
 
 
 def _check_levels(spec: ModelSpec, prepared: PreparedTask, level: Sequence[float]) -> None:

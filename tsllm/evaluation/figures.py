@@ -83,7 +83,7 @@ def style_of(index: int) -> dict[str, Any]:
 
 
 def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes each label beside the end (x, y) of its line, pushed apart so that none covers another.
+    """Writes each label beside the axes at the end (x, y) of its line, pushed apart so that none covers another.
 
     Args:
         ax: Axes, with its limits set.
@@ -91,7 +91,7 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """
     if not ends:
         return
-    low, high = ax.get_ylim()
+    (low, high), (left, right) = ax.get_ylim(), ax.get_xlim()
     gap = (high - low) * 0.075
     placed: list[float] = []
     for x, y, label, colour in sorted(ends, key=lambda e: e[1]):
@@ -100,7 +100,7 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
         ax.annotate(
             escape_label(label),
             (x, y),
-            xytext=(x + (ax.get_xlim()[1] - ax.get_xlim()[0]) * 0.02, at),
+            xytext=(right + (right - left) * 0.02, at),
             color=colour,
             fontsize=8,
             va="center",
@@ -221,6 +221,12 @@ def draw_forecasts(
     return Picture(to_svg(figure), alt, caption)
 
 
+def _choose_steps(h: int) -> list[int]:
+    """Returns the steps that an axis names: the first, the last, and even ones between that leave it room."""
+    apart = next(n for n in (1, 2, 3, 4, 6, 12, 24, 48, 96, h) if h <= 8 * n)
+    return [1, *(k for k in range(apart, h, apart) if 1 < k <= h - apart / 2), h] if h > 1 else [1]
+
+
 def draw_step_skill(steps: pd.DataFrame, baseline: str, order: Sequence[str] = ()) -> Picture:
     """Draws skill by horizon step from `compute_step_skill`; styles as in `plot_forecasts`."""
     models = [c for c in steps.columns if c not in ("step", baseline)]
@@ -245,9 +251,11 @@ def draw_step_skill(steps: pd.DataFrame, baseline: str, order: Sequence[str] = (
     if below:
         highest = max(0.0, 100 * float(steps[models].max().max()))
         ax.set_ylim(FLOOR, highest + 0.05 * (highest - FLOOR))
-    ax.set_xlim(steps["step"].iloc[0], steps["step"].iloc[-1] + 0.28 * len(steps))
+    # The axis ends where the lines do; the layout finds room for the labels beside it.
+    lone = 0.5 if len(steps) == 1 else 0.0
+    ax.set_xlim(steps["step"].iloc[0] - lone, steps["step"].iloc[-1] + lone)
     label_ends(ax, ends)
-    ax.set_xticks([tick for tick in ax.get_xticks() if 1 <= tick <= len(steps)])  # none below the labels
+    ax.set_xticks(_choose_steps(len(steps)))
     ax.set_xlabel("step ahead", fontsize=9)
     ax.set_ylabel(f"% less MAE than {escape_label(baseline)}", fontsize=9)
     ax.tick_params(labelsize=8)

@@ -75,7 +75,10 @@ def describe_winner(
         adjusted = "intervals and p adjusted for all pairs"
         sentences.append(f"Significantly better than {join_words(parts)}; {adjusted}.")
     for row in table[table["failed"] > 0].itertuples():
-        sentences.append(f"{row.model} gave no forecast in {row.failed} windows; it is shown but not ranked.")
+        sentences.append(
+            f"{row.model} gave no forecast in {row.failed} windows (counted in each series); it is shown but not "
+            "ranked."
+        )
     return sentences
 
 
@@ -102,7 +105,10 @@ def describe_model(
         place = f"{model} is number {order.index(model) + 1} of {len(order)}"
     else:
         lacking = int(table.loc[table["model"] == model, "failed"].iloc[0])
-        place = f"{model} has no rank, as it gave no forecast in {lacking} windows; on the {row['n']} it shares"
+        place = (
+            f"{model} has no rank, as it gave no forecast in {lacking} windows (counted in each series); on the "
+            f"{row['n']} it shares"
+        )
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
     if row["verdict"] == "not tested":
         return f"{place}: {amount}, not tested: {row.get('note') or 'no reason known'}."
@@ -283,7 +289,10 @@ def describe_failures(failures: Sequence[Failure]) -> list[str]:
     for failure in failures:
         key = (failure.model, failure.stage, failure.error)
         counts[key] = counts.get(key, 0) + failure.windows
-    return [f"{model} failed in {n} windows ({stage}): {error}" for (model, stage, error), n in counts.items()]
+    return [
+        f"{model} failed in {n} windows, counted in each series ({stage}): {error}"
+        for (model, stage, error), n in counts.items()
+    ]
 
 
 def read_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

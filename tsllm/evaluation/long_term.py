@@ -21,6 +21,7 @@ from tsllm.data.task import load_data
 from tsllm.evaluation.backtest import Cost
 from tsllm.evaluation.budgets import read_budget
 from tsllm.evaluation.cells import CellResult, CellStore
+from tsllm.evaluation.checks import Faults
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
 from tsllm.evaluation.protocol import LongTermConfig
 from tsllm.evaluation.protocol_data import Stretch, average, prepare_stretch, score_windows
@@ -105,6 +106,7 @@ def check_rows(
         ValueError: Listing all faults.
     """
     faults: list[str] = []
+    of_models = Faults()
     if config.few_shot < 1 or config.transfer:
         asked = "few-shot" if config.few_shot < 1 else "transfer"
         faults += [f"{m.name}: {asked} is for models of tsllm" for m in config.models if m.kind == "neuralforecast"]
@@ -135,9 +137,8 @@ def check_rows(
             except ImportError:
                 continue  # counted as a failure when its turn comes; the others can run
             except (ValueError, KeyError, TypeError, OSError) as error:
-                faults.append(f"{target} {h}: {spec.name}: {error}")
-    if faults:
-        raise ValueError("the protocol cannot be run: " + "; ".join(dict.fromkeys(faults)))
+                of_models.add(f"{target} {h}", spec.name, error)
+    of_models.refuse("protocol", faults)
     return found
 
 

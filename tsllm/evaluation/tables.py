@@ -28,7 +28,7 @@ LEGEND: dict[str, tuple[str, bool]] = {
     "width": ("mean width of the interval, original units", True),
     "skill": ("share of the seasonal naive's MAE that is saved", False),
     "win_rate": ("share of duels against the other models, window by window, that are won (MAE)", False),
-    "failed": ("windows without a forecast", True),
+    "failed": ("windows without a forecast, counted in each series", True),
 }
 
 # Formats of the cost columns in reports.
@@ -169,7 +169,8 @@ def describe_unobserved(frame: pd.DataFrame) -> list[str]:
     names = [str(name) for name in lost.unique()]
     shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
     return [
-        f"All metrics leave out {len(lost)} of {len(seen)} windows without an observed target, of series: {shown}."
+        f"All metrics leave out {len(lost)} of {len(seen)} windows (counted in each series) without an observed "
+        f"target, of series: {shown}."
     ]
 
 

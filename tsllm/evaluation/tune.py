@@ -5,7 +5,6 @@
 model's configuration, `apply_params` puts settings into a model entry, `validate` measures the loss.
 """
 
-import difflib
 import hashlib
 import json
 import logging
@@ -31,6 +30,7 @@ from tsllm.forecasting.checks import check_forecaster
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.models import find_model_class
+from tsllm.near import find_near
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.build import check_model_config
 from tsllm.training.options import DEFAULT_TRAINING
@@ -356,7 +356,7 @@ def build_space(
         if change is None and name in (*_SEARCHED, *known, *_TRAINING):
             space.pop(name, None)  # one rule for all models leaves out what some of them lack anyway
         elif name not in known and name not in _TRAINING:
-            near = difflib.get_close_matches(name, sorted(known | _TRAINING), n=3, cutoff=0.5)
+            near = find_near(name, sorted(known | _TRAINING), cutoff=0.5)
             said = f"did you mean {', '.join(near)}?" if near else f"of its own it has {', '.join(sorted(known))}"
             raise ValueError(f"{spec.name} has no setting {name!r} to tune; {said}")
         else:

@@ -322,7 +322,8 @@ class Forecaster:
 
         Args:
             repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private.
+            private: Whether a new repository is private; the texts that a `ContextForecaster` keeps stand in
+                `context.json` for all who may read it.
             token: Access token; None = the stored one.
             revision: Branch to commit to; None = main.
             licence: Of the weights, as the Hub abbreviates it ("apache-2.0"); None = what was said before, else what
@@ -340,13 +341,14 @@ class Forecaster:
             ```
         """
         from tsllm.hub.licence import check_licence
-        from tsllm.hub.package import push_package
+        from tsllm.hub.package import push_to_hub
 
         self.licence = check_licence(licence) or self.licence
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / repo_id.rpartition("/")[2]
             self.save_pretrained(target)
-            return push_package(target, repo_id, private=private, token=token, revision=revision)
+            said = self.licence or None
+            return push_to_hub(target, repo_id, private=private, token=token, revision=revision, licence=said)
 
 
 class HistoryForecaster(Forecaster):

@@ -1,7 +1,6 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
 import copy
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
 from tsllm.context.contract import TEXT, Context
 from tsllm.context.effects import Effect, write_effects
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import ProseReader, read_effects
+from tsllm.context.readers import ProseReader, sort_effects
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
@@ -43,16 +42,31 @@ class Explanation:
         text: What was read.
         effects: What was understood; `write_effects` writes it, `parse_effects` reads it back.
         forecast: Columns `ds, before, after`.
+        idle: What was understood too, but changes nothing here, each with the reason.
     """
 
     series: Any
     text: str
     effects: list[Effect]
     forecast: pd.DataFrame
+    idle: tuple[tuple[Effect, str], ...] = ()
+
+    def describe(self) -> str:
+        """Says what the text does, one effect a line; or why it does nothing, and what would."""
+        if self.effects:
+            return write_effects(self.effects)
+        times = self.forecast[TIME]
+        if self.idle:
+            left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
+            return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
+        return (
+            "(changes nothing: no sentence was understood to say what changes and how; write it plainly, such as "
+            f"'It is closed from {times.iloc[0]} to {times.iloc[-1]}.' or 'It is capped at "
+            f"{self.forecast['before'].median():.3g}.')"
+        )
 
     def __str__(self) -> str:
-        told = write_effects(self.effects) or "(nothing that changes the forecast)"
-        return f"{self.series}: {self.text}\n{told}\n{self.forecast.to_string(index=False)}"
+        return f"{self.series}: {self.text}\n{self.describe()}\n{self.forecast.to_string(index=False)}"
 
 
 class ContextForecaster(Forecaster):
@@ -234,14 +248,14 @@ class ContextForecaster(Forecaster):
         before = self.base.predict(history, h if h is not None else self._h, level, X_df)
         given = self._context if context is None else context
         texts = self._read(given, history, before[TIME].max())
-        after, effects = self._change(history, before, level, X_df, texts)
+        after, effects, idle = self._change(history, before, level, X_df, texts)
         explained = []
         for name, found in effects.items():
             rows = (after[ID] == name).to_numpy()
             frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
             frame["before"] = before.loc[rows, self.base.alias].to_numpy()
             frame["after"] = after.loc[rows, self.alias].to_numpy()
-            explained.append(Explanation(name, texts[name], found, frame))
+            explained.append(Explanation(name, texts[name], found, frame, tuple(idle[name])))
         return after, explained
 
     def predict_rolling(
@@ -290,7 +304,7 @@ class ContextForecaster(Forecaster):
         history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
         before = self.base.predict(history, steps, None, X_df)
         texts = self._read(self._context, history, before[TIME].max())
-        windows, effects = self._find_effects(history, before, texts)
+        windows, effects, _ = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         cleaned = _clean(history, windows, changed)
         paths = simulate(self.base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
@@ -341,47 +355,12 @@ class ContextForecaster(Forecaster):
             self._context is self.context, write_texts(self._context),
         )  # fmt: skip
         with replace_folder(folder, (*OWNED, BASE, READER)) as made:
-            options = {} if licence is None else {"licence": licence}
+            options = {"licence": licence or self.licence} if licence or self.licence else {}
             self.base.save_pretrained(made / BASE, **options)
             if learned is not None:
                 learned.save_pretrained(made / READER)
             settings.save(made)
             write_told_card(made)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        revision: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Uploads what `save_pretrained` writes in one commit: base, reader, and the texts that it keeps.
-
-        Args:
-            repo_id: "owner/name"; made if it does not exist.
-            private: Whether a new repository is private; the texts stand in `context.json` for all who may read it.
-            token: Access token; None = the stored one.
-            revision: Branch to commit to; None = main.
-            licence: Of the base's weights; None = as `Forecaster.push_to_hub`.
-
-        Returns:
-            The commit's address.
-
-        Raises:
-            NotImplementedError: As `save_pretrained`.
-            ValueError: If there is nothing trained to upload, or the licence is no abbreviation.
-            huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
-        """
-        from tsllm.hub.licence import check_licence
-        from tsllm.hub.package import push_to_hub
-
-        said = check_licence(licence) or None
-        with tempfile.TemporaryDirectory() as place:
-            made = Path(place) / "told"
-            self.save_pretrained(made, licence=said)
-            return push_to_hub(made, repo_id, private=private, token=token, revision=revision, licence=said)
 
     @classmethod
     def load(cls, folder: Path, base: Forecaster) -> Self:
@@ -428,32 +407,33 @@ class ContextForecaster(Forecaster):
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
         texts: dict[Any, str],
-    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]]]:
-        """Returns the base's forecast as the texts change it, and the effects of each series with a text."""
+    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        """Returns the base's forecast as the texts change it, and what `_find_effects` found."""
         columns = name_interval_columns(self.base.alias, level)
         names = dict(
             zip([self.base.alias, *columns], [self.alias, *name_interval_columns(self.alias, level)], strict=True)
         )
         out = before.rename(columns=names)
-        windows, effects = self._find_effects(history, before, texts)
+        windows, effects, idle = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
             part = self._redraw(history, before, level, X_df, windows, changed)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
-        return out, effects
+        return out, effects, idle
 
     def _find_effects(
         self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, str]
-    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]]]:
-        """Returns the windows of all series and the effects of those with a text; both empty where there is none."""
+    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        """Returns the windows of all series, and the effects of those with a text: what acts, and what is left out."""
         told = {name: text for name, text in texts.items() if text.strip()}
         if not told:
-            return {}, {}
+            return {}, {}, {}
         _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
-        return windows, {name: read_effects(text, windows[name], self.reader) for name, text in told.items()}
+        read = {name: sort_effects(text, windows[name], self.reader) for name, text in told.items()}
+        return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
 
     def _redraw(
         self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,

@@ -1,9 +1,10 @@
 """Options of models that another package builds, checked before anything runs."""
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tsllm.near import find_near
 
 
 def check_engine_options(model_class: type[Any], options: Mapping[str, Any], decided: Sequence[str]) -> None:
@@ -30,6 +31,6 @@ def check_engine_options(model_class: type[Any], options: Mapping[str, Any], dec
         if name in decided:
             raise ValueError(f"{model_class.__name__}: {name} is no option here; the data and the entry decide it")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            near = find_near(name, known)
             hint = f"did you mean {', '.join(near)}?" if near else f"it takes {', '.join(sorted(known))}"
             raise ValueError(f"{model_class.__name__} has no option {name!r}; {hint}")

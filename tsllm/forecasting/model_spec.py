@@ -10,6 +10,7 @@ from typing import Any
 from tsllm.hub.spec import SPEC_FILE, check_alias, find_file
 from tsllm.hub.told import CONTEXT_FILE
 from tsllm.models import find_model_class, is_model_name
+from tsllm.near import find_near
 from tsllm.text.settings import SETTINGS
 from tsllm.training.options import check_options
 
@@ -254,8 +255,6 @@ def check_known(model: str) -> None:
     Raises:
         ValueError: Naming the nearest models, and all of them.
     """
-    import difflib
-
     from tsllm.forecasting.statistical import name_statistical
     from tsllm.models import MODELS
 
@@ -265,8 +264,7 @@ def check_known(model: str) -> None:
     if model in classes:
         return
     ours = [*NAIVE, *OPPONENTS, *MODELS.names()]
-    folded = {name.lower(): name for name in [*ours, *classes]}
-    near = [folded[name] for name in difflib.get_close_matches(model.lower(), folded, n=3)]
+    near = find_near(model, [*ours, *classes])
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise ValueError(
         f"unknown model {model!r}; {hint}known: {', '.join(ours)}, text, ensemble:A+B, neuralforecast:NHITS, "

@@ -380,6 +380,7 @@ class NeuralForecaster(TrainableForecaster):
         build_scaler(self.scaler)
         from tsllm.training.build import check_model_config
 
+        refuse_unknown(self.config, model_class, type(self), saved=False)
         check_model_config(self.name, self.config, self._asked.context_length, self._asked.h)
 
     def _load(

@@ -1,6 +1,5 @@
 """What a forecaster refuses before it loads or trains: options unknown, without effect, or fixed by an artefact."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from tsllm.data.target import TargetScale
 from tsllm.hub.spec import ForecasterSpec, check_saved
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
+from tsllm.near import find_near
 
 
 def check_source(source: str) -> None:
@@ -20,19 +20,27 @@ def check_source(source: str) -> None:
     check_saved(source)
 
 
-def refuse_unknown(options: Mapping[str, Any], model: ForecastModel, forecaster: type[Any]) -> None:
+def refuse_unknown(
+    options: Mapping[str, Any], model: type[ForecastModel], forecaster: type[Any], saved: bool = True
+) -> None:
     """Refuses options that neither the constructor nor the model's configuration has.
+
+    Args:
+        options: What was given.
+        model: The class of the model.
+        forecaster: Whose constructor it is.
+        saved: Whether the model was saved before, for the message.
 
     Raises:
         ValueError: With the nearest name.
     """
     named = [name for name, p in inspect.signature(forecaster).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    known = [*named, *sorted(model.config.own_fields())]
+    known = ["h", *named, *sorted(model.config_class.own_fields())]
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            near = find_near(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown option {name!r} of a saved {type(model).__name__}; {hint}")
+            raise ValueError(f"unknown option {name!r} of {'a saved ' if saved else ''}{model.__name__}; {hint}")
 
 
 def refuse_idle(

@@ -1,6 +1,5 @@
 """Statistical and neural models of the Nixtla libraries behind the Forecaster protocol."""
 
-import difflib
 import inspect
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from tsllm.forecasting.base import (
 )
 from tsllm.forecasting.engine_options import check_engine_options
 from tsllm.forecasting.seasons import add_harmonics, check_harmonics, takes_several_seasons
+from tsllm.near import find_near
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
@@ -531,7 +531,7 @@ def _list_classes(models: Any) -> list[str]:
 def _find(name: str, models: Any, package: str) -> Any:
     known = _list_classes(models)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        near = find_near(name, known, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise ValueError(f"{package} has no model {name!r}; {hint}known: {', '.join(sorted(known))}")
     return getattr(models, name)

@@ -1,6 +1,5 @@
 """The weighted mean of forecasters, by how well each did on the last windows before the end; what is saved of it."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -146,7 +145,7 @@ class WeightedMean(Forecaster):
         for member in members:
             if type(member).save_pretrained is Forecaster.save_pretrained:
                 raise NotImplementedError(self._say_unsaved(member, "it is estimated anew with each forecast"))
-        options = {} if licence is None else {"licence": licence}
+        options = {"licence": licence or self.licence} if licence or self.licence else {}
         spec = EnsembleSpec(
             self.alias, [m.alias for m in members], list(self.weights.values()), self._h, self.rule, self.errors,
             self.n_windows, self.freq, self.names.to_dict(), self.target_scale.to_dict(),
@@ -165,25 +164,6 @@ class WeightedMean(Forecaster):
             f"{self.alias} cannot be saved with its member {member.alias} ({type(member).__name__}): {reason}; save "
             "an ensemble without it, or build this one again where it is needed"
         )
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        revision: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Uploads what `save_pretrained` writes, all members in one commit; see `Forecaster.push_to_hub`."""
-        from tsllm.hub.licence import check_licence
-        from tsllm.hub.package import push_to_hub
-
-        said = check_licence(licence) or None
-        with tempfile.TemporaryDirectory() as place:
-            made = Path(place) / "ensemble"
-            self.save_pretrained(made, licence=said)
-            return push_to_hub(made, repo_id, private=private, token=token, revision=revision, licence=said)
 
     @classmethod
     def load(cls, spec: EnsembleSpec, members: Sequence[Forecaster]) -> Self:

@@ -152,7 +152,7 @@ def push_package(
     from huggingface_hub import HfApi
 
     files = check_package(folder)
-    reason = reach_hub()
+    reason = reach_hub(tell=False)
     if reason:
         raise ConnectionError(f"nothing was pushed: {reason}")
     api = HfApi(token=token)

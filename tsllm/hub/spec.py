@@ -191,7 +191,7 @@ class ForecasterSpec:
         path = find_file(source, SPEC_FILE, revision, token)
         if path is None:
             if not Path(source).is_dir():
-                reason = reach_hub()
+                reason = reach_hub(tell=False)
                 raise OSError(
                     f"there is no folder {source}, nor a Hub repository of that name with a {SPEC_FILE}"
                     f"{f' that was downloaded before ({reason})' if reason else ''}; give the folder of a saved "
@@ -355,7 +355,7 @@ def find_file(
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
-    reach_hub()
+    reach_hub(tell=False)  # who misses the file says why
     found = cached_file(
         str(source),
         name,
@@ -365,4 +365,7 @@ def find_file(
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
     )
-    return None if found is None else Path(found)
+    if found is None:
+        return None
+    reach_hub()
+    return Path(found)

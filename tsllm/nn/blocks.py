@@ -11,7 +11,6 @@ tables there are four compositions, whose parts are specifications again:
 Where tokens [B, L, D] are mixed, gates and convolutions may stand too; the features of the tokens are their channels.
 """
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from tsllm.near import find_near
 from tsllm.nn.attention import ATTENTION, TokenMixer
 from tsllm.nn.channel_block import ChannelBlock
 from tsllm.nn.composition import (
@@ -198,7 +198,7 @@ def _build(spec: Spec, around: Surroundings) -> Any:
             _refuse_wrong_rank(kind, name, block, around.dims)
             return ChannelMixer(block) if around.dims == 0 else block
     names = [*ATTENTION.names(), *GATES.names(), *CONVS.names(), *COMPOSITIONS]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    near = find_near(name, names, cutoff=0.4)
     hint = f"did you mean {', '.join(map(repr, near))}? " if near else ""
     raise UnknownNameError(f"unknown block {name!r}; {hint}known: {', '.join(names)}")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tsllm.context.effects import write_effects
 from tsllm.context.pairs import PairWriter, Piece
 from tsllm.context.reader import LearnedReader, ReaderConfig
 from tsllm.context.reading import Reading
@@ -100,7 +99,7 @@ def tell_twice(base: Forecaster, df: pd.DataFrame, backbone: str, seed: int = 0)
 
 def say_effects(told: Told) -> str:
     """Returns what was understood, in one line."""
-    return write_effects(told.explained.effects).replace("\n", "; ") or "(nothing that changes the forecast)"
+    return told.explained.describe().replace("\n", "; ")
 
 
 def draw_told(df: pd.DataFrame, told: list[Told], path: Path, context: int = 48) -> None:

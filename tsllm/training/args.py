@@ -5,7 +5,6 @@ them, and a dotted key reaches into a mapping (`model_config.d_model=64`). The u
 machines with and without TRL, and values from YAML are held to the same types as those from the command line.
 """
 
-import difflib
 import enum
 import math
 import re
@@ -26,6 +25,7 @@ from transformers.training_args import OptimizerNames
 from tsllm.data.names import ColumnNames
 from tsllm.data.target import TargetScale
 from tsllm.data.task import Asked
+from tsllm.near import find_near
 from tsllm.progress import can_show
 from tsllm.registry import refuse_unknown
 from tsllm.training.in_memory import complete_training, refuse_idle_training
@@ -593,7 +593,7 @@ def _plain(value: Any) -> Any:
 
 
 def _explain_unknown(key: str, known: Iterable[str], what: str = "argument") -> str:
-    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    near = find_near(key, known)
     hint = f"; did you mean {', '.join(near)}?" if near else "; --help of a recipe lists all"
     return f"unknown {what} {key!r}{hint} (fields of the model belong under model_config)"
 
