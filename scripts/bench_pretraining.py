@@ -63,12 +63,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         turns = measure([build_step(path, folder) for path in asked.configs], asked.turns)
-    for k, path in enumerate(asked.configs):
+    names = [Path(path).stem for path in asked.configs]
+    for k, name in enumerate(names):
         ratios = [turn[k] / turn[0] for turn in turns]
-        print(
-            f"{Path(path).stem}: {statistics.median(turn[k] for turn in turns):.3f} s a step, "
-            f"{statistics.median(ratios):.3f} of {Path(asked.configs[0]).stem}'s ({min(ratios):.3f} to {max(ratios):.3f})"
-        )
+        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        seconds = statistics.median(turn[k] for turn in turns)
+        print(f"{name}: {seconds:.3f} s a step, {median:.3f} of {names[0]}'s ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
