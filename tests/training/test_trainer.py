@@ -229,7 +229,12 @@ def test_the_trainer_state_keeps_patience_and_time(tmp_path, parts):
     build(tmp_path, parts, max_steps=3, early_stopping_patience=2).train()
     state = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["stateful_callbacks"]
     assert state["ValidationStopping"]["args"]["early_stopping_patience"] == 2
-    assert state["StopwatchCallback"]["args"]["seconds"] > 0
+    times = state["StopwatchCallback"]["args"]
+    assert times["seconds"] > 0
+    assert 0 < times["processor_seconds"] <= times["seconds"] * 1.01 * torch.get_num_threads() + 0.05
+    again = build(tmp_path, parts, max_steps=3, early_stopping_patience=2)
+    again.train(resume_from_checkpoint=True)
+    assert again.stopwatch.processor_seconds >= times["processor_seconds"]
 
 
 def test_worker_processes_deliver_the_same_batches(tmp_path, parts):

@@ -36,6 +36,9 @@ _CITATIONS = {
     "tsllm_timellm": "Time-LLM: Jin et al., Time Series Forecasting by Reprogramming Large Language Models, ICLR 2024",
 }
 
+# What a configuration says of a language model, which means nothing where there is none inside.
+_OF_A_BACKBONE = {"backbone_mode", "backbone_weights", "num_backbone_layers", "num_prototypes"}
+
 
 def write_card(folder: str | Path, *, recipe: str = "", repo_id: str | None = None) -> Path:
     """Writes `README.md` into an artefact folder, from the files that it holds.
@@ -186,6 +189,7 @@ def _describe_model(config: dict[str, Any], metrics: dict[str, Any], folder: Pat
     if weights.is_file():
         yield "size", f"{weights.stat().st_size / 1e6:.2f} MB of trained tensors"
     hidden = {"architectures", "dtype", "transformers_version", "model_type", "head", "tsllm_version"}
+    hidden |= set() if config.get("backbone") else _OF_A_BACKBONE
     for key, value in sorted(config.items()):
         if key not in hidden and not isinstance(value, dict | list) and value not in (None, "", False):
             yield key, f"`{value}`"

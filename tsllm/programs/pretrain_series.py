@@ -257,6 +257,7 @@ def describe_run(
         "scaled": True,
         "windows": state.global_step * batch,
         "seconds": round(trainer.stopwatch.seconds, 3),
+        "processor_seconds": round(trainer.stopwatch.processor_seconds, 3),
         "test_seconds": 0.0,
         "steps": state.global_step,
         "best_step": state.best_global_step,

@@ -32,36 +32,43 @@ class EpochCallback(TrainerCallback):
 
 
 class StopwatchCallback(TrainerCallback, ExportableState):
-    """Measures the wall time of training in seconds, over all resumptions.
+    """Measures the time of training in seconds, over all resumptions: on the wall and of this process's processors.
 
     Args:
-        seconds: Time that earlier parts of the run took.
+        seconds: Wall time that earlier parts of the run took.
+        processor_seconds: Processor time that they took, all threads, without worker processes.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.earlier = seconds
-        self._began: float | None = None
+    def __init__(self, seconds: float = 0.0, processor_seconds: float = 0.0) -> None:
+        self.earlier, self.earlier_processor = seconds, processor_seconds
+        self._began: tuple[float, float] | None = None
 
     @property
     def seconds(self) -> float:
-        """Time so far."""
-        return self.earlier + (time.monotonic() - self._began if self._began is not None else 0.0)
+        """Wall time so far."""
+        return self.earlier + (time.monotonic() - self._began[0] if self._began is not None else 0.0)
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time so far; other programs on the machine hardly disturb it."""
+        return self.earlier_processor + (time.process_time() - self._began[1] if self._began is not None else 0.0)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the clock."""
-        self._began = time.monotonic()
+        self._began = time.monotonic(), time.process_time()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stops the clock."""
-        self.earlier, self._began = self.seconds, None
+        self.earlier, self.earlier_processor = self.seconds, self.processor_seconds
+        self._began = None
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
-        return {"args": {"seconds": self.seconds}, "attributes": {}}
+        return {"args": {"seconds": self.seconds, "processor_seconds": self.processor_seconds}, "attributes": {}}
 
 
 class DivergenceCallback(TrainerCallback):

@@ -216,7 +216,9 @@ class ForecastTrainer(Trainer):
         """Puts the trainer where the run had ended; the library's loop would train a step more."""
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         saved: Any = self.state.stateful_callbacks
-        self.stopwatch.earlier = saved["StopwatchCallback"]["args"]["seconds"]
+        times = saved["StopwatchCallback"]["args"]
+        self.stopwatch.earlier = times["seconds"]
+        self.stopwatch.earlier_processor = times.get("processor_seconds", 0.0)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         else:
