@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.context.contract import load_texts
+from tsllm.data.columns import is_table
 from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
 from tsllm.evaluation.leakage import check_saved_model
+from tsllm.evaluation.told import tell_models
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.base import Forecaster, name_interval_columns, read_levels
 from tsllm.hub.spec import check_alias
@@ -110,6 +113,9 @@ def backtest(
     id_col: str | None = None,
     time_col: str | None = None,
     target_col: str | None = None,
+    context: Any = None,
+    timeless: bool = False,
+    reader: Any = None,
 ) -> pd.DataFrame:
     """Forecasts the last `n_windows` windows of each series with every model.
 
@@ -127,14 +133,22 @@ def backtest(
         id_col: Column that names the series, if not `unique_id`.
         time_col: Column of the times, if not `ds` or `date`.
         target_col: Column of the values, if not `y`.
+        context: What was known: one text, a mapping series -> text, or a frame `unique_id, text` with optional
+            `published, start, end`, or the path of such a table. Each model then stands there twice, plain and as
+            `NAME+context`; a cutoff reads what was published by then.
+        timeless: Whether texts without `published` may be read at every cutoff; else they are refused.
+        reader: Who reads: "rules", the folder of a trained reader, or a reader as `ContextForecaster` takes it; None =
+            the model itself if it can, else the rules.
 
     Returns:
         Frame `unique_id, ds, cutoff, y` (or as the columns of `df` were named), one column a model and its interval
         bounds. `attrs["failures"]` lists what raised, and a warning says so.
 
     Raises:
-        FrameError: If the frame breaks the contract or a series is too short for the windows.
+        FrameError: If the frame breaks the contract or a series is too short for the windows; if texts do not fit the
+            data, or one does not say when it was published.
         LeakageError: If a saved model was trained on test windows.
+        ValueError: If `timeless` or `reader` is given without `context`, or a model is told something already.
         RuntimeError: If every model failed everywhere.
 
     Example:
@@ -148,6 +162,13 @@ def backtest(
     names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
     with names.speaking(), Bar("back-test", verbose=verbose) as bar:
         read = names.read(df, strict=True)
+        _check_asked(models, refit)
+        if context is not None:
+            texts = names.read_texts(context) if is_table(context) else context
+            texts = load_texts(texts, names) if isinstance(texts, str) else texts
+            models = tell_models(models, read, texts, timeless=timeless, reader=reader, freq=freq)
+        elif timeless or reader is not None:
+            raise ValueError(f"{'timeless' if timeless else 'reader'} has no effect without context; leave it out")
         tell = lambda text: bar.update(label=text)  # noqa: E731
         result = run_backtest(read, models, h, n_windows, step_size, level, refit, freq, progress=tell)
     frame = names.write(result.frame)

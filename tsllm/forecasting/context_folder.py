@@ -13,6 +13,7 @@ from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import EffectSpeaker, ProseReader, ReadInTurn
+from tsllm.data.columns import as_pandas
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
@@ -114,7 +115,8 @@ def write_texts(context: Any) -> Any:
     if isinstance(context, Mapping):
         return [{ID: _plain(name), TEXT: text} for name, text in context.items()]
     rows = []
-    for row in context.reindex(columns=list(COLUMNS)).to_dict("records"):
+    table = pd.DataFrame(context) if isinstance(context, list) else as_pandas(context)
+    for row in table.reindex(columns=list(COLUMNS)).to_dict("records"):
         kept = {name: value for name, value in row.items() if not pd.isna(value)}
         times = {name: str(pd.Timestamp(kept[name])) for name in (PUBLISHED, START, END) if name in kept}
         rows.append({ID: _plain(row[ID]), TEXT: row[TEXT]} | times)

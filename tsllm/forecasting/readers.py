@@ -53,6 +53,18 @@ def load_reader(folder: str | Path, *, cache_gb: float = 2.0) -> LearnedReader:
     return LearnedReader(encoder, head)
 
 
+def check_reader(name: str | Path) -> None:
+    """Looks whether `open_reader` could open a reader, without loading its language model.
+
+    Raises:
+        FileNotFoundError: If the folder holds no reader.
+        OSError: If one of its files is damaged.
+        ValueError: If its settings are impossible.
+    """
+    if str(name) != RULES and not (Path(name) / SPOKEN_SETTINGS).is_file():
+        LearnedReader.load_head(name)
+
+
 def open_reader(name: str | Path) -> OpenReader:
     """Opens a reader by name: "rules", or the folder of a trained one, a head or a language model that says effects.
 

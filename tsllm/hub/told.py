@@ -3,4 +3,5 @@
 CONTEXT_FILE = "context.json"
 BASE, READER = "base", "reader"
 RULES, LEARNED = "rules", "learned"
+ITSELF = "model"  # the forecaster reads the texts itself
 READER_FILES = ("model.safetensors", "reader.json")
