@@ -117,12 +117,10 @@ def test_tables_under_own_column_names_are_told_under_them(tmp_path):
     assert (out[NAME] == 777).tolist() == [False] * H + [True] * H
     again = tsllm.evaluation.config.CompareConfig.load(tmp_path / "out" / "config.yaml")
     assert again.data[0].context == [{"unique_id": "b", "text": told, "published": "2024-01-05 04:00:00"}]
-        {"unique_id": "b", "text": "The output is held at 777.", "published": "2024-01-05 04:00:00"}
-    ]
-    told = tsllm.ContextForecaster(tsllm.SeasonalNaive(24)).name_columns("shop", "day", "sold")
+    forecaster = tsllm.ContextForecaster(tsllm.SeasonalNaive(24)).name_columns("shop", "day", "sold")
     polars = pytest.importorskip("polars")
-    told.fit(make_frame().rename(columns=names), H)
-    forecast = told.predict(context=polars.from_pandas(make_news().rename(columns=names)))
+    forecaster.fit(make_frame().rename(columns=names), H)
+    forecast = forecaster.predict(context=polars.from_pandas(make_news().rename(columns=names)))
     assert (forecast[NAME] == 777).sum() == 4
 
 

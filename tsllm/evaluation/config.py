@@ -354,5 +354,5 @@ def _shorten(entry: Any) -> dict[str, Any]:
     }
     values = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "frame"}
     if is_table(values.get("context")):
-        values["context"] = write_texts(values["context"])
+        values["context"] = write_texts(ColumnNames.of(entry.id_col).read_texts(values["context"]))
     return {name: value for name, value in values.items() if value != blank[name]}

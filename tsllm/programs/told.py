@@ -26,6 +26,16 @@ class ContextArguments:
             raise ArgumentsError("timeless has no effect without context; leave it out")
 
 
+def refuse_told(told: ContextArguments, why: str) -> None:
+    """Refuses texts in a recipe that has no use for them.
+
+    Raises:
+        ArgumentsError: If there are some.
+    """
+    if told.context is not None:
+        raise ArgumentsError(f"context is given, but {why}; leave it out, or train with recipes/sft_series.py")
+
+
 def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> Context | None:
     """Gives the windows of all parts what may be read at their cutoffs.
 
