@@ -186,6 +186,7 @@ def backtest(
         from tsllm.evaluation.backtest_report import build_backtest_report
 
         options_of_report: dict[str, Any] = {"stem": report.stem, "season": task.season, "said": said}
+        options_of_report["windows"] = windows
         build_backtest_report(result, table, loaded, command=write_call(ctx), **options_of_report).save(report)
         typer.echo(f"report in {report}; {report.stem}.md, scores and forecasts beside it")
     if result.failures:

@@ -57,9 +57,7 @@ def tell_models(
     options: dict[str, Any] = {"timeless": timeless, "freq": freq, "season": season}
     told: list[Forecaster] = []
     for model in models:
-        made: Forecaster = ContextForecaster(
-            model, opened.read, context=context, check_length=opened.check_length, **options
-        )
+        made: Any = ContextForecaster(model, opened.read, context=context, check_length=opened.check_length, **options)
         if not told:
             made.check_context(df)
         if reader is None and model.reads_texts:
@@ -87,9 +85,17 @@ def describe_idle_texts(frame: pd.DataFrame, models: Sequence[ContextForecaster]
     for model in models:
         reasons, count = _find_idle(frame, model, df, freq)
         idle = reasons if idle is None else {text: why for text, why in reasons.items() if text in idle}
-    if not idle:
-        return ""
-    named = [f"{_shorten(text)!r} ({why})" for text, why in list(idle.items())[:_SHOWN]]
+    return write_idle(idle, count) if idle else ""
+
+
+def write_idle(idle: dict[str, str], count: int) -> str:
+    """Says which texts changed no forecast.
+
+    Args:
+        idle: Text -> why.
+        count: How many different texts there are.
+    """
+    named = [f"{shorten(text)!r} ({why})" for text, why in list(idle.items())[:_SHOWN]]
     more = f" and {len(idle) - _SHOWN} more" if len(idle) > _SHOWN else ""
     texts = "the text" if count == 1 else f"{len(idle)} of {count} texts"
     return f"{texts[0].upper()}{texts[1:]} changed no forecast of this back-test: {'; '.join(named)}{more}"
@@ -143,6 +149,7 @@ def _acts(row: Any, model: ContextForecaster, frame: pd.DataFrame, df: pd.DataFr
     return bool(read_effects(alone.texts()[name], window, model.reader))
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str, length: int = _LENGTH) -> str:
+    """Returns a text in one line of at most so many characters."""
     line = one_line(text)
-    return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 3]}..."
+    return line if len(line) <= length else f"{line[: length - 3]}..."
