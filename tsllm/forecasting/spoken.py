@@ -102,7 +102,7 @@ class SpokenReader(EffectSpeaker):
         """
         if self.source is None or not (self.source / ADAPTER_CONFIG).is_file():
             raise NotImplementedError(
-                "a SpokenReader can be kept where it is an adapter of recipes/sft_text.py or grpo_text.py, loaded with "
+                "a SpokenReader can be kept where it is an adapter of recipes/sft_text.py or grpo_text.py, loaded by "
                 "SpokenReader.from_pretrained(folder); save the base alone (forecaster.base.save_pretrained) and give "
                 "it the reader again (--reader FOLDER)"
             )

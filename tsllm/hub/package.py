@@ -76,9 +76,9 @@ def check_package(folder: str | Path) -> list[str]:
     if several is not None:
         return _check_ensemble(path, several)
     is_text = (path / "adapter_config.json").is_file()
-    wanted, required = (TEXT_ARTEFACTS, TEXT_REQUIRED) if is_text else (ARTEFACTS, REQUIRED)
+    wanted, required = (TEXT_ARTEFACTS, list(TEXT_REQUIRED)) if is_text else (ARTEFACTS, list(REQUIRED))
     if is_text and not (path / SPOKEN_SETTINGS).is_file():
-        required = (*required, SETTINGS)
+        required.append(SETTINGS)
     faults = [f"{name} is missing" for name in required if not (path / name).is_file()]
     for weights in sorted(path.glob("**/*.safetensors")):
         if not any(part.startswith("checkpoint-") for part in weights.parts):
