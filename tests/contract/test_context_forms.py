@@ -174,6 +174,34 @@ def test_texts_that_are_undated_or_that_nobody_could_read_are_refused(tmp_path):
         tsllm.ContextForecaster(naive).fit(df, H, context="news.csv")
 
 
+def test_a_back_test_takes_names_and_covariates_in_the_words_of_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=500, freq="h")})
+    df["y"] = 10 + 3 * np.sin(np.arange(500) * 2 * np.pi / 24)
+    df["heat"] = np.random.default_rng(1).normal(size=len(df))
+    df["y"] += 5 * df["heat"]
+    df.to_csv("load.csv", index=False)
+    out = tsllm.backtest(df, ["SeasonalNaive", "StepRegression"], H, n_windows=3, covariates=["heat"])
+    run("backtest", "load.csv", "--models", "SeasonalNaive,StepRegression", "--h", H, "--n-windows", 3,
+        "--covariates", "heat", "--output", "out.csv")  # fmt: skip
+    told = pd.read_csv("out.csv")
+    for name in ("SeasonalNaive", "StepRegression"):
+        np.testing.assert_allclose(out[name], told[name])
+    error = (out["StepRegression"] - out["y"]).abs().mean()
+    blind = tsllm.backtest(df[["unique_id", "ds", "y"]], ["StepRegression"], H, n_windows=3)
+    assert error < 0.5 * (blind["StepRegression"] - blind["y"]).abs().mean()
+    naive = tsllm.SeasonalNaive(24)
+    for models, options, message in (
+        (["SeasonalNaive"], {"covariates": ["heat"]}, "covariates has no effect on any of SeasonalNaive"),
+        ([naive], {"static": ["heat"]}, "static is for models given by name; these are built already"),
+        ([naive, "Naive"], {}, "names and built forecasters; give one or the other"),
+        ("Naive", {}, r"give a list: \['Naive'\]"),
+        (["Nave"], {}, "unknown model 'Nave'; did you mean Naive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tsllm.backtest(df, models, H, **options)
+
+
 @pytest.mark.parametrize("form", ["text", "mapping", "frame"])
 def test_a_forecaster_that_reads_no_texts_says_so(form):
     df, naive, context = make_frame(), tsllm.SeasonalNaive(24), FORMS[form]
