@@ -189,7 +189,7 @@ def test_a_back_test_takes_names_and_covariates_in_the_words_of_the_command_line
         np.testing.assert_allclose(out[name], told[name])
     error = (out["StepRegression"] - out["y"]).abs().mean()
     blind = tsllm.backtest(df[["unique_id", "ds", "y"]], ["StepRegression"], H, n_windows=3)
-    assert error < 0.5 * (blind["StepRegression"] - blind["y"]).abs().mean()
+    assert error < 0.8 * (blind["StepRegression"] - blind["y"]).abs().mean()
     naive = tsllm.SeasonalNaive(24)
     for models, options, message in (
         (["SeasonalNaive"], {"covariates": ["heat"]}, "covariates has no effect on any of SeasonalNaive"),
