@@ -258,7 +258,7 @@ def _are_named(models: Any, words: Mapping[str, Any]) -> bool:
     """
     if isinstance(models, str | Mapping | ModelSpec):
         raise ValueError(f"models is {models!r}; give a list: [{models!r}]")
-    named = [not isinstance(model, Forecaster) for model in models] if not isinstance(models, Forecaster) else []
+    named = [] if isinstance(models, Forecaster) else [isinstance(m, str | Mapping | ModelSpec) for m in models]
     if any(named) and not all(named):
         raise ValueError("models holds names and built forecasters; give one or the other")
     given = next((word for word, value in words.items() if value is not None), None)
