@@ -19,6 +19,7 @@ from tsllm.cli.console import run_main
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
 from tsllm.hub.record import add_metrics
 from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy
+from tsllm.programs.told import ContextArguments
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
 from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 
@@ -28,11 +29,12 @@ OBJECTIVES = ("grpo", "dr_grpo", "rloo", "cispo", "reward_preference")
 def main(
     argv: Sequence[str] | None = None, objectives: Sequence[str] = OBJECTIVES, recipe: str = "grpo_series"
 ) -> None:
-    classes = (ModelArguments, DataArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
-    model_args, data_args, args, policy, controls = parse_arguments(classes, argv)
+    classes = (ModelArguments, DataArguments, PolicyTrainingArguments, PolicyArguments)
+    classes += (ControlArguments, ContextArguments)
+    model_args, data_args, args, policy, controls, told = parse_arguments(classes, argv)
     if policy.objective not in objectives:
         raise ArgumentsError(f"objective is {policy.objective!r}; this recipe runs {', '.join(objectives)}")
-    found = run_policy(model_args, data_args, args, policy, controls, recipe)
+    found = run_policy(model_args, data_args, args, policy, controls, recipe, told)
     run = found.run
     if not run.is_main:
         return

@@ -15,13 +15,16 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.programs.series import run_pretraining
+from tsllm.programs.told import ContextArguments, refuse_told
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 from tsllm.training.pretraining import PretrainingArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    classes = (PretrainingArguments, ModelArguments, DataArguments, ForecastTrainingArguments)
-    run = run_pretraining(*parse_arguments(classes, argv), recipe="pretrain_patchtst")
+    classes = (PretrainingArguments, ModelArguments, DataArguments, ForecastTrainingArguments, ContextArguments)
+    *arguments, told = parse_arguments(classes, argv)
+    refuse_told(told, "PatchTST reads no texts")
+    run = run_pretraining(*arguments, recipe="pretrain_patchtst")
     if run.is_main:
         print(run.summary())
 

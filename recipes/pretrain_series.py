@@ -14,11 +14,15 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.programs.pretrain_series import StreamArguments, run_pretrain_series
+from tsllm.programs.told import ContextArguments, refuse_told
 from tsllm.training.args import ForecastTrainingArguments, ModelArguments, parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    run = run_pretrain_series(*parse_arguments((StreamArguments, ModelArguments, ForecastTrainingArguments), argv))
+    classes = (StreamArguments, ModelArguments, ForecastTrainingArguments, ContextArguments)
+    *arguments, told = parse_arguments(classes, argv)
+    refuse_told(told, "nothing is told of synthetic series")
+    run = run_pretrain_series(*arguments)
     if run.is_main:
         print(run.summary())
 

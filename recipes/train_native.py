@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.programs.series import run_supervised
+from tsllm.programs.told import ContextArguments
 from tsllm.training.args import DataArguments, ForecastTrainingArguments, ModelArguments, parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    model_args, data_args, args = parse_arguments((ModelArguments, DataArguments, ForecastTrainingArguments), argv)
-    run = run_supervised(model_args, data_args, args, recipe="train_native")
+    classes = (ModelArguments, DataArguments, ForecastTrainingArguments, ContextArguments)
+    model_args, data_args, args, told = parse_arguments(classes, argv)
+    run = run_supervised(model_args, data_args, args, recipe="train_native", told=told)
     if run.is_main:
         print(run.summary())
 

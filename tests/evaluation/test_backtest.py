@@ -236,7 +236,7 @@ def test_all_models_failing_is_told_with_each_reason():
     [
         ([], {}, "models is empty"),
         (SeasonalNaive(24), {}, "models is one forecaster, SeasonalNaive; give a list"),
-        (["SeasonalNaive"], {}, "'SeasonalNaive' is no forecaster"),
+        (["Nave"], {}, "unknown model 'Nave'; did you mean Naive"),
         ([SeasonalNaive], {}, "is no forecaster; give built ones"),
         ([SeasonalNaive(24)], {"level": 80}, "level is 80; give a list"),
         ([SeasonalNaive(24)], {"level": "80"}, "level is '80'; give a list"),

@@ -4,6 +4,7 @@ It prints one JSON object: scenario -> what happened.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,8 +26,9 @@ from tsllm.cli.main import app
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.readers import read_in_turn
-from tsllm.forecasting.readers import open_encoder
+from tsllm.forecasting.readers import open_encoder, open_reader
 from tsllm.forecasting.saved import open_saved
+from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 from tsllm.forecasting.text import TextForecaster
 from tsllm.hub.package import push_package
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
@@ -205,6 +207,16 @@ def forecasters(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", WRITER)
         said = CliRunner().invoke(app, ["push", str(told_folder), "user/told-folder", "--licence", "mit"]).output
+    spoken = make_spoken(root, written, told)
+    spoken.push_to_hub("user/spoken", token=WRITER, licence="mit")
+    tsllm.push_to_hub(root / "speaks", "user/speaks", token=WRITER, licence="apache-2.0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", READER)
+        heard = {"spoken": open_saved("user/spoken").reader, "speaks": open_reader("user/speaks").read}
+        spoken_back = open_saved("user/spoken").predict(spoken._history)
+    logits = compute_logits(spoken.reader.model)
+    with spoken.reader.model.disable_adapter():
+        without = compute_logits(spoken.reader.model)
     ensemble = tsllm.Ensemble([neural], "both", weights="equal").name_columns("shop", "day", "sold").fit(df, h=7)
     ensemble.push_to_hub("user/both", private=True, token=WRITER, licence="mit")
     both = tsllm.Ensemble.from_pretrained("user/both", token=READER)
@@ -216,6 +228,10 @@ def forecasters(folder):
             for name, f in again.items()
         },
         "ensemble": float(abs(both.predict(df)["both"] - ensemble.predict(df)["both"]).max()),
+        "spoken": {n: float((compute_logits(r.model) - logits).abs().max()) for n, r in heard.items()},
+        "spoken_adapts": float((logits - without).abs().max()),
+        "spoken_said": [r.say(["median 2 up"]) for r in (spoken.reader, *heard.values())],
+        "spoken_forecast": float(abs(spoken_back["told"] - spoken.predict()["told"]).max()),
         "told_zeros": int((expected["told"] == 0).sum()),
         "told_said": said,
         "told_stranger": stranger,
@@ -247,6 +263,18 @@ def make_told(root, base):
     (root / "told" / "checkpoint-1").mkdir()
     (root / "told" / "base" / "notes.py").write_text("")
     return told, root / "told"
+
+
+def make_spoken(root, written, told):
+    """The same, with a language model that says effects as its reader; the adapter's own folder is `speaks`."""
+    folder = shutil.copytree(written, root / "speaks")
+    base = json.loads((folder / "text_forecaster.json").read_text())["base"]
+    (folder / "text_forecaster.json").unlink()
+    SpokenSettings(8, base).save(folder)
+    reader = SpokenReader.from_pretrained(folder)
+    return tsllm.ContextForecaster(told.base, reader, alias="told", context=told.context, timeless=True).fit(
+        told._history, 7
+    )
 
 
 def compute_logits(model):

@@ -239,3 +239,20 @@ def test_a_told_forecaster_travels_with_base_reader_and_texts(pushed):
         assert "Texts kept in `context.json`: 1." in card
     assert pushed["told_said"].startswith("1 text of context.json goes with it\nhttp://127.0.0.1")
     assert "OSError" in pushed["told_stranger"] or "FileNotFoundError" in pushed["told_stranger"]
+
+
+def test_a_language_model_that_says_effects_travels_in_the_told_forecaster_and_alone(pushed):
+    assert pushed["spoken"] == {"spoken": 0.0, "speaks": 0.0}
+    assert pushed["spoken_adapts"] > 0
+    assert pushed["spoken_said"][0] == pushed["spoken_said"][1] == pushed["spoken_said"][2]
+    assert pushed["spoken_forecast"] == 0.0
+    own = {"adapter_config.json", "adapter_model.safetensors", "effects.json", "metrics.json", "README.md"}
+    assert own <= set(pushed["files"]["user/speaks"])
+    assert {f"reader/{name}" for name in own} | {"context.json", "base/config.json"} <= set(
+        pushed["files"]["user/spoken"]
+    )
+    assert "text_forecaster.json" not in pushed["files"]["user/speaks"]
+    card = pushed["cards"]["user/spoken"]
+    assert "Reader: spoken." in card
+    assert "`reader/README.md` says what the language model that reads was trained on." in card
+    assert "license: apache-2.0\n" in pushed["cards"]["user/speaks"]

@@ -17,8 +17,11 @@ from tsllm.context.spoken import write_request
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import open_reader
+from tsllm.forecasting.saved import open_saved
 from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
+from tsllm.hub.package import PackageError, check_package
 from tsllm.text.loading import load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, build_gain, collect_events
@@ -73,9 +76,36 @@ def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
     assert isinstance(reader, SpokenReader)
     df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
     told = ContextForecaster(SeasonalNaive(24), reader).fit(df, 24)
-    with pytest.raises(NotImplementedError, match=r"SpokenReader is an adapter of its own.*--reader FOLDER"):
-        told.save_pretrained(place / "kept")
     assert (told.predict(context="")["SeasonalNaive+context"] == told.base.predict()["SeasonalNaive"]).all()
+
+
+def test_an_adapter_that_says_effects_is_kept_in_the_folder_of_a_told_forecaster(place, taught, tmp_path):
+    df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
+    base = NeuralForecaster("dlinear", 24, context_length=48, training={"max_steps": 1}).fit(df)
+    reader = SpokenReader.from_pretrained(taught)
+    told = ContextForecaster(base, reader, context={"a": "Seven it is."}, timeless=True).fit(df)
+    told.save_pretrained(tmp_path / "told")
+    back = open_saved(str(tmp_path / "told"))
+    assert isinstance(back.reader, SpokenReader)
+    request = [write_request(collect_events(df, 48, 24, 24, stride=24, most=1, seed=0)[0].window, "Seven it is.")]
+    assert back.reader.say(request) == reader.say(request)
+    pd.testing.assert_frame_equal(back.predict(df), told.predict(df), check_exact=True)
+    kept = {p.name for p in (tmp_path / "told" / "reader").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "effects.json", "README.md"} <= kept
+    assert not {p.name for p in taught.iterdir() if p.is_dir()} & kept  # no checkpoints
+    assert "Reader: spoken." in (tmp_path / "told" / "README.md").read_text()
+    # The opened one can be saved again, and a folder without its adapter is refused by name.
+    back.save_pretrained(tmp_path / "again")
+    assert {p.name for p in (tmp_path / "again" / "reader").iterdir()} == kept
+    assert {f"reader/{name}" for name in kept} <= set(check_package(tmp_path / "again"))
+    (tmp_path / "again" / "reader" / "effects.json").unlink()
+    with pytest.raises(PackageError, match=r"reader/effects.json is missing"):
+        check_package(tmp_path / "again")
+    with pytest.raises(FileNotFoundError, match=r"holds no effects\.json"):
+        open_saved(str(tmp_path / "again"))
+    whole = ContextForecaster(base, SpokenReader(reader.model, reader.tokenizer, 8))
+    with pytest.raises(NotImplementedError, match=r"kept where it is an adapter of .*--reader FOLDER"):
+        whole.save_pretrained(tmp_path / "whole")
 
 
 def test_an_answer_is_used_and_one_that_is_none_is_warned_about(place, taught, caplog, monkeypatch):

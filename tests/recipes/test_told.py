@@ -31,7 +31,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def run(place, *more):
+def run(place, *more, recipe="sft_series"):
     model = {
         "backbone": place / "llama", "reader": "horizon", "text_layers": 2, "patch_length": 24, "patch_stride": 24,
         "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_prototypes": 10, "dropout": 0.0,
@@ -42,7 +42,7 @@ def run(place, *more):
                "eval_strategy": "steps", "save_strategy": "steps", "save_steps": 60, "learning_rate": 0.005,
                "per_device_train_batch_size": 16, "use_cpu": "true", "disable_tqdm": "true"}  # fmt: skip
     own = [f"model_config.{key}={value}" for key, value in model.items()]
-    load_recipe("sft_series").main([*own, *(f"{key}={value}" for key, value in options.items()), *more])
+    load_recipe(recipe).main([*own, *(f"{key}={value}" for key, value in options.items()), *more])
 
 
 def test_a_step_with_texts_leaves_an_artefact_that_knows_its_reader(place, monkeypatch):
@@ -77,3 +77,32 @@ def test_what_no_model_reads_and_what_is_undated_is_refused(place, monkeypatch):
         run(place, *quick, f"context={place / 'undated.csv'}")
     with pytest.raises(ArgumentsError, match="timeless has no effect without context"):
         run(place, *quick, "timeless=true")
+
+
+def test_a_reward_run_tells_every_arm_and_knows_its_texts_again(place, monkeypatch):
+    """Other texts are another run: its start and its controls are not taken up for these."""
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    out = place / "policy"
+    options = [f"output_dir={out}", "max_steps=1", "eval_steps=1", "save_steps=1", "start_steps=1", "num_samples=4",
+               "model_config.head=gaussian", "reward=mae", "decisions={}", "controls=false", "eval_samples=4",
+               "load_best_model_at_end=false"]  # fmt: skip
+    run(place, *options, f"context={place / 'news.csv'}", recipe="grpo_series")
+    told = json.loads((out / "start" / "settings.json").read_text())["settings"]["told"]
+    assert json.loads((out / "config.json").read_text())["text_fingerprint"]
+    other = place / "other.csv"
+    other.write_text((place / "news.csv").read_text().replace("trend up", "median"))
+    with pytest.raises(ArgumentsError, match=f"was made with other settings .*told: was '{told}'"):
+        run(place, *options, f"context={other}", "resume_from_checkpoint=true", recipe="grpo_series")
+
+
+def test_recipes_without_a_use_for_texts_refuse_them(place):
+    data = [f"dataset={place / 'levels.csv'}", "prediction_length=24", "context_length=96", "use_cpu=true"]
+    for recipe, options, message in (
+        ("train_native", [*data, "model=dlinear", f"output_dir={place / 'no'}"], "DLinear reads no texts"),
+        ("grpo_series", [*data, "model=dlinear", "model_config.head=gaussian", "reward=mae", "decisions={}",
+                         f"output_dir={place / 'no'}"], "DLinear reads no texts"),
+        ("pretrain_patchtst", [*data, "model=patchtst"], "PatchTST reads no texts; leave it out, or train with"),
+        ("pretrain_series", ["model=patchcast"], "nothing is told of synthetic series"),
+    ):  # fmt: skip
+        with pytest.raises(ArgumentsError, match=f"context is given, but {message}"):
+            load_recipe(recipe).main([*options, "context=Closed on Monday."])

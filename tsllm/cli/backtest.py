@@ -1,6 +1,5 @@
 """`tsllm backtest`: forecast the past with several models and score them."""
 
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,11 +79,11 @@ def backtest(
     ] = False,
 ) -> None:
     """Forecast the last windows with several models; print the scores."""
-    from tsllm.cli.predict import TABLES, read_context, write_frame
+    from tsllm.cli.predict import TABLES, read_texts, write_frame
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.evaluation.backtest import read_costs, run_backtest
     from tsllm.evaluation.tables import SeriesScales, describe_unobserved, score, training_part
-    from tsllm.evaluation.told import describe_idle_texts
+    from tsllm.evaluation.told import describe_idle_texts, tell_models
     from tsllm.evaluation.windows import Windows
     from tsllm.files import check_file
     from tsllm.forecasting.base import check_count
@@ -120,7 +119,7 @@ def backtest(
     )
     loaded = load_data(data, asked, targets=parse_list(targets) or None)
     tell_ignored(loaded)
-    texts, reading = read_context(context, reader, timeless, loaded.names, day_first)
+    texts = read_texts(context, reader, timeless, loaded.names, day_first)
     ahead = build_task(loaded, asked).h
     # As in a comparison, what the data decide is decided by the steps before the first cutoff.
     windows = Windows.of(loaded.df, ahead, n_windows, ahead if step_size is None else step_size)
@@ -153,8 +152,8 @@ def backtest(
             made.input_size = input_size
         roster.append(made)
     if context is not None:
-        roster = _tell(
-            roster, loaded.df, reader is None, context=texts, freq=loaded.freq, season=task.season, **reading
+        roster = tell_models(
+            roster, loaded.df, texts, timeless=timeless, reader=reader, freq=loaded.freq, season=task.season
         )
     levels = parse_levels(level)
     result = run_backtest(
@@ -187,36 +186,8 @@ def backtest(
         from tsllm.evaluation.backtest_report import build_backtest_report
 
         options_of_report: dict[str, Any] = {"stem": report.stem, "season": task.season, "said": said}
+        options_of_report["windows"] = windows
         build_backtest_report(result, table, loaded, command=write_call(ctx), **options_of_report).save(report)
         typer.echo(f"report in {report}; {report.stem}.md, scores and forecasts beside it")
     if result.failures:
         raise typer.Exit(1)
-
-
-def _tell(roster: list[Any], df: Any, by_itself: bool, **options: Any) -> list[Any]:
-    """Returns the models and, behind each, the same one told what was known.
-
-    Args:
-        roster: The models.
-        df: The data.
-        by_itself: Whether a model that reads texts reads them itself.
-        **options: Of `ContextForecaster`.
-
-    Raises:
-        FrameError: If the texts do not fit the data, or one does not say when it was published.
-    """
-    from tsllm.forecasting.context import ContextForecaster
-
-    own = next((model.alias for model in roster if isinstance(model, ContextForecaster)), None)
-    if own is not None:
-        raise ValueError(f"{own} has a reader and texts of its own; leave --context out, or name its base")
-    told: list[Any] = []
-    for model in roster:
-        made: Any = ContextForecaster(model, **options)
-        if not told:
-            made.check_context(df)
-        if by_itself and getattr(model, "reads_texts", False):
-            made = copy(model)  # it is not trained here, so both may have the same weights
-            made.alias, made.context, made.timeless = f"{model.alias}+context", options["context"], options["timeless"]
-        told.append(made)
-    return [model for pair in zip(roster, told, strict=True) for model in pair]

@@ -158,6 +158,26 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
     return read_later_times(names.read_later(read_table(path, names=names)), day_first)
 
 
+def read_texts(
+    context: str | None, reader: Path | None, timeless: bool, names: Any = None, day_first: bool | None = None
+) -> Any:
+    """Returns the texts of the options about texts; None if there are none.
+
+    Raises:
+        FileNotFoundError: If a table is not there.
+        FrameError: If a table has no column of texts or series.
+        ValueError: If there is a reader, or `timeless`, and no text.
+    """
+    from tsllm.context.contract import load_texts
+
+    if context is None:
+        given = [name for name, value in {"--reader": reader, "--timeless": timeless}.items() if value]
+        if given:
+            raise ValueError(f"{' and '.join(given)} without --context; give a text or a table, or leave it out")
+        return None
+    return load_texts(context, names, day_first)
+
+
 def read_context(
     context: str | None,
     reader: Path | None,
@@ -182,15 +202,8 @@ def read_context(
         FrameError: If a table has no column of texts or series.
         ValueError: If there is a reader, or `timeless`, and no text.
     """
-    from tsllm.context.contract import load_texts
-
-    if context is None:
-        given = [name for name, value in {"--reader": reader, "--timeless": timeless}.items() if value]
-        if given:
-            raise ValueError(f"{' and '.join(given)} without --context; give a text or a table, or leave it out")
-        return None, {}
-    texts = load_texts(context, names, day_first)
-    return texts, {"timeless": timeless} | _open(reader)
+    texts = read_texts(context, reader, timeless, names, day_first)
+    return texts, {} if context is None else {"timeless": timeless} | _open(reader)
 
 
 def read_told(
@@ -236,7 +249,8 @@ def print_effects(explained: list[Any], texts: Any) -> None:
     if texts is None or isinstance(texts, str):
         return
     read = {e.series: e.text for e in explained}
-    rows = [(name, text) for name, text in zip(texts[ID], texts[TEXT], strict=True) if text.strip()]
+    given = texts.items() if isinstance(texts, dict) else zip(texts[ID], texts[TEXT], strict=True)
+    rows = [(name, text) for name, text in given if text.strip()]
     unread = sum(text not in read.get(name, "") for name, text in rows)
     if unread:
         typer.echo(f"{unread} of {len(rows)} texts not read: published after the end of the data")

@@ -1,5 +1,7 @@
 """What is known and told: texts for series, checked, and handed out only to forecasts that may have read them."""
 
+import hashlib
+import json
 import logging
 import os
 import re
@@ -19,6 +21,7 @@ from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
 COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+MAPPING = ".json"  # ending of a file with a mapping series -> text
 logger = logging.getLogger(__name__)
 _EXCEPT = re.compile(
     r"\b(?:except|excepting|excluding|besides|(?:all|every\w*|any\w*) but|(?:other|rather) than|apart from|aside from)"
@@ -54,8 +57,8 @@ class Context:
 
         Args:
             context: None; one text for all series, or for those that it names (`find_named`); a mapping series ->
-                text; or a frame `unique_id, text` with
-                optional columns `published` (from when it may be read), `start`, `end` (the times it is about).
+                text; or a frame `unique_id, text` with optional columns `published` (from when it may be read),
+                `start`, `end` (the times it is about), also as a list of its rows.
             df: The validated history: which series and times there are.
             last: The last time that is forecast; None = no check of `start` and `end` at that side.
             timeless: Whether texts without `published` may be read at every cutoff.
@@ -86,6 +89,11 @@ class Context:
             table[column] = _read_times(table, column)
         _check_spans(table, df, last)
         return cls(table, timeless)
+
+    def digest(self) -> str:
+        """Returns a hash of the texts, their times and whether they are timeless."""
+        rows = self.table.to_json(orient="values", date_format="iso", date_unit="ns")
+        return hashlib.sha256(f"{self.timeless} {rows}".encode()).hexdigest()[:16]
 
     def texts_at(self, cutoff: Any) -> dict[Any, str]:
         """Returns what may be read at a cutoff: series -> its texts, one a line, in the order given.
@@ -211,20 +219,50 @@ def _is_number(name: str) -> bool:
     return re.fullmatch(r"[\d.,:+-]+", name) is not None
 
 
+def _names_file(context: str, *suffixes: str) -> bool:
+    return Path(context).suffix.lower() in suffixes and not any(c.isspace() for c in context)
+
+
+def _load_mapping(path: Path) -> dict[str, Any]:
+    """Reads a JSON object series -> text.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FrameError: If it holds none, or names a series twice.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+
+    def read_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        doubled = next((name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k])), None)
+        if doubled is not None:
+            raise FrameError(f"{path} names series {doubled!r} twice; give a table with a row for each text")
+        return dict(pairs)
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=read_once)
+    except json.JSONDecodeError as error:
+        raise FrameError(f"{path} is no JSON ({error}); write a mapping series -> text") from error
+    if not isinstance(found, dict):
+        raise FrameError(f"{path} holds a {type(found).__name__}; write a mapping series -> text")
+    return found
+
+
 def load_texts(context: str, names: ColumnNames | None = None, day_first: bool | None = None) -> Any:
-    """Returns the texts that a command or a YAML file names: a text as it is, or a table from its path.
+    """Returns the texts that a command or a YAML file names: a text as it is, or from its path a table or a mapping.
 
     Args:
-        context: A text or a path.
+        context: A text, the path of a table, or that of a JSON file with a mapping series -> text.
         names: What the columns of the data are called; None = by our words.
         day_first: As in `validate_frame`.
 
     Raises:
         FileNotFoundError: If a name that ends like a table's is no file.
-        FrameError: If a table has no column of texts or series.
+        FrameError: If a table has no column of texts or series, or a JSON file holds no mapping.
     """
-    named_as_file = Path(context).suffix.lower() in SUFFIXES and not any(c.isspace() for c in context)
-    if not (named_as_file or os.path.exists(context)):
+    if _names_file(context, MAPPING):
+        return _load_mapping(Path(context))
+    if not (_names_file(context, *SUFFIXES) or os.path.exists(context)):
         return context
     names = names or OWN
     table = names.read_texts(read_table(context, names=names))
@@ -255,9 +293,16 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     if context is None:
         rows: list[dict[str, Any]] = []
     elif isinstance(context, str):
+        if _names_file(context, *SUFFIXES, MAPPING):
+            raise FrameError(
+                f"the text is {context!r}, the name of a file; read it first: "
+                f"context=tsllm.context.contract.load_texts({context!r})"
+            )
         rows = [{ID: name, TEXT: context} for name in find_named(context, ids)]
-    elif is_table(context):
-        context = as_pandas(context)
+    elif is_table(context) or (isinstance(context, list) and all(isinstance(row, Mapping) for row in context)):
+        context = (
+            as_pandas(context) if is_table(context) else pd.DataFrame(context, columns=None if context else COLUMNS)
+        )
         unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:

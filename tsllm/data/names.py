@@ -134,8 +134,9 @@ class ColumnNames:
         """
         return self._rename(df, known_id=False) if self.describes(df) else as_pandas(df)
 
-    def read_texts(self, table: pd.DataFrame) -> pd.DataFrame:
+    def read_texts(self, table: Any) -> pd.DataFrame:
         """Returns a table of texts, one a row, under the name of frames for the series."""
+        table = as_pandas(table)
         return table.rename(columns={self.id_col: ID}) if ID not in table.columns else table
 
     def write(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.context.contract import load_texts
+from tsllm.data.columns import is_table
 from tsllm.data.frame import usable_covariates, validate_frame
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
+from tsllm.data.task import Asked
 from tsllm.evaluation.leakage import check_saved_model
+from tsllm.evaluation.named import build_named
+from tsllm.evaluation.told import tell_models
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.base import Forecaster, name_interval_columns, read_levels
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.hub.spec import check_alias
 from tsllm.progress import Bar
 from tsllm.types import CUTOFF, ID, TIME
@@ -98,7 +104,7 @@ class BacktestResult:
 
 def backtest(
     df: pd.DataFrame,
-    models: Sequence[Forecaster],
+    models: Sequence[Forecaster | ModelSpec | Mapping[str, Any] | str],
     h: int,
     n_windows: int = 1,
     step_size: int | None = None,
@@ -110,12 +116,20 @@ def backtest(
     id_col: str | None = None,
     time_col: str | None = None,
     target_col: str | None = None,
+    context: Any = None,
+    timeless: bool = False,
+    reader: Any = None,
+    covariates: Sequence[str] | None = None,
+    past_covariates: Sequence[str] | None = None,
+    static: Sequence[str] | None = None,
+    season: int | None = None,
 ) -> pd.DataFrame:
     """Forecasts the last `n_windows` windows of each series with every model.
 
     Args:
         df: Long frame with all columns that the models read, or a wide one.
-        models: Forecasters; each is copied, so the given ones stay as they are.
+        models: Forecasters, each of which is copied, so that the given ones stay as they are; or names ("timexer"),
+            mappings and `ModelSpec`s as in `tsllm.compare`.
         h: Steps ahead.
         n_windows: Cutoffs.
         step_size: Steps between cutoffs; None = `h`, windows that do not overlap.
@@ -127,14 +141,27 @@ def backtest(
         id_col: Column that names the series, if not `unique_id`.
         time_col: Column of the times, if not `ds` or `date`.
         target_col: Column of the values, if not `y`.
+        context: What was known: one text, a mapping series -> text, or a frame `unique_id, text` with optional
+            `published, start, end`, or the path of such a table. Each model then stands there twice, plain and as
+            `NAME+context`; a cutoff reads what was published by then.
+        timeless: Whether texts without `published` may be read at every cutoff; else they are refused.
+        reader: Who reads: "rules", the folder of a trained reader, or a reader as `ContextForecaster` takes it; None =
+            the model itself if it can, else the rules.
+        covariates: Columns known over the horizon, for models given by name; a built forecaster was told its own.
+        past_covariates: Columns known up to the cutoff, likewise.
+        static: Columns with one value a series, likewise.
+        season: Steps in a season, likewise; None = by frequency.
 
     Returns:
         Frame `unique_id, ds, cutoff, y` (or as the columns of `df` were named), one column a model and its interval
         bounds. `attrs["failures"]` lists what raised, and a warning says so.
 
     Raises:
-        FrameError: If the frame breaks the contract or a series is too short for the windows.
+        FrameError: If the frame breaks the contract or a series is too short for the windows; if texts do not fit the
+            data, or one does not say when it was published.
         LeakageError: If a saved model was trained on test windows.
+        ValueError: If `timeless` or `reader` is given without `context`, or a model is told something already; if
+            covariates are named for built forecasters, or no model reads them.
         RuntimeError: If every model failed everywhere.
 
     Example:
@@ -148,8 +175,21 @@ def backtest(
     names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
     with names.speaking(), Bar("back-test", verbose=verbose) as bar:
         read = names.read(df, strict=True)
+        words = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "season": season}
+        built: Sequence[Forecaster]
+        if _are_named(models, words):
+            read, built = build_named(read, models, Asked(h=h, freq=freq, **words), n_windows, step_size)
+        else:
+            built = models  # type: ignore[assignment]
+        _check_asked(built, refit)
+        if context is not None:
+            texts = names.read_texts(context) if is_table(context) else context
+            texts = load_texts(texts, names) if isinstance(texts, str) else texts
+            built = tell_models(built, read, texts, timeless=timeless, reader=reader, freq=freq)
+        elif timeless or reader is not None:
+            raise ValueError(f"{'timeless' if timeless else 'reader'} has no effect without context; leave it out")
         tell = lambda text: bar.update(label=text)  # noqa: E731
-        result = run_backtest(read, models, h, n_windows, step_size, level, refit, freq, progress=tell)
+        result = run_backtest(read, built, h, n_windows, step_size, level, refit, freq, progress=tell)
     frame = names.write(result.frame)
     frame.attrs["failures"] = [vars(failure) for failure in result.failures]
     return frame
@@ -210,6 +250,26 @@ def run_backtest(
     return result
 
 
+def _are_named(models: Any, words: Mapping[str, Any]) -> bool:
+    """Tells whether models are given by name.
+
+    Raises:
+        ValueError: If some are and some are not, or built ones are to be told what they read.
+    """
+    if isinstance(models, str | Mapping | ModelSpec):
+        raise ValueError(f"models is {models!r}; give a list: [{models!r}]")
+    named = [] if isinstance(models, Forecaster) else [isinstance(m, str | Mapping | ModelSpec) for m in models]
+    if any(named) and not all(named):
+        raise ValueError("models holds names and built forecasters; give one or the other")
+    given = next((word for word, value in words.items() if value is not None), None)
+    if given is not None and not any(named):
+        raise ValueError(
+            f"{given} is for models given by name; these are built already, so say it there: "
+            f"tsllm.NeuralForecaster('timexer', {given}=...)"
+        )
+    return any(named)
+
+
 def _check_asked(models: Sequence[Forecaster], refit: bool | int) -> None:
     """Raises a ValueError unless `models` is a list of forecasters and `refit` says each how many cutoffs."""
     if isinstance(models, Forecaster):
@@ -219,8 +279,7 @@ def _check_asked(models: Sequence[Forecaster], refit: bool | int) -> None:
     for model in models:
         if not isinstance(model, Forecaster):
             raise ValueError(
-                f"{model!r} is no forecaster; give built ones, such as tsllm.SeasonalNaive(season=24) (tsllm.compare "
-                "takes names)"
+                f"{model!r} is no forecaster; give built ones, such as tsllm.SeasonalNaive(season=24), or names"
             )
     if not isinstance(refit, bool) and (not isinstance(refit, int) or refit < 1):
         raise ValueError(f"refit is {refit!r}; give True, False, or each how many cutoffs (at least 1)")

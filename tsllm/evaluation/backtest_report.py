@@ -10,6 +10,9 @@ from tsllm.evaluation import figures
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment, write_cell
 from tsllm.evaluation.tables import COST_FORMATS, LEGEND, WindowArrays, compute_step_skill
+from tsllm.evaluation.text_changes import TextChanges
+from tsllm.evaluation.told_report import build_told_section, examine_told, tabulate_changes
+from tsllm.evaluation.windows import Windows
 from tsllm.types import CUTOFF, ID
 
 BASELINE = "SeasonalNaive"
@@ -28,6 +31,7 @@ def build_backtest_report(
     season: int,
     said: Sequence[str] = (),
     command: str = "",
+    windows: Windows | None = None,
 ) -> Report:
     """Puts the report of a back-test together.
 
@@ -39,21 +43,31 @@ def build_backtest_report(
         season: Steps in a season; four of them are drawn before each forecast.
         said: What a reader must know besides the numbers.
         command: What repeats it.
+        windows: The windows of the back-test, by which it is seen what texts changed; None = no look at them.
     """
     table = table.sort_values("mae", kind="stable", ignore_index=True)
     name = loaded.name or "the data"
     sections = [_show_scores(result, table, said), _show_forecasts(result, table, loaded.df, season)]
     sections.append(_show_costs(table))
+    told: list[TextChanges] = []
+    if windows is not None:
+        told, lost = examine_told(result.fitted, result.frame, windows, loaded.freq)
+        sections += build_told_section(told, loaded.df, season, lost=lost)
     if command:
         sections.append(Section("How to repeat it", code=command))
     forecasts, scores = f"{stem}-forecasts.parquet", f"{stem}-scores.csv"
+    files = {forecasts: "forecasts beside what happened", scores: "scores and costs of this report"}
+    attached: dict[str, Any] = {forecasts: loaded.names.write(result.frame), scores: table.to_csv(index=False)}
+    if told:
+        files[f"{stem}-texts.csv"] = "the texts, what was understood, and the weight of each sentence"
+        attached[f"{stem}-texts.csv"] = tabulate_changes(told).to_csv(index=False)
     return Report(
         f"Back-test on {name}",
         describe_best(result, table),
-        [section for section in sections if section.tables or section.pictures or section.code],
+        [section for section in sections if section.tables or section.pictures or section.code or section.paragraphs],
         describe_environment(),
-        {forecasts: "forecasts beside what happened", scores: "scores and costs of this report"},
-        {forecasts: loaded.names.write(result.frame), scores: table.to_csv(index=False)},
+        files,
+        attached,
     )
 
 

@@ -31,6 +31,7 @@ from tsllm.evaluation.saved import find_pretrained_base, is_reprogrammed, read_h
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
 from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, describe_unobserved, find_ruling_series
+from tsllm.evaluation.told_report import build_told_section, examine_compared, tabulate_changes
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def build_compare_report(
         tables[f"scores-{slug}"] = summary.table
         tables[f"tests-{slug}"] = part.pairs
         tables[f"best-{slug}"] = part.against_best
+        if len(part.told):
+            tables[f"texts-{slug}"] = part.told
         tables[f"budgets-{slug}"] = tabulate_budgets(summary.budgets)
         for whole in wholes:
             section, verdict, ablation_pairs = _describe_ablation(config, summary, whole, count)
@@ -166,6 +169,7 @@ class _TaskPart:
         complete = self.table[self.table["failed"] == 0]
         self.winner = str(complete["model"].iloc[0]) if len(complete) else config.reference
         self.against_best = summary.compare_with_best(self.winner, main)
+        self.told = pd.DataFrame()
 
     def describe_finding(self) -> list[str]:
         """Says who wins, where the model in question stands, and whether budgets were equal."""
@@ -184,6 +188,9 @@ class _TaskPart:
         made = [self._describe_accuracy(), self._describe_forecasts(), self._describe_costs()]
         made += self._describe_budgets()
         made += self._describe_prototypes()
+        found, lost = examine_compared(self.config.models, self.result, self.config.seeds[0])
+        made += build_told_section(found, self.prepared.loaded.df, self.prepared.task.season, self.title, lost)
+        self.told = tabulate_changes(found)
         book = _read_published(self.summary)
         if len(book):
             made.append(

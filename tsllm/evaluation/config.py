@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import pandas as pd
 import yaml
 
+from tsllm.data.columns import is_table
 from tsllm.data.frequency import Freq
 from tsllm.data.names import ColumnNames
 from tsllm.data.task import Asked
 from tsllm.evaluation.ablation import build_ablations
 from tsllm.evaluation.budget import BudgetRule, check_budgets, collect_budgets
 from tsllm.forecasting.base import check_seconds, compute_quantile_levels
+from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.model_spec import ModelSpec, name_saved
 from tsllm.hub.spec import check_alias
 from tsllm.training.args import load_yaml, read_dataclass
@@ -67,8 +69,8 @@ class DataEntry:
         target_col: Column of the values, if not `y`.
         day_first: As in `validate_frame`.
         context: What was known of these series, for models with a `reader`: a text, or the path of a table `unique_id,
-            text, published[, start, end]`; a cutoff reads what was published by then. In Python also a mapping or a
-            frame.
+            text, published[, start, end]`, or of a JSON file series -> text; a cutoff reads what was published by
+            then. A mapping is taken too, in Python also a frame.
         timeless: Whether texts without `published` may be read at every cutoff.
         frame: The series themselves, in Python only; `name` is then what tables call them.
     """
@@ -305,7 +307,8 @@ class CompareConfig:
         readers = [model.name for model in self.models if model.reader]
         if told and not readers:
             raise ValueError(
-                f"{told[0]} has context, but no model has a reader; give one `reader: rules`, or a folder"
+                f"{told[0]} has context, but no model has a reader; give one `reader: rules`, a folder, or "
+                "`reader: model` where it reads texts itself"
             )
         if readers and not told:
             raise ValueError(f"{readers[0]} has a reader, but no data entry has context; give texts or leave it out")
@@ -364,4 +367,6 @@ def _shorten(entry: Any) -> dict[str, Any]:
         for f in fields(entry)
     }
     values = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "frame"}
+    if is_table(values.get("context")):
+        values["context"] = write_texts(ColumnNames.of(entry.id_col).read_texts(values["context"]))
     return {name: value for name, value in values.items() if value != blank[name]}

@@ -11,9 +11,10 @@ import pandas as pd
 
 from tsllm.context.contract import Context, load_texts
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
+from tsllm.data.columns import is_table
 from tsllm.data.frequency import Freq
 from tsllm.data.loading import LoadedData, load_task
-from tsllm.data.names import ColumnNames
+from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
 from tsllm.evaluation.config import DataEntry
@@ -210,7 +211,11 @@ def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = 
         FrameError: If they do not fit the data, or one does not say when it was published.
         FileNotFoundError: If a table is not there.
     """
-    texts = load_texts(entry.context, names, entry.day_first) if isinstance(entry.context, str) else entry.context
+    texts = entry.context
+    if isinstance(texts, str):
+        texts = load_texts(texts, names, entry.day_first)
+    elif is_table(texts):
+        texts = (names or OWN).read_texts(texts)
     try:
         Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
     except FrameError as error:

@@ -1,21 +1,71 @@
-"""Which texts of a back-test changed no forecast, and why."""
+"""Models of a back-test that are told texts, and which texts changed no forecast, and why."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
-from tsllm.context.readers import read_effects
+from tsllm.context.readers import EffectSpeaker, read_effects
 from tsllm.data.frequency import default_season
 from tsllm.escape import one_line
+from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.base_paths import iterate_windows
 from tsllm.forecasting.context import ContextForecaster
+from tsllm.forecasting.readers import OpenReader, open_reader
+from tsllm.hub.told import RULES
 from tsllm.types import CUTOFF, ID, TIME
 
 _SHOWN, _LENGTH = 5, 80  # texts that are named, and their characters
 LATE, EMPTY = "published after the last cutoff", "nothing was read in it that changes a forecast there"
+
+
+def tell_models(
+    models: Sequence[Forecaster],
+    df: pd.DataFrame,
+    context: Any,
+    *,
+    timeless: bool = False,
+    reader: Any = None,
+    freq: Any = None,
+    season: int | None = None,
+) -> list[Forecaster]:
+    """Returns the models and, behind each, the same one told what was known, as `NAME+context`.
+
+    Args:
+        models: Forecasters without texts.
+        df: The data.
+        context: One text, a mapping series -> text, or a frame `unique_id, text[, published, start, end]`.
+        timeless: Whether texts without `published` may be read at every cutoff.
+        reader: Who reads: "rules", the folder of a trained reader, or a reader as `ContextForecaster` takes it; None =
+            the model itself if it can, else the rules.
+        freq: Frequency of the data; None infers it.
+        season: Steps in a season; None = by frequency.
+
+    Raises:
+        FrameError: If the texts do not fit the data, or one does not say when it was published.
+        ValueError: If a model is told something already, or a text is too long for the reader.
+    """
+    own = next((model.alias for model in models if isinstance(model, ContextForecaster)), None)
+    if own is not None:
+        raise ValueError(f"{own} has a reader and texts of its own; leave context (--context) out, or name its base")
+    opened = (
+        OpenReader(reader) if callable(reader) or isinstance(reader, EffectSpeaker) else open_reader(reader or RULES)
+    )
+    options: dict[str, Any] = {"timeless": timeless, "freq": freq, "season": season}
+    told: list[Forecaster] = []
+    for model in models:
+        made: Any = ContextForecaster(model, opened.read, context=context, check_length=opened.check_length, **options)
+        if not told:
+            made.check_context(df)
+        if reader is None and model.reads_texts:
+            made = copy(model)  # whoever trains it copies it again, weights and all
+            made.alias = f"{model.alias}+context"
+            made.tell(context, timeless)
+        told += [model, made]
+    return told
 
 
 def describe_idle_texts(frame: pd.DataFrame, models: Sequence[ContextForecaster], df: pd.DataFrame, freq: Any) -> str:
@@ -35,9 +85,17 @@ def describe_idle_texts(frame: pd.DataFrame, models: Sequence[ContextForecaster]
     for model in models:
         reasons, count = _find_idle(frame, model, df, freq)
         idle = reasons if idle is None else {text: why for text, why in reasons.items() if text in idle}
-    if not idle:
-        return ""
-    named = [f"{_shorten(text)!r} ({why})" for text, why in list(idle.items())[:_SHOWN]]
+    return write_idle(idle, count) if idle else ""
+
+
+def write_idle(idle: dict[str, str], count: int) -> str:
+    """Says which texts changed no forecast.
+
+    Args:
+        idle: Text -> why.
+        count: How many different texts there are.
+    """
+    named = [f"{shorten(text)!r} ({why})" for text, why in list(idle.items())[:_SHOWN]]
     more = f" and {len(idle) - _SHOWN} more" if len(idle) > _SHOWN else ""
     texts = "the text" if count == 1 else f"{len(idle)} of {count} texts"
     return f"{texts[0].upper()}{texts[1:]} changed no forecast of this back-test: {'; '.join(named)}{more}"
@@ -91,6 +149,7 @@ def _acts(row: Any, model: ContextForecaster, frame: pd.DataFrame, df: pd.DataFr
     return bool(read_effects(alone.texts()[name], window, model.reader))
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str, length: int = _LENGTH) -> str:
+    """Returns a text in one line of at most so many characters."""
     line = one_line(text)
-    return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 3]}..."
+    return line if len(line) <= length else f"{line[: length - 3]}..."

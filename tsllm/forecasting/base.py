@@ -4,7 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -290,6 +290,35 @@ class Forecaster:
     def context_length(self) -> int | None:
         """Steps of history that it reads; None = all, or not known."""
         return None
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads texts itself, so that `fit` and `predict` take `context`."""
+        return False
+
+    def tell(self, context: Any, timeless: bool = False) -> Self:
+        """Takes texts for every later `fit` that is given none, where it reads texts.
+
+        Args:
+            context: One text, a mapping series -> text, or a frame `unique_id, text[, published, start, end]`.
+            timeless: Whether texts without `published` may be read at every cutoff.
+
+        Raises:
+            ValueError: If it reads none.
+        """
+        self.refuse_context()
+
+    def refuse_context(self, what: str = "context") -> NoReturn:
+        """Raises the ValueError of a forecaster that is told something and reads no texts.
+
+        Args:
+            what: The option that was given: `context` or `timeless`.
+        """
+        given = "" if what == "context" else f", so {what} has no effect on it"
+        raise ValueError(
+            f"{self.alias} reads no texts{given}; wrap it in tsllm.forecasting.context.ContextForecaster, or train "
+            "timellm with reader: horizon and text_layers: 8"
+        )
 
     @property
     def known_ahead(self) -> list[str]:

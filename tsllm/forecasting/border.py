@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from tsllm.data.columns import as_pandas, is_real
+from tsllm.data.columns import as_pandas, is_real, is_table
 from tsllm.data.frame import to_long
 from tsllm.types import ID, TARGET
 
@@ -32,6 +32,7 @@ FRAMED = (
 # Those that take values and give forecasts; the others are made of these.
 SCALED = ("fit", "update", "predict", "predict_rolling")
 FORECASTS = ("predict", "predict_rolling")
+TOLD = ("fit", "predict")  # those that take `context` where texts are read
 
 
 def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,11 +40,14 @@ def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(method)
     more = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), "")
 
+    told = method.__name__ in TOLD and "context" not in signature.parameters and not more
     whole = _complete(method, signature) if method.__name__ in FORECASTS else method
     scaled = _scale_target(whole, signature) if method.__name__ in SCALED else method
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if told and kwargs.pop("context", None) is not None:
+            self.refuse_context()
         names = self.names
         if not names or self._inside:
             return scaled(self, *args, **kwargs)
@@ -116,7 +120,7 @@ def _read(given: dict[str, Any], names: Any) -> dict[str, Any]:
 
 
 def _is_frame(value: Any, name: str) -> bool:
-    return isinstance(value, pd.DataFrame) if name == "context" else value is not None
+    return is_table(value) if name == "context" else value is not None
 
 
 def _write(result: Any, names: Any) -> Any:

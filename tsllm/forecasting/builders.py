@@ -14,6 +14,7 @@ from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.model_spec import FLAIR, OPPONENTS, STEP_REGRESSION, ModelSpec, check_known
 from tsllm.forecasting.saved import open_saved
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
+from tsllm.hub.told import ITSELF
 from tsllm.models import find_model_class
 
 Builder = Callable[[ModelSpec, ForecastTask, int], Forecaster]
@@ -99,6 +100,12 @@ def _build_told(spec: ModelSpec, task: ForecastTask, seed: int, build_ensemble: 
     from tsllm.forecasting.context import ContextForecaster
     from tsllm.forecasting.readers import open_reader
 
+    if spec.reader == ITSELF:
+        made = build_spec(replace(spec, reader=""), task, seed, build_ensemble)
+        if not made.reads_texts:
+            made.refuse_context(f"reader: {ITSELF}")
+        made.alias = spec.name
+        return made
     reader = open_reader(spec.reader)
     base = build_spec(replace(spec, reader="", alias=""), task, seed, build_ensemble)
     options: dict[str, Any] = {"freq": task.freq, "season": task.season, "check_length": reader.check_length}

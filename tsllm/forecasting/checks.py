@@ -13,10 +13,11 @@ from tsllm.forecasting.base import check_count
 from tsllm.forecasting.builders import build_single, check_own, take_scale
 from tsllm.forecasting.loading import check_hub_options
 from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.readers import check_reader
 from tsllm.forecasting.saved import find_base, find_members
 from tsllm.hub.ensemble import EnsembleSpec
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
-from tsllm.hub.told import BASE, CONTEXT_FILE, RULES
+from tsllm.hub.told import BASE, CONTEXT_FILE, ITSELF, RULES
 from tsllm.models import find_model_class
 from tsllm.text.settings import SETTINGS
 
@@ -29,10 +30,13 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         FileNotFoundError: If its reader's folder holds none.
     """
     spec = take_scale(spec)[0]
-    if spec.reader not in ("", RULES):
-        from tsllm.context.reader import LearnedReader
-
-        LearnedReader.load_head(spec.reader)
+    if spec.reader not in ("", ITSELF):
+        check_reader(spec.reader)
+    if spec.reader == ITSELF and spec.kind == "native" and not spec.options.get("text_layers"):
+        raise ValueError(
+            f"reader is {ITSELF}, but {spec.model} reads no texts as it is; give it options: {{reader: horizon, "
+            f"text_layers: 8}} (timellm), or take reader: {RULES}"
+        )
     if spec.kind == "saved":
         check_saved(spec.source)
         _check_saved_for(spec, task)

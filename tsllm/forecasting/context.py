@@ -159,6 +159,11 @@ class ContextForecaster(Forecaster):
         return self
 
     @property
+    def reads_texts(self) -> bool:
+        """Its reader does."""
+        return True
+
+    @property
     def texts(self) -> Any:
         """What `predict` reads unless it is given texts: those of `fit`, else the constructor's."""
         return self._context

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,18 @@ from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import EffectSpeaker, ProseReader, ReadInTurn
+from tsllm.data.columns import as_pandas
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.readers import OpenReader, load_reader
 from tsllm.hub.spec import check_alias
-from tsllm.hub.told import CONTEXT_FILE, LEARNED, RULES
+from tsllm.hub.told import CONTEXT_FILE, LEARNED, RULES, SPOKEN
 from tsllm.training.args import read_dataclass
 from tsllm.types import ID
+
+if TYPE_CHECKING:
+    from tsllm.forecasting.spoken import SpokenReader
 
 FORMAT = 1
 _MOST_SAMPLES = 100_000  # a forged file must not ask for all memory
@@ -32,7 +36,7 @@ class ContextSettings:
 
     Attributes:
         alias: Name of the forecast column.
-        readers: "rules", "learned", or both in their order.
+        readers: "rules", "learned", or both in their order; or "spoken".
         freq: Frequency of the data; None = inferred.
         season: Steps in a season; None = by frequency.
         timeless: Whether texts without `published` may be read at every cutoff.
@@ -58,9 +62,10 @@ class ContextSettings:
         if self.format != FORMAT:
             raise ValueError(f"{CONTEXT_FILE} has format {self.format}, this version reads {FORMAT}; update tsllm")
         check_alias(self.alias)
-        if not self.readers or len(set(self.readers)) < len(self.readers) or set(self.readers) - {RULES, LEARNED}:
+        twice = len(set(self.readers)) < len(self.readers)
+        if self.readers != [SPOKEN] and (not self.readers or twice or set(self.readers) - {RULES, LEARNED}):
             raise ValueError(
-                f"{CONTEXT_FILE} has readers {self.readers}; choose {RULES}, {LEARNED} or both, each once"
+                f"{CONTEXT_FILE} has readers {self.readers}; choose {RULES}, {LEARNED} or both, each once, or {SPOKEN}"
             )
         if self.freq is not None:
             normalize_freq(self.freq)
@@ -114,7 +119,8 @@ def write_texts(context: Any) -> Any:
     if isinstance(context, Mapping):
         return [{ID: _plain(name), TEXT: text} for name, text in context.items()]
     rows = []
-    for row in context.reindex(columns=list(COLUMNS)).to_dict("records"):
+    table = pd.DataFrame(context) if isinstance(context, list) else as_pandas(context)
+    for row in table.reindex(columns=list(COLUMNS)).to_dict("records"):
         kept = {name: value for name, value in row.items() if not pd.isna(value)}
         times = {name: str(pd.Timestamp(kept[name])) for name in (PUBLISHED, START, END) if name in kept}
         rows.append({ID: _plain(row[ID]), TEXT: row[TEXT]} | times)
@@ -125,12 +131,17 @@ def _plain(name: Any) -> Any:
     return name.item() if isinstance(name, np.generic) else name
 
 
-def name_readers(reader: ProseReader) -> tuple[list[str], LearnedReader | None]:
+def name_readers(reader: ProseReader) -> tuple[list[str], "LearnedReader | SpokenReader | None"]:
     """Returns what a folder says of a reader, and the trained one in it.
 
     Raises:
         NotImplementedError: If it is a function of one's own, which no folder can hold.
     """
+    if isinstance(reader, EffectSpeaker):
+        from tsllm.forecasting.spoken import SpokenReader
+
+        if isinstance(reader, SpokenReader):
+            return [SPOKEN], reader
     parts = reader.readers if isinstance(reader, ReadInTurn) else (reader,)
     names, learned = [], None
     for part in parts:
@@ -142,8 +153,8 @@ def name_readers(reader: ProseReader) -> tuple[list[str], LearnedReader | None]:
             learned = owner
         elif isinstance(part, EffectSpeaker):
             raise NotImplementedError(
-                f"a {type(part).__name__} is an adapter of its own, which this folder does not keep; save the base "
-                "(forecaster.base.save_pretrained) and give it the reader again (--reader FOLDER)"
+                f"a {type(part).__name__} is a reader of one's own, which no folder can hold; save with the rules, a "
+                "LearnedReader or a SpokenReader, or save the base alone (forecaster.base.save_pretrained)"
             )
         else:
             raise NotImplementedError(
@@ -158,8 +169,13 @@ def open_readers(names: list[str], folder: Path) -> OpenReader:
 
     Raises:
         FileNotFoundError: If a trained reader is named and not there.
+        OSError: If the language model that says effects cannot be loaded.
         ValueError: As `load_reader`.
     """
+    if names == [SPOKEN]:
+        from tsllm.forecasting.spoken import SpokenReader
+
+        return OpenReader(SpokenReader.from_pretrained(folder))
     trained = load_reader(folder) if LEARNED in names else None
     readers = [read_by_rules if name == RULES or trained is None else trained.read for name in names]
     check = None if trained is None else trained.encoder.check_length

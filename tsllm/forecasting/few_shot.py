@@ -136,7 +136,7 @@ class TransferableForecaster(TrainedForecaster):
         if self._zero_shot is None:
             return super().predict(df, h, level, X_df, context)
         if context is not None:
-            self._refuse_context()
+            self.refuse_context()
         return self._as_zero_shot().predict(df, h or self._h, level, X_df)
 
     def predict_rolling(

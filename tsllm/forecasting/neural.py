@@ -114,7 +114,8 @@ class NeuralForecaster(TrainableForecaster):
 
     Raises:
         UnknownNameError: If the model is neither in the table nor a class nor a folder or Hub id.
-        ValueError: For an option that is unknown, has the wrong type, or cannot be changed.
+        ValueError: For an option that is unknown, has the wrong type, or cannot be changed; for `context` or
+            `timeless` where the model reads no texts.
 
     Example:
         >>> import pandas as pd, tsllm
@@ -221,6 +222,8 @@ class NeuralForecaster(TrainableForecaster):
             refuse_unadapted(fine_tune, config)
             self._load(model, revision, token, device, fixed | {"transform": transform}, alias)
             self.scale_target(**(self.target_scale.to_dict() | scale))
+        if (timeless or context is not None) and not self.reads_texts:
+            self.refuse_context("timeless" if timeless else "context")
 
     @classmethod
     def from_pretrained(
@@ -294,7 +297,7 @@ class NeuralForecaster(TrainableForecaster):
                 self._told = None if given is None else Context.read(given, self.history, timeless=self.timeless)
                 return self
             if given is not None:
-                self._refuse_context()
+                self.refuse_context()
             self._h = h or self._h
             self._as_zero_shot().fit(df, self._h)
             return self

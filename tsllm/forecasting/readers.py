@@ -9,6 +9,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import ProseReader
 from tsllm.context.states import StateStore, TextEncoder
+from tsllm.hub.spec import find_file, is_hub_id
 from tsllm.hub.told import RULES
 from tsllm.text.settings import SPOKEN_SETTINGS
 
@@ -53,8 +54,29 @@ def load_reader(folder: str | Path, *, cache_gb: float = 2.0) -> LearnedReader:
     return LearnedReader(encoder, head)
 
 
+def _speaks(name: str | Path) -> bool:
+    """Tells whether a folder or a Hub repository holds a language model that says effects."""
+    if Path(name).is_dir() or not is_hub_id(str(name)):
+        return (Path(name) / SPOKEN_SETTINGS).is_file()
+    return find_file(str(name), SPOKEN_SETTINGS) is not None
+
+
+def check_reader(name: str | Path) -> None:
+    """Looks whether `open_reader` could open a reader, without loading its language model.
+
+    Raises:
+        FileNotFoundError: If the folder holds no reader.
+        OSError: If one of its files is damaged.
+        ValueError: If its settings are impossible.
+    """
+    if str(name) != RULES and not _speaks(name):
+        LearnedReader.load_head(name)
+
+
 def open_reader(name: str | Path) -> OpenReader:
     """Opens a reader by name: "rules", or the folder of a trained one, a head or a language model that says effects.
+
+    A language model that says effects is also opened by its Hub id.
 
     Raises:
         FileNotFoundError: If the folder holds no reader.
@@ -63,7 +85,7 @@ def open_reader(name: str | Path) -> OpenReader:
     """
     if str(name) == RULES:
         return OpenReader(read_by_rules)
-    if (Path(name) / SPOKEN_SETTINGS).is_file():
+    if _speaks(name):
         from tsllm.forecasting.spoken import SpokenReader
 
         return OpenReader(SpokenReader.from_pretrained(name))

@@ -1,6 +1,7 @@
 """A language model that says what a text means for a forecast, as a reader of `ContextForecaster`."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 
 import torch
 
-from tsllm.backbones.trust import check_json
+from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.gain import read_said
 from tsllm.context.readers import EffectSpeaker
 from tsllm.context.spoken import write_request
 from tsllm.files import write_json
+from tsllm.hub.package import check_package
 from tsllm.text.loading import describe_base, fetch_folder, load_language_model
 from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import read_dataclass
@@ -57,10 +59,14 @@ class SpokenReader(EffectSpeaker):
         model: A causal language model.
         tokenizer: Its tokenizer.
         max_tokens: Tokens that an answer may have.
+
+    Attributes:
+        source: The folder that it was loaded from; None = it was not.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int) -> None:
         self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
+        self.source: Path | None = None
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "SpokenReader":
@@ -83,7 +89,26 @@ class SpokenReader(EffectSpeaker):
             )
         settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_SETTINGS), "max_tokens")
         model, tokenizer = load_language_model(str(folder), **options)
-        return cls(model, tokenizer, settings.max_tokens)
+        made = cls(model, tokenizer, settings.max_tokens)
+        made.source = folder
+        return made
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the adapter as it was loaded, with its settings, tokenizer, metrics and card.
+
+        Raises:
+            NotImplementedError: If it was not loaded with `from_pretrained`, or is a whole language model.
+            PackageError: If a file of its folder is missing or damaged.
+        """
+        if self.source is None or not (self.source / ADAPTER_CONFIG).is_file():
+            raise NotImplementedError(
+                "a SpokenReader can be kept where it is an adapter of recipes/sft_text.py or grpo_text.py, loaded by "
+                "SpokenReader.from_pretrained(folder); save the base alone (forecaster.base.save_pretrained) and give "
+                "it the reader again (--reader FOLDER)"
+            )
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name in check_package(self.source):
+            shutil.copy(self.source / name, Path(folder) / name)
 
     def describe(self) -> SpokenSettings:
         """Returns what its folder says of it."""

@@ -151,6 +151,7 @@ class TextForecaster(Forecaster):
         self.source: Path | None = None
         self._history: pd.DataFrame | None = None
         self._fitted_h: int | None = None
+        self.context: Any = None
         self._context: Any = None
 
     @property
@@ -162,6 +163,16 @@ class TextForecaster(Forecaster):
     def trained_on(self) -> TrainingFacts:
         """What the adapter was trained on."""
         return self.facts
+
+    @property
+    def reads_texts(self) -> bool:
+        """Texts stand in its prompts."""
+        return True
+
+    def tell(self, context: Any, timeless: bool = False) -> Self:
+        """Takes texts for every later `fit` that is given none."""
+        self.context, self.timeless = context, timeless
+        return self
 
     def count_parameters(self) -> tuple[int | None, int | None]:
         """Returns trained and all parameters of the language model."""
@@ -264,16 +275,21 @@ class TextForecaster(Forecaster):
         Args:
             df: As in `Forecaster.fit`.
             h: As in `Forecaster.fit`.
-            context: What is known, as `tsllm.context.contract.Context.read` takes it.
+            context: What is known, as `tsllm.context.contract.Context.read` takes it; None = what `tell` was given.
 
         Raises:
             ValueError: If `h` is longer than the forecaster's own, or the frame breaks the contract.
-            FrameError: If the texts do not fit the data.
+            FrameError: If the texts do not fit the data, or one of `tell` does not say when it was published and is
+                not timeless.
         """
         self._check_horizon(h)
         history = self._validate(df)
-        Context.read(context, history)
-        self._history, self._fitted_h, self._context = history, h, context
+        given = self.context if context is None else context
+        # What `tell` was given serves many cutoffs.
+        standing = given is not None and context is None
+        told = Context.read(given, history, timeless=self.timeless or not standing)
+        told.refuse_undated(history[TIME].max())
+        self._history, self._fitted_h, self._context = history, h, given
         return self
 
     def predict(

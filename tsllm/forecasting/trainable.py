@@ -173,6 +173,17 @@ class TrainableForecaster(TransferableForecaster):
             self._tell_told(windows, told, self.model)
             warn_of_silence(self.alias, self.model, told)
 
+    def tell(self, context: Any, timeless: bool = False) -> Self:
+        """Takes texts for every later `fit` that is given none, as the constructor does.
+
+        Raises:
+            ValueError: If the model reads no texts.
+        """
+        if not self.reads_texts:
+            self.refuse_context()
+        self.context, self.timeless = context, timeless
+        return self
+
     @property
     def reads_texts(self) -> bool:
         """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
@@ -181,7 +192,7 @@ class TrainableForecaster(TransferableForecaster):
     def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
         """Gives windows the hidden states of what may be read at their cutoffs."""
         if not getattr(model.config, "text_layers", 0):
-            self._refuse_context()
+            self.refuse_context()
         from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 
         windows.further = ToldWindows(windows, told, open_text_encoder(model.config))

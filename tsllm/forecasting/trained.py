@@ -214,13 +214,7 @@ class TrainedForecaster(Forecaster):
             ValueError: If texts are given to a model that reads none.
         """
         if context is not None:
-            self._refuse_context()
-
-    def _refuse_context(self) -> None:
-        raise ValueError(
-            f"{self.alias} reads no texts; wrap it in tsllm.forecasting.context.ContextForecaster, or train timellm "
-            "with reader: horizon and text_layers: 8"
-        )
+            self.refuse_context()
 
     @property
     def reads_texts(self) -> bool:

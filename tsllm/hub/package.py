@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tsllm.backbones.reach import reach_hub
 from tsllm.hub.ensemble import EnsembleSpec, write_ensemble_card
 from tsllm.hub.licence import check_licence
-from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE
+from tsllm.hub.record import CARD_FILE, HISTORY_FILE, METRICS_FILE, write_card_file
 from tsllm.hub.spec import SPEC_FILE
-from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, READER, READER_FILES
+from tsllm.hub.told import BASE, CONTEXT_FILE, LEARNED, READER, READER_FILES, SPOKEN
+from tsllm.text.settings import SETTINGS, SPOKEN_SETTINGS
 
 ARTEFACTS = (
     "config.json",
@@ -33,7 +35,8 @@ REQUIRED = ("config.json", "model.safetensors", CARD_FILE, METRICS_FILE)
 TEXT_ARTEFACTS = (
     "adapter_config.json",
     "adapter_model.safetensors",
-    "text_forecaster.json",
+    SETTINGS,
+    SPOKEN_SETTINGS,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -48,7 +51,6 @@ TEXT_ARTEFACTS = (
 TEXT_REQUIRED = (
     "adapter_config.json",
     "adapter_model.safetensors",
-    "text_forecaster.json",
     CARD_FILE,
     METRICS_FILE,
 )
@@ -74,12 +76,14 @@ def check_package(folder: str | Path) -> list[str]:
     if several is not None:
         return _check_ensemble(path, several)
     is_text = (path / "adapter_config.json").is_file()
-    wanted, required = (TEXT_ARTEFACTS, TEXT_REQUIRED) if is_text else (ARTEFACTS, REQUIRED)
+    wanted, required = (TEXT_ARTEFACTS, list(TEXT_REQUIRED)) if is_text else (ARTEFACTS, list(REQUIRED))
+    if is_text and not (path / SPOKEN_SETTINGS).is_file():
+        required.append(SETTINGS)
     faults = [f"{name} is missing" for name in required if not (path / name).is_file()]
     for weights in sorted(path.glob("**/*.safetensors")):
         if not any(part.startswith("checkpoint-") for part in weights.parts):
             faults += _check_weights(weights)
-    for name in ("config.json", METRICS_FILE, "forecaster.json", "adapter_config.json", "text_forecaster.json"):
+    for name in ("config.json", METRICS_FILE, "forecaster.json", "adapter_config.json", SETTINGS, SPOKEN_SETTINGS):
         if (path / name).is_file():
             faults += _check_json(path / name)
     faults += [f"{p.name} is a pickle; only safetensors travel" for p in path.iterdir() if p.suffix in _PICKLES]
@@ -97,8 +101,12 @@ def _check_told(path: Path) -> list[str]:
         faults.append(f"{BASE}/ is told something itself; a told forecaster's base must be a plain one")
     else:
         _add_part(path, BASE, files, faults)
-    learned = not faults and LEARNED in json.loads((path / CONTEXT_FILE).read_text(encoding="utf-8"))["readers"]
-    for name in READER_FILES if learned else ():
+    readers = [] if faults else json.loads((path / CONTEXT_FILE).read_text(encoding="utf-8"))["readers"]
+    if SPOKEN in readers and not (path / READER / SPOKEN_SETTINGS).is_file():
+        faults.append(f"{READER}/{SPOKEN_SETTINGS} is missing")
+    elif SPOKEN in readers:
+        _add_part(path, READER, files, faults)
+    for name in READER_FILES if LEARNED in readers else ():
         file = path / READER / name
         if not file.is_file():
             faults.append(f"{READER}/{name} is missing")
@@ -231,12 +239,22 @@ def write_card_for(folder: Path, repo_id: str | None, licence: str) -> None:
         write_ensemble_card(folder, repo_id)
         return
     recipe = _find_recipe(folder)
-    if (folder / "text_forecaster.json").is_file():
+    if (folder / SPOKEN_SETTINGS).is_file():
+        if licence:
+            _license_card(folder, licence)
+    elif (folder / SETTINGS).is_file():
         write_text_card(folder, recipe=recipe or "sft_text", repo_id=repo_id, licence=licence or None)
     elif (folder / SPEC_FILE).is_file():
         if licence:
             replace(ForecasterSpec.load(folder), licence=licence).save(folder)
         write_card(folder, recipe=recipe, repo_id=repo_id)
+
+
+def _license_card(folder: Path, licence: str) -> None:
+    """Writes a licence into a card that is not made from the folder's files."""
+    card = ModelCard.load(str(folder / CARD_FILE), ignore_metadata_errors=True)
+    card.data.license = licence
+    write_card_file(folder, f"---\n{card.data.to_yaml()}\n---\n\n{card.text.lstrip()}")
 
 
 def _find_recipe(folder: Path) -> str:

@@ -2,5 +2,6 @@
 
 CONTEXT_FILE = "context.json"
 BASE, READER = "base", "reader"
-RULES, LEARNED = "rules", "learned"
+RULES, LEARNED, SPOKEN = "rules", "learned", "spoken"
+ITSELF = "model"  # the forecaster reads the texts itself
 READER_FILES = ("model.safetensors", "reader.json")

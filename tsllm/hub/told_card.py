@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from tsllm.backbones.trust import check_json
 from tsllm.hub.record import write_card_file
 from tsllm.hub.spec import SPEC_FILE
-from tsllm.hub.told import BASE, CONTEXT_FILE
+from tsllm.hub.told import BASE, CONTEXT_FILE, READER, SPOKEN
 
 _LICENCE = ("license", "license_name", "license_link")
 
@@ -30,6 +30,9 @@ def write_told_card(folder: Path, repo_id: str | None = None) -> None:
         **{name: told[name] for name in _LICENCE if name in told},
     )
     place = repo_id or "FOLDER"
+    spoken = ""
+    if SPOKEN in settings["readers"]:
+        spoken = f"\n`{READER}/README.md` says what the language model that reads was trained on."
     text = f"""# {settings["alias"]}
 
 A forecaster of tsllm that reads texts: `{base}` in `{BASE}/`, changed where a text speaks.
@@ -39,7 +42,7 @@ Reader: {" and then ".join(settings["readers"])}. Texts kept in `{CONTEXT_FILE}`
 tsllm predict {place} data.csv --context "The plant is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
 ```
 
-`{BASE}/README.md` says what the base was trained on and how well it forecasts.
+`{BASE}/README.md` says what the base was trained on and how well it forecasts.{spoken}
 """
     write_card_file(folder, f"---\n{data.to_yaml()}\n---\n\n{text}")
 

@@ -20,6 +20,7 @@ from tsllm.models.base import ForecastModel
 from tsllm.programs.artefacts import TrainingRun, write_run
 from tsllm.programs.series import finish_series, hold_output_dir, prepare_series, read_start
 from tsllm.programs.stages import Stage, describe_model, describe_training
+from tsllm.programs.told import ContextArguments, tell_parts
 from tsllm.rl.dry_run import DryRun, dry_run
 from tsllm.rl.rewards import Reward, build_reward
 from tsllm.rl.windows import ScaledWindows
@@ -117,6 +118,7 @@ class _Program:
         args: PolicyTrainingArguments,
         policy: PolicyArguments,
         controls: ControlArguments,
+        told: ContextArguments,
     ) -> None:
         self.model_args, self.args, self.policy, self.controls = model_args, args, policy, controls
         self.earlier = read_start(model_args.pretrained)
@@ -135,6 +137,7 @@ class _Program:
         self.model: ForecastModel = build_for_data(
             model_args.model, model_args.model_config, self.data, pretrained=model_args.pretrained
         )
+        texts = tell_parts(self.model, self.data, told)
         self.seconds: dict[str, float] = {}
         # Everything that a start and its controls depend on besides their own training arguments.
         parts = (self.data.train, self.data.validation)
@@ -142,7 +145,7 @@ class _Program:
             "model": describe_model(self.model),
             "data": [None if part is None else part.digest() for part in parts],
             "scaler": repr(self.data.scaler),
-        }
+        } | ({} if texts is None else {"told": texts.digest()})
 
     def try_rewards(self) -> DryRun:
         """Tries every reward on training windows, before anything is built or trained.
@@ -259,11 +262,15 @@ def run_policy(
     policy: PolicyArguments,
     controls: ControlArguments,
     recipe: str = "",
+    told: ContextArguments | None = None,
 ) -> PolicyRun:
     """Optimises a reward from a supervised start, trains the controls and scores all of them once on the test part.
 
+    Texts (`told`) are read by every arm, in training and test.
+
     Raises:
-        ArgumentsError: If the arguments do not fit one another.
+        ArgumentsError: If the arguments do not fit one another, or texts are given to a model that reads none.
+        FrameError: If the texts do not fit the data, or do not say when they were published.
         FileExistsError: If the output folder holds another run.
     """
     library_logging.enable_progress_bar()
@@ -272,7 +279,7 @@ def run_policy(
         if not resume and args.overwrite_output_dir and args.should_save:
             for arm in (START, SUPERVISED, DIRECT, POLICY):
                 shutil.rmtree(folder / arm, ignore_errors=True)
-        program = _Program(model_args, data_args, args, policy, controls)
+        program = _Program(model_args, data_args, args, policy, controls, told or ContextArguments())
         program.make_start()
         arms = {START: program.score(START)}
         if controls.controls:

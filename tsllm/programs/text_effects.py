@@ -22,13 +22,12 @@ from tsllm.hub.package import TEXT_ARTEFACTS
 from tsllm.hub.record import write_card_file, write_history, write_metrics
 from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
-from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
-OWNED = (*TEXT_ARTEFACTS, SPOKEN_SETTINGS)
+OWNED = TEXT_ARTEFACTS
 MORE_TOKENS = 8  # room of an answer beyond the longest that was written
 
 

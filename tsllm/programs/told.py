@@ -13,7 +13,8 @@ class ContextArguments:
     """What is told of the series, for a model that reads texts.
 
     Attributes:
-        context: A text, or the path of a table `unique_id, text, published[, start, end]`; None = nothing.
+        context: A text, the path of a table `unique_id, text, published[, start, end]`, or that of a JSON file with a
+            mapping series -> text; None = nothing.
         timeless: Whether texts without `published` may be read at every cutoff.
     """
 
@@ -25,8 +26,21 @@ class ContextArguments:
             raise ArgumentsError("timeless has no effect without context; leave it out")
 
 
-def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> None:
+def refuse_told(told: ContextArguments, why: str) -> None:
+    """Refuses texts in a recipe that has no use for them.
+
+    Raises:
+        ArgumentsError: If there are some.
+    """
+    if told.context is not None:
+        raise ArgumentsError(f"context is given, but {why}; leave it out, or train with recipes/sft_series.py")
+
+
+def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> Context | None:
     """Gives the windows of all parts what may be read at their cutoffs.
+
+    Returns:
+        The texts; None if there are none.
 
     Raises:
         ArgumentsError: If the model reads no texts.
@@ -34,7 +48,7 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
         ValueError: If a text is longer than the language model reads.
     """
     if told.context is None:
-        return
+        return None
     if not getattr(model.config, "text_layers", 0):
         raise ArgumentsError(
             f"context is given, but {type(model).__name__} reads no texts; leave it out, or take model: timellm with "
@@ -48,3 +62,4 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
     for part in (data.train, data.validation, data.test):
         if part is not None:
             part.further = ToldWindows(part, context, encoder)
+    return context
