@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.recipes.programs import RECIPES, finish, launch, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.backbones.adapters import find_public_name
-from tsllm.context.gain import EffectsGain, write_said
-from tsllm.context.spoken import write_request
+from tsllm.context.gain import EffectsGain
+from tsllm.context.spoken import write_request, write_said
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
@@ -86,9 +86,7 @@ def test_an_answer_is_used_and_one_that_is_none_is_warned_about(place, taught, c
     monkeypatch.setattr(reader, "say", lambda requests: asked.extend(requests) or ["set 7 to 2024-02-10 03:00"])
     forecast = told.predict(context="Seven it is.")
     assert (forecast["SeasonalNaive+context"] == 7).tolist() == [True] * 3 + [False] * 21
-    assert asked[0].startswith(
-        "Forecast: 2024-02-10 00:00 Saturday to 2024-02-10 23:00, 24 steps. Last values: 30 to 70"
-    )
+    assert asked[0].startswith("Saturday 2024-02-10 00:00 to 23:00, values 30 to 70.")
     assert asked[0].endswith("\nText: Seven it is.\nEffects:")
     monkeypatch.setattr(reader, "say", lambda requests: ["seven"])
     assert (
@@ -127,7 +125,7 @@ def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place)
     assert len(collect_events(df, 48, 24, 24, stride=24, most=5, seed=0)) == 5
     rows = build_effects_dataset(events)
     assert rows["prompt"][3] == write_request(events[3].window, events[3].text)
-    assert rows["completion"][3] == " " + write_said(events[3].effects)
+    assert rows["completion"][3] == " " + write_said(events[3].effects, events[3].window)
     logged = {}
     reward = EffectsReward(EffectsGain(), events)
     said = [*rows["completion"][:3], "nonsense"]
@@ -141,7 +139,7 @@ def test_what_does_not_go_together_is_refused(place):
     sft, grpo = load_recipe("sft_text").main, load_recipe("grpo_text").main
     more = [[], ["num_generations=2"]]
     for main, config, change, message in (
-        (sft, SFT, "constrained=true", "effects follow no grammar of numbers"),
+        (sft, SFT, "thought_words=9", "effects are written without thoughts"),
         (sft, SFT, "writes=poems", "writes is 'poems'; choose one of numbers, effects"),
         (sft, SFT, "focus=hard_cases", "leave focus and streaming out"),
         (grpo, GRPO, "reward=mase", "effects and effects_gain belong together"),

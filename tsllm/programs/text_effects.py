@@ -11,9 +11,10 @@ import numpy as np
 
 from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.context.events import Event
-from tsllm.context.gain import EffectsGain, read_said, write_said
+from tsllm.context.gain import EffectsGain
+from tsllm.context.grammar import open_answers
 from tsllm.context.readers import read_effects
-from tsllm.context.spoken import write_request
+from tsllm.context.spoken import align, read_said, write_answer, write_said
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
 from tsllm.forecasting.spoken import SpokenReader
@@ -106,12 +107,12 @@ def run_effects(
         ArgumentsError: If the data are not hourly with dates, or hold no window.
     """
     program = prepare_effects(model_args, data_args, args, gain)
-    reader, dataset = program.reader, build_effects_dataset(program.train)
+    reader, dataset = program.reader, build_effects_dataset(program.train, program.reader.ask)
     began = time.monotonic()
     if train_on_rewards is not None:
         trainer = _train_by_reward(program, dataset, model_args, args, train_on_rewards)
     else:
-        trainer = train_text(reader.model, reader.tokenizer, dataset, model_args, args)
+        trainer = train_text(reader.model, reader.tokenizer, dataset, model_args, args, reader.grammar)
     seconds = time.monotonic() - began
     with writing(trainer, OWNED) as folder:
         save_adapter(trainer, reader.tokenizer, folder)
@@ -155,17 +156,27 @@ def prepare_effects(
         model_args.language_model, adapter=model_args.adapter, revision=model_args.revision, device=args.device,
         load_in_4bit=model_args.load_in_4bit,
     )  # fmt: skip
-    longest = max(len(tokenizer(" " + write_said(e.effects))["input_ids"]) for e in train) + MORE_TOKENS
+    written = len(train)
+    if model_args.constrained and model_args.copies:
+        train = [e for e in train if open_answers(e.window, e.text).accepts(_write(e))]
+    longest = max(len(tokenizer(_write(e))["input_ids"]) for e in train) + MORE_TOKENS
     facts = {
         "writes": "effects", "dataset": loaded.name, "language_model": model_args.language_model,
         "context_length": task.context_length, "prediction_length": task.h, "events": len(train),
-        "quiet": sum(not e.effects for e in train), "windows": {name: len(found) for name, found in tests.items()},
-        "reward": {"name": "effects_gain", "bound": gain.bound, "cost": gain.cost},
+        "quiet": sum(not e.effects for e in train), "unsayable": written - len(train),
+        "windows": {name: len(found) for name, found in tests.items()},
+        "reward": {"name": "effects_gain", "bound": gain.bound, "cost": gain.cost, "silence": gain.silence},
+        "constrained": model_args.constrained, "copies": model_args.copies,
     }  # fmt: skip
-    program = EffectsProgram(SpokenReader(model, tokenizer, longest), train, tests, gain, facts)
+    reader = SpokenReader(model, tokenizer, longest, model_args.constrained, model_args.copies)
+    program = EffectsProgram(reader, train, tests, gain, facts)
     if args.evaluate_start:
         program.test("start")
     return program
+
+
+def _write(event: Event) -> str:
+    return write_answer(write_said(event.effects, event.window))
 
 
 def _train_by_reward(
@@ -179,7 +190,7 @@ def _train_by_reward(
         )
     function = EffectsReward(program.gain, program.train)
     reader = program.reader
-    return train(reader.model, reader.tokenizer, dataset, [function], model_args, args)
+    return train(reader.model, reader.tokenizer, dataset, [function], model_args, args, reader.grammar)
 
 
 @dataclass(frozen=True)
@@ -211,18 +222,22 @@ class ReaderScores:
 
 def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -> dict[str, Any]:
     """Scores answers to the texts of events; means are over the events, in units of the seasonal scale."""
-    said = reader.say([write_request(e.window, e.text) for e in events])
+    said = reader.say([reader.ask(e.window, e.text) for e in events])
     judge = EffectsReward(gain, events)
     rewards = np.array([judge.score(k, answer) for k, answer in enumerate(said)])
-    readable = np.array([read_said(answer) is not None for answer in said])
-    exact = [set(read_said(answer) or ()) == set(e.effects) for answer, e in zip(said, events, strict=True)]
+    read = [read_said(answer, e.window) for answer, e in zip(said, events, strict=True)]
+    readable = np.array([effects is not None for effects in read])
+    exact = [
+        set(align(found or (), e.window)) == set(align(e.effects, e.window))
+        for found, e in zip(read, events, strict=True)
+    ]
     used = np.where(readable, rewards, 0.0)
     quiet = np.array([not e.effects for e in events])
-    rules = [judge.score(k, write_said(read_effects(e.text, e.window))) for k, e in enumerate(events)]
-    written = [judge.score(k, write_said(e.effects)) for k, e in enumerate(events)]
+    rules = [judge.score(k, write_said(read_effects(e.text, e.window), e.window)) for k, e in enumerate(events)]
+    written = [judge.score(k, write_said(e.effects, e.window)) for k, e in enumerate(events)]
     scores = ReaderScores(
         len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
-        float(np.mean([read_said(answer) == [] for answer in said])), float(rewards.mean()),
+        float(np.mean([found == [] for found in read])), float(rewards.mean()),
         float(used.mean()), float(np.mean(written)), float(np.mean(rules)),
         float(used[quiet].mean()) if quiet.any() else 0.0,
     )  # fmt: skip
