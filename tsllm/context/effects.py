@@ -59,12 +59,12 @@ NUMBER = Seq(
                                Seq(Text("-"), Many(DIGIT, 1, 3))))),
 )  # fmt: skip
 _NOT_ZERO = Chars("123456789", "[1-9]")
-_FRACTION = Seq(Text("."), Many(DIGIT, 1, 9))
+_FRACTION = Seq(Text("."), Many(DIGIT, 1, 6))
 DURATION = OneOf(
     # More digits than these a `Timedelta` does not hold.
     *(Seq(_NOT_ZERO, Many(DIGIT, 0, most - 1), Text(f" {unit}")) for unit, most in (("min", 8), ("h", 6), ("d", 5))),
     Seq(_NOT_ZERO, Many(DIGIT, 0, 8), Maybe(_FRACTION), Text(" s")),
-    *(Seq(Text(f"0.{'0' * k}"), _NOT_ZERO, Many(DIGIT, 0, 8 - k), Text(" s")) for k in range(9)),
+    *(Seq(Text(f"0.{'0' * k}"), _NOT_ZERO, Many(DIGIT, 0, 5 - k), Text(" s")) for k in range(6)),
 )
 _NAME_WORD = Word(":=,", ("from", "to", "every"))  # the words that follow a name
 NAME = Seq(_NAME_WORD, Many(Seq(Text(" "), _NAME_WORD), 0, 7))
@@ -139,11 +139,13 @@ class Effect:
             raise ValueError(
                 f"effect {self.kind!r} comes every {self.every}, so it needs `from`, `to` and a positive time"
             )
-        if self.every is not None and re.fullmatch(DURATION.pattern, write_duration(self.every)) is None:
-            raise ValueError(
-                f"effect {self.kind!r} comes every {self.every}, which is too long or too fine to be written down; "
-                f"give at most 99999 d, 999999 h or 999999999 s"
-            )
+        if self.every is not None:
+            written = write_duration(self.every)
+            if re.fullmatch(DURATION.pattern, written) is None or parse_duration(written) != self.every:
+                raise ValueError(
+                    f"effect {self.kind!r} comes every {self.every}, which is too long or too fine to be written down; "
+                    "give whole microseconds, and at most 99999 d, 999999 h or 999999999 s"
+                )
         if bool(self.points) != (self.kind in POINTED):
             raise ValueError(
                 f"effect {self.kind!r} got {len(self.points)} points time=value; only `follow` and `states` have them"
@@ -268,7 +270,7 @@ def write_duration(duration: pd.Timedelta) -> str:
 def parse_duration(text: str) -> pd.Timedelta:
     """Reads `90 min`, `15 d`."""
     number, unit = text.split(" ")
-    return pd.Timedelta(seconds=float(number) * _UNITS[unit])
+    return pd.Timedelta(round(float(number) * _UNITS[unit] * 1e6), "us")
 
 
 def write_time(time: pd.Timestamp) -> str:

@@ -47,7 +47,7 @@ class Answers:
     def follow(self, place: Place, char: str) -> Place:
         """Returns where a character leads; `shortest` of a place that it may not lead to is `NEVER`."""
         left, states = place
-        if char != "\\n":
+        if char != "\n":
             return left, self.machine.follow(states, char)
         return (left - 1, self.machine.follow(states, char)) if left else (0, frozenset())
 
@@ -76,7 +76,7 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
         ValueError: If there is no such kind.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, pandas as pd
         >>> times = pd.date_range("2024-01-01", periods=6, freq="h")
         >>> window = Window(np.ones(2), times[:2], times[2:])
         >>> answers = open_answers(window, "Output is capped at 9 from 3 am on.")

@@ -225,7 +225,7 @@ class Word(Part):
         machine.link(other, end)
         machine.link(other, other, AllBut(self.ends))
         places = {"": start}
-        begun = sorted({word[:k] for word in self.words for k in range(len(word) + 1)}, key=len)
+        begun = sorted({"", *(word[:k] for word in self.words for k in range(len(word) + 1))}, key=len)
         for text in begun[1:]:
             places[text] = machine.link(places[text[:-1]], machine.add(), text[-1])
         for text in begun:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import shorten, write_number
-from tsllm.context.lexer import Mention, find_mentions, is_clock, resolve_moment
+from tsllm.context.lexer import Mention, Moment, find_mentions, is_clock, resolve_moment
 from tsllm.context.reading import ALLOWED, VALUES, make_effect
 
 
@@ -28,15 +28,17 @@ def find_numbers(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def find_times(text: str, window: Window) -> set[pd.Timestamp]:
     """Returns the steps of a window at which a span may begin or end, by the moments and durations of a text."""
-    mentions = find_mentions(text)
-    moments = {t for m in mentions if m.kind == "moment" for t in _find_moments(m, window)}
+    mentions, times = find_mentions(text), window.times
+    told = [moment for m in mentions if m.kind == "moment" for moment in _resolve(m, window)]
     lengths = {pd.Timedelta(seconds=m.value) for m in mentions if m.kind == "duration" and 0 < m.value < _LONGEST}
-    moments |= {t + sign * length for t in moments for length in lengths for sign in (1, -1)}
+    moments = {t for moment in told for t in (moment.start, moment.end)}
+    shifted = {t + sign * length for t in moments for length in lengths for sign in (1, -1)}
     if _AGAIN.search(text):
-        most = (window.times[-1] - window.times[0]) / min(lengths, default=pd.Timedelta.max)
-        moments |= {t + k * length for t in moments for length in lengths for k in range(1, min(int(most) + 1, 1000))}
-    times = window.times
-    places = times.searchsorted(pd.DatetimeIndex(sorted(moments)))
+        most = int((times[-1] - times[0]) / min(lengths, default=pd.Timedelta.max)) + 1
+        shifted |= {t + k * length for t in moments for length in lengths for k in range(1, min(most, 1000))}
+    step = times[-1] - times[-2]
+    instants = {moment.start + step for moment in told if moment.start == moment.end}
+    places = times.searchsorted(pd.DatetimeIndex(sorted(moments | shifted | instants)))
     return {times[k] for k in places if k < len(times)}
 
 
@@ -44,14 +46,12 @@ _AGAIN = re.compile(r"\b(?:every|each)\b", re.IGNORECASE)
 _LONGEST = 10 * 365 * 86400  # seconds; a longer time reaches beyond any window
 
 
-def _find_moments(mention: Mention, window: Window) -> set[pd.Timestamp]:
-    """Returns where a moment may begin and end: a time of day on each day of the window, a date as it is."""
+def _resolve(mention: Mention, window: Window) -> list[Moment]:
+    """Returns what a moment may mean: a time of day on each day of the window, a day ahead or behind, a date."""
     times = window.times
     if is_clock(mention.text):
         days = pd.date_range(times[0].normalize(), times[-1].normalize())
-        resolved = [resolve_moment(mention.text, window.future_times, on=day) for day in days]
+        found = [resolve_moment(mention.text, window.future_times, on=day) for day in days]
     else:
-        resolved = [resolve_moment(mention.text, window.future_times, past=past) for past in (False, True)]
-    found = {t for moment in resolved if moment is not None for t in (moment.start, moment.end)}
-    step = times[-1] - times[-2]
-    return found | {moment.start + step for moment in resolved if moment is not None and moment.start == moment.end}
+        found = [resolve_moment(mention.text, window.future_times, past=past) for past in (False, True)]
+    return [moment for moment in found if moment is not None]
