@@ -143,8 +143,8 @@ class Effect:
             written = write_duration(self.every)
             if re.fullmatch(DURATION.pattern, written) is None or parse_duration(written) != self.every:
                 raise ValueError(
-                    f"effect {self.kind!r} comes every {self.every}, which is too long or too fine to be written down; "
-                    "give whole microseconds, and at most 99999 d, 999999 h or 999999999 s"
+                    f"effect {self.kind!r} comes every {self.every}, which is too long or too fine to be written "
+                    "down; give whole microseconds, and at most 99999 d, 999999 h or 999999999 s"
                 )
         if bool(self.points) != (self.kind in POINTED):
             raise ValueError(

@@ -12,7 +12,8 @@ from tsllm.context.pairs import PairWriter
 from tsllm.context.reading import Reading, assemble
 
 KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
-SHORTEST = 8  # steps of a horizon in which a span of some hours finds room
+SHORTEST = 8  # steps of a horizon in which a span of some steps finds room
+_DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,26 @@ class EventWriter(PairWriter):
     Args:
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock.
-        window: Of hourly data.
+        window: Of data with a fixed step, of at most a day.
 
     Raises:
-        ValueError: If the data are not hourly, or the horizon is too short.
+        ValueError: If the step is another, or the horizon is too short.
     """
 
     def __init__(self, seed: int, held_out: bool, window: Window) -> None:
         super().__init__(seed, held_out)
         times = window.future_times
-        if len(times) < SHORTEST or times[1] - times[0] != pd.Timedelta(hours=1):
+        steps = set(times[1:] - times[:-1])
+        self.step = min(steps, default=pd.Timedelta(0))
+        if (
+            len(times) < SHORTEST
+            or len(steps) != 1
+            or not pd.Timedelta("1min") <= self.step <= _DAY
+            or _DAY % self.step
+        ):
             raise ValueError(
-                f"events are written for at least {SHORTEST} hours ahead, step by step; the window has {len(times)} "
-                f"steps from {times[0]} to {times[-1]}"
+                f"events are written for at least {SHORTEST} steps ahead, each of the same minutes, hours or a day; the"
+                f" window has {len(times)} steps from {times[0]} to {times[-1]}"
             )
         self.window = window
 
@@ -60,20 +68,30 @@ class EventWriter(PairWriter):
     def _make_span(self) -> dict[str, tuple[str, str]]:
         steps = len(self.window.future_times)
         first = int(self.rng.integers(0, steps - 4))
-        hours = int(self.rng.integers(2, min(13, steps - first)))
-        start = self.window.future_times[first]
-        kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
-        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
+        count = int(self.rng.integers(2, min(13, steps - first)))
+        start, length = self.window.future_times[first], count * self.step
+        daily = self.step == _DAY
+        kind = self._pick(
+            ("date", "date", "short", "weekday") if daily else ("iso", "iso_seconds", "long", "clock"), True
+        )
+        end = start + length - (_DAY if daily else pd.Timedelta(0))  # a day that ends a span belongs to it
         return (
             super()._make_span()
-            | hours_of_day
+            | ({} if daily else self._write_hours(start, end))
             | {
                 "start": (self._write_moment(start, kind), "start"),
-                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
+                "end": (self._write_moment(end, kind), "end"),
                 "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
-                "length": (f"{self._write_number(hours)} hours", "length"),
+                "length": (self._write_length(length), "length"),
             }
         )
+
+    def _write_length(self, length: pd.Timedelta) -> str:
+        """Writes a duration in its largest whole unit."""
+        for unit, size in (("days", _DAY), ("hours", pd.Timedelta("1h")), ("minutes", pd.Timedelta("1min"))):
+            if length % size == pd.Timedelta(0) and length >= 2 * size:
+                return f"{self._write_number(length // size)} {unit}"
+        return f"{length // pd.Timedelta('1min')} minutes"
 
     def _write_value(self, role: str) -> tuple[str, str]:
         """Writes a value that the series may take."""
@@ -104,7 +122,7 @@ def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, q
     """Writes one event.
 
     Args:
-        window: Of hourly data.
+        window: Of data with a fixed step, of at most a day.
         future: What came, without the event [H].
         seed: Of the text.
         held_out: Whether wordings come from the validation part.

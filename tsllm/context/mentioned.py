@@ -29,13 +29,16 @@ def find_numbers(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def find_times(text: str, window: Window) -> set[pd.Timestamp]:
     """Returns the steps of a window at which a span may begin or end, by the moments and durations of a text."""
     mentions, times = find_mentions(text), window.times
-    told = [moment for m in mentions if m.kind == "moment" for moment in _resolve(m, window)]
+    said = [m for m in mentions if m.kind == "moment"]
+    told = [moment for m in said for moment in _resolve(m, window)]
+    behind = [resolve_moment(m.text, window.future_times, after=first.start) for m in said for first in told]
+    told += [moment for moment in behind if moment is not None]  # "from Thursday until Tuesday"
     lengths = {pd.Timedelta(seconds=m.value) for m in mentions if m.kind == "duration" and 0 < m.value < _LONGEST}
     moments = {t for moment in told for t in (moment.start, moment.end)}
     shifted = {t + sign * length for t in moments for length in lengths for sign in (1, -1)}
     if _AGAIN.search(text):
         most = int((times[-1] - times[0]) / min(lengths, default=pd.Timedelta.max)) + 1
-        shifted |= {t + k * length for t in moments for length in lengths for k in range(1, min(most, 1000))}
+        shifted |= {t + k * length for t in moments | shifted for length in lengths for k in range(1, min(most, 1000))}
     step = times[-1] - times[-2]
     instants = {moment.start + step for moment in told if moment.start == moment.end}
     places = times.searchsorted(pd.DatetimeIndex(sorted(moments | shifted | instants)))

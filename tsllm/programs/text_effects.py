@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tsllm.backbones.pretrained import SMOLLM2
+from tsllm.context.effects import Effect
 from tsllm.context.events import Event
 from tsllm.context.gain import EffectsGain
 from tsllm.context.grammar import open_answers
@@ -104,7 +105,7 @@ def run_effects(
         The content of `metrics.json`.
 
     Raises:
-        ArgumentsError: If the data are not hourly with dates, or hold no window.
+        ArgumentsError: If the data have no dates or no step of minutes to a day, or hold no window.
     """
     program = prepare_effects(model_args, data_args, args, gain)
     reader, dataset = program.reader, build_effects_dataset(program.train, program.reader.ask)
@@ -201,6 +202,9 @@ class ReaderScores:
         events: How many.
         readable: Share of answers that could be read.
         exact: Share that say what was written.
+        kinds: Share of the told events (not quiet) whose answer has the kinds of effects that were written.
+        numbers: The same with their numbers.
+        spans: The same with their spans, whatever the numbers.
         silent: Share of answers that say nothing; 1 = training has learned to keep silent, and `quiet` is blind to it.
         reward: Mean reward; what cannot be read has the floor.
         used: The same where what cannot be read changes nothing, as in a forecast.
@@ -212,6 +216,9 @@ class ReaderScores:
     events: int
     readable: float
     exact: float
+    kinds: float
+    numbers: float
+    spans: float
     silent: float
     reward: float
     used: float
@@ -227,21 +234,27 @@ def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -
     rewards = np.array([judge.score(k, answer) for k, answer in enumerate(said)])
     read = [read_said(answer, e.window) for answer, e in zip(said, events, strict=True)]
     readable = np.array([effects is not None for effects in read])
-    exact = [
-        set(align(found or (), e.window)) == set(align(e.effects, e.window))
-        for found, e in zip(read, events, strict=True)
-    ]
+    pairs = [(align(found or (), e.window), align(e.effects, e.window)) for found, e in zip(read, events, strict=True)]
+    exact = [set(found) == set(meant) for found, meant in pairs]
     used = np.where(readable, rewards, 0.0)
     quiet = np.array([not e.effects for e in events])
     rules = [judge.score(k, write_said(read_effects(e.text, e.window), e.window)) for k, e in enumerate(events)]
     written = [judge.score(k, write_said(e.effects, e.window)) for k, e in enumerate(events)]
     scores = ReaderScores(
         len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
+        share_right(pairs, lambda e: (e.kind,)), share_right(pairs, lambda e: (e.kind, e.number)),
+        share_right(pairs, lambda e: (e.kind, e.start, e.end)),
         float(np.mean([found == [] for found in read])), float(rewards.mean()),
         float(used.mean()), float(np.mean(written)), float(np.mean(rules)),
         float(used[quiet].mean()) if quiet.any() else 0.0,
     )  # fmt: skip
     return asdict(scores)
+
+
+def share_right(pairs: list[tuple[list[Effect], list[Effect]]], part: Callable[[Effect], tuple[Any, ...]]) -> float:
+    """Returns in which share of the pairs (said, meant) that mean something a part of the effects is the same."""
+    right = [set(map(part, said)) == set(map(part, meant)) for said, meant in pairs if meant]
+    return float(np.mean(right)) if right else 1.0
 
 
 def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:

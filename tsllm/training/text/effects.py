@@ -46,7 +46,7 @@ def collect_events(
     """Writes events about the windows of a frame.
 
     Args:
-        df: Validated long frame of hourly series with dates.
+        df: Validated long frame of series with dates and a fixed step.
         context: L, steps of history.
         h: Steps ahead.
         season: Steps in a season.
@@ -57,7 +57,7 @@ def collect_events(
         last: The last so many windows of each series alone, `h` apart; 0 = all, `stride` apart.
 
     Raises:
-        ArgumentsError: If the data are not hourly with dates, or there is no window.
+        ArgumentsError: If the data have no dates or another step, or there is no window.
     """
     if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
         raise ArgumentsError("writes: effects needs dates in the data, which count their steps; give dates")
@@ -70,7 +70,7 @@ def collect_events(
         try:
             events += write_events(y, times, ends, context, h, season, seed + 1000 * number, held_out)
         except ValueError as error:
-            raise ArgumentsError(f"writes: effects: {error}; take hourly data") from error
+            raise ArgumentsError(f"writes: effects: {error}; take data with such steps") from error
     if not events:
         raise ArgumentsError(f"no series has a window of {context} + {h} steps without gaps; lower context_length")
     if most and len(events) > most:
