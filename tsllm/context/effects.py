@@ -10,7 +10,8 @@ One effect a line:
     follow load: 2024-01-01=0.1, 2024-01-02=0.4
 
 `from` belongs to the span, `to` is the first moment after it; without them an effect is about the whole horizon. The
-empty list changes nothing.
+empty list changes nothing. `from ... for 2 h` is read as well, and `raise 20 %` and `lower 20 %` for `multiply 1.2` and
+`multiply 0.8`.
 """
 
 import re
@@ -46,7 +47,11 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augus
           "December")  # fmt: skip
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 # A line is its kind and then, in this order, those of these fields that it has.
-FIELDS = {"number": " {}", "word": " {}", "start": " from {}", "end": " to {}", "every": " every {}", "points": ": {}"}
+FIELDS = {
+    "number": " {}", "word": " {}", "start": " from {}", "end": " to {}", "length": " for {}", "every": " every {}",
+    "points": ": {}",
+}  # fmt: skip
+PERCENT = {"raise": 1, "lower": -1}  # other words for `multiply`, with a percentage
 NUMBER = Seq(
     Maybe(Text("-")),
     OneOf(
@@ -66,7 +71,7 @@ DURATION = OneOf(
     Seq(_NOT_ZERO, Many(DIGIT, 0, 8), Maybe(_FRACTION), Text(" s")),
     *(Seq(Text(f"0.{'0' * k}"), _NOT_ZERO, Many(DIGIT, 0, 5 - k), Text(" s")) for k in range(6)),
 )
-_NAME_WORD = Word(":=,", ("from", "to", "every"))  # the words that follow a name
+_NAME_WORD = Word(":=,", ("from", "to", "for", "every"))  # the words that follow a name
 NAME = Seq(_NAME_WORD, Many(Seq(Text(" "), _NAME_WORD), 0, 7))
 STATE = Seq(Word("=,", ()), Many(Seq(Text(" "), Word("=,", ())), 0, 7))
 WORDS: dict[str, Part] = {
@@ -76,13 +81,14 @@ WORDS: dict[str, Part] = {
 _WANTED = {
     "like": f"one of {', '.join(WEEKDAYS)}", "peak": f"one of {', '.join(MONTHS)}",
     "through": "a number behind its number",
-    "follow": "a name of at most eight words, none of them `from`, `to` or `every`, without `:`, `=` and `,`",
-    "states": "a name of at most eight words, none of them `from`, `to` or `every`, without `:`, `=` and `,`",
+    "follow": "a name of at most eight words, none of them `from`, `to`, `for` or `every`, without `:`, `=` and `,`",
+    "states": "a name of at most eight words, none of them `from`, `to`, `for` or `every`, without `:`, `=` and `,`",
 }  # fmt: skip
+_PERCENT = re.compile(rf"(?P<kind>{'|'.join(PERCENT)}) (?P<number>{NUMBER.pattern}) ?%(?P<rest> .*)?")
 _TIME = re.compile(r"\d{4}(?:-\d\d?(?:-\d\d?(?:[ T]\d\d?:\d\d(?::\d\d(?:\.\d{1,9})?)?)?)?)?")
 _CAUGHT = {
-    "number": NUMBER.pattern + r"(?![\w.-])", "word": "(?!from |to |every )[^:=]+?", "start": r"[\d:. T-]+?",
-    "end": r"[\d:. T-]+?", "every": r"[\d.]+ (?:s|min|h|d)", "points": ".+",
+    "number": NUMBER.pattern + r"(?![\w.-])", "word": "(?!from |to |for |every )[^:=]+?", "start": r"[\d:. T-]+?",
+    "end": r"[\d:. T-]+?", "length": r"[\d.]+ (?:s|min|h|d)", "every": r"[\d.]+ (?:s|min|h|d)", "points": ".+",
 }  # fmt: skip
 
 
@@ -188,6 +194,7 @@ class Effect:
             "word": self.word or None,
             "start": None if self.start is None else say(self.start),
             "end": None if self.end is None else say(self.end),
+            "length": None,
             "every": None if self.every is None else write_duration(self.every),
             "points": ", ".join(f"{write_time(t)}={_write_value(v)}" for t, v in self.points) or None,
         }
@@ -221,22 +228,32 @@ def parse_effects(text: str, names: Mapping[str, pd.Timestamp] | None = None) ->
 
 
 def _parse_line(line: str, names: Mapping[str, pd.Timestamp]) -> Effect:
+    percent = _PERCENT.fullmatch(line)
+    if percent:
+        line = f"multiply {write_number(rise(percent['kind'], float(percent['number'])))}{percent['rest'] or ''}"
     needs_number, needs_word, _ = KINDS.get(line.split(" ")[0], (True, False, ""))
     match = _LINES[needs_number or not needs_word].fullmatch(line)
     if match is None:
-        raise ValueError("expected `kind [number] [word] [from TIME] [to TIME] [every N h] [: TIME=value, ...]`")
+        raise ValueError(
+            "expected `kind [number] [word] [from TIME] [to TIME | for N h] [every N h] [: TIME=value, ...]`"
+        )
     points = []
     for item in (match["points"] or "").split(", ") if match["points"] else ():
         time, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"{item!r} is not TIME=value")
         points.append((_parse_time(time, {}), value if match["kind"] == "states" else float(value)))
+    start, end = (None if match[name] is None else _parse_time(match[name], names) for name in ("start", "end"))
+    if match["length"] is not None:
+        if start is None or end is not None:
+            raise ValueError("`for` says how long from the start on: give `from` with it, and no `to`")
+        end = start + parse_duration(match["length"])
     return Effect(
         match["kind"],
         None if match["number"] is None else float(match["number"]),
         match["word"] or "",
-        None if match["start"] is None else _parse_time(match["start"], names),
-        None if match["end"] is None else _parse_time(match["end"], names),
+        start,
+        end,
         None if match["every"] is None else parse_duration(match["every"]),
         tuple(points),
     )
@@ -248,6 +265,15 @@ def _parse_time(text: str, names: Mapping[str, pd.Timestamp]) -> pd.Timestamp:
     if _TIME.fullmatch(text) is None:  # pandas would take a clock alone for one of today
         raise ValueError(f"{text!r} is no time; write 2024-01-18 or 2024-01-18 08:00")
     return pd.Timestamp(text)
+
+
+def rise(kind: str, percent: float) -> float:
+    """Returns the factor of `raise` or `lower` by a percentage.
+
+    >>> rise("lower", 55)
+    0.45
+    """
+    return shorten(1 + PERCENT[kind] * percent / 100)
 
 
 def write_number(number: float) -> str:

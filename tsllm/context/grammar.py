@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tsllm.context.applying import Window
-from tsllm.context.effects import DURATION, FIELDS, KINDS, MONTHS, NUMBER, POINTED, STATE, WEEKDAYS, WORDS, write_time
+from tsllm.context.effects import (
+    DURATION,
+    PERCENT,
+    FIELDS,
+    KINDS,
+    MONTHS,
+    NUMBER,
+    POINTED,
+    STATE,
+    WEEKDAYS,
+    WORDS,
+    write_time,
+)
 from tsllm.context.language import Automaton, Part, States, Text, any_of
-from tsllm.context.mentioned import find_numbers, find_times
+from tsllm.context.mentioned import find_lengths, find_numbers, find_times
 from tsllm.context.spoken import MOST, NOTHING, name_times
 
-TAUGHT = ("multiply", "add", "set", "cap", "floor")  # what `tsllm.context.events` writes about
+TAUGHT = ("multiply", "raise", "lower", "add", "set", "cap", "floor")  # what `tsllm.context.events` writes about
 Numbers = tuple[tuple[str, tuple[str, ...]], ...]  # kind -> the numbers that it may have
 Place = tuple[int, States]  # lines that may follow, and where the automaton stands
 
@@ -24,7 +36,14 @@ def find_alphabet(kinds: Sequence[str] = TAUGHT) -> str | None:
     if set(kinds) & {"follow", "states"}:
         return None
     words = {"like": WEEKDAYS, "peak": MONTHS}
-    texts = [NOTHING, *FIELDS.values(), *kinds, *(word for kind in kinds for word in words.get(kind, ())), "smindh"]
+    texts = [
+        NOTHING,
+        *FIELDS.values(),
+        *kinds,
+        *(word for kind in kinds for word in words.get(kind, ())),
+        "smindh",
+        "%" if set(kinds) & set(PERCENT) else "",
+    ]
     return "".join(sorted({*"".join(texts), *"\n-.:+e0123456789"} - {*"{}"}))
 
 
@@ -83,25 +102,27 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
         >>> [answers.accepts(said) for said in (" none", " cap 9", " cap 9 from 03:00", " cap 8", " cap 9 from 05:00")]
         [True, True, True, False, False]
     """
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = sorted(set(kinds) - set(KINDS) - set(PERCENT))
     if unknown:
-        raise ValueError(f"there is no effect {unknown[0]!r}; known: {', '.join(KINDS)}")
+        raise ValueError(f"there is no effect {unknown[0]!r}; known: {', '.join([*KINDS, *PERCENT])}")
     named = name_times(window.future_times)
     past = {write_time(t): t for t in window.past_times} if "ignore" in kinds else {}
     numbers: Numbers | None = None
+    lengths: tuple[str, ...] | None = None
     if text is not None:
         told = find_times(text, window)
         named, past = ({name: t for name, t in names.items() if t in told} for names in (named, past))
-        numbers = find_numbers(text)
+        numbers, lengths = find_numbers(text), find_lengths(text)
     points = tuple(map(write_time, window.times)) if set(kinds) & set(POINTED) else ()
     first = next(iter(name_times(window.future_times)))
-    return _build((tuple(named), tuple(past), points), first, numbers, tuple(dict.fromkeys(kinds)), most)
+    return _build((tuple(named), tuple(past), points), first, numbers, lengths, tuple(dict.fromkeys(kinds)), most)
 
 
 @lru_cache(maxsize=64)
 def _build(
-    times: tuple[tuple[str, ...], ...], first: str, numbers: Numbers | None, kinds: tuple[str, ...], most: int
-) -> Answers:
+    times: tuple[tuple[str, ...], ...], first: str, numbers: Numbers | None, lengths: tuple[str, ...] | None,
+    kinds: tuple[str, ...], most: int,
+) -> Answers:  # fmt: skip
     """Builds the automaton; windows whose moments have the same names share it, and what was found out on it."""
     named, past, points = times
     machine = Automaton()
@@ -112,16 +133,18 @@ def _build(
     spans: dict[str, int] = {}
     for kind in kinds:
         place = Text(kind).build(machine, line)
-        needs_number, needs_word, _ = KINDS[kind]
+        needs_number, needs_word, _ = KINDS["multiply" if kind in PERCENT else kind]
         if needs_number:
             number = NUMBER if numbers is None else any_of(dict(numbers).get(kind, ()))
             place = _add_field(machine, place, "number", number)
+        if kind in PERCENT:
+            place = Text(" %").build(machine, place)
         if needs_word:
             place = _add_field(machine, place, "word", WORDS[kind])
         family = kind if kind in POINTED else "past" if kind == "ignore" else "future"
         if family not in spans:
             spans[family] = machine.add()
-            closed = _add_span(machine, spans[family], past if kind == "ignore" else named, first, numbers is None)
+            closed = _add_span(machine, spans[family], past if kind == "ignore" else named, first, lengths)
             if kind in POINTED:
                 closed = _add_points(machine, closed, points, STATE if kind == "states" else NUMBER)
             machine.link(closed, end)
@@ -140,26 +163,30 @@ def _open_field(machine: Automaton, place: int, name: str) -> int:
     return Text(FIELDS[name].removesuffix("{}")).build(machine, place)
 
 
-def _add_span(machine: Automaton, place: int, names: tuple[str, ...], first: str, again: bool) -> int:
-    """Adds `[from TIME] [to TIME] [every TIME]`, where the end lies behind the start, and behind the first moment.
+def _add_span(
+    machine: Automaton, place: int, names: tuple[str, ...], first: str, lengths: tuple[str, ...] | None
+) -> int:
+    """Adds `[from TIME] [to TIME | for TIME] [every TIME]`, where the end lies behind the start, and behind the first moment.
 
-    What a text says to come again is written once for each time (`spoken.align`), so that `every` is only there where
-    anything may be said (`again`).
+    Lengths are those of a text, or any (None). What a text says to come again is written once for each time
+    (`spoken.align`), so that `every` is only there where anything may be said.
     """
     closed, both = machine.add(), machine.add()
     machine.link(place, closed)
     machine.link(both, closed)
-    if again:
+    if lengths is None:
         machine.link(_add_field(machine, both, "every", DURATION), closed)
     if not names:
         return closed
     alone = _add_later(machine, tuple(name for name in names if name != first), closed)
     machine.link(_open_field(machine, place, "end"), alone[0])
     later = _add_later(machine, names, both)
-    begun = _open_field(machine, place, "start")
+    begun, lasting = _open_field(machine, place, "start"), machine.add()
+    machine.link(_add_field(machine, lasting, "length", DURATION if lengths is None else any_of(lengths)), both)
     for k, name in enumerate(names):
         started = Text(name).build(machine, begun)
         machine.link(started, closed)
+        machine.link(started, lasting)
         machine.link(_open_field(machine, started, "end"), later[k + 1])
     return closed
 

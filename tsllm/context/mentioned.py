@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from tsllm.context.applying import Window
-from tsllm.context.effects import shorten, write_number
+from tsllm.context.effects import PERCENT, rise, shorten, write_duration, write_number
 from tsllm.context.lexer import Mention, Moment, find_mentions, is_clock, resolve_moment
 from tsllm.context.reading import ALLOWED, VALUES, make_effect
 
@@ -13,17 +13,45 @@ from tsllm.context.reading import ALLOWED, VALUES, make_effect
 def find_numbers(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Returns for each kind of effect the numbers that a text offers, as they are written; nothing comes in as 0.
 
+    A percentage is offered as such for a rise or a fall, and as a factor.
+
     Example:
-        >>> dict(find_numbers("Sales fall by 20 %"))["multiply"]  # a factor, a rise, a fall
-        ('0.2', '1.2', '0.8')
+        >>> dict(find_numbers("Sales fall by 20 %"))
+        {'cap': ('20',), 'floor': ('20',), 'lower': ('20',), 'multiply': ('0.2',), 'raise': ('20',), 'set': ('0', '20')}
     """
     found: dict[str, list[str]] = {"set": ["0"]}
     for mention in find_mentions(text):
+        if mention.kind == "percent":
+            for kind in PERCENT:
+                found.setdefault(kind, []).append(write_number(shorten(mention.value)))
         for role in ALLOWED[mention.kind]:
-            if role in VALUES:
+            if role in VALUES and not (mention.kind == "percent" and role in PERCENT):
                 effect = make_effect(mention, role)
                 found.setdefault(effect.kind, []).append(write_number(shorten(float(effect.number or 0.0))))
     return tuple((kind, tuple(dict.fromkeys(numbers))) for kind, numbers in sorted(found.items()))
+
+
+def find_percent(factor: float, text: str) -> tuple[str, float] | None:
+    """Returns the rise or fall by a percentage of a text that a factor stands for, as `raise` or `lower` and a number.
+
+    >>> find_percent(0.45, "It falls by 55 %."), find_percent(0.45, "It falls to 45 %.")
+    (('lower', 55.0), None)
+    """
+    for mention in find_mentions(text):
+        for kind in PERCENT if mention.kind == "percent" else ():
+            if rise(kind, shorten(mention.value)) == shorten(factor):
+                return kind, shorten(mention.value)
+    return None
+
+
+def find_lengths(text: str) -> tuple[str, ...]:
+    """Returns the durations of a text, as they are written.
+
+    >>> find_lengths("Two days, or ninety minutes")
+    ('2 d', '90 min')
+    """
+    found = [m for m in find_mentions(text) if m.kind == "duration" and 1 <= m.value < _LONGEST]
+    return tuple(dict.fromkeys(write_duration(pd.Timedelta(round(m.value), "s")) for m in found))
 
 
 def find_times(text: str, window: Window) -> set[pd.Timestamp]:
@@ -35,8 +63,9 @@ def find_times(text: str, window: Window) -> set[pd.Timestamp]:
     told += [moment for moment in behind if moment is not None]  # "from Thursday until Tuesday"
     lengths = {pd.Timedelta(seconds=m.value) for m in mentions if m.kind == "duration" and 0 < m.value < _LONGEST}
     moments = {t for moment in told for t in (moment.start, moment.end)}
-    shifted = {t + sign * length for t in moments for length in lengths for sign in (1, -1)}
+    shifted = {t - length for t in moments for length in lengths}  # `for` says what lies behind
     if _AGAIN.search(text):
+        shifted |= {t + length for t in moments for length in lengths}
         most = int((times[-1] - times[0]) / min(lengths, default=pd.Timedelta.max)) + 1
         shifted |= {t + k * length for t in moments | shifted for length in lengths for k in range(1, min(most, 1000))}
     step = times[-1] - times[-2]

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import Window
-from tsllm.context.effects import Effect, parse_effects, shorten
+from tsllm.context.effects import Effect, parse_effects, shorten, write_duration, write_number
+from tsllm.context.mentioned import find_lengths, find_percent
 
 NOTHING = "none"  # what is written where a text says nothing
 MOST = 8  # lines of an answer
@@ -90,10 +91,43 @@ def read_said(said: str, window: Window, most: int = MOST) -> list[Effect] | Non
     return effects if 0 < len(effects) <= most else None
 
 
-def write_said(effects: Sequence[Effect], window: Window) -> str:
-    """Returns what a language model is to write: effects on the steps of the window, one a line, or `none`."""
+def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str:
+    """Returns what a language model is to write: effects on the steps of the window, one a line, or `none`.
+
+    Percentages and durations of the text are written as they are, so that nothing has to be calculated.
+
+    Args:
+        effects: What is meant.
+        window: History and times.
+        text: What is told.
+
+    Example:
+        >>> times = pd.date_range("2024-01-01", periods=9, freq="h")
+        >>> window = Window(np.ones(4), times[:4], times[4:])
+        >>> told = parse_effects("multiply 0.45 from 2024-01-01 05:00 to 2024-01-01 07:00")
+        >>> write_said(told, window), write_said(told, window, "It falls by 55 % for two hours.")
+        ('multiply 0.45 from 05:00 to 07:00', 'lower 55 % from 05:00 for 2 h')
+    """
     names = {t: name for name, t in name_times(window.future_times).items()}
-    return "\n".join(effect.write(names) for effect in align(effects, window)) or NOTHING
+    lines = []
+    for effect in effects:
+        stretches = align([effect], window)
+        length = (
+            write_duration(effect.end - effect.start) if effect.start is not None and effect.end is not None else ""
+        )
+        lasts = len(stretches) == 1 and effect.start in names and length in find_lengths(text)
+        for stretch in stretches:
+            shown = replace(stretch, end=None) if lasts else stretch
+            if stretch.start is None and effect.start in names and effect.every is None:
+                shown = replace(shown, start=effect.start)  # as the text says it, although it goes without saying
+            line = shown.write(names) + (f" for {length}" if lasts else "")
+            percent = find_percent(stretch.number, text) if stretch.kind == "multiply" and stretch.number else None
+            if percent is not None:
+                line = line.replace(
+                    f"multiply {write_number(stretch.number or 0)}", f"{percent[0]} {percent[1]:g} %", 1
+                )
+            lines.append(line)
+    return "\n".join(lines) or NOTHING
 
 
 def _align(effect: Effect, window: Window) -> list[Effect]:

@@ -177,7 +177,7 @@ def prepare_effects(
 
 
 def _write(event: Event) -> str:
-    return write_answer(write_said(event.effects, event.window))
+    return write_answer(write_said(event.effects, event.window, event.text))
 
 
 def _train_by_reward(
@@ -239,7 +239,7 @@ def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -
     used = np.where(readable, rewards, 0.0)
     quiet = np.array([not e.effects for e in events])
     rules = [judge.score(k, write_said(read_effects(e.text, e.window), e.window)) for k, e in enumerate(events)]
-    written = [judge.score(k, write_said(e.effects, e.window)) for k, e in enumerate(events)]
+    written = [judge.score(k, write_said(e.effects, e.window, e.text)) for k, e in enumerate(events)]
     scores = ReaderScores(
         len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
         share_right(pairs, lambda e: (e.kind,)), share_right(pairs, lambda e: (e.kind, e.number)),

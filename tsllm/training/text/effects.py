@@ -88,7 +88,7 @@ def build_effects_dataset(events: Sequence[Event], ask: Callable[[Window, str], 
     """
     rows = [
         {
-            "prompt": ask(e.window, e.text), "completion": write_answer(write_said(e.effects, e.window)), "event": k,
+            "prompt": ask(e.window, e.text), "completion": write_answer(write_said(e.effects, e.window, e.text)), "event": k,
         }
         for k, e in enumerate(events)
     ]  # fmt: skip
