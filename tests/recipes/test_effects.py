@@ -125,7 +125,7 @@ def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place)
     assert len(collect_events(df, 48, 24, 24, stride=24, most=5, seed=0)) == 5
     rows = build_effects_dataset(events)
     assert rows["prompt"][3] == write_request(events[3].window, events[3].text)
-    assert rows["completion"][3] == " " + write_said(events[3].effects, events[3].window)
+    assert rows["completion"][3] == " " + write_said(events[3].effects, events[3].window, events[3].text)
     logged = {}
     reward = EffectsReward(EffectsGain(), events)
     said = [*rows["completion"][:3], "nonsense"]
@@ -151,11 +151,11 @@ def test_what_does_not_go_together_is_refused(place):
             main([config, *options(place, "refused", test_windows=0), *more[main is grpo], change])
     with pytest.raises(ArgumentsError, match="bound"):
         build_gain({"name": "effects_gain", "bound": 0})
-    days = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=99), "y": 1.0})
-    with pytest.raises(ArgumentsError, match="take hourly data"):
-        collect_events(days, 28, 14, 7, stride=7, most=0, seed=0)
+    weeks = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=99, freq="W"), "y": 1.0})
+    with pytest.raises(ArgumentsError, match=r"at least 8 steps ahead, .*; take data with such steps"):
+        collect_events(weeks, 28, 14, 7, stride=7, most=0, seed=0)
     with pytest.raises(ArgumentsError, match="needs dates"):
-        collect_events(days.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
+        collect_events(weeks.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
 
 
 def teach(folder, prompts, answers, steps=300):

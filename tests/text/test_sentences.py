@@ -116,12 +116,12 @@ def test_a_model_says_only_answers_of_its_own_prompt_and_is_scored_by_what_was_a
     said = torch.tensor([[*tokenizer(" none")["input_ids"], pad, pad]] * 2)
     log_probs, entropies = score_constrained(grammar, logits, said, 1.0, prompts)
     free = logits.log_softmax(-1)
-    vocab = {char: tokenizer(char)["input_ids"][0] for char in " acfmnos"}
+    vocab = {char: tokenizer(char)["input_ids"][0] for char in " acflmnors"}
     # A space comes alone; behind it a kind or `none`; what is left has no choice, and nothing counts behind the end.
-    expected = logits[:, 1, vocab["n"]] - logits[:, 1, [vocab[c] for c in "acfmns"]].logsumexp(-1)
+    expected = logits[:, 1, vocab["n"]] - logits[:, 1, [vocab[c] for c in "acflmnrs"]].logsumexp(-1)
     assert log_probs[0].tolist() == pytest.approx([0, expected[0].item(), 0, 0, 0, 0, 0], abs=1e-5)
     assert entropies[0, [0, 2, 3, 4, 5, 6]].tolist() == pytest.approx([0] * 6, abs=1e-6)
     assert (log_probs[0] >= free[0].gather(-1, said[0, :, None])[:, 0] - 1e-6).all()
-    with pytest.raises(ValueError, match="completion 1 takes token .* at step 5"):
-        wrong = torch.tensor([tokenizer(t)["input_ids"] for t in (" cap 7", " cap 7")])
+    wrong = torch.tensor([tokenizer(t)["input_ids"] for t in (" cap 7", " cap 7")])
+    with pytest.raises(ValueError, match=r"completion 1 takes token \d+ at step 5"):
         grammar.trace(wrong, prompts)

@@ -10,8 +10,8 @@ One effect a line:
     follow load: 2024-01-01=0.1, 2024-01-02=0.4
 
 `from` belongs to the span, `to` is the first moment after it; without them an effect is about the whole horizon. The
-empty list changes nothing. `from ... for 2 h` is read as well, and `raise 20 %` and `lower 20 %` for `multiply 1.2` and
-`multiply 0.8`.
+empty list changes nothing. `from ... for 2 h` is read as well, and `raise 20 %` and `lower 20 %` for `multiply 1.2`
+and `multiply 0.8`.
 """
 
 import re
@@ -42,6 +42,8 @@ KINDS: dict[str, tuple[bool, bool, str]] = {
     "states": (False, True, "depends on a state, given as time=word"),
 }
 POINTED = ("follow", "states")  # kinds that come with points time=value
+PERCENT = {"raise": 1, "lower": -1}  # other words for `multiply`, with a percentage
+SAYABLE = (*KINDS, *PERCENT)
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
           "December")  # fmt: skip
@@ -51,7 +53,6 @@ FIELDS = {
     "number": " {}", "word": " {}", "start": " from {}", "end": " to {}", "length": " for {}", "every": " every {}",
     "points": ": {}",
 }  # fmt: skip
-PERCENT = {"raise": 1, "lower": -1}  # other words for `multiply`, with a percentage
 NUMBER = Seq(
     Maybe(Text("-")),
     OneOf(

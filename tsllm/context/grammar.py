@@ -11,12 +11,13 @@ from functools import lru_cache
 from tsllm.context.applying import Window
 from tsllm.context.effects import (
     DURATION,
-    PERCENT,
     FIELDS,
     KINDS,
     MONTHS,
     NUMBER,
+    PERCENT,
     POINTED,
+    SAYABLE,
     STATE,
     WEEKDAYS,
     WORDS,
@@ -102,9 +103,9 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
         >>> [answers.accepts(said) for said in (" none", " cap 9", " cap 9 from 03:00", " cap 8", " cap 9 from 05:00")]
         [True, True, True, False, False]
     """
-    unknown = sorted(set(kinds) - set(KINDS) - set(PERCENT))
+    unknown = sorted(set(kinds) - set(SAYABLE))
     if unknown:
-        raise ValueError(f"there is no effect {unknown[0]!r}; known: {', '.join([*KINDS, *PERCENT])}")
+        raise ValueError(f"there is no effect {unknown[0]!r}; known: {', '.join(SAYABLE)}")
     named = name_times(window.future_times)
     past = {write_time(t): t for t in window.past_times} if "ignore" in kinds else {}
     numbers: Numbers | None = None
@@ -166,7 +167,7 @@ def _open_field(machine: Automaton, place: int, name: str) -> int:
 def _add_span(
     machine: Automaton, place: int, names: tuple[str, ...], first: str, lengths: tuple[str, ...] | None
 ) -> int:
-    """Adds `[from TIME] [to TIME | for TIME] [every TIME]`, where the end lies behind the start, and behind the first moment.
+    """Adds `[from TIME] [to TIME | for TIME] [every TIME]`; the end lies behind the start and the first moment.
 
     Lengths are those of a text, or any (None). What a text says to come again is written once for each time
     (`spoken.align`), so that `every` is only there where anything may be said.

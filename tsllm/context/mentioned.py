@@ -16,8 +16,9 @@ def find_numbers(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     A percentage is offered as such for a rise or a fall, and as a factor.
 
     Example:
-        >>> dict(find_numbers("Sales fall by 20 %"))
-        {'cap': ('20',), 'floor': ('20',), 'lower': ('20',), 'multiply': ('0.2',), 'raise': ('20',), 'set': ('0', '20')}
+        >>> found = dict(find_numbers("Sales fall by 20 %"))
+        >>> found["lower"], found["multiply"], found["set"]
+        (('20',), ('0.2',), ('0', '20'))
     """
     found: dict[str, list[str]] = {"set": ["0"]}
     for mention in find_mentions(text):

@@ -41,10 +41,11 @@ class Tongue:
     quiet: tuple[str, ...]
 
 
+# fmt: off
 GERMAN = Tongue(
     weekdays=("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"),
     months=("Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
-            "Dezember"),  # fmt: skip
+            "Dezember"),
     numbers=("zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"),
     units=("Tage", "Stunden", "Minuten"),
     percent=(" %", "%", " Prozent"),
@@ -56,15 +57,18 @@ GERMAN = Tongue(
                      "Erwartet wird {span} das {v}-fache des normalen Preises."),
         "raise": ("Der Preis steigt {span} um {p}.", "Wegen einer Messe liegt der Preis {span} {p} höher als sonst.",
                   "Mit einem um {p} höheren Preis ist {span} zu rechnen."),
-        "lower": ("Der Preis fällt {span} um {p}.", "Wegen eines Feiertags liegt der Preis {span} {p} unter dem Üblichen.",
+        "lower": ("Der Preis fällt {span} um {p}.",
+                  "Wegen eines Feiertags liegt der Preis {span} {p} unter dem Üblichen.",
                   "Mit einem um {p} niedrigeren Preis ist {span} zu rechnen."),
         "set": ("Der Preis ist {span} auf {v} festgelegt.", "Es gilt {span} ein fester Preis von {v}.",
                 "Laut Betreiber beträgt der Preis {span} genau {v}."),
-        "cap": ("Der Preis ist {span} auf höchstens {v} begrenzt.", "Mehr als {v} kann der Preis {span} nicht betragen.",
+        "cap": ("Der Preis ist {span} auf höchstens {v} begrenzt.",
+                "Mehr als {v} kann der Preis {span} nicht betragen.",
                 "Es gilt {span} eine Obergrenze von {v}."),
         "floor": ("Der Preis beträgt {span} mindestens {v}.", "Unter {v} kann der Preis {span} nicht fallen.",
                   "Es gilt {span} eine Untergrenze von {v}."),
-        "zero": ("Der Markt ist {span} geschlossen, der Preis ist null.", "Wegen Wartung fällt der Preis {span} auf null.",
+        "zero": ("Der Markt ist {span} geschlossen, der Preis ist null.",
+                 "Wegen Wartung fällt der Preis {span} auf null.",
                  "Es gibt {span} keinen Handel und keinen Preis."),
     },
     hours=("am {day} von {a} bis {b} Uhr", "am {day} zwischen {a} und {b} Uhr"),
@@ -73,11 +77,11 @@ GERMAN = Tongue(
     always="durchgehend",
     quiet=("Der Markt wurde {year} eröffnet.", "Die Daten stammen aus {n} Quellen.",
            "Eine Erhöhung um {p} war im Gespräch, kommt aber nicht."),
-)  # fmt: skip
+)
 FRENCH = Tongue(
     weekdays=("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
-    months=("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre",
-            "décembre"),  # fmt: skip
+    months=("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre",
+            "novembre", "décembre"),
     numbers=("deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix", "onze", "douze"),
     units=("jours", "heures", "minutes"),
     percent=(" %", "%", " pour cent"),
@@ -96,7 +100,8 @@ FRENCH = Tongue(
                 "Un maximum de {v} s'applique {span}."),
         "floor": ("Le prix sera d'au moins {v} {span}.", "Le prix ne descendra pas sous {v} {span}.",
                   "Un minimum de {v} s'applique {span}."),
-        "zero": ("Le marché est fermé {span} et le prix est nul.", "Pour cause d'entretien, le prix tombe à zéro {span}.",
+        "zero": ("Le marché est fermé {span} et le prix est nul.",
+                 "Pour cause d'entretien, le prix tombe à zéro {span}.",
                  "Il n'y aura aucun échange et aucun prix {span}."),
     },
     hours=("le {day} de {a} à {b}", "le {day} entre {a} et {b}"),
@@ -105,11 +110,11 @@ FRENCH = Tongue(
     always="en permanence",
     quiet=("Le marché a ouvert en {year}.", "Les données viennent de {n} sources.",
            "Une hausse de {p} était envisagée, mais elle n'aura pas lieu."),
-)  # fmt: skip
+)
 SPANISH = Tongue(
     weekdays=("lunes", "martes", "miércoles", "jueves", "viernes", "sábado", "domingo"),
     months=("enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre",
-            "noviembre", "diciembre"),  # fmt: skip
+            "noviembre", "diciembre"),
     numbers=("dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez", "once", "doce"),
     units=("días", "horas", "minutos"),
     percent=(" %", "%", " por ciento"),
@@ -128,7 +133,8 @@ SPANISH = Tongue(
                 "Se aplica {span} un límite máximo de {v}."),
         "floor": ("El precio será al menos {v} {span}.", "El precio no bajará de {v} {span}.",
                   "Se aplica {span} un límite mínimo de {v}."),
-        "zero": ("El mercado está cerrado {span} y el precio es cero.", "Por mantenimiento, el precio cae a cero {span}.",
+        "zero": ("El mercado está cerrado {span} y el precio es cero.",
+                 "Por mantenimiento, el precio cae a cero {span}.",
                  "No habrá operaciones ni precio {span}."),
     },
     hours=("el {day} de {a} a {b}", "el {day} entre las {a} y las {b}"),
@@ -137,5 +143,6 @@ SPANISH = Tongue(
     always="en todo momento",
     quiet=("El mercado abrió en {year}.", "Los datos proceden de {n} fuentes.",
            "Se habló de una subida del {p}, pero no se producirá."),
-)  # fmt: skip
+)
+# fmt: on
 TONGUES = {"de": GERMAN, "fr": FRENCH, "es": SPANISH}

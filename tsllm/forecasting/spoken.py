@@ -11,7 +11,7 @@ import torch
 
 from tsllm.backbones.trust import check_json
 from tsllm.context.applying import Window
-from tsllm.context.effects import KINDS, Effect
+from tsllm.context.effects import SAYABLE, Effect
 from tsllm.context.grammar import TAUGHT, Answers, find_alphabet, open_answers
 from tsllm.context.readers import EffectSpeaker
 from tsllm.context.spoken import read_said, write_request
@@ -56,9 +56,9 @@ class SpokenSettings:
                 f"{SPOKEN_SETTINGS} has format {self.format}, which asks in other words than this version "
                 f"({_FORMAT}); train the adapter again with recipes/sft_text.py, writes: effects"
             )
-        unknown = sorted(set(self.kinds) - set(KINDS))
+        unknown = sorted(set(self.kinds) - set(SAYABLE))
         if unknown:
-            raise ValueError(f"{SPOKEN_SETTINGS} has the kind {unknown[0]!r}; known: {', '.join(KINDS)}")
+            raise ValueError(f"{SPOKEN_SETTINGS} has the kind {unknown[0]!r}; known: {', '.join(SAYABLE)}")
         if not 1 <= self.max_tokens <= _LONGEST:
             raise ValueError(f"{SPOKEN_SETTINGS} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
 

@@ -15,7 +15,7 @@ from tsllm.context.events import Event
 from tsllm.context.gain import EffectsGain
 from tsllm.context.grammar import open_answers
 from tsllm.context.readers import read_effects
-from tsllm.context.spoken import align, read_said, write_answer, write_said
+from tsllm.context.spoken import align, read_said, write_said
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
 from tsllm.forecasting.spoken import SpokenReader
@@ -26,7 +26,7 @@ from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import ArgumentsError, DataArguments
-from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events
+from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events, write_event_answer
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
@@ -159,8 +159,8 @@ def prepare_effects(
     )  # fmt: skip
     written = len(train)
     if model_args.constrained and model_args.copies:
-        train = [e for e in train if open_answers(e.window, e.text).accepts(_write(e))]
-    longest = max(len(tokenizer(_write(e))["input_ids"]) for e in train) + MORE_TOKENS
+        train = [e for e in train if open_answers(e.window, e.text).accepts(write_event_answer(e))]
+    longest = max(len(tokenizer(write_event_answer(e))["input_ids"]) for e in train) + MORE_TOKENS
     facts = {
         "writes": "effects", "dataset": loaded.name, "language_model": model_args.language_model,
         "context_length": task.context_length, "prediction_length": task.h, "events": len(train),
@@ -174,10 +174,6 @@ def prepare_effects(
     if args.evaluate_start:
         program.test("start")
     return program
-
-
-def _write(event: Event) -> str:
-    return write_answer(write_said(event.effects, event.window, event.text))
 
 
 def _train_by_reward(

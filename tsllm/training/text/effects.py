@@ -87,12 +87,15 @@ def build_effects_dataset(events: Sequence[Event], ask: Callable[[Window, str], 
         ask: Writes the request about a text.
     """
     rows = [
-        {
-            "prompt": ask(e.window, e.text), "completion": write_answer(write_said(e.effects, e.window, e.text)), "event": k,
-        }
-        for k, e in enumerate(events)
-    ]  # fmt: skip
+        {"prompt": ask(event.window, event.text), "completion": write_event_answer(event), "event": k}
+        for k, event in enumerate(events)
+    ]
     return Dataset.from_list(rows)
+
+
+def write_event_answer(event: Event) -> str:
+    """Returns the completion that an event's text asks for."""
+    return write_answer(write_said(event.effects, event.window, event.text))
 
 
 class EffectsReward:
