@@ -1,6 +1,6 @@
 """Synthetic events on real series: a window, a text about its horizon, and the future as the text changes it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 
 from tsllm.context.applying import Window, apply_effects
 from tsllm.context.effects import Effect
+from tsllm.context.foreign import TONGUES, ForeignWriter
 from tsllm.context.pairs import PairWriter
 from tsllm.context.reading import Reading, assemble
 
@@ -57,8 +58,8 @@ class EventWriter(PairWriter):
             or _DAY % self.step
         ):
             raise ValueError(
-                f"events are written for at least {SHORTEST} steps ahead, each of the same minutes, hours or a day; the"
-                f" window has {len(times)} steps from {times[0]} to {times[-1]}"
+                f"events are written for at least {SHORTEST} steps ahead, all of the same minutes, hours or a day; "
+                f"the window has {len(times)} steps from {times[0]} to {times[-1]}"
             )
         self.window = window
 
@@ -118,7 +119,9 @@ class EventWriter(PairWriter):
         return self._join(pieces or [self._write_background()])
 
 
-def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool) -> Event | None:
+def write_event(
+    window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool, language: str = "en"
+) -> Event | None:
     """Writes one event.
 
     Args:
@@ -127,6 +130,7 @@ def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, q
         seed: Of the text.
         held_out: Whether wordings come from the validation part.
         quiet: Whether nothing is said that would change the future.
+        language: `en`, or one of `tsllm.context.foreign.TONGUES`, whose few wordings are all alike.
 
     Returns:
         None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one.
@@ -134,16 +138,22 @@ def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, q
     Raises:
         ValueError: As `EventWriter`.
     """
-    reading = EventWriter(seed, held_out, window).write_day(quiet)
-    effects = assemble(reading, window.future_times, window.past_times)
+    writer = EventWriter(seed, held_out, window)
+    if language == "en":
+        reading = writer.write_day(quiet)
+        text, effects = reading.text, assemble(reading, window.future_times, window.past_times)
+    elif language in TONGUES:
+        text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
+    else:
+        raise ValueError(f"events are not written in {language!r}; choose one of {', '.join(['en', *TONGUES])}")
     if quiet == bool(effects):
         return None
-    return Event(window, reading.text, effects, apply_effects(window, effects, future[None])[0])
+    return Event(window, text, effects, apply_effects(window, effects, future[None])[0])
 
 
 def write_events(
     y: np.ndarray, times: pd.DatetimeIndex, ends: list[int], context: int, h: int, season: int, seed: int,
-    held_out: bool = False, quiet: float = 0.2,
+    held_out: bool = False, quiet: float = 0.2, languages: Sequence[str] = ("en",),
 ) -> Iterator[Event]:  # fmt: skip
     """Writes an event for each window without gaps.
 
@@ -157,6 +167,7 @@ def write_events(
         seed: Of texts and of which windows are quiet; equal arguments give equal events.
         held_out: Whether wordings come from the validation part.
         quiet: Share of the windows of which nothing is told.
+        languages: One of them, drawn, for each window; all but English are held out unless they are named.
 
     Raises:
         ValueError: As `EventWriter`.
@@ -167,6 +178,8 @@ def write_events(
             continue
         window = Window(past, times[end - context : end], times[end : end + h], season)
         rng = np.random.default_rng([seed, end])
-        event = write_event(window, future, int(rng.integers(2**31)), held_out, bool(rng.random() < quiet))
+        event_seed, is_quiet = int(rng.integers(2**31)), bool(rng.random() < quiet)
+        language = languages[int(rng.integers(len(languages)))]
+        event = write_event(window, future, event_seed, held_out, is_quiet, language)
         if event is not None:
             yield event

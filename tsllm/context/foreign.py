@@ -10,7 +10,7 @@ import pandas as pd
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
-from tsllm.context.wordings_foreign import TONGUES, Tongue
+from tsllm.context.wordings_foreign import TONGUES
 
 _DAY = pd.Timedelta(days=1)
 _BOUNDS = ("cap", "floor")
@@ -108,11 +108,3 @@ class ForeignWriter:
 
     def _pick(self, options: tuple[Any, ...]) -> Any:
         return options[int(self.rng.integers(len(options)))]
-
-
-def is_known(language: str) -> bool:
-    """Tells whether texts can be written in a language."""
-    return language == "en" or language in TONGUES
-
-
-__all__ = ["TONGUES", "ForeignWriter", "Tongue", "is_known"]

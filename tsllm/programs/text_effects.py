@@ -141,13 +141,27 @@ def prepare_effects(
     task = build_task(loaded, asked)
     splits = split_frame(loaded.df, task.split, task.context_length)
     cut = (task.context_length, task.h, task.season)
-    train = collect_events(splits.train, *cut, stride=data_args.train_stride, most=args.max_windows, seed=args.seed)
+    train = collect_events(
+        splits.train,
+        *cut,
+        stride=data_args.train_stride,
+        most=args.max_windows,
+        seed=args.seed,
+        languages=model_args.languages,
+    )
     tested = args.test_windows if args.should_save else 0
     tests = {
         name: collect_events(
-            splits.test, *cut, stride=1, most=0, seed=10_000 + args.seed, held_out=held_out, last=tested
+            splits.test,
+            *cut,
+            stride=1,
+            most=0,
+            seed=10_000 + args.seed,
+            held_out=name != "seen",
+            last=tested,
+            languages=[name] if name in model_args.test_languages else ["en"],
         )
-        for name, held_out in (("seen", False), ("held_out", True))
+        for name in ("seen", "held_out", *model_args.test_languages)
         if tested
     }
     if model_args.language_model is None:

@@ -41,7 +41,7 @@ def build_gain(reward: Any) -> EffectsGain:
 
 def collect_events(
     df: pd.DataFrame, context: int, h: int, season: int, *, stride: int, most: int, seed: int,
-    held_out: bool = False, last: int = 0,
+    held_out: bool = False, last: int = 0, languages: Sequence[str] = ("en",),
 ) -> list[Event]:  # fmt: skip
     """Writes events about the windows of a frame.
 
@@ -54,6 +54,7 @@ def collect_events(
         most: At most so many events, drawn at random; 0 = all.
         seed: Of texts and draws.
         held_out: Whether wordings come from the part that no training sees.
+        languages: Of the texts, one drawn for each window.
         last: The last so many windows of each series alone, `h` apart; 0 = all, `stride` apart.
 
     Raises:
@@ -68,9 +69,10 @@ def collect_events(
         if last:
             ends = [end for end in range(len(y) - last * h, len(y) - h + 1, h) if end >= context]
         try:
-            events += write_events(y, times, ends, context, h, season, seed + 1000 * number, held_out)
+            here = (y, times, ends, context, h, season, seed + 1000 * number, held_out)
+            events += write_events(*here, languages=languages)
         except ValueError as error:
-            raise ArgumentsError(f"writes: effects: {error}; take data with such steps") from error
+            raise ArgumentsError(f"writes: effects: {error}") from error
     if not events:
         raise ArgumentsError(f"no series has a window of {context} + {h} steps without gaps; lower context_length")
     if most and len(events) > most:

@@ -64,6 +64,8 @@ class TextModelArguments:
         constrained: Whether the evaluation allows only tokens that lead to numbers.
         writes: `numbers`, a forecast; or `effects`, what a text says about one, learned from events that are written
             about the data. Constrained, answers and the loss follow the grammar of effects.
+        languages: Of the texts that effects are learned from: `en`, `de`, `fr`, `es`.
+        test_languages: Further languages to test effects in.
         copies: Where effects are written under the grammar: whether it holds numbers and moments to those of the text.
     """
 
@@ -86,6 +88,8 @@ class TextModelArguments:
     constrained: bool = True
     writes: str = "numbers"
     copies: bool = True
+    languages: list[str] = field(default_factory=lambda: ["en"])
+    test_languages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.lora_target_modules == ["all-linear"]:  # the command line makes a list of one word
