@@ -11,7 +11,8 @@ import tsllm.context.gain
 from tsllm.context.applying import Window
 from tsllm.context.effects import parse_effects
 from tsllm.context.events import EventWriter, write_event, write_events
-from tsllm.context.gain import EffectsGain, read_said, write_said
+from tsllm.context.gain import EffectsGain
+from tsllm.context.spoken import align, read_said, write_said
 from tsllm.rl.audit import audit_reward
 from tsllm.rl.rewards.base import Reward
 
@@ -123,7 +124,9 @@ def test_no_edit_that_ignores_the_text_pays():
         said: np.mean([reward(e.window, e.truth, said, d) for e, d in zip(events, drawn, strict=True)])
         for said in blind
     }
-    told = np.mean([reward(e.window, e.truth, write_said(e.effects), d) for e, d in zip(events, drawn, strict=True)])
+    told = np.mean(
+        [reward(e.window, e.truth, write_said(e.effects, e.window), d) for e, d in zip(events, drawn, strict=True)]
+    )
     assert mean.pop("none") == 0
     assert told > 0.2
     assert max(mean.values()) < 0, mean
@@ -132,7 +135,9 @@ def test_no_edit_that_ignores_the_text_pays():
 def test_events_are_what_their_effects_say():
     for event in make_panel_events(20, held_out=True):
         assert parse_effects("\n".join(map(str, event.effects))) == event.effects
-        assert read_said(write_said(event.effects)) == event.effects
+        for text in ("", event.text):
+            said = read_said(write_said(event.effects, event.window, text), event.window)
+            assert align(said, event.window) == align(event.effects, event.window)
         plain = EffectsGain(base=lambda past, n: np.zeros((n, 24)))
         assert plain(event.window, event.truth, "none") == 0
     again, other = make_panel_events(20), make_panel_events(20, held_out=True)
@@ -140,11 +145,12 @@ def test_events_are_what_their_effects_say():
     assert not {e.text for e in again if e.effects} & {e.text for e in other if e.effects}
 
 
-def test_events_are_hourly_and_the_rest_is_refused():
-    days = pd.date_range("2024-01-01", periods=200, freq="D")
-    window = Window(np.ones(100), days[:100], days[100:124], 7)
-    with pytest.raises(ValueError, match="events are written for at least 8 hours ahead"):
-        EventWriter(0, False, window)
+def test_events_have_a_step_of_minutes_to_a_day_and_the_rest_is_refused():
+    for freq, steps in (("W", 24), ("MS", 24), ("h", 7), ("7h", 24)):
+        times = pd.date_range("2024-01-01", periods=100 + steps, freq=freq)
+        window = Window(np.ones(100), times[:100], times[100:], 7)
+        with pytest.raises(ValueError, match="events are written for at least 8 steps ahead"):
+            EventWriter(0, False, window)
     gaps = np.r_[np.ones(150), np.nan, np.ones(49)]
     assert list(write_events(gaps, TIMES, [160], 48, 24, 24, 0)) == []
     quiet = write_event(make_window(), np.ones(24), 3, False, True)

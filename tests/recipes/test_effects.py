@@ -12,8 +12,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.recipes.programs import RECIPES, finish, launch, load_recipe
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.backbones.adapters import find_public_name
-from tsllm.context.gain import EffectsGain, write_said
-from tsllm.context.spoken import write_request
+from tsllm.context.applying import Window
+from tsllm.context.effects import Effect
+from tsllm.context.events import Event
+from tsllm.context.gain import EffectsGain
+from tsllm.context.grammar import open_answers
+from tsllm.context.spoken import write_request, write_said
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
@@ -116,9 +120,7 @@ def test_an_answer_is_used_and_one_that_is_none_is_warned_about(place, taught, c
     monkeypatch.setattr(reader, "say", lambda requests: asked.extend(requests) or ["set 7 to 2024-02-10 03:00"])
     forecast = told.predict(context="Seven it is.")
     assert (forecast["SeasonalNaive+context"] == 7).tolist() == [True] * 3 + [False] * 21
-    assert asked[0].startswith(
-        "Forecast: 2024-02-10 00:00 Saturday to 2024-02-10 23:00, 24 steps. Last values: 30 to 70"
-    )
+    assert asked[0].startswith("Saturday 2024-02-10 00:00 to 23:00, values 30 to 70.")
     assert asked[0].endswith("\nText: Seven it is.\nEffects:")
     monkeypatch.setattr(reader, "say", lambda requests: ["seven"])
     assert (
@@ -157,7 +159,7 @@ def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place)
     assert len(collect_events(df, 48, 24, 24, stride=24, most=5, seed=0)) == 5
     rows = build_effects_dataset(events)
     assert rows["prompt"][3] == write_request(events[3].window, events[3].text)
-    assert rows["completion"][3] == " " + write_said(events[3].effects)
+    assert rows["completion"][3] == " " + write_said(events[3].effects, events[3].window, events[3].text)
     logged = {}
     reward = EffectsReward(EffectsGain(), events)
     said = [*rows["completion"][:3], "nonsense"]
@@ -171,7 +173,7 @@ def test_what_does_not_go_together_is_refused(place):
     sft, grpo = load_recipe("sft_text").main, load_recipe("grpo_text").main
     more = [[], ["num_generations=2"]]
     for main, config, change, message in (
-        (sft, SFT, "constrained=true", "effects follow no grammar of numbers"),
+        (sft, SFT, "thought_words=9", "effects are written without thoughts"),
         (sft, SFT, "writes=poems", "writes is 'poems'; choose one of numbers, effects"),
         (sft, SFT, "focus=hard_cases", "leave focus and streaming out"),
         (grpo, GRPO, "reward=mase", "effects and effects_gain belong together"),
@@ -183,11 +185,13 @@ def test_what_does_not_go_together_is_refused(place):
             main([config, *options(place, "refused", test_windows=0), *more[main is grpo], change])
     with pytest.raises(ArgumentsError, match="bound"):
         build_gain({"name": "effects_gain", "bound": 0})
-    days = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=99), "y": 1.0})
-    with pytest.raises(ArgumentsError, match="take hourly data"):
-        collect_events(days, 28, 14, 7, stride=7, most=0, seed=0)
+    weeks = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=99, freq="W"), "y": 1.0})
+    with pytest.raises(
+        ArgumentsError, match=r"writes: effects: events are written for at least 8 steps ahead, .*window has 14"
+    ):
+        collect_events(weeks, 28, 14, 7, stride=7, most=0, seed=0)
     with pytest.raises(ArgumentsError, match="needs dates"):
-        collect_events(days.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
+        collect_events(weeks.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
 
 
 def teach(folder, prompts, answers, steps=300):
@@ -210,6 +214,42 @@ def teach(folder, prompts, answers, steps=300):
     return folder / "half"
 
 
+def test_rollouts_under_the_grammar_can_all_be_read_and_keep_to_their_texts(place, taught):
+    changes = {"adapter": taught, "num_generations": 4, "per_device_train_batch_size": 8, "max_steps": 2}
+    changes |= {"max_completion_length": 60, "test_windows": 2, "reward": "{name: effects_gain, silence: 0.5}"}
+    load_recipe("grpo_text").main([GRPO, *options(place, "held", **changes)])
+    metrics = json.loads((place / "held" / "metrics.json").read_text())
+    assert metrics["reward"] == {"name": "effects_gain", "bound": 3.0, "cost": 0.02, "silence": 0.5}
+    scores = [metrics[when][name] for when in ("start", "test") for name in ("seen", "held_out")]
+    assert [score["readable"] for score in scores] == [1.0] * 4
+    history = json.loads((place / "held" / "history.json").read_text())
+    assert [entry["effects/readable"] for entry in history if "effects/readable" in entry] == [1.0] * 2
+    reader = SpokenReader.from_pretrained(place / "held")
+    events = collect_events(load_frame(str(place / "series.csv")).df, 48, 24, 24, stride=24, most=5, seed=3)
+    for event, said in zip(events, reader.say([reader.ask(e.window, e.text) for e in events]), strict=True):
+        assert open_answers(event.window, event.text).accepts(f" {said}")
+    free = SpokenReader.from_pretrained(place / "held", constrained=False)
+    assert free.grammar is None
+    assert free.ask(events[0].window, events[0].text) == write_request(events[0].window, events[0].text)
+    with pytest.raises(ValueError, match="not told what may stand behind the prompt"):
+        reader.say(["Closed."])
+
+
+def test_silence_costs_where_something_is_told():
+    ds = pd.date_range("2024-01-01", periods=72, freq="h")
+    y = 10 + 4.0 * (np.arange(72) % 24 > 11)
+    window = Window(y[:48], ds[:48], ds[48:], 24)
+    told = Event(window, "Closed.", [Effect("set", 0.0)], np.zeros(24))
+    quiet = Event(window, "Nothing.", [], y[48:])
+    reward = EffectsReward(EffectsGain(silence=0.5), [told, quiet])
+    assert reward([""] * 2, ["none", "none"], event=[0, 1]) == [-0.5, 0.0]
+    assert reward.score(0, "none") == 0  # where a reader is judged, silence is what it is
+    assert reward([""], ["set 0"], event=[0]) == [reward.score(0, "set 0")]
+    for silence in (-1, 4, True):
+        with pytest.raises(ValueError, match="silence"):
+            EffectsGain(silence=silence)
+
+
 @pytest.mark.slow
 def test_grpo_turns_a_model_to_what_gains_and_away_from_what_cannot_be_read(place):
     df = load_frame(str(place / "series.csv")).df
@@ -217,7 +257,7 @@ def test_grpo_turns_a_model_to_what_gains_and_away_from_what_cannot_be_read(plac
     model = teach(place, list(prompts), ["none", "set 900", "?"])
     changes = {"num_generations": 8, "per_device_train_batch_size": 16, "max_steps": 20, "max_windows": 0}
     changes |= {"max_completion_length": 160, "learning_rate": 0.01, "beta": 0.0, "language_model": model}
-    changes |= {"lora_target_modules": "all-linear", "lora_r": 8}
+    changes |= {"lora_target_modules": "all-linear", "lora_r": 8, "constrained": "false"}
     output = finish(launch("grpo_text", GRPO, *options(place, "grpo", **changes)), 600)
     metrics = json.loads((place / "grpo" / "metrics.json").read_text())
     assert metrics["steps"] == len(metrics["rewards"]) == 20
@@ -231,6 +271,12 @@ def test_grpo_turns_a_model_to_what_gains_and_away_from_what_cannot_be_read(plac
 
 @pytest.mark.slow
 def test_a_run_in_which_no_answer_can_be_read_stops_and_says_how_to_begin(place, taught):
-    changes = {"adapter": taught, "num_generations": 2, "max_completion_length": 160, "max_steps": 12}
+    changes = {
+        "adapter": taught,
+        "num_generations": 2,
+        "max_completion_length": 160,
+        "max_steps": 12,
+        "constrained": "false",
+    }
     with pytest.raises(RuntimeError, match=r"nothing was learned in 10 steps.*sft_text.py with writes: effects"):
         load_recipe("grpo_text").main([GRPO, *options(place, "idle", **changes)])

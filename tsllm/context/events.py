@@ -1,6 +1,6 @@
 """Synthetic events on real series: a window, a text about its horizon, and the future as the text changes it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,13 @@ import pandas as pd
 
 from tsllm.context.applying import Window, apply_effects
 from tsllm.context.effects import Effect
+from tsllm.context.foreign import TONGUES, ForeignWriter
 from tsllm.context.pairs import PairWriter
 from tsllm.context.reading import Reading, assemble
 
 KINDS = ("multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero")
-SHORTEST = 8  # steps of a horizon in which a span of some hours finds room
+SHORTEST = 8  # steps of a horizon in which a span of some steps finds room
+_DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,26 @@ class EventWriter(PairWriter):
     Args:
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock.
-        window: Of hourly data.
+        window: Of data with a fixed step, of at most a day.
 
     Raises:
-        ValueError: If the data are not hourly, or the horizon is too short.
+        ValueError: If the step is another, or the horizon is too short.
     """
 
     def __init__(self, seed: int, held_out: bool, window: Window) -> None:
         super().__init__(seed, held_out)
         times = window.future_times
-        if len(times) < SHORTEST or times[1] - times[0] != pd.Timedelta(hours=1):
+        steps = set(times[1:] - times[:-1])
+        self.step = min(steps, default=pd.Timedelta(0))
+        if (
+            len(times) < SHORTEST
+            or len(steps) != 1
+            or not pd.Timedelta("1min") <= self.step <= _DAY
+            or _DAY % self.step
+        ):
             raise ValueError(
-                f"events are written for at least {SHORTEST} hours ahead, step by step; the window has {len(times)} "
-                f"steps from {times[0]} to {times[-1]}"
+                f"events are written for at least {SHORTEST} steps ahead, all of the same minutes, hours or a day; "
+                f"the window has {len(times)} steps from {times[0]} to {times[-1]}"
             )
         self.window = window
 
@@ -60,20 +69,30 @@ class EventWriter(PairWriter):
     def _make_span(self) -> dict[str, tuple[str, str]]:
         steps = len(self.window.future_times)
         first = int(self.rng.integers(0, steps - 4))
-        hours = int(self.rng.integers(2, min(13, steps - first)))
-        start = self.window.future_times[first]
-        kind = self._pick(("iso", "iso_seconds", "long", "clock"), True)
-        hours_of_day = self._write_hours(start, start + pd.Timedelta(hours=hours))
+        count = int(self.rng.integers(2, min(13, steps - first)))
+        start, length = self.window.future_times[first], count * self.step
+        daily = self.step == _DAY
+        kind = self._pick(
+            ("date", "date", "short", "weekday") if daily else ("iso", "iso_seconds", "long", "clock"), True
+        )
+        end = start + length - (_DAY if daily else pd.Timedelta(0))  # a day that ends a span belongs to it
         return (
             super()._make_span()
-            | hours_of_day
+            | ({} if daily else self._write_hours(start, end))
             | {
                 "start": (self._write_moment(start, kind), "start"),
-                "end": (self._write_moment(start + pd.Timedelta(hours=hours), kind), "end"),
+                "end": (self._write_moment(end, kind), "end"),
                 "day": (self._write_moment(start, self._pick(("date", "short", "weekday"), True)), "day"),
-                "length": (f"{self._write_number(hours)} hours", "length"),
+                "length": (self._write_length(length), "length"),
             }
         )
+
+    def _write_length(self, length: pd.Timedelta) -> str:
+        """Writes a duration in its largest whole unit."""
+        for unit, size in (("days", _DAY), ("hours", pd.Timedelta("1h")), ("minutes", pd.Timedelta("1min"))):
+            if length % size == pd.Timedelta(0) and length >= 2 * size:
+                return f"{self._write_number(length // size)} {unit}"
+        return f"{length // pd.Timedelta('1min')} minutes"
 
     def _write_value(self, role: str) -> tuple[str, str]:
         """Writes a value that the series may take."""
@@ -100,15 +119,18 @@ class EventWriter(PairWriter):
         return self._join(pieces or [self._write_background()])
 
 
-def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool) -> Event | None:
+def write_event(
+    window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool, language: str = "en"
+) -> Event | None:
     """Writes one event.
 
     Args:
-        window: Of hourly data.
+        window: Of data with a fixed step, of at most a day.
         future: What came, without the event [H].
         seed: Of the text.
         held_out: Whether wordings come from the validation part.
         quiet: Whether nothing is said that would change the future.
+        language: `en`, or one of `tsllm.context.foreign.TONGUES`, whose few wordings are all alike.
 
     Returns:
         None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one.
@@ -116,16 +138,22 @@ def write_event(window: Window, future: np.ndarray, seed: int, held_out: bool, q
     Raises:
         ValueError: As `EventWriter`.
     """
-    reading = EventWriter(seed, held_out, window).write_day(quiet)
-    effects = assemble(reading, window.future_times, window.past_times)
+    writer = EventWriter(seed, held_out, window)
+    if language == "en":
+        reading = writer.write_day(quiet)
+        text, effects = reading.text, assemble(reading, window.future_times, window.past_times)
+    elif language in TONGUES:
+        text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
+    else:
+        raise ValueError(f"events are not written in {language!r}; choose one of {', '.join(['en', *TONGUES])}")
     if quiet == bool(effects):
         return None
-    return Event(window, reading.text, effects, apply_effects(window, effects, future[None])[0])
+    return Event(window, text, effects, apply_effects(window, effects, future[None])[0])
 
 
 def write_events(
     y: np.ndarray, times: pd.DatetimeIndex, ends: list[int], context: int, h: int, season: int, seed: int,
-    held_out: bool = False, quiet: float = 0.2,
+    held_out: bool = False, quiet: float = 0.2, languages: Sequence[str] = ("en",),
 ) -> Iterator[Event]:  # fmt: skip
     """Writes an event for each window without gaps.
 
@@ -139,6 +167,7 @@ def write_events(
         seed: Of texts and of which windows are quiet; equal arguments give equal events.
         held_out: Whether wordings come from the validation part.
         quiet: Share of the windows of which nothing is told.
+        languages: One of them, drawn, for each window; all but English are held out unless they are named.
 
     Raises:
         ValueError: As `EventWriter`.
@@ -149,6 +178,8 @@ def write_events(
             continue
         window = Window(past, times[end - context : end], times[end : end + h], season)
         rng = np.random.default_rng([seed, end])
-        event = write_event(window, future, int(rng.integers(2**31)), held_out, bool(rng.random() < quiet))
+        event_seed, is_quiet = int(rng.integers(2**31)), bool(rng.random() < quiet)
+        language = languages[int(rng.integers(len(languages)))]
+        event = write_event(window, future, event_seed, held_out, is_quiet, language)
         if event is not None:
             yield event

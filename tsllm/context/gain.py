@@ -1,16 +1,13 @@
 """The reward of spoken effects: how much of the base's CRPS they take away, on a future that is known."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from tsllm import metrics
 from tsllm.context.applying import Base, Window, apply_effects, clean_history
 from tsllm.context.blind import draw_blind
-from tsllm.context.effects import Effect, parse_effects
-
-NOTHING = "none"  # what is written where a text says nothing
+from tsllm.context.spoken import MOST, read_said
 
 
 class EffectsGain:
@@ -23,16 +20,22 @@ class EffectsGain:
     cannot be read, is longer than `most` lines, or cannot be carried out gets -bound, so that silence is better than
     noise. The cost of a line makes edits that repair the base a little, whatever the text says, not worth it.
 
+    Where a wrong answer costs more than a right one gains, the best that a beginner finds is to say nothing at all.
+    With `silence`, `none` costs that much where the text is known to say something, so that trying is worth it. (What
+    the base loses, or what the right answer would gain, is the same for all answers to a text: taken off, it cancels
+    within a group.)
+
     Args:
         bound: Largest gain and loss, in units of s.
         cost: Of a line, in units of s.
         most: Lines that are read.
+        silence: What `none` costs, in units of s, where a call says that the text tells something.
         samples: Paths of the base.
         seed: Of its draws.
         base: Draws paths from a history; None = the pool of `tsllm.context.blind`.
 
     Raises:
-        ValueError: If bound or samples are not above 0, or cost is below 0.
+        ValueError: If bound or samples are not above 0, cost is below 0, or silence is not in 0 to bound.
 
     Example:
         >>> import numpy as np, pandas as pd
@@ -48,7 +51,8 @@ class EffectsGain:
         self,
         bound: float = 3.0,
         cost: float = 0.02,
-        most: int = 8,
+        most: int = MOST,
+        silence: float = 0.0,
         samples: int = 50,
         seed: int = 0,
         base: Base | None = None,
@@ -58,11 +62,16 @@ class EffectsGain:
                 raise ValueError(f"effects_gain: {name} ({value!r}) must be a finite number above 0")
         if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < math.inf:
             raise ValueError(f"effects_gain: cost ({cost!r}) must be a finite number, at least 0")
+        if isinstance(silence, bool) or not isinstance(silence, int | float) or not 0 <= silence <= bound:
+            raise ValueError(f"effects_gain: silence ({silence!r}) must lie in 0 to bound ({bound})")
+        self.silence = float(silence)
         self.bound, self.cost, self.most, self.samples, self.seed = float(bound), float(cost), most, samples, seed
         self.low, self.high = -self.bound, self.bound
         self.base = base
 
-    def __call__(self, window: Window, truth: np.ndarray, said: str, drawn: np.ndarray | None = None) -> float:
+    def __call__(
+        self, window: Window, truth: np.ndarray, said: str, drawn: np.ndarray | None = None, told: bool = False
+    ) -> float:
         """Scores what was said of a window.
 
         Args:
@@ -70,6 +79,7 @@ class EffectsGain:
             truth: What came [H], without gaps.
             said: Effects, one a line, or `none`.
             drawn: Paths of the base [n, H] where the caller has them (`draw`); None draws them.
+            told: Whether the text says something that changes the future, so that silence costs.
 
         Returns:
             The reward, in [-bound, bound].
@@ -82,9 +92,11 @@ class EffectsGain:
                 f"truth has shape {truth.shape} and {int((~np.isfinite(truth)).sum())} gaps; expected "
                 f"{len(window.future_times)} steps without gaps"
             )
-        effects = read_said(said, self.most)
+        effects = read_said(said, window, self.most)
         if effects is None:
             return self.low
+        if told and not effects:
+            return -self.silence
         before = self.draw(window) if drawn is None else drawn
         try:
             cleaned = clean_history(window, effects)
@@ -111,27 +123,6 @@ class EffectsGain:
         if self.base is not None:
             return self.base(past, self.samples)
         return draw_blind(past, window.times, len(window.future_times), window.season, self.samples, self.seed)
-
-
-def read_said(said: str, most: int = 8) -> list[Effect] | None:
-    """Returns the effects that a language model wrote; None if a line is none, or there are more than `most`.
-
-    >>> read_said("none"), read_said("half of it"), [str(e) for e in read_said("cap 60") or ()]
-    ([], None, ['cap 60'])
-    """
-    said = said.strip()
-    if said == NOTHING:
-        return []
-    try:
-        effects = parse_effects(said)
-    except (ValueError, OverflowError):
-        return None
-    return effects if 0 < len(effects) <= most else None
-
-
-def write_said(effects: Sequence[Effect]) -> str:
-    """Returns what a language model is to write: effects, one a line, or `none`."""
-    return "\n".join(map(str, effects)) or NOTHING
 
 
 def _compute_crps(truth: np.ndarray, paths: np.ndarray) -> float:

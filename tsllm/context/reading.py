@@ -110,7 +110,7 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
             continue
         span = spans[k] if spans[k] or spans[k].before else _borrow(spans, values, reading.statements, k)
         stretches = _resolve(span, times, past_times)
-        kinds = [_make(mention, role) for mention, role in values[k]]
+        kinds = [make_effect(mention, role) for mention, role in values[k]]
         if statement == "zero" and not any(e.kind == "set" for e in kinds):
             kinds.append(Effect("set", 0.0))
         if spans[k].delay and not kinds:
@@ -244,7 +244,8 @@ def _find_step(times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> pd.Time
     return every[-1] - every[-2]
 
 
-def _make(mention: Mention, role: str) -> Effect:
+def make_effect(mention: Mention, role: str) -> Effect:
+    """Returns what a number, percentage or factor means in a role of `VALUES`, without a span."""
     value = mention.value
     if role == "raise":
         return Effect("multiply", 1 + value / 100) if mention.kind == "percent" else Effect("add", value)

@@ -150,12 +150,14 @@ def _find_moment(text: str, times: pd.DatetimeIndex) -> pd.Timestamp:
 
 def _read_states(text: str, times: pd.DatetimeIndex, _: pd.Timestamp) -> tuple[list[Effect], str]:
     """Reads lines `At TIME, the weather became WORD`."""
-    points: list[tuple[pd.Timestamp, float | str]] = [(pd.Timestamp(t), w.strip()) for t, w in _STATE.findall(text)]
+    points: list[tuple[pd.Timestamp, float | str]] = [
+        (pd.Timestamp(t), " ".join(w.split())) for t, w in _STATE.findall(text)
+    ]
     if len(points) < 2:
         return [], text
     first = _FIRST_STATE.search(text)
     if first is not None:
-        points.insert(0, (times[0], first[1].strip()))
+        points.insert(0, (times[0], " ".join(first[1].split())))
     points = sorted(dict(points).items())
     return [Effect("states", None, "state", points=tuple(points))], _STATE.sub("", text)
 

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import torch
 
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
 from tsllm.context.applying import Window
-from tsllm.context.effects import Effect
-from tsllm.context.gain import read_said
+from tsllm.context.effects import SAYABLE, Effect
+from tsllm.context.grammar import TAUGHT, Answers, find_alphabet, open_answers
 from tsllm.context.readers import EffectSpeaker
-from tsllm.context.spoken import write_request
+from tsllm.context.spoken import read_said, write_request
 from tsllm.files import write_json
 from tsllm.hub.package import check_package
+from tsllm.text.constrained import build_processors
+from tsllm.text.grammar import SentenceGrammar
 from tsllm.text.loading import describe_base, fetch_folder, load_language_model
 from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import read_dataclass
 
 logger = logging.getLogger(__name__)
 _LONGEST = 1024
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,31 @@ class SpokenSettings:
     Attributes:
         max_tokens: Tokens that an answer may have.
         base: What the adapter was trained on (`tsllm.text.loading.BaseModel`).
+        constrained: Whether answers follow the grammar of effects.
+        copies: Whether the grammar holds numbers and moments to those of the text.
+        kinds: Effects that it was taught.
         format: Version of the request.
     """
 
     max_tokens: int
     base: dict[str, Any] = field(default_factory=dict)
-    format: int = 1
+    constrained: bool = True
+    copies: bool = True
+    kinds: tuple[str, ...] = TAUGHT
+    format: int = _FORMAT
 
     def __post_init__(self) -> None:
-        if self.format != 1:
-            raise ValueError(f"{SPOKEN_SETTINGS} has format {self.format}, this version reads 1; update tsllm")
+        object.__setattr__(self, "kinds", tuple(self.kinds))  # JSON makes a list of it
+        if self.format > _FORMAT:
+            raise ValueError(f"{SPOKEN_SETTINGS} has format {self.format}, this version reads {_FORMAT}; update tsllm")
+        if self.format < _FORMAT:
+            raise ValueError(
+                f"{SPOKEN_SETTINGS} has format {self.format}, which asks in other words than this version "
+                f"({_FORMAT}); train the adapter again with recipes/sft_text.py, writes: effects"
+            )
+        unknown = sorted(set(self.kinds) - set(SAYABLE))
+        if unknown:
+            raise ValueError(f"{SPOKEN_SETTINGS} has the kind {unknown[0]!r}; known: {', '.join(SAYABLE)}")
         if not 1 <= self.max_tokens <= _LONGEST:
             raise ValueError(f"{SPOKEN_SETTINGS} has max_tokens {self.max_tokens}; it must lie in 1 to {_LONGEST}")
 
@@ -50,30 +69,64 @@ class SpokenSettings:
         write_json(folder / SPOKEN_SETTINGS, asdict(self))
 
 
+class EffectGrammar(SentenceGrammar):
+    """The grammar of effects over the tokens of a tokenizer; each request brings its own language.
+
+    Args:
+        tokenizer: Its tokens are read once.
+        max_tokens: Tokens that an answer may have, with its end.
+        kinds: Effects that may be said.
+        copies: Whether numbers and moments are held to those of the text.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, kinds: Sequence[str] = TAUGHT, copies: bool = True) -> None:
+        super().__init__(tokenizer, max_tokens, find_alphabet(kinds))
+        self.kinds, self.copies = tuple(kinds), copies
+
+    def ask(self, window: Window, text: str) -> str:
+        """Returns the request about a text, whose answers the grammar knows from now on."""
+        request = write_request(window, text)
+        self.expect(request, partial(self.open_answers, window, text))
+        return request
+
+    def open_answers(self, window: Window, text: str) -> Answers:
+        """Returns what may be said of a text."""
+        return open_answers(window, text if self.copies else None, self.kinds)
+
+
 class SpokenReader(EffectSpeaker):
     """Asks a language model for effects, one a line, and takes its likeliest answer.
 
-    An answer that cannot be read is warned about and changes nothing.
+    Under the grammar every answer can be read. An answer that cannot be read is warned about and changes nothing.
 
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
         max_tokens: Tokens that an answer may have.
+        constrained: Whether answers follow the grammar of effects.
+        copies: Whether the grammar holds numbers and moments to those of the text.
+        kinds: Effects that may be said under the grammar.
 
     Attributes:
         source: The folder that it was loaded from; None = it was not.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, max_tokens: int, constrained: bool = True, copies: bool = True,
+        kinds: Sequence[str] = TAUGHT,
+    ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
         self.source: Path | None = None
+        self.constrained, self.copies, self.kinds = constrained, copies, tuple(kinds)
+        self._grammar: EffectGrammar | None = None
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> "SpokenReader":
+    def from_pretrained(cls, source: str | Path, constrained: bool | None = None, **options: Any) -> "SpokenReader":
         """Loads what `recipes/sft_text.py` or `grpo_text.py` wrote with `writes: effects`.
 
         Args:
             source: Folder or Hub id.
+            constrained: Whether answers follow the grammar; None = as it was trained.
             **options: `device` of `load_language_model`.
 
         Raises:
@@ -89,7 +142,8 @@ class SpokenReader(EffectSpeaker):
             )
         settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_SETTINGS), "max_tokens")
         model, tokenizer = load_language_model(str(folder), **options)
-        made = cls(model, tokenizer, settings.max_tokens)
+        held = settings.constrained if constrained is None else constrained
+        made = cls(model, tokenizer, settings.max_tokens, held, settings.copies, settings.kinds)
         made.source = folder
         return made
 
@@ -109,10 +163,23 @@ class SpokenReader(EffectSpeaker):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name in check_package(self.source):
             shutil.copy(self.source / name, Path(folder) / name)
+        self.describe().save(Path(folder))  # `constrained` may be another than it was trained with
 
     def describe(self) -> SpokenSettings:
         """Returns what its folder says of it."""
-        return SpokenSettings(self.max_tokens, asdict(describe_base(self.model, self.tokenizer)))
+        base = asdict(describe_base(self.model, self.tokenizer))
+        return SpokenSettings(self.max_tokens, base, self.constrained, self.copies, self.kinds)
+
+    @property
+    def grammar(self) -> EffectGrammar | None:
+        """The grammar of its answers, built when it is first needed; None = they are free."""
+        if self.constrained and self._grammar is None:
+            self._grammar = EffectGrammar(self.tokenizer, self.max_tokens, self.kinds, self.copies)
+        return self._grammar
+
+    def ask(self, window: Window, text: str) -> str:
+        """Returns the request about a text, which `say` answers."""
+        return write_request(window, text) if self.grammar is None else self.grammar.ask(window, text)
 
     def speak(self, text: str, window: Window) -> list[Effect]:
         """Returns what the model understood.
@@ -120,8 +187,10 @@ class SpokenReader(EffectSpeaker):
         Raises:
             ValueError: If the text is longer than the model can read.
         """
-        (said,) = self.say([write_request(window, text)])
-        effects = read_said(said)
+        (said,) = self.say([self.ask(window, text)])
+        if self.grammar is not None:
+            self.grammar.forget()
+        effects = read_said(said, window)
         if effects is None:
             logger.warning("the language model wrote %r, which is no list of effects; nothing is changed", said)
             return []
@@ -129,10 +198,11 @@ class SpokenReader(EffectSpeaker):
 
     @torch.inference_mode()
     def say(self, requests: Sequence[str], batch_size: int = 16) -> list[str]:
-        """Returns the likeliest answer to each request.
+        """Returns the likeliest answer to each request of `ask`.
 
         Raises:
-            ValueError: If a request and its answer do not fit the model.
+            ValueError: If a request and its answer do not fit the model, or was not asked with `ask` while answers
+                follow the grammar.
         """
         self.model.eval()
         answers, side = [], self.tokenizer.padding_side
@@ -149,6 +219,7 @@ class SpokenReader(EffectSpeaker):
                     max_new_tokens=self.max_tokens,
                     do_sample=False,
                     pad_token_id=self.tokenizer.pad_token_id,
+                    logits_processor=build_processors(self.grammar),
                 )
                 answers += self.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
         finally:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from tsllm.backbones.pretrained import SMOLLM2
+from tsllm.context.effects import Effect
 from tsllm.context.events import Event
-from tsllm.context.gain import EffectsGain, read_said, write_said
+from tsllm.context.gain import EffectsGain
+from tsllm.context.grammar import open_answers
 from tsllm.context.readers import read_effects
-from tsllm.context.spoken import write_request
+from tsllm.context.spoken import align, read_said, write_said
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
 from tsllm.forecasting.spoken import SpokenReader
@@ -23,7 +25,7 @@ from tsllm.hub.record import write_card_file, write_history, write_metrics
 from tsllm.programs.artefacts import writing
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError, DataArguments
-from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events
+from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events, write_event_answer
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
@@ -102,15 +104,15 @@ def run_effects(
         The content of `metrics.json`.
 
     Raises:
-        ArgumentsError: If the data are not hourly with dates, or hold no window.
+        ArgumentsError: If the data have no dates or no step of minutes to a day, or hold no window.
     """
     program = prepare_effects(model_args, data_args, args, gain)
-    reader, dataset = program.reader, build_effects_dataset(program.train)
+    reader, dataset = program.reader, build_effects_dataset(program.train, program.reader.ask)
     began = time.monotonic()
     if train_on_rewards is not None:
         trainer = _train_by_reward(program, dataset, model_args, args, train_on_rewards)
     else:
-        trainer = train_text(reader.model, reader.tokenizer, dataset, model_args, args)
+        trainer = train_text(reader.model, reader.tokenizer, dataset, model_args, args, reader.grammar)
     seconds = time.monotonic() - began
     with writing(trainer, OWNED) as folder:
         save_adapter(trainer, reader.tokenizer, folder)
@@ -138,13 +140,27 @@ def prepare_effects(
     task = build_task(loaded, asked)
     splits = split_frame(loaded.df, task.split, task.context_length)
     cut = (task.context_length, task.h, task.season)
-    train = collect_events(splits.train, *cut, stride=data_args.train_stride, most=args.max_windows, seed=args.seed)
+    train = collect_events(
+        splits.train,
+        *cut,
+        stride=data_args.train_stride,
+        most=args.max_windows,
+        seed=args.seed,
+        languages=model_args.languages,
+    )
     tested = args.test_windows if args.should_save else 0
     tests = {
         name: collect_events(
-            splits.test, *cut, stride=1, most=0, seed=10_000 + args.seed, held_out=held_out, last=tested
+            splits.test,
+            *cut,
+            stride=1,
+            most=0,
+            seed=10_000 + args.seed,
+            held_out=name != "seen",
+            last=tested,
+            languages=[name] if name in model_args.test_languages else ["en"],
         )
-        for name, held_out in (("seen", False), ("held_out", True))
+        for name in ("seen", "held_out", *model_args.test_languages)
         if tested
     }
     if model_args.language_model is None:
@@ -154,14 +170,20 @@ def prepare_effects(
         model_args.language_model, adapter=model_args.adapter, revision=model_args.revision, device=args.device,
         load_in_4bit=model_args.load_in_4bit,
     )  # fmt: skip
-    longest = max(len(tokenizer(" " + write_said(e.effects))["input_ids"]) for e in train) + MORE_TOKENS
+    written = len(train)
+    if model_args.constrained and model_args.copies:
+        train = [e for e in train if open_answers(e.window, e.text).accepts(write_event_answer(e))]
+    longest = max(len(tokenizer(write_event_answer(e))["input_ids"]) for e in train) + MORE_TOKENS
     facts = {
         "writes": "effects", "dataset": loaded.name, "language_model": model_args.language_model,
         "context_length": task.context_length, "prediction_length": task.h, "events": len(train),
-        "quiet": sum(not e.effects for e in train), "windows": {name: len(found) for name, found in tests.items()},
-        "reward": {"name": "effects_gain", "bound": gain.bound, "cost": gain.cost},
+        "quiet": sum(not e.effects for e in train), "unsayable": written - len(train),
+        "windows": {name: len(found) for name, found in tests.items()},
+        "reward": {"name": "effects_gain", "bound": gain.bound, "cost": gain.cost, "silence": gain.silence},
+        "constrained": model_args.constrained, "copies": model_args.copies,
     }  # fmt: skip
-    program = EffectsProgram(SpokenReader(model, tokenizer, longest), train, tests, gain, facts)
+    reader = SpokenReader(model, tokenizer, longest, model_args.constrained, model_args.copies)
+    program = EffectsProgram(reader, train, tests, gain, facts)
     if args.evaluate_start:
         program.test("start")
     return program
@@ -178,7 +200,7 @@ def _train_by_reward(
         )
     function = EffectsReward(program.gain, program.train)
     reader = program.reader
-    return train(reader.model, reader.tokenizer, dataset, [function], model_args, args)
+    return train(reader.model, reader.tokenizer, dataset, [function], model_args, args, reader.grammar)
 
 
 @dataclass(frozen=True)
@@ -189,6 +211,9 @@ class ReaderScores:
         events: How many.
         readable: Share of answers that could be read.
         exact: Share that say what was written.
+        kinds: Share of the told events (not quiet) whose answer has the kinds of effects that were written.
+        numbers: The same with their numbers.
+        spans: The same with their spans, whatever the numbers.
         silent: Share of answers that say nothing; 1 = training has learned to keep silent, and `quiet` is blind to it.
         reward: Mean reward; what cannot be read has the floor.
         used: The same where what cannot be read changes nothing, as in a forecast.
@@ -200,6 +225,9 @@ class ReaderScores:
     events: int
     readable: float
     exact: float
+    kinds: float
+    numbers: float
+    spans: float
     silent: float
     reward: float
     used: float
@@ -210,22 +238,32 @@ class ReaderScores:
 
 def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -> dict[str, Any]:
     """Scores answers to the texts of events; means are over the events, in units of the seasonal scale."""
-    said = reader.say([write_request(e.window, e.text) for e in events])
+    said = reader.say([reader.ask(e.window, e.text) for e in events])
     judge = EffectsReward(gain, events)
     rewards = np.array([judge.score(k, answer) for k, answer in enumerate(said)])
-    readable = np.array([read_said(answer) is not None for answer in said])
-    exact = [set(read_said(answer) or ()) == set(e.effects) for answer, e in zip(said, events, strict=True)]
+    read = [read_said(answer, e.window) for answer, e in zip(said, events, strict=True)]
+    readable = np.array([effects is not None for effects in read])
+    pairs = [(align(found or (), e.window), align(e.effects, e.window)) for found, e in zip(read, events, strict=True)]
+    exact = [set(found) == set(meant) for found, meant in pairs]
     used = np.where(readable, rewards, 0.0)
     quiet = np.array([not e.effects for e in events])
-    rules = [judge.score(k, write_said(read_effects(e.text, e.window))) for k, e in enumerate(events)]
-    written = [judge.score(k, write_said(e.effects)) for k, e in enumerate(events)]
+    rules = [judge.score(k, write_said(read_effects(e.text, e.window), e.window)) for k, e in enumerate(events)]
+    written = [judge.score(k, write_said(e.effects, e.window, e.text)) for k, e in enumerate(events)]
     scores = ReaderScores(
         len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
-        float(np.mean([read_said(answer) == [] for answer in said])), float(rewards.mean()),
+        share_right(pairs, lambda e: (e.kind,)), share_right(pairs, lambda e: (e.kind, e.number)),
+        share_right(pairs, lambda e: (e.kind, e.start, e.end)),
+        float(np.mean([found == [] for found in read])), float(rewards.mean()),
         float(used.mean()), float(np.mean(written)), float(np.mean(rules)),
         float(used[quiet].mean()) if quiet.any() else 0.0,
     )  # fmt: skip
     return asdict(scores)
+
+
+def share_right(pairs: list[tuple[list[Effect], list[Effect]]], part: Callable[[Effect], tuple[Any, ...]]) -> float:
+    """Returns in which share of the pairs (said, meant) that mean something a part of the effects is the same."""
+    right = [set(map(part, said)) == set(map(part, meant)) for said, meant in pairs if meant]
+    return float(np.mean(right)) if right else 1.0
 
 
 def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from tsllm.programs.artefacts import writing
 from tsllm.programs.text import TEXT_OWNED, TextProgram, prepare_text
 from tsllm.rl.dry_run import DryRun, draw_forecasts, judge_reward
 from tsllm.rl.rewards import Completions
-from tsllm.text.grammar import NumberGrammar
+from tsllm.text.grammar import NumberGrammar, TokenGrammar
 from tsllm.text.loading import read_commit
 from tsllm.text.reasoning import ReasoningCodec
 from tsllm.training.args import ArgumentsError, DataArguments
@@ -168,7 +168,7 @@ def train_text_policy(
 
 def train_on_rewards(
     model: Any, tokenizer: Any, dataset: Dataset, functions: list[Any], model_args: TextModelArguments,
-    args: TextPolicyArguments, grammar: NumberGrammar | None = None,
+    args: TextPolicyArguments, grammar: TokenGrammar | None = None,
 ) -> TextPolicyTrainer:  # fmt: skip
     """Trains LoRA, fresh or that which the model carries, on rewards of completions.
 

@@ -1,15 +1,16 @@
 """Training a language model to say what a text means for a forecast: its data, and its reward as TRL calls it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from tsllm.context.applying import Window
 from tsllm.context.events import Event, write_events
-from tsllm.context.gain import EffectsGain, read_said, write_said
-from tsllm.context.spoken import write_answer, write_request
+from tsllm.context.gain import EffectsGain
+from tsllm.context.spoken import read_said, write_answer, write_request, write_said
 from tsllm.training.args import ArgumentsError
 from tsllm.types import ID, TARGET, TIME
 
@@ -22,13 +23,13 @@ def names_gain(reward: Any) -> bool:
 
 
 def build_gain(reward: Any) -> EffectsGain:
-    """Builds `effects_gain`, or `{name: effects_gain, bound: ..., cost: ..., most: ..., samples: ...}`.
+    """Builds `effects_gain`, or `{name: effects_gain, bound: ..., cost: ..., most: ..., samples: ..., silence: ...}`.
 
     Raises:
         ArgumentsError: For an option that there is not, or an impossible value.
     """
     options = {} if isinstance(reward, str) else {k: v for k, v in reward.items() if k != "name"}
-    known = ("bound", "cost", "most", "samples")
+    known = ("bound", "cost", "most", "samples", "silence")
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ArgumentsError(f"reward {GAIN} has no option {unknown[0]!r}; it has {', '.join(known)}")
@@ -40,12 +41,12 @@ def build_gain(reward: Any) -> EffectsGain:
 
 def collect_events(
     df: pd.DataFrame, context: int, h: int, season: int, *, stride: int, most: int, seed: int,
-    held_out: bool = False, last: int = 0,
+    held_out: bool = False, last: int = 0, languages: Sequence[str] = ("en",),
 ) -> list[Event]:  # fmt: skip
     """Writes events about the windows of a frame.
 
     Args:
-        df: Validated long frame of hourly series with dates.
+        df: Validated long frame of series with dates and a fixed step.
         context: L, steps of history.
         h: Steps ahead.
         season: Steps in a season.
@@ -53,10 +54,11 @@ def collect_events(
         most: At most so many events, drawn at random; 0 = all.
         seed: Of texts and draws.
         held_out: Whether wordings come from the part that no training sees.
+        languages: Of the texts, one drawn for each window.
         last: The last so many windows of each series alone, `h` apart; 0 = all, `stride` apart.
 
     Raises:
-        ArgumentsError: If the data are not hourly with dates, or there is no window.
+        ArgumentsError: If the data have no dates or another step, or there is no window.
     """
     if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
         raise ArgumentsError("writes: effects needs dates in the data, which count their steps; give dates")
@@ -67,9 +69,10 @@ def collect_events(
         if last:
             ends = [end for end in range(len(y) - last * h, len(y) - h + 1, h) if end >= context]
         try:
-            events += write_events(y, times, ends, context, h, season, seed + 1000 * number, held_out)
+            here = (y, times, ends, context, h, season, seed + 1000 * number, held_out)
+            events += write_events(*here, languages=languages)
         except ValueError as error:
-            raise ArgumentsError(f"writes: effects: {error}; take hourly data") from error
+            raise ArgumentsError(f"writes: effects: {error}") from error
     if not events:
         raise ArgumentsError(f"no series has a window of {context} + {h} steps without gaps; lower context_length")
     if most and len(events) > most:
@@ -78,13 +81,23 @@ def collect_events(
     return events
 
 
-def build_effects_dataset(events: Sequence[Event]) -> Dataset:
-    """Returns rows `prompt, completion, event` (its place)."""
+def build_effects_dataset(events: Sequence[Event], ask: Callable[[Window, str], str] = write_request) -> Dataset:
+    """Returns rows `prompt, completion, event` (its place).
+
+    Args:
+        events: What is told, and what it means.
+        ask: Writes the request about a text.
+    """
     rows = [
-        {"prompt": write_request(e.window, e.text), "completion": write_answer(write_said(e.effects)), "event": k}
-        for k, e in enumerate(events)
+        {"prompt": ask(event.window, event.text), "completion": write_event_answer(event), "event": k}
+        for k, event in enumerate(events)
     ]
     return Dataset.from_list(rows)
+
+
+def write_event_answer(event: Event) -> str:
+    """Returns the completion that an event's text asks for."""
+    return write_answer(write_said(event.effects, event.window, event.text))
 
 
 class EffectsReward:
@@ -103,14 +116,21 @@ class EffectsReward:
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], event: Sequence[int], **columns: Any
     ) -> list[float]:
-        """Scores completions, one number each; logs which share could be read."""
+        """Scores completions, one number each, silence where something is told as well; logs which could be read."""
         if log_metric := columns.get("log_metric"):
-            log_metric("effects/readable", float(np.mean([read_said(said) is not None for said in completions])))
-        return [self.score(int(k), said) for k, said in zip(event, completions, strict=True)]
+            readable = [
+                read_said(said, self.events[int(k)].window) is not None
+                for k, said in zip(event, completions, strict=True)
+            ]
+            log_metric("effects/readable", float(np.mean(readable)))
+        return [
+            self.score(int(k), said, told=bool(self.events[int(k)].effects))
+            for k, said in zip(event, completions, strict=True)
+        ]
 
-    def score(self, place: int, said: str) -> float:
-        """Scores what was said of an event."""
+    def score(self, place: int, said: str, told: bool = False) -> float:
+        """Scores what was said of an event; where something is `told`, silence has its cost."""
         event = self.events[place]
         if place not in self._drawn:
             self._drawn[place] = self.gain.draw(event.window)
-        return self.gain(event.window, event.truth, said, self._drawn[place])
+        return self.gain(event.window, event.truth, said, self._drawn[place], told)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LogitsProcessor, LogitsProcessorList
 from trl import GRPOConfig, GRPOTrainer
 
 from tsllm.nn.matmul import run_fast
 from tsllm.rl.rewards import Reward, build_reward
 from tsllm.rl.rollout import seeded
-from tsllm.text.grammar import GrammarState, NumberGrammar
+from tsllm.text.constrained import build_processors, score_constrained
+from tsllm.text.grammar import TokenGrammar
 from tsllm.training.args import ArgumentsError
 from tsllm.training.policy.idle import IdleWatch
 from tsllm.training.text.effects import GAIN, EffectsReward, build_gain, names_gain
@@ -133,7 +133,7 @@ class TextPolicyTrainer(GRPOTrainer):
 
     args: TextPolicyArguments
 
-    def __init__(self, grammar: NumberGrammar | None = None, **options: Any) -> None:
+    def __init__(self, grammar: TokenGrammar | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.idle: IdleWatch | None = None
         if isinstance(self.reward_funcs[0], TextReward):
@@ -191,7 +191,13 @@ class TextPolicyTrainer(GRPOTrainer):
             with self.accelerator.autocast():
                 logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1).logits
             parts.append(
-                score_constrained(self.grammar, logits[:, :-1], ids[:, -logits_to_keep:], float(self.temperature))
+                score_constrained(
+                    self.grammar,
+                    logits[:, :-1],
+                    ids[:, -logits_to_keep:],
+                    float(self.temperature),
+                    ids[:, :-logits_to_keep].masked_fill(mask[:, :-logits_to_keep] == 0, self._pad_id),
+                )
             )
         log_probs, entropies = (torch.cat(columns) for columns in zip(*parts, strict=True))
         return log_probs, entropies if compute_entropy else None, None
@@ -232,30 +238,6 @@ class TextPolicyTrainer(GRPOTrainer):
         with seeded(self.args.seed, self.state.global_step, self._draws, self.accelerator.process_index):
             chosen = torch.randint(len(dataset), (rows // group,))
         return [dataset[int(k)] for k in chosen for _ in range(group)]
-
-
-def score_constrained(
-    grammar: NumberGrammar, logits: Tensor, tokens: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Computes log-probabilities of completions under a grammar: the softmax runs over the allowed tokens alone.
-
-    Args:
-        grammar: The grammar that the completions were sampled under.
-        logits: Of the free model at each token of the completion, [B, T, V].
-        tokens: The completions [B, T], anything after the end.
-        temperature: Of the sampling.
-
-    Returns:
-        Log-probabilities and entropies in nats, [B, T]; 0 after the end.
-    """
-    allowed, taken, live = grammar.trace(tokens)
-    scores = logits[..., grammar.ids.to(logits.device)].float() / temperature  # [B, T, A]
-    # After the end nothing counts; a finite row keeps NaN out of the gradient.
-    free = scores.masked_fill(~(allowed | ~live[..., None]), -torch.inf).log_softmax(-1)
-    chosen = free.gather(-1, taken[..., None])[..., 0]  # [B, T]
-    spread = -(free.exp() * free.masked_fill(free.isinf(), 0.0)).sum(-1)  # [B, T]
-    zero = torch.zeros_like(chosen)
-    return torch.where(live, chosen, zero), torch.where(live, spread, zero)
 
 
 def fill_groups(
@@ -323,42 +305,8 @@ def add_position_ids(model: Any) -> None:
     decoder.register_forward_pre_hook(fill, with_kwargs=True)
 
 
-class GrammarProcessor(LogitsProcessor):
-    """Lets `generate` choose only tokens that the grammar allows.
-
-    Args:
-        grammar: The automaton; a processor serves one call of `generate`.
-    """
-
-    def __init__(self, grammar: NumberGrammar) -> None:
-        self.grammar = grammar
-        self._state: GrammarState | None = None
-        self._ended: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Returns scores [B, V] with everything else at minus infinity; finished rows may only end again."""
-        ids = self.grammar.ids.to(scores.device)
-        if self._state is None:
-            self._state = self.grammar.start(len(input_ids), scores.device)
-            self._ended = torch.zeros(len(input_ids), dtype=torch.bool, device=scores.device)
-        else:
-            last = input_ids[:, -1]
-            choice = (ids[None] == last[:, None]).long().argmax(1)
-            assert self._ended is not None
-            self._ended = self._ended | self.grammar.is_end(choice)
-            # A finished row is padded with tokens outside the grammar, which must not move its state.
-            self._state = self.grammar.advance(
-                self._state, torch.where(self._ended, torch.full_like(choice, len(ids) - 1), choice)
-            )
-        allowed = self.grammar.compute_allowed(self._state)  # [B, A]
-        allowed = torch.where(self._ended[:, None], ids[None] == self.grammar.end_id, allowed)
-        restricted = torch.full_like(scores, -torch.inf)
-        restricted[:, ids] = torch.where(allowed, scores[:, ids], -torch.inf)
-        return restricted
-
-
 @contextmanager
-def constrained_generation(model: Any, grammar: NumberGrammar | None) -> Iterator[None]:
+def constrained_generation(model: Any, grammar: TokenGrammar | None) -> Iterator[None]:
     """Lets `model.generate` follow a grammar inside the block."""
     if grammar is None:
         yield
@@ -366,7 +314,7 @@ def constrained_generation(model: Any, grammar: NumberGrammar | None) -> Iterato
     plain, own = model.generate, vars(model).get("generate")  # sharding (FSDP) puts one of its own there
 
     def generate(*args: Any, **kwargs: Any) -> Any:
-        return partial(plain, logits_processor=LogitsProcessorList([GrammarProcessor(grammar)]))(*args, **kwargs)
+        return partial(plain, logits_processor=build_processors(grammar))(*args, **kwargs)
 
     model.generate = generate
     try:

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from peft import LoraConfig, PeftModel
+from torch import Tensor
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -15,6 +18,8 @@ from tsllm.backbones.adapters import find_public_name
 from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
 from tsllm.progress import quiet_bars
+from tsllm.text.constrained import score_constrained
+from tsllm.text.grammar import TokenGrammar
 from tsllm.text.loading import (
     ADAPTER_CONFIG,
     SETTINGS,
@@ -58,7 +63,10 @@ class TextModelArguments:
         temperature: Of the sampling in the evaluation.
         constrained: Whether the evaluation allows only tokens that lead to numbers.
         writes: `numbers`, a forecast; or `effects`, what a text says about one, learned from events that are written
-            about the data. Needs constrained: false, and hourly data.
+            about the data. Constrained, answers and the loss follow the grammar of effects.
+        languages: Of the texts that effects are learned from: `en`, `de`, `fr`, `es`.
+        test_languages: Further languages to test effects in.
+        copies: Where effects are written under the grammar: whether it holds numbers and moments to those of the text.
     """
 
     language_model: str | None = None
@@ -79,14 +87,17 @@ class TextModelArguments:
     temperature: float = 1.0
     constrained: bool = True
     writes: str = "numbers"
+    copies: bool = True
+    languages: list[str] = field(default_factory=lambda: ["en"])
+    test_languages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.lora_target_modules == ["all-linear"]:  # the command line makes a list of one word
             self.lora_target_modules = "all-linear"
         if self.writes not in WRITES:
             raise ArgumentsError(f"writes is {self.writes!r}; choose one of {', '.join(WRITES)}")
-        if self.writes == "effects" and (self.constrained or self.thought_words):
-            raise ArgumentsError("effects follow no grammar of numbers; set constrained: false and thought_words: 0")
+        if self.writes == "effects" and self.thought_words:
+            raise ArgumentsError("effects are written without thoughts; set thought_words: 0")
         if self.thought_words < 0:
             raise ArgumentsError(f"thought_words is {self.thought_words}; it must be at least 0")
         if self.thought_words and self.constrained:
@@ -195,12 +206,66 @@ def choose_windows(
     return dataset, facts | {"trained_on": len(dataset)}
 
 
+class GrammarTrainer(SFTTrainer):
+    """TRL's trainer whose loss is taken under a grammar: of each token among those that were allowed there.
+
+    A token without a choice costs nothing, so that all of the loss is about what there is to decide.
+
+    Args:
+        grammar: Knows the prompts.
+        **options: Of `SFTTrainer`.
+    """
+
+    def __init__(self, grammar: TokenGrammar, **options: Any) -> None:
+        super().__init__(**options)
+        self.grammar = grammar
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Returns the mean negative log-probability of the tokens of completions, in nats."""
+        ids, answered = inputs["input_ids"], inputs["labels"] != -100  # [B, L], padded on the right
+        tokenizer: Any = self.processing_class
+        prompts, tokens, starts = split_answers(ids, answered, tokenizer.pad_token_id)
+        kept = ids.shape[1] - int(starts.min()) + 1
+        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], logits_to_keep=kept)
+        steps = torch.arange(tokens.shape[1], device=ids.device)
+        places = (starts[:, None] - int(starts.min()) + steps).clamp(max=kept - 1)  # [B, T] the logits before a token
+        logits = outputs.logits.gather(1, places[..., None].expand(-1, -1, outputs.logits.shape[-1]))  # [B, T, V]
+        log_probs, _ = score_constrained(self.grammar, logits, tokens, prompts=prompts)
+        number = answered.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = -log_probs.sum() / number
+        return (loss, outputs) if return_outputs else loss
+
+
+def split_answers(ids: Tensor, answered: Tensor, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Takes rows apart into prompts and completions.
+
+    Args:
+        ids: Prompt, completion and padding, [B, L].
+        answered: Where the completion stands, [B, L].
+        pad_id: Fills prompts on the left, completions on the right.
+
+    Returns:
+        Prompts [B, P], completions [B, T], and where these begin [B].
+    """
+    starts, counts = answered.int().argmax(1), answered.sum(1)  # [B]
+    prompts = ids.new_full((len(ids), int(starts.max())), pad_id)
+    tokens = ids.new_full((len(ids), int(counts.max())), pad_id)
+    for row, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        prompts[row, prompts.shape[1] - start :] = ids[row, :start]
+        tokens[row, :count] = ids[row, start : start + count]
+    return prompts, tokens, starts
+
+
 def train_text(
-    model: Any, tokenizer: Any, dataset: Any, model_arguments: TextModelArguments, arguments: TextTrainingArguments
-) -> SFTTrainer:
+    model: Any, tokenizer: Any, dataset: Any, model_arguments: TextModelArguments, arguments: TextTrainingArguments,
+    grammar: TokenGrammar | None = None,
+) -> SFTTrainer:  # fmt: skip
     """Fine-tunes with LoRA; `save_adapter` writes what came of it.
 
-    A model that carries an adapter already goes on training that one.
+    A model that carries an adapter already goes on training that one. With a grammar that knows the prompts, the loss
+    is that of the choices that it leaves.
 
     Returns:
         The trainer, whose `state.log_history` holds the losses.
@@ -212,7 +277,7 @@ def train_text(
     if not fresh:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
-    trainer = SFTTrainer(
+    trainer = (SFTTrainer if grammar is None else partial(GrammarTrainer, grammar))(
         model=model,
         args=arguments,
         train_dataset=dataset,
