@@ -822,4 +822,6 @@ def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):
     frame.to_parquet(data, index=False)
     (other,) = run_compare(make_config(data, tmp_path / "b", ["SeasonalNaive", model], seeds=[0], tune=search))
     assert other.facts["DLinear"][0]["searched"] == facts["searched"]
-    assert "the best of 3 trials each, drawn at random" in build_compare_report(config, results, "c")[0].to_markdown()
+    report = build_compare_report(config, results, "c")[0].to_markdown()
+    assert "the best of 3 trials each, drawn at random" in report
+    assert f"## What the search found\n\n{facts['searched']}" in report

@@ -187,6 +187,7 @@ class _TaskPart:
         """Returns accuracy, forecasts, cost, prototypes and published figures, those that there are."""
         made = [self._describe_accuracy(), self._describe_forecasts(), self._describe_costs()]
         made += self._describe_budgets()
+        made += self._describe_searches()
         made += self._describe_prototypes()
         found, lost = examine_compared(self.config.models, self.result, self.config.seeds[0])
         made += build_told_section(found, self.prepared.loaded.df, self.prepared.task.season, self.title, lost)
@@ -234,6 +235,13 @@ class _TaskPart:
             return []
         table = TableBlock(tabulate_budgets(self.budgets), "Training of each model and seed")
         return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
+
+    def _describe_searches(self) -> list[Section]:
+        """Says what the search found for each model; what only perturbs another's model was not searched."""
+        searched = [m.name for m in self.config.models if not m.perturb]
+        facts = [self.result.facts.get(name) or [{}] for name in searched]
+        said = [str(runs[0]["searched"]) for runs in facts if "searched" in runs[0]]
+        return [Section(f"What the search found{self.title}", said)] if said else []
 
     def _describe_forecasts(self) -> Section:
         config, frame = self.config, self.result.runs[0].frame
