@@ -73,6 +73,7 @@ def test_a_synonym_goes_before_what_is_written_alike_and_counts_only_where_it_is
     assert find_near("steps", ["max_steps", "steps_done"]) == ["max_steps"]
     assert find_near("autoets", ["AutoETS", "AutoARIMA"]) == ["AutoETS"]
     assert find_near("zzz", ["a", "b"]) == []
+    assert find_near("patch_size", ["batch_size"]) == []  # it has a meaning, and that is another
 
 
 def test_no_synonym_stands_for_itself():

@@ -38,7 +38,7 @@ def test_a_search_prints_its_best_settings_and_writes_entries_that_a_comparison_
     [
         (["--models", ""], "--models names no model"),
         (["--models", "dlinear,dlinear"], "names DLinear twice"),
-        (["--set", "nonsense=1"], "unknown fields ['nonsense']"),
+        (["--set", "nonsense=1"], "unknown option 'nonsense' of DLinear; known: h, "),
         (["--val-size", "0"], "a search needs validation steps"),
         (["--val-size", "2000"], "the series has only"),
     ],

@@ -100,7 +100,7 @@ def test_text_saved_native_and_statistical_models_stand_side_by_side_and_a_failu
     assert table["failed"].to_dict() == {
         "SeasonalNaive": 0, "AutoETS": 0, "DLinear": 0, "tiny-llm-text": 0, "TextLLM": 0, "Kept": 0, "Gone": 8,
     }  # fmt: skip
-    assert "Gone failed in 8 windows (run): OSError" in report.to_html()
+    assert "Gone failed in 8 windows, counted in each series (run): OSError" in report.to_html()
     assert "Gone gave no forecast in 8 windows (counted in each series); it is shown but not ranked." in report.finding
     # Their columns are those of the models themselves, from each cutoff's own history.
     frame, run = pd.read_parquet(data), result.runs[0].frame

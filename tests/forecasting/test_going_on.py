@@ -258,7 +258,7 @@ def test_epochs_that_are_asked_for_win_over_the_default_steps(base):
         ({"training": {"max_step": 3}}, "unknown training option 'max_step'; did you mean max_steps"),
         ({"training": {"max_steps": "many"}}, "training.max_steps is 'many'"),
         ({"training": {"per_device_train_batch_size": 0}}, "training.per_device_train_batch_size is 0"),
-        ({"moving_averag": 5}, "unknown fields \\['moving_averag'\\]"),
+        ({"moving_averag": 5}, "unknown option 'moving_averag' of DLinear; did you mean 'moving_average'"),
         ({"moving_average": "wide"}, "moving_average is 'wide'"),
         ({"head": "quantil"}, "quantil"),
         ({"loss": "mape"}, "unknown loss 'mape'"),

@@ -270,7 +270,7 @@ def make_spoken(root, written, told):
     folder = shutil.copytree(written, root / "speaks")
     base = json.loads((folder / "text_forecaster.json").read_text())["base"]
     (folder / "text_forecaster.json").unlink()
-    SpokenSettings(8, base).save(folder)
+    SpokenSettings(8, base, constrained=False).save(folder)
     reader = SpokenReader.from_pretrained(folder)
     return tsllm.ContextForecaster(told.base, reader, alias="told", context=told.context, timeless=True).fit(
         told._history, 7

@@ -91,8 +91,11 @@ def test_an_adapter_that_says_effects_is_kept_in_the_folder_of_a_told_forecaster
     told.save_pretrained(tmp_path / "told")
     back = open_saved(str(tmp_path / "told"))
     assert isinstance(back.reader, SpokenReader)
-    request = [write_request(collect_events(df, 48, 24, 24, stride=24, most=1, seed=0)[0].window, "Seven it is.")]
-    assert back.reader.say(request) == reader.say(request)
+    window = collect_events(df, 48, 24, 24, stride=24, most=1, seed=0)[0].window
+    said = [r.say([r.ask(window, "Seven it is.")]) for r in (reader, back.reader)]
+    assert said[0] == said[1]
+    SpokenReader.from_pretrained(taught, constrained=False).save_pretrained(tmp_path / "free")
+    assert SpokenReader.from_pretrained(tmp_path / "free").constrained is False
     pd.testing.assert_frame_equal(back.predict(df), told.predict(df), check_exact=True)
     kept = {p.name for p in (tmp_path / "told" / "reader").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "effects.json", "README.md"} <= kept

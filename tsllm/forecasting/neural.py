@@ -408,7 +408,7 @@ class NeuralForecaster(TrainableForecaster):
             fixed = {k: v for k, v in fixed.items() if k not in ("freq", "season", "scaler", "transform")}
         refuse_changes(fixed, spec)
         model = load_model(source, revision=revision, token=token)
-        refuse_unknown(self.config, model, NeuralForecaster)
+        refuse_unknown(self.config, type(model), NeuralForecaster)
         calibration = Calibration.load(source, revision, token)
         if is_for_any:
             model.change(self.config)
