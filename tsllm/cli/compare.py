@@ -131,7 +131,12 @@ def compare(
         focus="TimeLLM" if "TimeLLM" in names else "",
         **({"output_dir": f"runs/compare_{Path(source).stem}", "title": f"Comparison on {source}"} | given),
     )
-    columns = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "freq": freq}
+    columns: dict[str, Any] = {
+        "covariates": covariates,
+        "past_covariates": past_covariates,
+        "static": static,
+        "freq": freq,
+    }
     columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     if context is not None:
         columns |= {"context": context, "reader": reader} | ({"timeless": True} if timeless else {})

@@ -135,7 +135,8 @@ def _align(effect: Effect, window: Window) -> list[Effect]:
         return [effect]  # its span says when the sun rises and sets
     times = window.past_times if effect.kind == "ignore" else window.future_times
     covered = np.concatenate([[False], effect.covers(times), [False]])
-    starts, ends = (np.flatnonzero(covered[1:] & ~covered[:-1]), np.flatnonzero(covered[:-1] & ~covered[1:]))
+    starts = np.flatnonzero(covered[1:] & ~covered[:-1]).tolist()
+    ends = np.flatnonzero(covered[:-1] & ~covered[1:]).tolist()
     following = window.future_times[0] if effect.kind == "ignore" else None
     return [
         replace(

@@ -72,7 +72,7 @@ def guess_names(df: pd.DataFrame, covariates: Sequence[Any] = ()) -> dict[str, A
         named = [c for c in others if _may_name(df, c, time)]
         if not named:
             return {}
-        roles = {ID: min(named, key=lambda c: (_known(c, _IDS), is_real(df[c]), df[c].nunique()))} | roles
+        roles = {ID: min(named, key=lambda c: (_known(c, _IDS), is_real(df.loc[:, c]), df[c].nunique()))} | roles
     else:
         same = [c for c in others if not looks_numeric(df[c]) and df[c].nunique(dropna=False) == 1]
         roles = ({ID: same[0]} if same and _known(same[0], _IDS) == 0 else {}) | roles

@@ -175,7 +175,12 @@ def backtest(
     names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
     with names.speaking(), Bar("back-test", verbose=verbose) as bar:
         read = names.read(df, strict=True)
-        words = {"covariates": covariates, "past_covariates": past_covariates, "static": static, "season": season}
+        words: dict[str, Any] = {
+            "covariates": covariates,
+            "past_covariates": past_covariates,
+            "static": static,
+            "season": season,
+        }
         built: Sequence[Forecaster]
         if _are_named(models, words):
             read, built = build_named(read, models, Asked(h=h, freq=freq, **words), n_windows, step_size)
