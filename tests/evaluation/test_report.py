@@ -190,6 +190,7 @@ def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
         [("c", False), ("–", False), ("–", False)],
     ]
     assert write_cell(1234567) == "1,234,567"
+    assert [write_cell(p, "p") for p in (9.9e-5, 1e-4, 0.05, float("nan"))] == ["< 0.0001", "0.0001", "0.0500", "–"]
 
 
 def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):

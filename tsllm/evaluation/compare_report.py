@@ -300,7 +300,7 @@ class _TaskPart:
 
 def _show_tests(pairs: pd.DataFrame, caption: str, overlap: int, count: int, trained: bool) -> TableBlock:
     shown = pairs[[c for c in TESTED if c != "note" or pairs["note"].astype(bool).any()]]
-    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f", "terms": ".0f"}
+    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": "p", "p_holm": "p", "terms": ".0f"}
     labels = {"low": "low (adjusted)", "high": "high (adjusted)", "p_value": "p value (not adjusted)"}
     labels |= {"p_holm": "p holm (adjusted)"}
     return TableBlock(

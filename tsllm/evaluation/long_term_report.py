@@ -160,7 +160,7 @@ def build_report(
 ) -> Report:
     """Puts the report together."""
     sections = [Section("Scores", tables=[table.to_block("The table", below=said)])]
-    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": ".4f", "p_holm": ".4f"}
+    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": "p", "p_holm": "p"}
     caption = f"Paired tests against {config.reference}, mean absolute error, skill = share of it that is saved"
     sections.append(Section("Tests", tables=[TableBlock(tests, caption, formats=formats)]))
     if len(published):

@@ -41,7 +41,7 @@ class TableBlock:
         frame: Rows and columns; the first column names the row.
         caption: Text above it.
         best: Columns -> whether lower is better; the best cell of each is marked (bold and a star).
-        formats: Column -> format of its numbers; default three significant digits.
+        formats: Column -> format of its numbers as in `write_cell`; default three significant digits.
         notes: Column -> what it means, for the legend below.
         below: Sentences below the legend: how it was tested, what is left out.
         labels: Column -> what stands above it; default its name.
@@ -164,11 +164,18 @@ class Report:
 
 
 def write_cell(value: Any, style: str | None = None) -> str:
-    """Writes a cell; a missing number as a dash."""
+    """Writes a cell; a missing number as a dash.
+
+    Args:
+        value: What it holds.
+        style: A format of numbers, or "p" for p-values, which are never written as zero.
+    """
     if value is None or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, float) and abs(value) == float("inf"):
         return "unbounded"
+    if style == "p" and isinstance(value, float):
+        return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
     if style is not None and not isinstance(value, str):
         return format(value, style)
     if isinstance(value, float):
