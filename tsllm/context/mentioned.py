@@ -71,7 +71,7 @@ def find_times(text: str, window: Window) -> set[pd.Timestamp]:
         shifted |= {t + k * length for t in moments | shifted for length in lengths for k in range(1, min(most, 1000))}
     step = times[-1] - times[-2]
     instants = {moment.start + step for moment in told if moment.start == moment.end}
-    places = times.searchsorted(pd.DatetimeIndex(sorted(moments | shifted | instants)))
+    places = times.searchsorted(pd.DatetimeIndex(sorted(moments | shifted | instants))).tolist()
     return {times[k] for k in places if k < len(times)}
 
 
