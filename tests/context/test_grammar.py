@@ -224,5 +224,7 @@ def test_rises_falls_and_durations_are_read_as_factors_and_ends():
     text = "It falls by 55 % from 10 am for 4 hours; 45 % had been feared, and 3 hours."
     assert write_said(told, WINDOW, text) == "lower 55 % from 10:00 for 4 h"
     assert write_said(told, WINDOW) == "multiply 0.45 from 10:00"
+    again = parse_effects("set 0 from 2024-01-31 07:00 to 2024-01-31 09:00 every 2 h")  # without a break
+    assert write_said(again, WINDOW, "Closed from 7:00 for 2 hours, every two hours.") == "set 0 from 07:00"
     begun = parse_effects("raise 10 % from 2024-01-31 06:00 to 2024-01-31 08:00")
     assert write_said(begun, WINDOW, "Up 10 % from 6:00 to 8:00.") == "raise 10 % from 06:00 to 08:00"

@@ -115,7 +115,7 @@ def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str
         length = (
             write_duration(effect.end - effect.start) if effect.start is not None and effect.end is not None else ""
         )
-        lasts = len(stretches) == 1 and effect.start in names and length in find_lengths(text)
+        lasts = effect.every is None and len(stretches) == 1 and effect.start in names and length in find_lengths(text)
         for stretch in stretches:
             shown = replace(stretch, end=None) if lasts else stretch
             if stretch.start is None and effect.start in names and effect.every is None:
@@ -146,7 +146,7 @@ def _align(effect: Effect, window: Window) -> list[Effect]:
             end=times[end] if end < len(times) else following,
             every=None,
         )
-        for first, end in zip(starts, ends, strict=True)
+        for first, end in zip(starts.tolist(), ends.tolist(), strict=True)
     ]
 
 
