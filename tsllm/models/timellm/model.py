@@ -26,13 +26,13 @@ from tsllm.nn.encoder import Encoder, build_encoder
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import PatchEmbedding
 from tsllm.nn.reprogramming import PROTOTYPES, Reprogramming
+from tsllm.nn.text_reading import TextReader
 from tsllm.progress import quiet_bars
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
 
 _PUBLISHED_PATCH = 16  # steps, as in Jin 2024
-TEXT_KEYS = ("text_states", "text_mask", "text_calendar")
 MERGED = "backbone"  # folder of a merged backbone, beside the model on it
 
 
@@ -210,8 +210,13 @@ class TimeLLM(ForecastModel):
             super().change({"lora": lora})
 
     def input_keys(self) -> list[str]:
-        """Adds the prompts, which may be tokenised beforehand, and the states of texts."""
-        return [*super().input_keys(), "prompt", *(TEXT_KEYS if self.config.text_layers else ())]
+        """Adds the prompts, which may be tokenised beforehand."""
+        return [*super().input_keys(), "prompt"]
+
+    @property
+    def text_reader(self) -> TextReader | None:
+        """What reads texts: a part of the horizon queries."""
+        return None if self.horizon is None else self.horizon.texts
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""
