@@ -128,19 +128,15 @@ def test_a_pretrained_encoder_gets_a_fresh_branch(backbone, batch, told):
 
 
 def test_what_cannot_read_texts_says_why(backbone):
-    with pytest.raises(ValueError, match="text_layers is 2, but PatchCast forecasts any horizon.*leave it out"):
+    with pytest.raises(ValueError, match=r"text_layers is 2, but PatchCast forecasts any horizon.*leave it out"):
         build("patchcast", text_layers=2, text_backbone=backbone)
-    with pytest.raises(ValueError, match="text_layers is 2, but pre-training reconstructs patches.*leave it out"):
+    with pytest.raises(ValueError, match=r"text_layers is 2, but pre-training reconstructs patches.*leave it out"):
         PatchTSTPretrainingConfig(text_layers=2, text_backbone=backbone)
-    with pytest.raises(
-        ValueError, match="text_backbone is given, but Time-LLM reads texts through its own.*set backb"
-    ):
+    with pytest.raises(ValueError, match=r"text_backbone is given, but Time-LLM reads texts.* own backbone; set back"):
         build("timellm", text_backbone=backbone, backbone=backbone)
-    with pytest.raises(ValueError, match="text_backbone names no language model that reads.*such as smollm2-135m"):
+    with pytest.raises(ValueError, match=r"text_backbone names no language model that reads.*such as smollm2-135m"):
         build("dlinear", text_layers=2)
-    with pytest.raises(
-        ValueError, match="text_backbone is given but text_layers is 0, so no text is read; set text_la"
-    ):
+    with pytest.raises(ValueError, match="text_backbone is given but text_layers is 0, so no text is read"):
         build("dlinear", text_backbone=backbone)
     with pytest.raises(ValueError, match=r"text_reader: num_heads \(3\) must divide d_model \(64\)"):
         build("dlinear", text_layers=2, text_backbone=backbone, text_reader={"num_heads": 3})
