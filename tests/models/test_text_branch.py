@@ -140,5 +140,9 @@ def test_what_cannot_read_texts_says_why(backbone):
         build("dlinear", text_backbone=backbone)
     with pytest.raises(ValueError, match=r"text_reader: num_heads \(3\) must divide d_model \(64\)"):
         build("dlinear", text_layers=2, text_backbone=backbone, text_reader={"num_heads": 3})
+    with pytest.raises(ValueError, match="text_weights must be one of pretrained, random, spectrum, got 'drawn'"):
+        build("dlinear", text_layers=2, text_backbone=backbone, text_weights="drawn")
+    with pytest.raises(ValueError, match=r"text_weights is given, but Time-LLM reads.*set backbone_weights"):
+        build("timellm", backbone=backbone, text_weights="random")
     with pytest.raises(OSError, match=r"text_backbone '/nowhere/model' cannot be loaded[\s\S]*smollm2-135m"):
         build("dlinear", text_layers=2, text_backbone="/nowhere/model")

@@ -98,7 +98,7 @@ def find_language_model(config: Mapping[str, Any]) -> str:
         ''
     """
     if not config.get("backbone"):
-        return str(config.get("text_backbone") or "")
+        return str(config.get("text_backbone") or "") if config.get("text_weights") != "random" else ""
     is_read = split_reader(config.get("reader", "llm"))[0] == "llm" or bool(config.get("text_layers"))
     return str(config["backbone"]) if is_read and config.get("backbone_weights") != "random" else ""
 

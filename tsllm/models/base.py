@@ -22,12 +22,12 @@ from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
 from tsllm.nn.older_state import convert_state
-from tsllm.nn.text_reading import TextBranch, TextReader
 from tsllm.progress import quiet_bars
 from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
+    from tsllm.nn.text_reading import TextBranch, TextReader
 
 COVARIATE_READERS = "timexer, timellm with reader: horizon"  # for messages
 
@@ -69,10 +69,12 @@ class ForecastModel(PreTrainedModel):
         self.texts = self._build_texts()
         super().post_init()
 
-    def _build_texts(self) -> TextBranch | None:
+    def _build_texts(self) -> "TextBranch | None":
         config = self.config
         if not config.text_backbone:  # nobody reads texts, or a Time-LLM's own parts do
             return None
+        from tsllm.nn.text_reading import TextBranch, TextReader  # most models read none
+
         if not config.text_hidden_size:
             try:
                 found = load_decoder_config(config.text_backbone, config.text_revision)
@@ -89,7 +91,7 @@ class ForecastModel(PreTrainedModel):
         return TextBranch(reader, *sizes)
 
     @property
-    def text_reader(self) -> TextReader | None:
+    def text_reader(self) -> "TextReader | None":
         """What reads texts; None if nothing does."""
         return None if self.texts is None else self.texts.reader
 

@@ -25,6 +25,7 @@ _LIBRARY_KEYS = {
     "use_cache",
 }  # what transformers itself writes into or passes through a config.json
 
+BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 TEXT_OPTIONS = {"d_model": 64, "num_heads": 4, "d_ff": 128, "dropout": 0.1}
 
 
@@ -67,6 +68,8 @@ class ForecastConfig(PreTrainedConfig):
         text_backbone: That language model: a packaged name (`smollm2-135m`), a local folder or a Hub id. An artefact
             remembers which one it is and holds none of its weights.
         text_revision: Commit (or branch, tag) on the Hub; resolved to a commit once loaded, and saved so.
+        text_weights: `pretrained`; for ablations `random` (an untrained model of the same architecture) or `spectrum`
+            (random weights with the singular values of the pretrained ones), both of seed 0.
         text_hidden_size: Filled in when the model is built.
         text_fingerprint: Filled in when texts are first read, checked afterwards.
         text_reader: Options of the branch that reads: d_model, num_heads, d_ff, dropout.
@@ -92,6 +95,7 @@ class ForecastConfig(PreTrainedConfig):
     text_layers: int = 0
     text_backbone: str = ""
     text_revision: str = ""
+    text_weights: str = "pretrained"
     text_hidden_size: int = 0
     text_fingerprint: str = ""
     text_reader: dict[str, Any] = field(default_factory=dict)
@@ -184,12 +188,18 @@ class ForecastConfig(PreTrainedConfig):
                 raise ValueError(
                     f"{name} is given but text_layers is 0, so no text is read; set text_layers, such as 8"
                 )
+        if self.text_weights not in BACKBONE_WEIGHTS:
+            raise ValueError(f"text_weights must be one of {', '.join(BACKBONE_WEIGHTS)}, got {self.text_weights!r}")
+        if self.text_weights != "pretrained" and not self.text_layers:
+            raise ValueError(
+                f"text_weights is {self.text_weights!r} but text_layers is 0, so no text is read; drop one"
+            )
         check_reader_options("text_reader", self.text_reader, TEXT_OPTIONS)
 
     @property
     def text_source(self) -> TextSource:
         """The language model that reads texts for this model."""
-        return TextSource(self.text_backbone, self.text_revision, "pretrained", 0, self.text_hidden_size)
+        return TextSource(self.text_backbone, self.text_revision, self.text_weights, 0, self.text_hidden_size)
 
     def note_text_source(self, fingerprint: str, commit: str) -> None:
         """Remembers which language model read.

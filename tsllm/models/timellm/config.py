@@ -5,12 +5,18 @@ from dataclasses import field
 from typing import Any
 
 from tsllm.backbones.quantization import QUANTIZATIONS
-from tsllm.models.config import TEXT_OPTIONS, ForecastConfig, TextSource, check_reader_options, require_positive
+from tsllm.models.config import (
+    BACKBONE_WEIGHTS,
+    TEXT_OPTIONS,
+    ForecastConfig,
+    TextSource,
+    check_reader_options,
+    require_positive,
+)
 from tsllm.nn.patching import compute_num_patches
 from tsllm.nn.reprogramming import PROTOTYPES
 
 BACKBONE_MODES = ("frozen", "lora", "norms")
-BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
 PATCH_READERS = ("llm", "none", "attention", "block")
 HORIZON = "horizon"
@@ -208,10 +214,11 @@ class TimeLLMConfig(ForecastConfig):
         for name, own in (
             ("text_backbone", "backbone"),
             ("text_revision", "backbone_revision"),
+            ("text_weights", "backbone_weights"),
             ("text_hidden_size", "backbone_hidden_size"),
             ("text_reader", "horizon_reader"),
         ):
-            if getattr(self, name):
+            if getattr(self, name) != getattr(ForecastConfig, name, {}):
                 raise ValueError(f"{name} is given, but Time-LLM reads texts through its own backbone; set {own}")
 
     @property
