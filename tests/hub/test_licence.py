@@ -1,7 +1,7 @@
 import pytest
 
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.hub.licence import check_licence, derive_licence
+from tsllm.hub.licence import check_licence, derive_licence, find_language_model
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_the_card_of_a_backbone_says_its_licence(tmp_path):
 def test_a_licence_is_written_as_the_hub_writes_it(wrong):
     with pytest.raises(ValueError, match="write it as the Hub does"):
         check_licence(wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"backbone": "llm"}, "llm"),
+        ({"backbone": "llm", "reader": "horizon"}, "llm"),
+        ({"backbone": "llm", "reader": "horizon-none", "text_layers": 0}, ""),
+        ({"backbone": "llm", "reader": "horizon-none", "text_layers": 8}, "llm"),
+        ({"backbone": "llm", "backbone_weights": "random"}, ""),
+        ({"backbone": ""}, ""),
+        ({"text_backbone": "llm", "text_layers": 8}, "llm"),
+        ({"text_backbone": "llm", "text_layers": 8, "text_weights": "random"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_language_model_behind_a_model_is_the_one_that_it_reads_series_or_texts_with(config, name):
+    assert find_language_model(config) == name

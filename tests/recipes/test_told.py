@@ -71,7 +71,9 @@ def test_words_decide_the_test_score_and_the_artefact_reads_them(place, monkeypa
 def test_what_no_model_reads_and_what_is_undated_is_refused(place, monkeypatch):
     monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
     quick = [f"output_dir={place / 'refused'}", "max_steps=1"]
-    with pytest.raises(ArgumentsError, match="TimeLLM reads no texts; leave it out, or take model: timellm"):
+    with pytest.raises(
+        ArgumentsError, match="TimeLLM reads no texts; leave it out, or give it model_config text_layers"
+    ):
         run(place, *quick, "context=Closed.", "model_config.text_layers=0")
     with pytest.raises(FrameError, match="does not say when it was published"):
         run(place, *quick, f"context={place / 'undated.csv'}")

@@ -9,12 +9,12 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
-from tsllm.backbones.pretrained import MANIFEST, SMOLLM2
+from tsllm.backbones.pretrained import MANIFEST, SMOLLM2, find_pretrained, resolve_commit
 from tsllm.backbones.reach import reach_hub
-from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
+from tsllm.backbones.trust import ADAPTER_CONFIG, check_json, load_config
 from tsllm.backbones.weights import check_floating, read_header
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,25 @@ def find_adapter(name: str, revision: str = "") -> Adapter | None:
     if not base:
         raise OSError(f"{folder / ADAPTER_CONFIG} names no base model; write base_model_name_or_path into it")
     return Adapter(folder, str(base), config.get("revision") or "", commit)
+
+
+def load_decoder_config(name: str, revision: str = "") -> PreTrainedConfig:
+    """Loads the configuration of a decoder, or of the one that an adapter was trained on; no weights are read.
+
+    Args:
+        name: A packaged name, a folder or a Hub id, of a model or of a PEFT adapter on one.
+        revision: Hub revision; empty = main.
+
+    Raises:
+        OSError: If it is not there or damaged.
+        ValueError: If its type is unknown, or it asks for code of its own.
+    """
+    where = find_pretrained(name)
+    adapter = find_adapter(where, revision)
+    if adapter is not None:
+        where, revision = find_pretrained(adapter.base), adapter.base_revision
+    commit = resolve_commit(where, revision)
+    return load_config(where, **({"revision": commit} if commit else {}))
 
 
 def check_adapter(folder: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.text import SETTINGS
 from tsllm.hub.ensemble import EnsembleSpec
+from tsllm.hub.licence import find_language_model
 from tsllm.hub.record import HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 from tsllm.hub.told import BASE, CONTEXT_FILE, READER
-from tsllm.models.timellm.config import split_reader
+from tsllm.models.timellm.config import TimeLLMConfig
 
 BASE_KEY = "base_model_name_or_path"
 
@@ -39,7 +40,8 @@ def _find_base(spec: ModelSpec) -> str:
     if spec.kind == "chronos":
         return spec.source
     if spec.kind == "native":
-        return _name_backbone(spec.options) if spec.model == "timellm" else ""
+        published = {"backbone": TimeLLMConfig.backbone} if spec.model == "timellm" else {}
+        return find_language_model({**published, **spec.options})
     if spec.kind not in ("saved", "few-shot"):
         return ""
     if _find(spec, CONTEXT_FILE) is not None and Path(spec.source).is_dir():
@@ -54,18 +56,13 @@ def _find_base(spec: ModelSpec) -> str:
     config = _read_json(spec, "config.json") or {}
     if _find(spec, SETTINGS) is not None:
         return str(config.get("_name_or_path") or spec.name)
-    return _name_backbone(config) if "backbone" in config else ""
+    return find_language_model(config)
 
 
 def is_reprogrammed(folder: Path) -> bool:
     """Tells whether a folder holds a Time-LLM, whose patches attend to prototypes."""
     path = folder / "config.json"
     return path.is_file() and "num_prototypes" in json.loads(path.read_text(encoding="utf-8"))
-
-
-def _name_backbone(fields: Any) -> str:
-    untrained = fields.get("backbone_weights") == "random" or split_reader(fields.get("reader", "llm"))[0] != "llm"
-    return "" if untrained else str(fields.get("backbone", "openai-community/gpt2"))
 
 
 def fingerprint(spec: ModelSpec) -> str:

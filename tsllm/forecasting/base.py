@@ -14,6 +14,7 @@ from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.target import TargetScale
 from tsllm.forecasting.border import FRAMED, at_border
 from tsllm.hub.spec import check_alias
+from tsllm.hub.told import READS_ITSELF
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps in all, what was logged
@@ -317,7 +318,7 @@ class Forecaster:
         given = "" if what == "context" else f", so {what} has no effect on it"
         raise ValueError(
             f"{self.alias} reads no texts{given}; wrap it in tsllm.forecasting.context.ContextForecaster, or train "
-            "timellm with reader: horizon and text_layers: 8"
+            f"a neural model with {READS_ITSELF}"
         )
 
     @property

@@ -17,7 +17,7 @@ from tsllm.forecasting.readers import check_reader
 from tsllm.forecasting.saved import find_base, find_members
 from tsllm.hub.ensemble import EnsembleSpec
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec, check_saved, find_file
-from tsllm.hub.told import BASE, CONTEXT_FILE, ITSELF, RULES
+from tsllm.hub.told import BASE, CONTEXT_FILE, ITSELF, READS_ITSELF, RULES
 from tsllm.models import find_model_class
 from tsllm.text.settings import SETTINGS
 
@@ -34,8 +34,8 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         check_reader(spec.reader)
     if spec.reader == ITSELF and spec.kind == "native" and not spec.options.get("text_layers"):
         raise ValueError(
-            f"reader is {ITSELF}, but {spec.model} reads no texts as it is; give it options: {{reader: horizon, "
-            f"text_layers: 8}} (timellm), or take reader: {RULES}"
+            f"reader is {ITSELF}, but {spec.model} reads no texts as it is; give it options: {READS_ITSELF}, or take "
+            f"reader: {RULES}"
         )
     if spec.kind == "saved":
         check_saved(spec.source)

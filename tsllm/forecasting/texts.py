@@ -12,6 +12,7 @@ from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.contract import END, START, TEXT, Context
 from tsllm.context.states import StateStore, TextEncoder
 from tsllm.data.windows import WindowDataset
+from tsllm.models.config import ForecastConfig, TextSource
 from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.types import CUTOFF, ID, FrameError
@@ -83,7 +84,7 @@ class ToldWindows:
 
 def warn_of_silence(alias: str, model: Any, told: Context) -> None:
     """Warns that texts are given to a model that was trained without any, and so has nothing to say to them."""
-    if (told.table[TEXT] != "").any() and model.horizon.texts.is_silent:
+    if (told.table[TEXT] != "").any() and model.text_reader.is_silent:
         logger.warning(
             "%s was trained without texts, so that none changes its forecast; train it with them (fit(df, "
             "context=...), tsllm fit --context), or have effects read (ContextForecaster, --reader rules)", alias
@@ -131,13 +132,16 @@ def compute_waves(times: np.ndarray) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _open_encoder(backbone: str, revision: str, weights: str, seed: int, num_layers: int) -> TextEncoder:
-    loaded = load_backbone(backbone, revision=revision, weights=weights, seed=seed, num_layers=num_layers)
-    return TextEncoder(loaded.llm, loaded.tokenizer, StateStore(cache_folder() / "context_states"))
+def _open_encoder(source: TextSource, num_layers: int) -> tuple[TextEncoder, str]:
+    loaded = load_backbone(
+        source.backbone, revision=source.revision, weights=source.weights, seed=source.seed, num_layers=num_layers
+    )
+    encoder = TextEncoder(loaded.llm, loaded.tokenizer, StateStore(cache_folder() / "context_states"))
+    return encoder, loaded.commit
 
 
-def open_text_encoder(config: Any) -> TextEncoder:
-    """Loads the language model that reads texts for a Time-LLM, and notes which one it is.
+def open_text_encoder(config: ForecastConfig) -> TextEncoder:
+    """Loads the language model that reads texts for a model, and notes which one it is.
 
     Args:
         config: Of the model, with `text_layers`.
@@ -146,13 +150,12 @@ def open_text_encoder(config: Any) -> TextEncoder:
         ValueError: If its weights are others than those that the model was trained with.
         OSError: If it cannot be loaded.
     """
-    encoder = _open_encoder(
-        config.backbone, config.backbone_revision, config.backbone_weights, config.backbone_seed, config.text_layers
-    )
+    source = config.text_source
+    encoder, commit = _open_encoder(source, config.text_layers)
     if config.text_fingerprint not in ("", encoder.fingerprint):
         raise ValueError(
-            f"backbone {config.backbone!r} has fingerprint {encoder.fingerprint} over its first {config.text_layers} "
+            f"backbone {source.backbone!r} has fingerprint {encoder.fingerprint} over its first {config.text_layers} "
             f"layers, but the model learned to read texts with {config.text_fingerprint}; load that one"
         )
-    config.text_fingerprint = encoder.fingerprint
+    config.note_text_source(encoder.fingerprint, commit)
     return encoder

@@ -191,7 +191,7 @@ class TrainableForecaster(TransferableForecaster):
 
     def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
         """Gives windows the hidden states of what may be read at their cutoffs."""
-        if not getattr(model.config, "text_layers", 0):
+        if not model.config.text_layers:
             self.refuse_context()
         from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 

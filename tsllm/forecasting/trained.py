@@ -219,7 +219,7 @@ class TrainedForecaster(Forecaster):
     @property
     def reads_texts(self) -> bool:
         """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
-        return self.model is not None and bool(getattr(self.model.config, "text_layers", 0))
+        return self.model is not None and bool(self.model.config.text_layers)
 
     def calibrate(self, windows: Any) -> Self:
         """Computes conformal half-widths from validation windows in scaled units, for a head without distribution."""

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tsllm.data.target import TargetScale
-from tsllm.hub.licence import Licence, derive_licence
+from tsllm.hub.licence import Licence, derive_licence, find_language_model
 from tsllm.hub.record import METRICS_FILE, write_card_file
 from tsllm.hub.spec import ANY_FREQ, ForecasterSpec
 from tsllm.hub.templates import render_card
@@ -143,9 +143,9 @@ def build_card_data(
 
 def find_licence(config: dict[str, Any], spec: ForecasterSpec) -> Licence:
     """Returns the licence of an artefact and why it is that one."""
-    untrained = config.get("backbone_weights") == "random" or config.get("reader", "llm") != "llm"
-    backbone = None if untrained else config.get("backbone") or None
-    return derive_licence(spec.licence, backbone, [read.licence for read in spec.data.reads])
+    return derive_licence(
+        spec.licence, find_language_model(config) or None, [read.licence for read in spec.data.reads]
+    )
 
 
 def check_card(path: str | Path, *, results: bool = True) -> ModelCard:
@@ -177,7 +177,13 @@ def _summarise(config: dict[str, Any], spec: ForecasterSpec) -> str:
             f"A forecaster that reprograms the language model {config['backbone']}: it {what}. "
             "Only the trained tensors are stored here; the backbone is loaded by name and revision."
         )
-    return f"A {spec.alias} forecaster trained from scratch: it {what}."
+    told = ""
+    if config.get("text_backbone"):
+        told = (
+            f" Texts are read through the first {config['text_layers']} layers of {config['text_backbone']}, which is "
+            "loaded by name and revision and not stored here."
+        )
+    return f"A {spec.alias} forecaster trained from scratch: it {what}.{told}"
 
 
 def _describe_model(config: dict[str, Any], metrics: dict[str, Any], folder: Path) -> Any:

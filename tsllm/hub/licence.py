@@ -1,13 +1,14 @@
 """Which licence a card names: the one asked for, else what backbone and data allow to say; never a guess."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tsllm.backbones.trust import refuse_code
 from tsllm.hub.spec import find_file
+from tsllm.models.timellm.config import split_reader
 
 # The language models that tsllm names by itself, as their owners publish them.
 _BACKBONES = {
@@ -80,6 +81,26 @@ def derive_licence(asked: str, backbone: str | None, data: Sequence[str]) -> Lic
     if names == {""} and backbone is not None and len(sources) == 1:
         return Licence("unknown", f"it depends on {told}, whose licence is not known here")
     return Licence("other", f"it depends on {told}; its owner decides, and names one with `licence=`")
+
+
+def find_language_model(config: Mapping[str, Any]) -> str:
+    """Returns the name of the pretrained language model that a model reads series or texts with; empty if none.
+
+    One with random weights, or one that is taken away, has read nothing and does not count.
+
+    Args:
+        config: Fields of the model's configuration.
+
+    Example:
+        >>> find_language_model({"text_backbone": "smollm2-135m", "text_layers": 8})
+        'smollm2-135m'
+        >>> find_language_model({"backbone": "smollm2-135m", "reader": "horizon-none", "text_layers": 0})
+        ''
+    """
+    if not config.get("backbone"):
+        return str(config.get("text_backbone") or "") if config.get("text_weights") != "random" else ""
+    is_read = split_reader(config.get("reader", "llm"))[0] == "llm" or bool(config.get("text_layers"))
+    return str(config["backbone"]) if is_read and config.get("backbone_weights") != "random" else ""
 
 
 def find_backbone_licence(backbone: str) -> str:

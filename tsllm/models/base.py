@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
+from tsllm.backbones.adapters import load_decoder_config
 from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.weights import read_header
-from tsllm.models.config import ForecastConfig
-from tsllm.models.inputs import Inputs, RawForecast, check_shapes, fill_missing
+from tsllm.models.config import TEXT_OPTIONS, ForecastConfig
+from tsllm.models.inputs import NUM_CALENDAR, TEXT_KEYS, Inputs, RawForecast, check_shapes, fill_missing
 from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
 from tsllm.nn.heads import HeadOutput, build_output
 from tsllm.nn.matmul import fast_matmul
@@ -25,6 +27,7 @@ from tsllm.types import ForecastOutput
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
+    from tsllm.nn.text_reading import TextBranch, TextReader
 
 COVARIATE_READERS = "timexer, timellm with reader: horizon"  # for messages
 
@@ -60,6 +63,37 @@ class ForecastModel(PreTrainedModel):
             )
         self.output_head = build_output(config.head, config.quantile_levels, config.head_kwargs)
         self.loss_name = config.loss or self.output_head.losses[0]
+
+    def post_init(self) -> None:
+        """Ends the construction. What reads texts comes last, so that all else is drawn as in a model without it."""
+        self.texts = self._build_texts()
+        super().post_init()
+
+    def _build_texts(self) -> "TextBranch | None":
+        config = self.config
+        if not config.text_backbone:  # nobody reads texts, or a Time-LLM's own parts do
+            return None
+        from tsllm.nn.text_reading import TextBranch, TextReader  # most models read none
+
+        if not config.text_hidden_size:
+            try:
+                found = load_decoder_config(config.text_backbone, config.text_revision)
+            except OSError as error:
+                raise OSError(
+                    f"text_backbone {config.text_backbone!r} cannot be loaded: {error}\nGive the path of a local "
+                    "folder, check the name and your access to the Hub, or use smollm2-135m, which needs no Hub"
+                ) from error
+            config.text_hidden_size = found.hidden_size
+        options: dict[str, Any] = TEXT_OPTIONS | config.text_reader
+        numbers = self.output_head.num_parameters
+        reader = TextReader(config.text_hidden_size, numbers, NUM_CALENDAR, **options)
+        sizes = (config.prediction_length, config.num_channels, numbers + 2, options["d_model"])
+        return TextBranch(reader, *sizes)
+
+    @property
+    def text_reader(self) -> "TextReader | None":
+        """What reads texts; None if nothing does."""
+        return None if self.texts is None else self.texts.reader
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Keeps the initial values that the constructors chose."""
@@ -168,6 +202,8 @@ class ForecastModel(PreTrainedModel):
             keys.append("future_covariates")
         if self.uses_season:
             keys.append("season")
+        if self.config.text_layers:
+            keys += TEXT_KEYS
         return keys
 
     def forecast(self, inputs: Inputs) -> RawForecast:
@@ -207,7 +243,7 @@ class ForecastModel(PreTrainedModel):
             prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
             season: [B] integers, steps in a season (1 = none); only models with `uses_season` read it.
             text_states: [B, C, T, d], frozen hidden states of what is told of each series; None = nothing is told.
-                Only Time-LLM with `text_layers` reads it.
+                Only models with `text_layers` read it.
             text_mask: [B, C, H, T] bool, True = the token is of a text about this step; needed with `text_states`.
             text_calendar: [B, H, NUM_CALENDAR], waves of day, week and year at the horizon; needed with `text_states`.
 
@@ -235,7 +271,7 @@ class ForecastModel(PreTrainedModel):
                 f"past_time_features is missing; the configuration names {config.num_time_features} of them"
             )
         with fast_matmul():
-            raw = self.forecast(inputs)
+            raw = self._read_texts(self.forecast(inputs), inputs)
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras
@@ -244,6 +280,13 @@ class ForecastModel(PreTrainedModel):
             loss = config.find_loss(self.loss_name)
             output.loss = loss.compute(self, output, future_values, **config.loss_kwargs)
         return output
+
+    def _read_texts(self, raw: RawForecast, inputs: Inputs) -> RawForecast:
+        """Adds to a forecast what the texts say, in the model's normalised space; nothing where nothing is told."""
+        if self.texts is None or inputs.text_states is None:
+            return raw
+        residual = self.texts(raw.describe(), inputs.text_calendar, inputs.text_states, inputs.text_mask)
+        return replace(raw, parameters=raw.parameters + residual)
 
     def compute_quantiles(self, output: ForecastOutput, levels: list[float]) -> Tensor:
         """Returns the quantiles [B, H, C, len(levels)] of a forecast; a point head raises ValueError."""

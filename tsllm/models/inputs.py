@@ -10,6 +10,7 @@ from tsllm.models.config import ForecastConfig
 from tsllm.nn.normalization import compute_masked_moments
 
 NUM_CALENDAR = 18  # waves of day, week and year at a step that texts speak of
+TEXT_KEYS = ("text_states", "text_mask", "text_calendar")
 
 
 @dataclass
@@ -44,6 +45,14 @@ class RawForecast:
     scale: Tensor | None = None  # [B, 1, C]
     extras: dict[str, Any] = field(default_factory=dict)
 
+    def describe(self) -> Tensor:
+        """Returns what is forecast, and its units: [B, H, C, num_parameters + 2], without gradients."""
+        shape = self.parameters.shape[:-1]
+        loc = self.parameters.new_zeros(shape) if self.loc is None else self.loc.expand(shape)
+        scale = self.parameters.new_ones(shape) if self.scale is None else self.scale.expand(shape)
+        units = torch.stack([loc, scale.log()], dim=-1)  # [B, H, C, 2]
+        return torch.cat([self.parameters, units], dim=-1).detach()
+
 
 def fill_missing(past_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Puts missing entries of [B, L, C] at the observed mean of their window and channel."""
@@ -60,14 +69,14 @@ def fill_missing(past_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tens
 
 def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Tensor | None, list[int]]]:
     """Returns the shapes that tensors of texts must have, which come together or not at all."""
-    found = {name: getattr(inputs, name) for name in ("text_states", "text_mask", "text_calendar")}
+    found = {name: getattr(inputs, name) for name in TEXT_KEYS}
     missing = [name for name, tensor in found.items() if tensor is None]
     if len(missing) == len(found):
         return {}
-    if not getattr(config, "text_layers", 0):
+    if not config.text_layers:
         raise ValueError(
-            "text_states is given, but the configuration reads no texts; leave it out, or take timellm with reader: "
-            "horizon and text_layers"
+            "text_states is given, but the configuration reads no texts; leave it out, or take a model with "
+            "text_layers"
         )
     if missing:
         raise ValueError(f"{missing[0]} is missing; text_states, text_mask and text_calendar belong together")
@@ -75,7 +84,7 @@ def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Ten
     assert states is not None
     channels, tokens = config.num_channels, list(states.shape[2:3])
     return {
-        "text_states": (states, [batch, channels, *tokens, config.backbone_hidden_size]),
+        "text_states": (states, [batch, channels, *tokens, config.text_source.hidden_size]),
         "text_mask": (inputs.text_mask, [batch, channels, config.prediction_length, *tokens]),
         "text_calendar": (inputs.text_calendar, [batch, config.prediction_length, NUM_CALENDAR]),
     }

@@ -57,6 +57,7 @@ class PatchCastConfig(ForecastConfig):
     """
 
     model_type = "tsllm_patchcast"
+    no_texts = "PatchCast forecasts any horizon, and a branch that reads texts has a place for each step of one"
 
     context_length: int = 512
     prediction_length: int = 32

@@ -126,6 +126,7 @@ class PatchTSTPretrainingConfig(PatchTSTConfig):
     """
 
     model_type = "tsllm_patchtst_pretraining"
+    no_texts = "pre-training reconstructs patches and forecasts nothing that a text could be about"
 
     end_padding: bool = False
     positions: str = "learned"
@@ -292,7 +293,7 @@ class PatchTST(_PatchModel):
         fields = {name: getattr(pretraining.config, name) for name in PatchTSTConfig.own_fields()}
         model = cls(PatchTSTConfig(**(fields | changes)))
         kept = {k: v for k, v in pretraining.state_dict().items() if k.startswith(("backbone.", "norm."))}
-        fresh = {k: v for k, v in model.state_dict().items() if k.startswith("head.")}
+        fresh = {k: v for k, v in model.state_dict().items() if k.startswith(("head.", "texts."))}
         model.load_trained_state(kept | fresh, origin="the pre-training")
         return model.eval()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from tsllm.context.contract import Context, load_texts
 from tsllm.data.prepared import PreparedData
+from tsllm.hub.told import READS_ITSELF
 from tsllm.models.base import ForecastModel
 from tsllm.training.args import ArgumentsError
 
@@ -49,10 +50,10 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
     """
     if told.context is None:
         return None
-    if not getattr(model.config, "text_layers", 0):
+    if not model.config.text_layers:
         raise ArgumentsError(
-            f"context is given, but {type(model).__name__} reads no texts; leave it out, or take model: timellm with "
-            "model_config: {reader: horizon, text_layers: 8}"
+            f"context is given, but {type(model).__name__} reads no texts; leave it out, or give it "
+            f"model_config {READS_ITSELF}"
         )
     from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 

@@ -150,8 +150,9 @@ def check_model_config(
     """
     config_class = find_model_class(name).config_class
     values = read_model_config(config_class, given)
-    if values.get("backbone"):
-        check_pretrained(values["backbone"], "backbone")
+    for field in ("backbone", "text_backbone"):
+        if values.get(field):
+            check_pretrained(values[field], field)
     lengths = {"prediction_length": h, "context_length": context_length}
     # Without a length, one that leaves room for every patch.
     config_class(**({"context_length": 4096} | {k: v for k, v in lengths.items() if v is not None} | values))

@@ -79,7 +79,7 @@ def test_texts_come_whole_and_only_where_they_are_read(gpt2, build, windows):
         reader(past_values=windows, text_states=told["text_states"], text_calendar=told["text_calendar"])
     with pytest.raises(ValueError, match=r"text_mask has shape \[3, 2, 12, 4\], expected \[3, 2, 12, 5\]"):
         reader(past_values=windows, **(told | {"text_mask": told["text_mask"][..., :4]}))
-    with pytest.raises(ValueError, match="the configuration reads no texts; leave it out, or take timellm"):
+    with pytest.raises(ValueError, match="reads no texts; leave it out, or take a model with text_layers"):
         build(gpt2, reader="horizon")(past_values=windows, **told)
 
 

@@ -5,19 +5,25 @@ from dataclasses import field
 from typing import Any
 
 from tsllm.backbones.quantization import QUANTIZATIONS
-from tsllm.models.config import ForecastConfig, require_positive
+from tsllm.models.config import (
+    BACKBONE_WEIGHTS,
+    TEXT_OPTIONS,
+    ForecastConfig,
+    TextSource,
+    check_reader_options,
+    require_positive,
+)
 from tsllm.nn.patching import compute_num_patches
 from tsllm.nn.reprogramming import PROTOTYPES
 
 BACKBONE_MODES = ("frozen", "lora", "norms")
-BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
 BACKBONE_DTYPES = ("float32", "bfloat16", "float16")
 PATCH_READERS = ("llm", "none", "attention", "block")
 HORIZON = "horizon"
 READERS = (*PATCH_READERS, HORIZON, *(f"{HORIZON}-{name}" for name in PATCH_READERS[1:]))
 PROMPT_STATISTICS = ("window", "series", "none")
 PATCH_ENCODER_OPTIONS = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "attention": "full", "gate": None, "conv": None}
-HORIZON_OPTIONS = {"d_model": 64, "num_heads": 4, "num_layers": 1, "d_ff": 128, "dropout": 0.1}
+HORIZON_OPTIONS = TEXT_OPTIONS | {"num_layers": 1}
 LORA_OPTIONS = {
     "r": 8,
     "lora_alpha": 16,
@@ -48,10 +54,8 @@ class TimeLLMConfig(ForecastConfig):
             ablations `none`, one fresh trained `attention` layer or one fresh trained transformer `block` (Tan 2024),
             all of which read no prompt. `horizon`: `llm`, then horizon queries that also read covariates
             (`tsllm.models.timellm.horizon`); `horizon-none`, `horizon-attention`, `horizon-block` are its ablations.
+            With `text_layers` they read texts as well, through the same backbone.
         horizon_reader: Options of the horizon queries: d_model, num_heads, num_layers, d_ff, dropout.
-        text_layers: With `reader: horizon`: layers of the backbone, from the first on, whose frozen hidden states of a
-            text the queries read; 0 = they read no texts. 8 of SmolLM2's 30 served well.
-        text_fingerprint: Filled in when texts are first read, checked afterwards.
         backbone_dtype: dtype of the backbone; the trained parts stay float32.
         backbone_quantization: `4bit` packs the backbone's matrices into four bits (extra `quantization`), for memory
             on a GPU; the model then cannot be merged. None = whole weights.
@@ -96,8 +100,6 @@ class TimeLLMConfig(ForecastConfig):
     backbone_seed: int = 0
     reader: str = "llm"
     horizon_reader: dict[str, Any] = field(default_factory=dict)
-    text_layers: int = 0
-    text_fingerprint: str = ""
     backbone_dtype: str = "float32"
     backbone_quantization: str | None = None
     num_backbone_layers: int = 6
@@ -153,7 +155,7 @@ class TimeLLMConfig(ForecastConfig):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         PROTOTYPES.get(self.prototype_mode)
-        for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size", "text_layers"):
+        for name in ("num_backbone_layers", "num_lags", "prompt_cache_mb", "backbone_hidden_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be an integer >= 0, got {getattr(self, name)!r}")
         for name in ("dropout", "attention_dropout"):
@@ -205,20 +207,29 @@ class TimeLLMConfig(ForecastConfig):
             for name in ("horizon_reader", "text_layers"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is given but reader is {self.reader!r}; set reader: horizon")
-        unknown = sorted(set(self.horizon_reader) - set(HORIZON_OPTIONS))
-        if unknown:
-            raise ValueError(f"horizon_reader does not know {unknown}; known: {', '.join(HORIZON_OPTIONS)}")
-        options: dict[str, Any] = HORIZON_OPTIONS | self.horizon_reader
-        for name in ("d_model", "num_heads", "num_layers", "d_ff"):
-            value = options[name]
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"horizon_reader.{name} must be a positive integer, got {value!r}")
-        if options["d_model"] % options["num_heads"]:
-            raise ValueError(
-                f"horizon_reader: num_heads ({options['num_heads']}) must divide d_model ({options['d_model']})"
-            )
-        if not 0 <= options["dropout"] < 1:
-            raise ValueError(f"horizon_reader.dropout must lie in [0, 1), got {options['dropout']}")
+        check_reader_options("horizon_reader", self.horizon_reader, HORIZON_OPTIONS)
+
+    def check_texts(self) -> None:
+        """Refuses a second language model: the horizon queries read texts through the one that is reprogrammed."""
+        for name, own in (
+            ("text_backbone", "backbone"),
+            ("text_revision", "backbone_revision"),
+            ("text_weights", "backbone_weights"),
+            ("text_hidden_size", "backbone_hidden_size"),
+            ("text_reader", "horizon_reader"),
+        ):
+            if getattr(self, name) != getattr(ForecastConfig, name, {}):
+                raise ValueError(f"{name} is given, but Time-LLM reads texts through its own backbone; set {own}")
+
+    @property
+    def text_source(self) -> TextSource:
+        """The reprogrammed language model, which reads the texts too."""
+        own = (self.backbone, self.backbone_revision, self.backbone_weights)
+        return TextSource(*own, self.backbone_seed, self.backbone_hidden_size)
+
+    def note_text_source(self, fingerprint: str, commit: str) -> None:
+        """Remembers which layers read; the commit stands in `backbone_revision` since the backbone was loaded."""
+        self.text_fingerprint = fingerprint
 
     def _check_series(self) -> None:
         for name in ("series_loc", "series_scale", "prompt_series"):

@@ -18,7 +18,6 @@ from tsllm.models.inputs import Inputs, RawForecast
 from tsllm.models.timellm import adaptation
 from tsllm.models.timellm.backbone import Backbone, find_precision, load_backbone
 from tsllm.models.timellm.config import HORIZON, PATCH_ENCODER_OPTIONS, TimeLLMConfig, split_reader
-from tsllm.models.timellm.horizon import HorizonReader
 from tsllm.models.timellm.prompt import Prompt, PromptTokenizer, compute_statistics, format_tails, write_prefix
 from tsllm.models.timellm.readers import build_reader
 from tsllm.models.timellm.reference import tokenize_reference_prompts, write_reference_prompts
@@ -30,9 +29,10 @@ from tsllm.progress import quiet_bars
 
 if TYPE_CHECKING:
     from tsllm.data.prepared import PreparedData
+    from tsllm.models.timellm.horizon import HorizonReader
+    from tsllm.nn.text_reading import TextReader
 
 _PUBLISHED_PATCH = 16  # steps, as in Jin 2024
-TEXT_KEYS = ("text_states", "text_mask", "text_calendar")
 MERGED = "backbone"  # folder of a merged backbone, beside the model on it
 
 
@@ -79,8 +79,7 @@ class TimeLLM(ForecastModel):
         self.head = nn.Linear(
             config.d_ff * config.num_patches, config.prediction_length * self.output_head.num_parameters
         )
-        numbers = self.output_head.num_parameters
-        self.horizon = HorizonReader(config, width, numbers) if config.reads_horizon else None
+        self.horizon = self._build_horizon(width)
         # Last, so that a model with fresh LoRA equals the frozen one drawn from the same seed.
         adaptation.adapt(self.backbone.llm, config.backbone_mode, config.lora)
         if config.gradient_checkpointing:
@@ -124,6 +123,13 @@ class TimeLLM(ForecastModel):
                 )
             config.backbone = str((folder / MERGED).resolve())
         return super().from_pretrained(source, config=config, revision=revision, **options)
+
+    def _build_horizon(self, width: int) -> "HorizonReader | None":
+        if not self.config.reads_horizon:
+            return None
+        from tsllm.models.timellm.horizon import HorizonReader  # the published head needs none
+
+        return HorizonReader(self.config, width, self.output_head.num_parameters)
 
     def init_weights(self) -> None:
         """Does nothing: the constructors drew all values, and the library would draw parts of the backbone anew."""
@@ -210,8 +216,13 @@ class TimeLLM(ForecastModel):
             super().change({"lora": lora})
 
     def input_keys(self) -> list[str]:
-        """Adds the prompts, which may be tokenised beforehand, and the states of texts."""
-        return [*super().input_keys(), "prompt", *(TEXT_KEYS if self.config.text_layers else ())]
+        """Adds the prompts, which may be tokenised beforehand."""
+        return [*super().input_keys(), "prompt"]
+
+    @property
+    def text_reader(self) -> "TextReader | None":
+        """What reads texts: a part of the horizon queries."""
+        return None if self.horizon is None else self.horizon.texts
 
     def forecast(self, inputs: Inputs) -> RawForecast:
         """Returns head parameters; `extras` is empty, because what the backbone reads is large."""

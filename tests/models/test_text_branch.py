@@ -1,0 +1,148 @@
+"""The branch that reads texts, over the table of models: what silence does, what it adds and where, who refuses it."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from tests.contract.test_models import SIZES
+from tests.fixtures.backbones import save_tiny_backbone
+from tsllm.models import MODELS, build_model
+from tsllm.models.inputs import RawForecast
+from tsllm.models.patchtst import PatchTST, PatchTSTPretraining, PatchTSTPretrainingConfig
+
+LENGTH, HORIZON, CHANNELS, BATCH, TOKENS, WIDTH = 32, 8, 2, 3, 5, 16
+READERS = sorted(set(MODELS.names()) - {"timellm", "patchcast"})  # Time-LLM's horizon queries read texts themselves
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return save_tiny_backbone(tmp_path_factory.mktemp("backbone") / "llama", "llama", layers=2, width=WIDTH)
+
+
+def build(name, **options):
+    torch.manual_seed(0)
+    sizes = {"context_length": LENGTH, "prediction_length": HORIZON, "num_channels": CHANNELS}
+    return build_model(name, **(sizes | SIZES[name] | options)).eval()
+
+
+def build_reader(name, backbone, **options):
+    """Builds a model whose branch has something to say."""
+    model = build(name, text_backbone=backbone, text_layers=2, **options)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.texts.reader.answer.value.weight)
+    return model
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(3)
+    return {"past_values": torch.randn(BATCH, LENGTH, CHANNELS, generator=generator).cumsum(1)}
+
+
+@pytest.fixture
+def told():
+    """Series 1 of window 0 is told something of steps 2 and 3."""
+    generator = torch.Generator().manual_seed(4)
+    mask = torch.zeros(BATCH, CHANNELS, HORIZON, TOKENS, dtype=torch.bool)
+    mask[0, 1, 2:4] = True
+    return {
+        "text_states": torch.randn(BATCH, CHANNELS, TOKENS, WIDTH, generator=generator),
+        "text_mask": mask,
+        "text_calendar": torch.randn(BATCH, HORIZON, 18, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("head", ["point", "student_t"])
+def test_a_fresh_branch_forecasts_the_bits_of_the_model_without_one(name, head, backbone, batch, told):
+    plain, fresh = build(name, head=head), build(name, head=head, text_backbone=backbone, text_layers=2)
+    assert fresh.text_reader.is_silent
+    expected = plain(**batch).predictions
+    assert torch.equal(fresh(**batch).predictions, expected)
+    assert torch.equal(fresh(**batch, **told).predictions, expected)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_only_what_is_told_is_changed_to_the_bit(name, backbone, batch, told):
+    model = build_reader(name, backbone)
+    silent, moved = model(**batch).predictions, model(**batch, **told).predictions
+    assert torch.equal(silent, build(name)(**batch).predictions)
+    changed = moved != silent
+    assert changed[0, 2:4, 1].all()
+    assert int(changed.sum()) == 2
+
+
+@pytest.mark.parametrize("name", ["dlinear", "patchtst", "timexer"])
+def test_the_residual_is_gate_times_value_in_units_of_the_window(name, backbone, batch, told):
+    model = build(name, text_backbone=backbone, text_layers=2).double()
+    batch, told = ({k: v.double() if v.is_floating_point() else v for k, v in d.items()} for d in (batch, told))
+    with torch.no_grad():
+        answer = model.texts.reader.answer
+        answer.gate.weight.zero_()
+        answer.gate.bias.fill_(math.log(3))  # sigmoid(ln 3) = 3 / 4
+        answer.value.bias.fill_(2.0)
+        added = model(**batch, **told).predictions - model(**batch).predictions
+    past = batch["past_values"][0, :, 1]
+    scale = 1.0 if name == "dlinear" else (past.var(unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(added[0, 2:4, 1], torch.full((2,), 1.5, dtype=torch.double) * scale, atol=1e-9, rtol=0)
+
+
+def test_queries_know_the_forecast_and_the_units_of_the_window():
+    raw = RawForecast(torch.tensor([[[[1.0]], [[2.0]]]]), torch.tensor([[[5.0]]]), torch.tensor([[[math.e]]]))
+    torch.testing.assert_close(raw.describe(), torch.tensor([[[[1.0, 5.0, 1.0]], [[2.0, 5.0, 1.0]]]]))
+    assert RawForecast(torch.ones(1, 1, 1, 1)).describe().tolist() == [[[[1.0, 0.0, 0.0]]]]
+
+
+@pytest.mark.parametrize("name", ["dlinear", "patchtst", "timexer"])
+def test_gradients_reach_every_parameter_of_the_branch_only_through_texts(name, backbone, batch, told):
+    model = build_reader(name, backbone).double().train()
+    batch, told = ({k: v.double() if v.is_floating_point() else v for k, v in d.items()} for d in (batch, told))
+    future = torch.ones(BATCH, HORIZON, CHANNELS, dtype=torch.double)
+    model(**batch, future_values=future).loss.backward()
+    branch = dict(model.texts.named_parameters())
+    assert all(parameter.grad is None for parameter in branch.values())
+    model(**batch, **told, future_values=future).loss.backward()
+    largest = max(float(parameter.grad.abs().max()) for parameter in branch.values())
+    inert = {n for n, p in branch.items() if float(p.grad.abs().max()) < 1e-8 * largest}
+    assert {n for n in inert if not n.endswith("key.bias")} == set()
+
+
+def test_a_saved_model_remembers_which_language_model_read_and_holds_none_of_it(backbone, batch, told, tmp_path):
+    model = build_reader("dlinear", backbone)
+    model.save_pretrained(tmp_path / "saved")
+    stored = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))
+    assert (stored["text_backbone"], stored["text_layers"], stored["text_hidden_size"]) == (backbone, 2, WIDTH)
+    loaded = type(model).from_pretrained(tmp_path / "saved")
+    assert torch.equal(loaded(**batch, **told).predictions, model(**batch, **told).predictions)
+    assert {name.partition(".")[0] for name in loaded.state_dict()} == {"trend", "season", "texts"}
+
+
+def test_a_pretrained_encoder_gets_a_fresh_branch(backbone, batch, told):
+    sizes = {"context_length": LENGTH, "prediction_length": HORIZON, "num_channels": CHANNELS}
+    narrow = {"d_model": 8, "num_heads": 2, "num_layers": 1, "d_ff": 8, "patch_length": 8, "patch_stride": 8}
+    encoder = PatchTSTPretraining(PatchTSTPretrainingConfig(**sizes, **narrow)).eval()
+    model = PatchTST.from_pretraining(encoder, text_backbone=backbone, text_layers=2)
+    assert torch.equal(model(**batch, **told).predictions, model(**batch).predictions)
+
+
+def test_what_cannot_read_texts_says_why(backbone):
+    with pytest.raises(ValueError, match=r"text_layers is 2, but PatchCast forecasts any horizon.*leave it out"):
+        build("patchcast", text_layers=2, text_backbone=backbone)
+    with pytest.raises(ValueError, match=r"text_layers is 2, but pre-training reconstructs patches.*leave it out"):
+        PatchTSTPretrainingConfig(text_layers=2, text_backbone=backbone)
+    with pytest.raises(ValueError, match=r"text_backbone is given, but Time-LLM reads texts.* own backbone; set back"):
+        build("timellm", text_backbone=backbone, backbone=backbone)
+    with pytest.raises(ValueError, match=r"text_backbone names no language model that reads.*such as smollm2-135m"):
+        build("dlinear", text_layers=2)
+    with pytest.raises(ValueError, match="text_backbone is given but text_layers is 0, so no text is read"):
+        build("dlinear", text_backbone=backbone)
+    with pytest.raises(ValueError, match=r"text_reader: num_heads \(3\) must divide d_model \(64\)"):
+        build("dlinear", text_layers=2, text_backbone=backbone, text_reader={"num_heads": 3})
+    with pytest.raises(ValueError, match="text_weights must be one of pretrained, random, spectrum, got 'drawn'"):
+        build("dlinear", text_layers=2, text_backbone=backbone, text_weights="drawn")
+    with pytest.raises(ValueError, match=r"text_weights is given, but Time-LLM reads.*set backbone_weights"):
+        build("timellm", backbone=backbone, text_weights="random")
+    with pytest.raises(OSError, match=r"text_backbone '/nowhere/model' cannot be loaded[\s\S]*smollm2-135m"):
+        build("dlinear", text_layers=2, text_backbone="/nowhere/model")
