@@ -146,7 +146,7 @@ def _align(effect: Effect, window: Window) -> list[Effect]:
             end=times[end] if end < len(times) else following,
             every=None,
         )
-        for first, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        for first, end in zip(starts, ends, strict=True)
     ]
 
 
