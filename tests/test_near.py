@@ -68,11 +68,12 @@ def test_no_option_that_there_is_counts_as_a_mistake(command):
 
 
 def test_a_synonym_goes_before_what_is_written_alike_and_counts_only_where_it_is_known():
-    assert find_near("horizon", ["horizons", "h"]) == ["h", "horizons"]
+    assert find_near("horizon", ["horizons", "h"]) == ["h"]
     assert find_near("horizon", ["horizons"]) == ["horizons"]
     assert find_near("steps", ["max_steps", "steps_done"]) == ["max_steps"]
     assert find_near("autoets", ["AutoETS", "AutoARIMA"]) == ["AutoETS"]
     assert find_near("zzz", ["a", "b"]) == []
+    assert find_near("quantiles", ["quantile", "gaussian"]) == ["quantile"]
     assert find_near("patch_size", ["batch_size"]) == []  # it has a meaning, and that is another
 
 

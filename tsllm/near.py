@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 # What others call it -> what it is called here; of these, those count that are known in the place that asks.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "horizon": ("h", "prediction_length", "horizons"),
+    "horizon": ("h", "prediction_length"),
     "forecast_horizon": ("h", "prediction_length"),
     "fh": ("h",),
     "prediction_length": ("h",),
@@ -112,7 +112,8 @@ def find_near(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) 
         folded.setdefault(_fold(one), []).append(one)
     asked = _fold(name)
     meant = [*folded.get(asked, ()), *(one for other in _FOLDED.get(asked, ()) for one in folded.get(other, ()))]
-    if not meant and asked not in _FOLDED:  # what has a meaning of its own is not said to be another
+    if not meant:
+        cutoff = max(cutoff, 0.92) if asked in _FOLDED else cutoff  # what has a meaning of its own is hardly another
         meant = [one for near in difflib.get_close_matches(asked, folded, n, cutoff) for one in folded[near]]
     return meant[:n]
 
