@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tsllm
-from tests.fixtures.backbones import save_tiny_backbone
+from tests.fixtures.texts import save_told_timellm
 from tsllm.cli.main import app
 from tsllm.types import FrameError
 
@@ -126,12 +126,7 @@ def test_tables_under_own_column_names_are_told_under_them(tmp_path):
 
 def test_a_model_that_reads_texts_itself_is_told_by_itself_and_keeps_the_guard(tmp_path, monkeypatch):
     monkeypatch.setenv("TSLLM_CACHE", str(tmp_path))
-    save_tiny_backbone(tmp_path / "llama", "llama", layers=2, width=32)
-    sizes = {
-        "backbone": str(tmp_path / "llama"), "text_layers": 2, "reader": "horizon", "context_length": 24,
-        "patch_length": 8, "patch_stride": 8, "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8,
-        "num_prototypes": 10, "prompt": False, "horizon_reader": {"d_model": 16},
-    }  # fmt: skip
+    sizes = save_told_timellm(tmp_path)
     training = {"max_steps": 3, "learning_rate": 0.05}
     model = tsllm.NeuralForecaster("timellm", H, val_size=12, batch_invariant=True, training=training, **sizes)
     news = make_news("trend up", published=TIMES[0])

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tsllm
-from tests.fixtures.backbones import save_tiny_backbone
+from tests.fixtures.texts import save_told_timellm
 from tsllm.cli.main import app
 from tsllm.context.applying import Window
 from tsllm.context.readers import read_effects
@@ -108,6 +108,20 @@ def test_a_text_alone_is_swapped_for_words_that_say_nothing(examined):
     assert read_effects(FILLER, past) == []
 
 
+def test_the_base_forecasts_each_window_once_however_many_texts_are_looked_at(examined, monkeypatch):
+    df, result, windows = examined
+    told, asked = result.fitted["SeasonalNaive+context"], []
+    forecast = type(told.base).predict
+
+    def count(self, df=None, h=None, level=None, X_df=None):
+        asked.append((len(df), h, tuple(level or ())))
+        return forecast(self, df, h, level, X_df)
+
+    monkeypatch.setattr(type(told.base), "predict", count)
+    assert len(examine_texts(told, result.frame, windows, "h").changes) == 2  # in two windows
+    assert sorted(set(asked)) == sorted(asked)
+
+
 def test_what_cannot_be_looked_at_is_named(examined, monkeypatch):
     _, result, windows = examined
     told = result.fitted["SeasonalNaive+context"]
@@ -126,12 +140,7 @@ def test_what_cannot_be_looked_at_is_named(examined, monkeypatch):
 
 def test_a_comparison_opens_trained_models_again_and_a_model_that_reads_by_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("TSLLM_CACHE", str(tmp_path))
-    save_tiny_backbone(tmp_path / "llama", "llama", layers=2, width=32)
-    sizes = {
-        "backbone": str(tmp_path / "llama"), "text_layers": 2, "reader": "horizon", "context_length": 24,
-        "patch_length": 8, "patch_stride": 8, "num_backbone_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 8,
-        "num_prototypes": 10, "prompt": False, "horizon_reader": {"d_model": 16},
-    }  # fmt: skip
+    sizes = save_told_timellm(tmp_path)
     training = {"max_steps": 3, "learning_rate": 0.05}
     timellm = {"model": "timellm", "options": sizes, "training": training}
     dlinear = {"model": "dlinear", "options": {"context_length": 24, "moving_average": 3}, "training": training}

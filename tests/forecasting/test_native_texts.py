@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 import tsllm
 from tests.fixtures.backbones import save_tiny_backbone
+from tests.fixtures.texts import make_told_days
 from tsllm.context.contract import Context
 from tsllm.evaluation.saved import find_pretrained_base
 from tsllm.forecasting.model_spec import ModelSpec
@@ -145,13 +146,9 @@ def test_models_that_read_no_texts_refuse_them_and_the_advice_works(backbone):
 
 def test_words_decide_what_numbers_cannot_tell(backbone):
     """The level of each day is drawn afresh and told the day before, in one of two phrases."""
-    rng, days, tested = np.random.default_rng(3), 60, 8
-    high = rng.random(days) < 0.5
-    times = pd.date_range("2024-01-01", periods=24 * days, freq="h")
-    y = np.where(np.repeat(high, 24), 1.0, -1.0) + 0.1 * rng.normal(size=24 * days)
-    frame = pd.DataFrame({"unique_id": "a", "ds": times, "y": y})
-    news = pd.DataFrame({"unique_id": "a", "text": np.where(high, "trend up", "min median"), "start": times[::24]})
-    news["end"], news["published"] = news["start"] + pd.Timedelta("1D"), news["start"] - pd.Timedelta("1D")
+    tested = 8
+    frame, news, lies = make_told_days()
+    y = frame["y"].to_numpy()
     training = {"max_steps": 150, "per_device_train_batch_size": 16, "learning_rate": 5e-3, "eval_steps": 75}
     options = {"context_length": 96, "val_size": 48, "training": training}
     reader = NeuralForecaster("dlinear", 24, text_backbone=backbone, **options, **READS)
@@ -164,7 +161,6 @@ def test_words_decide_what_numbers_cannot_tell(backbone):
         rolled = model.predict_rolling(frame, 24, n_windows=tested, step_size=24)
         return np.abs(rolled["DLinear"].to_numpy() - y[-24 * tested :]).mean()
 
-    lies = news.assign(text=np.where(high, "min median", "trend up"))
     error = {"plain": measure(plain), "told": measure(reader, news), "lies": measure(reader, lies)}
     assert error["told"] < 0.5 * error["plain"], error
     assert error["told"] < 0.3 * error["lies"], error

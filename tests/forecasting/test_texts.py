@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.fixtures.backbones import save_tiny_backbone
+from tests.fixtures.texts import make_told_days
 from tsllm.context.contract import Context
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.texts import compute_waves
@@ -159,19 +160,14 @@ def test_the_calendar_is_waves_of_day_week_and_year():
 
 def test_words_decide_what_numbers_cannot_tell(backbone):
     """The level of each day is drawn afresh and told the day before, in one of two phrases."""
-    rng, days, tested = np.random.default_rng(3), 60, 8
-    high = rng.random(days) < 0.5
-    times = pd.date_range("2024-01-01", periods=24 * days, freq="h")
-    y = np.where(np.repeat(high, 24), 1.0, -1.0) + 0.1 * rng.normal(size=24 * days)
-    frame = pd.DataFrame({"unique_id": "a", "ds": times, "y": y})
-    news = pd.DataFrame({"unique_id": "a", "text": np.where(high, "trend up", "min median"), "start": times[::24]})
-    news["end"], news["published"] = news["start"] + pd.Timedelta("1D"), news["start"] - pd.Timedelta("1D")
+    tested = 8
+    frame, news, lies = make_told_days()
+    y = frame["y"].to_numpy()
     options = {"backbone": backbone, "val_size": 48, "training": LEARN} | SIZES | {"dropout": 0.0}
     options |= {"context_length": 96, "patch_length": 24, "patch_stride": 24}
     model = NeuralForecaster("timellm", 24, horizon_reader={"dropout": 0.0, "d_model": 32}, **options)
     model.fit(frame.head(-24 * tested), context=news)
     error = {}
-    lies = news.assign(text=np.where(high, "min median", "trend up"))
     for name, context in {"told": news, "silent": "", "lies": lies}.items():
         model._told = Context.read(context, frame, timeless=True)
         rolled = model.predict_rolling(frame, 24, n_windows=tested, step_size=24)
