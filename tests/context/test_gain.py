@@ -62,6 +62,9 @@ def test_what_is_right_beats_silence_and_silence_what_is_wrong():
     assert scores[other] < 0
     drawn = reward.draw(window)
     assert [reward(window, truth, said, drawn) for said in scores] == list(scores.values())
+    strict = EffectsGain(silence=0.5)
+    assert [strict(window, truth, "none", drawn, told=told) for told in (True, False)] == [-0.5, 0.0]
+    assert strict(window, truth, right, drawn, told=True) == scores[right]
 
 
 @pytest.mark.parametrize(

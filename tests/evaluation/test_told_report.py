@@ -109,7 +109,7 @@ def test_a_text_alone_is_swapped_for_words_that_say_nothing(examined):
 
 
 def test_the_base_forecasts_each_window_once_however_many_texts_are_looked_at(examined, monkeypatch):
-    df, result, windows = examined
+    _, result, windows = examined
     told, asked = result.fitted["SeasonalNaive+context"], []
     forecast = type(told.base).predict
 

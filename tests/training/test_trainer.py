@@ -14,6 +14,7 @@ from tsllm.data.splits import ByFractions, split_frame
 from tsllm.data.windows import WindowDataset
 from tsllm.models import build_model
 from tsllm.training.args import ForecastTrainingArguments
+from tsllm.training.callbacks import StopwatchCallback
 from tsllm.training.trainer import ForecastTrainer, find_checkpoint
 
 LENGTH, HORIZON = 24, 6
@@ -235,6 +236,8 @@ def test_the_trainer_state_keeps_patience_and_time(tmp_path, parts):
     again = build(tmp_path, parts, max_steps=3, early_stopping_patience=2)
     again.train(resume_from_checkpoint=True)
     assert again.stopwatch.processor_seconds >= times["processor_seconds"]
+    kept = {"seconds": 100.0, "processor_seconds": 90.0}
+    assert StopwatchCallback(**kept).state()["args"] == kept
 
 
 def test_worker_processes_deliver_the_same_batches(tmp_path, parts):

@@ -237,10 +237,9 @@ class _TaskPart:
         return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
 
     def _describe_searches(self) -> list[Section]:
-        """Says what the search found for each model; what only perturbs another's model was not searched."""
-        searched = [m.name for m in self.config.models if not m.perturb]
-        facts = [self.result.facts.get(name) or [{}] for name in searched]
-        said = [str(runs[0]["searched"]) for runs in facts if "searched" in runs[0]]
+        """Says what the search found for each model, once; what perturbs another's model has the other's sentence."""
+        facts = [runs[0] for runs in self.result.facts.values() if runs]
+        said = list(dict.fromkeys(str(one["searched"]) for one in facts if "searched" in one))
         return [Section(f"What the search found{self.title}", said)] if said else []
 
     def _describe_forecasts(self) -> Section:
