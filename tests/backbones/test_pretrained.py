@@ -12,6 +12,7 @@ from tsllm.backbones.pretrained import (
     is_complete,
     verify,
 )
+from tsllm.progress import quiet_bars
 
 
 @pytest.fixture
@@ -122,3 +123,15 @@ def test_the_packaged_model_knows_the_capital_of_france():
     ids = tokenizer("The capital of France is", return_tensors="pt")
     text = tokenizer.decode(model.generate(**ids, max_new_tokens=3, do_sample=False)[0])
     assert text.startswith("The capital of France is Paris")
+
+
+def test_the_conversion_draws_no_bar_of_its_own(capsys):
+    import transformers.modeling_gguf_pytorch_utils as conversion
+
+    bar = conversion.tqdm
+    assert list(conversion.tqdm([1, 2], desc="tensors")) == [1, 2]
+    assert "tensors" in capsys.readouterr().err  # else there is nothing to silence
+    with quiet_bars(), pretrained._quiet_conversion():
+        assert list(conversion.tqdm([1, 2], desc="tensors")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert conversion.tqdm is bar

@@ -89,7 +89,7 @@ def test_every_trainable_model_of_the_prices_sees_as_many_windows():
         assert config.budget.apply(model.training, 10**6)["max_steps"] == 600  # of 16 windows
 
 
-@pytest.mark.parametrize("name", ["does_the_llm_help", "does_the_llm_help_m3"])
+@pytest.mark.parametrize("name", ["does_the_llm_help" + part for part in ("", "_prices", "_m3", "_etth1")])
 def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name):
     config, models = load_trained(name)
     assert config.budget == BudgetRule(patience_windows=3200, cap_windows=48_000, eval_every_windows=800)

@@ -810,7 +810,8 @@ def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):
     pytest.importorskip("optuna", reason="optuna is optional")
     model = {"model": "dlinear", "options": TINY, "training": QUICK}
     search = {"trials": 3, "sampler": "random", "search": {"context_length": [6, 12, 24]}}
-    config = make_config(data, tmp_path, ["SeasonalNaive", model], seeds=[0], tune=search)
+    shuffled = {**model, "alias": "Shuffled", "perturb": "input", "variant": "shuffled", "variant_of": "DLinear"}
+    config = make_config(data, tmp_path, ["SeasonalNaive", model, shuffled], seeds=[0], tune=search)
     (result,) = results = run_compare(config)
     facts = result.facts["DLinear"][0]
     assert facts["trials"] == 3
@@ -825,3 +826,4 @@ def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):
     report = build_compare_report(config, results, "c")[0].to_markdown()
     assert "the best of 3 trials each, drawn at random" in report
     assert f"## What the search found\n\n{facts['searched']}" in report
+    assert report.count(facts["searched"]) == 1  # what is shuffled was not searched again

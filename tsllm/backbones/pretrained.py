@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -181,7 +183,7 @@ def convert_gguf(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    with quiet_bars():
+    with quiet_bars(), _quiet_conversion():
         model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, trust_remote_code=False)
     # A model that came from GGUF refuses to be saved or trained until it forgets so.
     model.hf_quantizer = None
@@ -194,6 +196,20 @@ def convert_gguf(source: Path, folder: Path) -> None:
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": compute_sha256(folder / n)} for n in names}
     manifest = {"source": source.name, "package": f"{_DISTRIBUTION}=={_VERSION}", "sha256": _GGUF_SHA256}
     (folder / MANIFEST).write_text(json.dumps(manifest | {"licence": "Apache-2.0", "files": files}, indent=2) + "\n")
+
+
+@contextmanager
+def _quiet_conversion() -> Iterator[None]:
+    """Makes the bar over the tensors of a GGUF file heed `quiet_bars`; the one of transformers does not."""
+    import transformers.modeling_gguf_pytorch_utils as conversion
+    from transformers.utils import logging as library_logging
+
+    bar = conversion.tqdm
+    conversion.tqdm = library_logging.tqdm
+    try:
+        yield
+    finally:
+        conversion.tqdm = bar
 
 
 def compute_sha256(path: Path) -> str:
