@@ -53,6 +53,14 @@ def test_each_result_says_when_where_and_on_which_code_it_was_measured(page):
     assert [path for path in facts["code"] if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_a_list_begins_after_an_empty_line_or_it_is_no_list(page):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    paragraphs = [text.splitlines() for text in re.split(r"\n\s*\n", prose)]
+    begins = [[re.match(r"\s*(?:[-*]|\d+\.) ", line) is not None for line in lines] for lines in paragraphs]
+    assert [lines for lines, starts in zip(paragraphs, begins, strict=True) if any(starts) and not starts[0]] == []
+
+
 def test_every_page_stands_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
