@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tsllm.evaluation.budget import (
+    TOLERANCE,
     BudgetRule,
     check_budgets,
     count_batch,
@@ -52,11 +53,25 @@ def test_a_rule_without_a_validation_part_asks_for_no_validation():
     assert rule.apply({"eval_steps": 5}, 40, validates=False)["eval_steps"] == 5  # given: refused where it is idle
 
 
+@pytest.mark.parametrize("batch_size", [1, 16, 32])
+@pytest.mark.parametrize("num_train_windows", [20, 333, 399, 400, 5000])
+@pytest.mark.parametrize(("windows", "every"), [(800, 400), (1000, 300), (9600, 1600)])
+def test_a_count_of_windows_is_kept_within_the_tolerance(batch_size, num_train_windows, windows, every):
+    rule = BudgetRule(kind="windows", windows=windows, eval_every_windows=every)
+    made = rule.training_for(batch_size, num_train_windows)
+    assert made["max_steps"] % made["eval_steps"] == 0  # the last weights are validated too
+    seen = count_windows(made["max_steps"], batch_size, num_train_windows)
+    assert windows <= seen <= max((1 + TOLERANCE) * windows, windows + 2 * batch_size)
+    distance = count_windows(made["eval_steps"], batch_size, num_train_windows)
+    assert distance == pytest.approx(every, rel=0.5, abs=batch_size)
+
+
 def test_a_small_training_part_and_an_odd_batch_are_rounded_to_whole_validations():
     rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=100)
-    # 40 windows are 3 steps of 16: 100 windows are 2 epochs and 2 steps = 8; 1,000 are 25 epochs = 75, rounded to 80.
+    # 40 windows are 3 steps of 16: 100 windows are 2 epochs and 2 steps = 8, 1,000 are 25 epochs = 75. Validations 8
+    # steps apart would end at 80, more than rounding; 7 steps apart they end at 77.
     made = rule.training_for(16, 40)
-    assert (made["max_steps"], made["eval_steps"], made["early_stopping_patience"]) == (80, 8, 0)
+    assert (made["max_steps"], made["eval_steps"], made["early_stopping_patience"]) == (77, 7, 0)
     assert made["lr_scheduler_type"] == "cosine"
     # 100 windows in batches of 48 take 3 steps; 1,000 take 21.
     assert rule.training_for(48, 10**6)["max_steps"] == 21

@@ -59,19 +59,26 @@ class BudgetRule:
             )
 
     def training_for(self, batch_size: int, num_train_windows: int) -> dict[str, Any]:
-        """Returns the training options that keep the rule, to the next whole validation.
+        """Returns the training options that keep the rule.
 
-        The learning rate stays constant until convergence, because a schedule as long as the cap would not have fallen
-        when training ends; over a fixed number of windows it follows a cosine.
+        Training ends with a validation. Over a fixed number of windows the distance between validations gives way, by
+        half at most, if they would end much later than the windows asked for. The learning rate stays constant until
+        convergence, because a schedule as long as the cap would not have fallen when training ends; over a fixed
+        number of windows it follows a cosine.
 
         Args:
             batch_size: Windows of one optimiser step, over all devices and accumulated batches.
             num_train_windows: Windows of the training part; the last batch of an epoch is smaller.
         """
         every = count_steps(self.eval_every_windows, batch_size, num_train_windows)
-        most = self.cap_windows if self.kind == "convergence" else self.windows
-        steps = count_steps(most, batch_size, num_train_windows)
-        patience = -(-self.patience_windows // self.eval_every_windows) if self.kind == "convergence" else 0
+        if self.kind == "windows":
+            steps = count_steps(self.windows, batch_size, num_train_windows)
+            asked, nearby = every, range(-(-2 * every // 3), every * 3 // 2 + 1)
+            every = min(nearby, key=lambda e: (max(-steps % e, TOLERANCE / 2 * steps), abs(e - asked)))
+            patience = 0
+        else:
+            steps = count_steps(self.cap_windows, batch_size, num_train_windows)
+            patience = -(-self.patience_windows // self.eval_every_windows)
         return {
             "max_steps": -(-steps // every) * every,
             "eval_steps": every,
