@@ -1,5 +1,7 @@
 """What is said of budgets follows from the numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from tsllm.evaluation.budgets import (
@@ -51,10 +53,25 @@ def test_a_best_step_that_is_the_last_is_not_converged():
         "Not converged: the best validation of B (seed 0) was the last one, so more training may help it."
     )
     assert said[3] == "Without validation, so convergence is not known: C."
-    assert describe_budgets([make_row()])[-1] == "Every trained model had its best validation before its last one."
+    every = "Every trained model had its best validation after its first and before its last one."
+    assert describe_budgets([make_row()])[-1] == every
     table = tabulate_budgets(rows)
     assert table["converged"].tolist() == ["yes", "no, best at the last step", "yes", "not validated"]
     assert table["stopped_by"].unique().tolist() == ["validation patience"]
+
+
+def test_a_best_step_that_is_the_first_of_several_is_not_converged():
+    rows = [replace(make_row(best=best, last=last), first_step=20) for best, last in ((20, 100), (40, 100), (20, 20))]
+    assert [row.has_converged for row in rows] == [False, True, False]
+    assert [row.was_best_at_first for row in rows] == [True, False, False]  # one validation tells of no trend
+    assert describe_budgets([rows[0], rows[1]])[2] == (
+        "Not converged: the best validation of A (seed 0) was the first one, so a lower learning rate may help it."
+    )
+    assert tabulate_budgets(rows)["converged"].tolist() == [
+        "no, best at the first validation",
+        "yes",
+        "no, best at the last step",
+    ]
 
 
 def test_a_log_tells_steps_best_and_last():
@@ -66,7 +83,7 @@ def test_a_log_tells_steps_best_and_last():
         {"step": 35, "train_runtime": 3.0, "stopped_by": "time"},
     ]
     row = BudgetRow("A", 1, **read_budget(log, 3.5))
-    assert row == BudgetRow("A", 1, 35, 960, 3.5, 20, 30, "time")
+    assert row == BudgetRow("A", 1, 35, 960, 3.5, 20, 30, "time", 10)
     bare = BudgetRow("A", 1, **read_budget([{"step": 5, "loss": 1.0}], 1.0))
     assert (bare.steps, bare.windows_seen, bare.best_step, bare.stopped_by) == (5, None, None, "")
 

@@ -325,7 +325,7 @@ def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
     assert fewer[0].startswith("Yes, as far as was tried")
     assert fewer[0].endswith("TimeLLM-block was not run.")
     late = describe_verdict("TimeLLM", pairs, VARIANTS, ["TimeLLM", "DLinear"])
-    assert late[0].endswith("Not converged: TimeLLM has the best validation at the last step.")
+    assert late[0].endswith("Not converged: TimeLLM has the best validation at the first or at the last step.")
     pairs = make_pairs({"TimeLLM-noLLM": (0.0, "no difference shown"), "TimeLLM-random": (-0.3, "worse")})
     tied = describe_verdict("TimeLLM", pairs, VARIANTS)
     assert tied[0].startswith("No help shown")

@@ -56,7 +56,9 @@ def test_a_winner_by_another_measure_is_not_said_to_win_where_it_loses():
 
 def test_what_had_not_converged_stands_in_the_headline():
     words = describe_winner(make_table(), compare_with_best(make_losses(), best="A"), unconverged=["A", "B"])
-    assert words[0].endswith("model. Not converged: A and B have the best validation at the last step.")
+    assert words[0].endswith(
+        "model. Not converged: A and B have the best validation at the first or at the last step."
+    )
 
 
 def test_a_model_with_one_window_of_thirty_has_no_rank_and_takes_none():

@@ -124,7 +124,7 @@ def describe_verdict(
         model: Alias of the whole model.
         pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
         variants: The models that are variants of it.
-        unconverged: Models whose best validation was their last.
+        unconverged: Models that did not converge.
     """
     specs = {spec.name: spec for spec in variants}
     rows = [r for r in read_rows(pairs) if r["model"] in specs and is_without_llm(specs[r["model"]])]

@@ -32,6 +32,7 @@ class BudgetRow:
         best_step: Step of the best validation, whose weights are kept; None = nothing was validated.
         last_step: Step of the last validation; None = nothing was validated.
         stopped_by: "patience", "steps", "time", "untrained" or "" (not known).
+        first_step: Step of the first validation; None = not known.
     """
 
     model: str
@@ -42,6 +43,7 @@ class BudgetRow:
     best_step: int | None
     last_step: int | None
     stopped_by: str = ""
+    first_step: int | None = None
 
     def __post_init__(self) -> None:
         if self.stopped_by not in STOPPED_BY:
@@ -51,10 +53,19 @@ class BudgetRow:
 
     @property
     def has_converged(self) -> bool | None:
-        """Whether later validations were no better than the best; None where nothing was validated."""
+        """Whether validation improved and then no more; None where nothing was validated.
+
+        It does not where the best validation was the last one, nor where it was the first of several: training never
+        made that model better, so it was too fast for it.
+        """
         if self.best_step is None or self.last_step is None:
             return None
-        return self.best_step < self.last_step
+        return self.best_step < self.last_step and not self.was_best_at_first
+
+    @property
+    def was_best_at_first(self) -> bool:
+        """Whether no later validation was better than the first one."""
+        return self.best_step is not None and self.best_step == self.first_step != self.last_step
 
 
 def read_budget(log: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
@@ -75,21 +86,29 @@ def read_budget(log: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, A
         "seconds": seconds,
         "best_step": best,
         "last_step": max(step for _, step in validated) if validated else None,
+        "first_step": min(step for _, step in validated) if validated else None,
     }
 
 
 def tabulate_budgets(rows: Sequence[BudgetRow]) -> pd.DataFrame:
     """Returns one row a model and seed: the fields of `BudgetRow` and `converged`, in words."""
-    words = {True: "yes", False: "no, best at the last step", None: "not validated"}
     table = pd.DataFrame([asdict(row) for row in rows])
     if len(table):
         table["stopped_by"] = [STOPPED_BY[row.stopped_by] for row in rows]
-        table["converged"] = [words[row.has_converged] for row in rows]
+        table["converged"] = [_say_converged(row) for row in rows]
     return table
 
 
+def _say_converged(row: BudgetRow) -> str:
+    if row.has_converged is None:
+        return "not validated"
+    if row.was_best_at_first:
+        return "no, best at the first validation"
+    return "yes" if row.has_converged else "no, best at the last step"
+
+
 def find_unconverged(rows: Sequence[BudgetRow]) -> list[str]:
-    """Returns the models of which some seed had its best validation at the last step, in the order of the rows."""
+    """Returns the models of which some seed did not converge, in the order of the rows."""
     return list(dict.fromkeys(row.model for row in rows if row.has_converged is False))
 
 
@@ -123,22 +142,32 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
     if len(models) > 1:
         took += f" ({fast}) to {seconds[slow]:,.0f} ({slow})"
     said.append(f"Optimiser steps: {amount}; seconds of training for a seed, on average: {took}.")
-    late: dict[str, list[int]] = {}
-    for row in rows:
-        if row.has_converged is False:
-            late.setdefault(row.model, []).append(row.seed)
-    if late:
-        parts = [f"{m} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, s))})" for m, s in late.items()]
+    early = _name_runs([row for row in rows if row.was_best_at_first])
+    late = _name_runs([row for row in rows if row.has_converged is False and not row.was_best_at_first])
+    if early:
         said.append(
-            f"Not converged: the best validation of {join_words(parts)} was the last one, so more training may help "
+            f"Not converged: the best validation of {join_words(early)} was the first one, so a lower learning rate "
+            f"may help {'it' if len(early) == 1 else 'them'}."
+        )
+    if late:
+        said.append(
+            f"Not converged: the best validation of {join_words(late)} was the last one, so more training may help "
             f"{'it' if len(late) == 1 else 'them'}."
         )
     unknown = [m for m in models if any(r.model == m and r.has_converged is None for r in rows)]
     if unknown:
         said.append(f"Without validation, so convergence is not known: {join_words(unknown)}.")
-    if not late and not unknown:
-        said.append("Every trained model had its best validation before its last one.")
+    if not early and not late and not unknown:
+        said.append("Every trained model had its best validation after its first and before its last one.")
     return said + idle
+
+
+def _name_runs(rows: Sequence[BudgetRow]) -> list[str]:
+    """Returns each model once, with its seeds."""
+    seeds: dict[str, list[int]] = {}
+    for row in rows:
+        seeds.setdefault(row.model, []).append(row.seed)
+    return [f"{m} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, s))})" for m, s in seeds.items()]
 
 
 def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:

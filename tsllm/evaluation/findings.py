@@ -27,7 +27,7 @@ def describe_winner(
         metric: Column that ranks.
         unit: Unit of the metric, for the text.
         tested: Column whose differences are tested, if another one.
-        unconverged: Models whose best validation was their last, from `find_unconverged`.
+        unconverged: Models that did not converge, from `find_unconverged`.
 
     Returns:
         Sentences; the first is the headline.
@@ -231,7 +231,7 @@ def describe_unconverged(models: Sequence[str]) -> str:
     if not models:
         return ""
     verb = "has" if len(models) == 1 else "have"
-    return f" Not converged: {join_words(list(models))} {verb} the best validation at the last step."
+    return f" Not converged: {join_words(list(models))} {verb} the best validation at the first or at the last step."
 
 
 def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: bool = True) -> list[str]:
