@@ -77,7 +77,8 @@ def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     assert "series of any frequency, length and scale" in card
     assert "nothing is known about other series" not in card
     assert "backbone" not in card  # there is no language model inside, so nothing is said of one
-    assert "validation loss" in result.summary()
+    assert f"validation loss {metrics['validation']['loss']:.4f} " in result.summary()
+    assert result.summary().endswith(f" s on 1 process -> {folder}")
     assert any("windows_per_second" in entry for entry in json.loads((folder / "history.json").read_text()))
 
 

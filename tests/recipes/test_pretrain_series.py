@@ -27,7 +27,10 @@ def read(folder):
 
 def test_two_processes_read_different_series_and_learn_from_both(tmp_path):
     steps = ["max_steps=4", "eval_steps=2", "save_steps=2", "per_device_train_batch_size=8"]
-    finish(launch("pretrain_series", *COMMON, *steps, f"output_dir={tmp_path / 'two'}", config_file="cpu2.yaml"))
+    arguments = [*COMMON, *steps, f"output_dir={tmp_path / 'two'}"]
+    told = finish(launch("pretrain_series", *arguments, config_file="cpu2.yaml"))
+    assert "4 steps in " in told
+    assert " on 2 processes -> " in told
     load_recipe("pretrain_series").main([*COMMON, *steps, f"output_dir={tmp_path / 'one'}"])
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert (one["processes"], one["windows"]) == (1, 4 * 8)
@@ -35,6 +38,17 @@ def test_two_processes_read_different_series_and_learn_from_both(tmp_path):
     assert one["seasonal_naive_mae"] == two["seasonal_naive_mae"]  # the same validation windows
     # Were both processes to read the first one's series, averaging their gradients would give its weights.
     assert not torch.allclose(read(tmp_path / "one")["head.weight"], read(tmp_path / "two")["head.weight"], atol=1e-4)
+
+
+def test_two_processes_of_which_accelerate_would_start_one_are_refused_before_anything_is_written(tmp_path):
+    """Without GPUs, accelerate leaves out all but one and says nothing."""
+    folder = tmp_path / "two"
+    process = launch("pretrain_series", *COMMON, "max_steps=4", f"output_dir={folder}", processes=2)
+    told, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "error: accelerate launch was asked for 2 processes, but 1 runs" in told
+    assert "with --config_file recipes/accelerate/cpu2.yaml" in told
+    assert not folder.exists()
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_weights_of_one_that_was_not(tmp_path):

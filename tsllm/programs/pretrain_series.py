@@ -203,12 +203,13 @@ class PretrainedRun:
     def summary(self) -> str:
         """Returns the outcome in a line."""
         m = self.metrics
-        scores = m["validation"] or {}
+        scores, count = m["validation"] or {}, m["processes"]
         return (
             f"{m['model']} on synthetic series, seed {m['seed']}: validation loss "
             f"{scores.get('loss', float('nan')):.4f} "
             f"({m['seasonal_naive_mae']:.4f} MAE of the seasonal naive, {scores.get('mae', float('nan')):.4f} own), "
-            f"{m['steps']} steps in {m['seconds']:.0f} s -> {self.output_dir}"
+            f"{m['steps']} steps in {m['seconds']:.0f} s on {count} process{'es' if count > 1 else ''} "
+            f"-> {self.output_dir}"
         )
 
 
