@@ -59,6 +59,22 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path):
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
+def test_a_run_with_several_loader_workers_goes_on_with_the_batch_after_the_last_one(tmp_path):
+    """Also where the steps so far are no multiple of the workers."""
+    often = {"dataloader_num_workers": 2, "eval_steps": 1, "save_steps": 1}
+    run(tmp_path / "whole", **often)
+    run(tmp_path / "again", **often)
+    for step in (2, 3, 4):
+        (tmp_path / "again" / f"checkpoint-{step}").rename(tmp_path / f"gone-{step}")
+    run(tmp_path / "again", resume=str(tmp_path / "again" / "checkpoint-1"), **often)
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "again")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    history = json.loads((tmp_path / "again" / "history.json").read_text())
+    progress = [(entry["step"], entry["epoch"]) for entry in history if "loss" in entry]
+    assert progress == [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0)]
+    assert [entry["windows_per_second"] > 0 for entry in history if "loss" in entry] == [True] * 4
+
+
 def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     result, folder = trained
     metrics = json.loads((folder / "metrics.json").read_text())
