@@ -1,5 +1,8 @@
 """Synthetic series: reproducible, seasonal where told, finite, and cut as asked."""
 
+import tracemalloc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +171,22 @@ def test_a_process_with_several_loader_workers_goes_on_where_it_stopped():
         assert all(torch.equal(a, b) for a, b in zip(whole, expected, strict=True))
     with pytest.raises(ValueError, match="num_shards is 3, which 2 processes cannot share"):
         build_stream(SMALL, 4, 3, processes=2)
+
+
+def test_a_stream_forgets_what_it_gave_so_that_its_memory_does_not_grow():
+    stream = iter(build_stream(SMALL, 64))
+    given = [weakref.ref(next(stream)["past_values"]) for _ in range(10)]
+    tracemalloc.start()
+    try:
+        peaks = []
+        for _ in range(3):
+            tracemalloc.reset_peak()
+            given += [weakref.ref(next(stream)["past_values"]) for _ in range(15)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert [tensor for ref in given[:-1] if (tensor := ref()) is not None] == []
+    assert peaks[2] < 1.5 * peaks[0]
 
 
 def test_held_out_windows_are_fixed_and_none_of_the_training_shards():

@@ -1,6 +1,7 @@
 """Pre-training on a stream: what is learnt, how it resumes, what the artefact says."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tsllm.forecasting.zero_shot import ZeroShotForecaster
 from tsllm.programs.pretrain_series import (
     StreamArguments,
     StreamCollator,
+    StreamTrainer,
     build_model,
     run_pretrain_series,
     score_naive,
@@ -137,6 +139,26 @@ def test_the_card_of_a_fine_tuned_model_names_the_synthetic_seed(trained, tmp_pa
     tuned.save_pretrained(tmp_path / "tuned")
     card = (tmp_path / "tuned" / "README.md").read_text()
     assert "trained also on: synthetic, synthetic series of tsllm.data.synthetic, seed 1; no real data" in card
+
+
+def test_the_planned_steps_cost_no_memory(tmp_path):
+    """A billion steps of a thousand windows: nothing may be laid out for them."""
+    config = SyntheticConfig(32, 8, 0)
+    model = build_model(StreamArguments(**STREAM), ModelArguments(model="patchcast", model_config=dict(TINY)))
+    args = ForecastTrainingArguments(
+        output_dir=str(tmp_path), max_steps=10**9, per_device_train_batch_size=1000, use_cpu=True, eval_strategy="no",
+        save_strategy="no", load_best_model_at_end=False,
+    )  # fmt: skip
+    tracemalloc.start()
+    try:
+        trainer = StreamTrainer(model, args, config, None)
+        batch = next(iter(trainer.get_train_dataloader()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert batch["future_values"].shape == (1000, 8, 1)
+    assert trainer.planned_steps() == 10**9
+    assert peak < 50e6
 
 
 def test_a_batch_is_told_in_units_of_its_seasonal_change_and_far_futures_are_left_out():
