@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.recipes.programs import ROOT, finish, launch, load_recipe
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
+from tsllm.models.patchcast import PatchCast
 
 pytestmark = pytest.mark.slow
 
@@ -69,12 +70,20 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_one_that_was_not(tmp_
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_the_configuration_for_a_gpu_trains_and_forecasts_with_its_own_sizes_and_precision(tmp_path):
+def test_the_configuration_for_a_gpu_trains_and_forecasts_with_its_own_sizes_and_precision(tmp_path, monkeypatch):
     """On a CPU, with fewer and smaller steps and two loader workers in the place of eight; all else as it stands."""
     config = ROOT / "recipes" / "configs" / "pretrain_series" / "patchcast_gpu.yaml"
     small = ["max_steps=3", "eval_steps=1", "save_steps=1", "logging_steps=1", "per_device_train_batch_size=2"]
     small += ["per_device_eval_batch_size=4", "validation_windows=4", "dataloader_num_workers=2", "use_cpu=true"]
+    precisions, forecast = [], PatchCast.forecast
+
+    def watch(self, *inputs, **options):
+        precisions.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return forecast(self, *inputs, **options)
+
+    monkeypatch.setattr(PatchCast, "forecast", watch)
     load_recipe("pretrain_series").main([f"--config={config}", *small, f"output_dir={tmp_path}"])
+    assert set(precisions[:3]) == {torch.bfloat16}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["parameters"] == {"trainable": 12_752_616, "total": 12_752_616}
     assert (metrics["context_length"], metrics["prediction_length"]) == (1024, 64)
