@@ -13,6 +13,7 @@ from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, draw_windows
 from tsllm.evaluation.yardsticks import has_read, load_set
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
+from tsllm.models import MODELS
 from tsllm.programs.pretrain_series import (
     StreamArguments,
     StreamCollator,
@@ -220,3 +221,19 @@ def test_a_language_model_is_trained_around_and_not_saved(model, tmp_path):
     run(folder, steps=2, model=ModelArguments(model=model, model_config=config))
     assert not [name for name in weights(folder) if ".llm." in name]
     assert ZeroShotForecaster.from_pretrained(folder).prediction_length == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("patchcast", "timellm")])
+def test_every_model_of_the_table_can_be_trained_so_and_forecasts_series_of_any_length(name, tmp_path):
+    known = MODELS.get(name).config_class.own_fields()
+    config = {key: value for key, value in TINY.items() if key in known or key == "head"}
+    model = ModelArguments(model=name, model_config=config)
+    run(tmp_path, steps=1, model=model, stream={"prediction_length": 16}, eval_steps=1, save_steps=1)
+    parts = [pd.DataFrame({"unique_id": f"of {n}", "ds": np.arange(n), "y": np.sin(np.arange(n)) + 5}) for n in (9, 50)]
+    forecaster = ZeroShotForecaster.from_pretrained(tmp_path)
+    found = forecaster.predict(pd.concat(parts, ignore_index=True), 20, level=[80])  # further than it was trained for
+    columns = [f"{forecaster.alias}-lo-80", forecaster.alias, f"{forecaster.alias}-hi-80"]
+    assert np.isfinite(found[columns]).all(axis=None)
+    assert (found[columns].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert found.groupby("unique_id")["ds"].agg(["min", "max"]).to_numpy().tolist() == [[50, 69], [9, 28]]
