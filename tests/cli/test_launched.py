@@ -31,7 +31,7 @@ def test_every_way_to_start_the_launcher_is_known(program):
     assert find_launch_words([*program, "--num_processes", "2", *RECIPE]) == ["--num_processes", "2", *RECIPE]
 
 
-@pytest.mark.parametrize("program", [[], ["bash"], ["python", *RECIPE], ["python", "accelerate", "config"], ["pytest"]])
+@pytest.mark.parametrize("program", [[], ["bash"], ["python", *RECIPE], ["python", "accelerate", "config"]])
 def test_other_programs_ask_for_nothing(program):
     assert find_launch_words(program) is None
     assert count_asked(program) is None

@@ -230,7 +230,8 @@ def test_every_model_of_the_table_can_be_trained_so_and_forecasts_series_of_any_
     config = {key: value for key, value in TINY.items() if key in known or key == "head"}
     model = ModelArguments(model=name, model_config=config)
     run(tmp_path, steps=1, model=model, stream={"prediction_length": 16}, eval_steps=1, save_steps=1)
-    parts = [pd.DataFrame({"unique_id": f"of {n}", "ds": np.arange(n), "y": np.sin(np.arange(n)) + 5}) for n in (9, 50)]
+    steps = [np.arange(n) for n in (9, 50)]
+    parts = [pd.DataFrame({"unique_id": f"of {len(ds)}", "ds": ds, "y": np.sin(ds) + 5}) for ds in steps]
     forecaster = ZeroShotForecaster.from_pretrained(tmp_path)
     found = forecaster.predict(pd.concat(parts, ignore_index=True), 20, level=[80])  # further than it was trained for
     columns = [f"{forecaster.alias}-lo-80", forecaster.alias, f"{forecaster.alias}-hi-80"]

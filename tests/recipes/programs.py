@@ -38,7 +38,8 @@ def launch(
     processes: int = 1,
 ) -> subprocess.Popen:
     """Starts `accelerate launch recipes/<name>.py ...` from the project's root in a process group of its own."""
-    plain = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    plain = ["--num_processes", str(processes), "--num_machines", "1"]
+    plain += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     how = ["--config_file", str(RECIPES / "accelerate" / config_file)] if config_file else plain
     program = [f"recipes/{name}.py"] if through is None else [through, name]
     command = [sys.executable, "-m", "accelerate.commands.launch", *how, *program, *arguments]

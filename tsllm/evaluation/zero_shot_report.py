@@ -81,8 +81,8 @@ def describe_failures(failures: Sequence[tuple[str, str, str]], total: int, what
         found.setdefault((model, " ".join(reason.split())), []).append(data)
     things = f"{total} {what}{'s' if total > 1 else ''}"
     return [
-        f"{model} failed on {', '.join(names)} ({len(names)} of {things}), each counted as the seasonal naive: {reason}"
-        for (model, reason), names in found.items()
+        f"{model} failed on {', '.join(data)} ({len(data)} of {things}), each counted as the seasonal naive: {reason}"
+        for (model, reason), data in found.items()
     ]
 
 
