@@ -23,8 +23,8 @@ def check_processes() -> None:
     if asked is not None and asked > running:
         verb = "runs" if running == 1 else "run"
         raise ValueError(
-            f"accelerate launch was asked for {asked} processes, but {running} {verb}: on a CPU it starts several only "
-            "with --config_file recipes/accelerate/cpu2.yaml, on GPUs only if there are several "
+            f"accelerate launch was asked for {asked} processes, but {running} {verb}: on a CPU it starts several "
+            "only with --config_file recipes/accelerate/cpu2.yaml, on GPUs only if there are several "
             f"(recipes/accelerate/multi_gpu.yaml); launch with one of these, or with --num_processes {running}"
         )
 
