@@ -1,9 +1,13 @@
 """Synthetic series: reproducible, seasonal where told, finite, and cut as asked."""
 
+import tracemalloc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
 
 from tsllm.data.synthetic import (
     VALIDATION_SHARD,
@@ -13,6 +17,7 @@ from tsllm.data.synthetic import (
     draw_lengths,
     draw_series,
     draw_windows,
+    order_shards,
 )
 from tsllm.data.synthetic_processes import FAMILIES, draw_arma_coefficients, draw_profile
 from tsllm.registry import UnknownNameError
@@ -136,6 +141,52 @@ def test_processes_read_different_series_and_a_stream_goes_on_where_it_stopped()
     third = [next(iterator) for _ in range(3)][2]
     later = next(iter(build_stream(SMALL, 8, start=2)))
     assert torch.equal(third["past_values"], later["past_values"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("drawn", [0, 1, 2, 5])
+def test_shards_go_on_in_the_order_in_which_they_were_left(workers, drawn):
+    def read(order, process, count):
+        own = order[process::2]
+        return [(shard, first + k // workers) for k in range(count) for shard, first in [own[k % workers]]]
+
+    for process in (0, 1):
+        whole = read(order_shards(2, workers, 0), process, drawn + 7)
+        assert read(order_shards(2, workers, drawn), process, 7) == whole[drawn:]
+        assert len(set(whole)) == drawn + 7
+    assert {shard for shard, _ in order_shards(2, workers, drawn)} == set(range(2 * workers))
+
+
+def test_a_process_with_several_loader_workers_goes_on_where_it_stopped():
+    def read(start, rank):
+        stream = build_stream(SMALL, 4, 4, start, processes=2)
+        own = split_dataset_by_node(stream, rank=rank, world_size=2)
+        batches = iter(DataLoader(own, batch_size=None, num_workers=2))
+        return [next(batches)["past_values"] for _ in range(6)]
+
+    for rank in (0, 1):
+        whole, rest = read(0, rank), read(3, rank)
+        assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest[:3], strict=True))
+        expected = [draw_windows(SMALL, 4, 2 * (k % 2) + rank, k // 2)["past_values"] for k in range(6)]
+        assert all(torch.equal(a, b) for a, b in zip(whole, expected, strict=True))
+    with pytest.raises(ValueError, match="num_shards is 3, which 2 processes cannot share"):
+        build_stream(SMALL, 4, 3, processes=2)
+
+
+def test_a_stream_forgets_what_it_gave_so_that_its_memory_does_not_grow():
+    stream = iter(build_stream(SMALL, 64))
+    given = [weakref.ref(next(stream)["past_values"]) for _ in range(10)]
+    tracemalloc.start()
+    try:
+        peaks = []
+        for _ in range(3):
+            tracemalloc.reset_peak()
+            given += [weakref.ref(next(stream)["past_values"]) for _ in range(15)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert [tensor for ref in given[:-1] if (tensor := ref()) is not None] == []
+    assert peaks[2] < 1.5 * peaks[0]
 
 
 def test_held_out_windows_are_fixed_and_none_of_the_training_shards():

@@ -1,12 +1,14 @@
 """The long-term protocol: scores worked by a slow loop, kept cells, few-shot, transfer, the paper's table."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import tsllm
+from tsllm.backbones import pretrained
 from tsllm.evaluation import protocol_data
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.long_term import ProtocolCell
@@ -174,6 +176,15 @@ def test_a_failure_is_counted_and_tried_again(folder, tmp_path):
     assert "failed (2 of 2)" in found.report.read_text()
     _, told = run(folder, tmp_path, models=models)
     assert told == ["exchange 4: DLinear, seed 0", "exchange 4: DLinear, seed 1"]
+
+
+def test_an_opponent_whose_weights_cannot_be_had_is_counted_and_the_others_run(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "reach_hub", lambda tell=True: "the Hub cannot be reached")
+    monkeypatch.setitem(sys.modules, "chronos", None)
+    found, _ = run(folder, tmp_path, models=["Naive", "chronos:amazon/chronos-bolt-nowhere"])
+    assert found.scores["failed"].tolist() == [0, 1]
+    assert found.table.texts["chronos-bolt-nowhere MSE"].tolist() == ["failed (1 of 1)"]
+    assert "pip install chronos-forecasting" in str(found.failures)
 
 
 def make_cell(data, h, model, seed, mse, look_back=512):

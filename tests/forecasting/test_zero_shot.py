@@ -39,6 +39,15 @@ def make_frame(freq="MS", steps=40, names=("a", "b"), start="2015-01-01"):
     return pd.concat(parts, ignore_index=True)
 
 
+def load_recipe_model():
+    """The model of the recipe's sizes with random weights."""
+    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    lengths = {name: recipe[name] for name in ("context_length", "prediction_length")}
+    torch.manual_seed(0)
+    model = build_model("patchcast", **lengths, **recipe["model_config"])
+    return ZeroShotForecaster(model, ForecasterSpec(alias="Cast", freq="any", layout="univariate"))
+
+
 @pytest.mark.parametrize(("freq", "season"), [("MS", 12), ("QS-JAN", 4), ("h", 24), ("D", 7), ("YS-JAN", 1)])
 def test_any_frequency_is_read_with_its_customary_season(forecaster, freq, season):
     frame = make_frame(freq)
@@ -83,7 +92,46 @@ def test_a_longer_horizon_begins_with_the_short_one_and_widens(forecaster):
     firsts = long.groupby("unique_id").head(8).reset_index(drop=True)
     pd.testing.assert_frame_equal(firsts, short)
     assert len(long) == 60
-    assert np.isfinite(long["Cast"]).all()
+    width = (long["Cast-hi-80"] - long["Cast-lo-80"]).to_numpy().reshape(2, 30)
+    blocks = np.stack([width[:, k : k + 8].mean(1) for k in (0, 8, 16, 24)], axis=1)
+    assert (blocks[:, 1:] > 1.05 * blocks[:, :1]).all()
+
+
+def test_the_second_block_pools_the_forecasts_that_follow_each_quantile_path(forecaster):
+    """A slow loop: each quantile of the first block becomes history of its own."""
+    frame, names = make_frame(names=("a",)), ["Cast-lo-80", "Cast-lo-40", "Cast", "Cast-hi-40", "Cast-hi-80"]
+    long = forecaster.predict(frame, 16, level=[40, 80])
+    first = long.head(8)
+    after = []
+    for name in names:
+        path = pd.DataFrame({"unique_id": "a", "ds": first["ds"], "y": first[name]})
+        grown = pd.concat([frame, path], ignore_index=True)
+        after.append(forecaster.predict(grown, 8, level=[40, 80])[names].to_numpy())
+    values = np.stack(after)  # [path, step, quantile]
+    share = np.diff([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    weight = np.outer(share, share).ravel()
+    for step in range(8):
+        pool = values[:, step].ravel()
+        order = pool.argsort(kind="stable")
+        middle = np.cumsum(weight[order]) - weight[order] / 2
+        expected = np.interp(LEVELS, middle, pool[order])
+        np.testing.assert_allclose(long[names].iloc[8 + step], expected, rtol=1e-5)
+
+
+def test_contexts_of_any_length_up_to_that_of_the_recipe_are_masked_and_longer_ones_cut():
+    forecaster = load_recipe_model()
+    assert forecaster.context_length == 512
+    long = make_frame("h", steps=700, names=("all",))
+    parts = [long.tail(n).assign(unique_id=f"last {n}") for n in (3, 100, 511, 512, 700)]
+    together = forecaster.predict(pd.concat(parts, ignore_index=True), 40, level=[80]).set_index("unique_id")
+    columns = ["Cast", "Cast-lo-80", "Cast-hi-80"]
+    for part in parts:
+        alone = forecaster.predict(part, 40, level=[80])
+        mine = together.loc[part["unique_id"].iloc[0], columns]
+        np.testing.assert_allclose(mine, alone[columns], rtol=1e-4)
+    whole, longer, shorter = (together.loc[f"last {n}", columns].to_numpy() for n in (512, 700, 511))
+    np.testing.assert_allclose(longer, whole, rtol=1e-4)
+    assert not np.allclose(shorter, whole, rtol=1e-4)
 
 
 def test_pooled_quantiles_are_those_of_the_weighted_values(forecaster):
@@ -142,10 +190,7 @@ def test_a_point_head_is_refused():
 
 
 def test_a_thousand_series_of_a_hundred_steps_take_less_than_a_minute_at_the_sizes_of_the_recipe():
-    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    lengths = {name: recipe[name] for name in ("context_length", "prediction_length")}
-    model = build_model("patchcast", **lengths, **recipe["model_config"])
-    forecaster = ZeroShotForecaster(model, ForecasterSpec(alias="Cast", freq="any", layout="univariate"))
+    forecaster = load_recipe_model()
     frame = make_frame(steps=100, names=[f"item{k}" for k in range(1000)])
     began = time.process_time()  # of all cores: other programs on the machine do not count
     found = forecaster.predict(frame, 24, level=[80])

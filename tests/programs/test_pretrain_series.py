@@ -1,6 +1,7 @@
 """Pre-training on a stream: what is learnt, how it resumes, what the artefact says."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ from tsllm.data.synthetic import SyntheticConfig, SyntheticWindows, draw_windows
 from tsllm.evaluation.yardsticks import has_read, load_set
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.zero_shot import ZeroShotForecaster
+from tsllm.models import MODELS
 from tsllm.programs.pretrain_series import (
     StreamArguments,
     StreamCollator,
+    StreamTrainer,
     build_model,
     run_pretrain_series,
     score_naive,
@@ -59,6 +62,22 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path):
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
+def test_a_run_with_several_loader_workers_goes_on_with_the_batch_after_the_last_one(tmp_path):
+    """Also where the steps so far are no multiple of the workers."""
+    often = {"dataloader_num_workers": 2, "eval_steps": 1, "save_steps": 1}
+    run(tmp_path / "whole", **often)
+    run(tmp_path / "again", **often)
+    for step in (2, 3, 4):
+        (tmp_path / "again" / f"checkpoint-{step}").rename(tmp_path / f"gone-{step}")
+    run(tmp_path / "again", resume=str(tmp_path / "again" / "checkpoint-1"), **often)
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "again")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    history = json.loads((tmp_path / "again" / "history.json").read_text())
+    progress = [(entry["step"], entry["epoch"]) for entry in history if "loss" in entry]
+    assert progress == [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0)]
+    assert [entry["windows_per_second"] > 0 for entry in history if "loss" in entry] == [True] * 4
+
+
 def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     result, folder = trained
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -77,7 +96,8 @@ def test_the_artefact_forecasts_any_series_and_names_its_data(trained):
     assert "series of any frequency, length and scale" in card
     assert "nothing is known about other series" not in card
     assert "backbone" not in card  # there is no language model inside, so nothing is said of one
-    assert "validation loss" in result.summary()
+    assert f"validation loss {metrics['validation']['loss']:.4f} " in result.summary()
+    assert result.summary().endswith(f" s on 1 process -> {folder}")
     assert any("windows_per_second" in entry for entry in json.loads((folder / "history.json").read_text()))
 
 
@@ -120,6 +140,26 @@ def test_the_card_of_a_fine_tuned_model_names_the_synthetic_seed(trained, tmp_pa
     tuned.save_pretrained(tmp_path / "tuned")
     card = (tmp_path / "tuned" / "README.md").read_text()
     assert "trained also on: synthetic, synthetic series of tsllm.data.synthetic, seed 1; no real data" in card
+
+
+def test_the_planned_steps_cost_no_memory(tmp_path):
+    """A billion steps of a thousand windows: nothing may be laid out for them."""
+    config = SyntheticConfig(32, 8, 0)
+    model = build_model(StreamArguments(**STREAM), ModelArguments(model="patchcast", model_config=dict(TINY)))
+    args = ForecastTrainingArguments(
+        output_dir=str(tmp_path), max_steps=10**9, per_device_train_batch_size=1000, use_cpu=True, eval_strategy="no",
+        save_strategy="no", load_best_model_at_end=False,
+    )  # fmt: skip
+    tracemalloc.start()
+    try:
+        trainer = StreamTrainer(model, args, config, None)
+        batch = next(iter(trainer.get_train_dataloader()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert batch["future_values"].shape == (1000, 8, 1)
+    assert trainer.planned_steps() == 10**9
+    assert peak < 50e6
 
 
 def test_a_batch_is_told_in_units_of_its_seasonal_change_and_far_futures_are_left_out():
@@ -181,3 +221,20 @@ def test_a_language_model_is_trained_around_and_not_saved(model, tmp_path):
     run(folder, steps=2, model=ModelArguments(model=model, model_config=config))
     assert not [name for name in weights(folder) if ".llm." in name]
     assert ZeroShotForecaster.from_pretrained(folder).prediction_length == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("patchcast", "timellm")])
+def test_every_model_of_the_table_can_be_trained_so_and_forecasts_series_of_any_length(name, tmp_path):
+    known = MODELS.get(name).config_class.own_fields()
+    config = {key: value for key, value in TINY.items() if key in known or key == "head"}
+    model = ModelArguments(model=name, model_config=config)
+    run(tmp_path, steps=1, model=model, stream={"prediction_length": 16}, eval_steps=1, save_steps=1)
+    steps = [np.arange(n) for n in (9, 50)]
+    parts = [pd.DataFrame({"unique_id": f"of {len(ds)}", "ds": ds, "y": np.sin(ds) + 5}) for ds in steps]
+    forecaster = ZeroShotForecaster.from_pretrained(tmp_path)
+    found = forecaster.predict(pd.concat(parts, ignore_index=True), 20, level=[80])  # further than it was trained for
+    columns = [f"{forecaster.alias}-lo-80", forecaster.alias, f"{forecaster.alias}-hi-80"]
+    assert np.isfinite(found[columns]).all(axis=None)
+    assert (found[columns].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert found.groupby("unique_id")["ds"].agg(["min", "max"]).to_numpy().tolist() == [[50, 69], [9, 28]]

@@ -30,9 +30,16 @@ def launch_sharded(folder: Path, name: str, *arguments: str) -> subprocess.Popen
     return launch(name, *arguments, config_file=str(folder / "fsdp_cpu.yaml"), through="tests/recipes/fsdp_on_cpu.py")
 
 
-def launch(name: str, *arguments: str, config_file: str | None = None, through: str | None = None) -> subprocess.Popen:
+def launch(
+    name: str,
+    *arguments: str,
+    config_file: str | None = None,
+    through: str | None = None,
+    processes: int = 1,
+) -> subprocess.Popen:
     """Starts `accelerate launch recipes/<name>.py ...` from the project's root in a process group of its own."""
-    plain = ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    plain = ["--num_processes", str(processes), "--num_machines", "1"]
+    plain += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     how = ["--config_file", str(RECIPES / "accelerate" / config_file)] if config_file else plain
     program = [f"recipes/{name}.py"] if through is None else [through, name]
     command = [sys.executable, "-m", "accelerate.commands.launch", *how, *program, *arguments]

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.recipes.programs import RECIPES, ROOT
+from tsllm.backbones.pretrained import find_smollm2
 from tsllm.data.sources import DATASETS
 from tsllm.models import MODELS
 from tsllm.training.args import (
@@ -103,10 +104,32 @@ def test_a_pretraining_configuration_parses_strictly(path):
     sizes = {"context_length": stream.context_length, "prediction_length": stream.prediction_length}
     config = config_class(**values, **sizes)
     assert {k: getattr(config, k) for k in values} == values
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    skipped = {"model_config", "bf16"}  # read above; refused without a GPU's support or set otherwise here
+    found = vars(stream) | vars(model) | vars(args)
+    told = {k: float(v) if k in ("learning_rate", "weight_decay") else v for k, v in text.items() if k not in skipped}
+    assert {k: found[k] for k in told} == told
     assert config.head == "quantile"
     assert stream.build_config(args.seed).context_length == stream.context_length
     assert args.max_steps > 0
     assert args.output_dir == f"runs/pretrain_series/{path.stem}"
+
+
+@pytest.mark.parametrize("path", [p for p in PRETRAINING if "gpu" not in p.stem], ids=name)
+def test_what_a_cpu_pretrains_is_an_artefact_below_ten_megabytes(path):
+    from tsllm.models import build_model
+
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "backbone" in values["model_config"]:
+        try:
+            find_smollm2()
+        except (OSError, ImportError):
+            pytest.skip("SmolLM2-135M is not at hand")
+    sizes = {key: values[key] for key in ("context_length", "prediction_length")}
+    model = build_model(values["model"], **sizes, num_channels=1, **values["model_config"])
+    kept = sum(tensor.numel() * tensor.element_size() for tensor in model.trained_state().values())
+    assert 1e6 < kept < 10e6
+    assert not [name for name in model.trained_state() if ".llm." in name]
 
 
 @pytest.mark.parametrize("path", [*SUPERVISED, *PRETRAINING, *TEXT], ids=name)

@@ -52,6 +52,10 @@ def find_pretrained(name: str) -> str:
     return str(find_smollm2()) if name == SMOLLM2 else name
 
 
+class UnreachableError(FileNotFoundError):
+    """The Hub, which may hold a model, cannot be reached."""
+
+
 def check_pretrained(name: str, what: str) -> None:
     """Refuses a name under which no pretrained model can be, before it is loaded.
 
@@ -60,7 +64,7 @@ def check_pretrained(name: str, what: str) -> None:
         what: The option that names it.
 
     Raises:
-        FileNotFoundError: Naming option and value.
+        FileNotFoundError: Naming option and value; an `UnreachableError` for a Hub id that cannot be looked up.
     """
     is_id = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
     if name == SMOLLM2 or Path(name).is_dir():
@@ -68,7 +72,7 @@ def check_pretrained(name: str, what: str) -> None:
     if is_id:
         reason = reach_hub(tell=False)
         if reason and not (Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
-            raise FileNotFoundError(f"{what} is {name!r}, which is no folder and was not downloaded before; {reason}")
+            raise UnreachableError(f"{what} is {name!r}, which is no folder and was not downloaded before; {reason}")
         reach_hub()
         return
     if "/" not in name and isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):

@@ -75,8 +75,14 @@ def write_call(ctx: typer.Context) -> str:
 
 
 def run_main(main: Callable[[], Any]) -> None:
-    """Runs the main function of a recipe; any error becomes one line and exit code 2, as in a command."""
+    """Runs the main function of a recipe; any error becomes one line and exit code 2, as in a command.
+
+    A recipe that was launched for more processes than run is refused.
+    """
+    from tsllm.cli.launched import check_processes
+
     try:
+        check_processes()
         main()
     except Exception as error:
         if os.environ.get("TSLLM_DEBUG"):

@@ -260,18 +260,40 @@ def _decorate(rng: np.random.Generator, config: SyntheticConfig, series: np.ndar
 
 
 def yield_batches(
-    shards: list[int], config: SyntheticConfig, batch_size: int, start: int, panels: RealPanels | None = None
+    shards: list[tuple[int, int]], config: SyntheticConfig, batch_size: int, panels: RealPanels | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Yields batches `start`, `start + 1`, ... of the shards in turn, without end."""
-    index = start
+    """Yields one batch of each shard in turn, without end; a shard is its number and its first batch."""
+    turn = 0
     while True:
-        for shard in shards:
-            yield draw_windows(config, batch_size, shard, index, panels)
-        index += 1
+        for shard, first in shards:
+            yield draw_windows(config, batch_size, shard, first + turn, panels)
+        turn += 1
+
+
+def order_shards(processes: int, each: int, drawn: int) -> list[tuple[int, int]]:
+    """Returns the shards of all processes in the order in which they go on, each with its first batch.
+
+    Process `p` has every `processes`-th entry from the `p`-th on, and reads its shards in turn.
+
+    Args:
+        processes: How many.
+        each: Shards of each process, one for each of its loader workers.
+        drawn: Batches that each process has drawn already, from its shards in turn.
+
+    >>> order_shards(1, 3, 4)
+    [(1, 1), (2, 1), (0, 2)]
+    """
+    turns = range(drawn, drawn + each)
+    return [(turn % each * processes + process, turn // each) for turn in turns for process in range(processes)]
 
 
 def build_stream(
-    config: SyntheticConfig, batch_size: int, num_shards: int = 1, start: int = 0, panels: RealPanels | None = None
+    config: SyntheticConfig,
+    batch_size: int,
+    num_shards: int = 1,
+    start: int = 0,
+    panels: RealPanels | None = None,
+    processes: int = 1,
 ) -> Any:
     """Builds an endless `datasets.IterableDataset` whose examples are whole batches, see `draw_windows`.
 
@@ -279,13 +301,20 @@ def build_stream(
         config: What the series are like.
         batch_size: Windows in a batch.
         num_shards: Independent parts, for `datasets.distributed.split_dataset_by_node` and loader workers.
-        start: First batch of each shard, to go on after so many.
+        start: Batches that each process has drawn already, to go on after them.
         panels: As in `draw_windows`.
+        processes: Among which the shards are split evenly.
+
+    Raises:
+        ValueError: If they cannot be.
     """
     from datasets import IterableDataset
 
-    options = {"config": config, "batch_size": batch_size, "start": start, "panels": panels}
-    return IterableDataset.from_generator(yield_batches, gen_kwargs={"shards": list(range(num_shards)), **options})
+    if num_shards % processes:
+        raise ValueError(f"num_shards is {num_shards}, which {processes} processes cannot share; take a multiple")
+    shards = order_shards(processes, num_shards // processes, start)
+    options = {"config": config, "batch_size": batch_size, "panels": panels}
+    return IterableDataset.from_generator(yield_batches, gen_kwargs={"shards": shards, **options})
 
 
 class SyntheticWindows:

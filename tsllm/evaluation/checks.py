@@ -9,7 +9,7 @@ from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tune import build_space
-from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.checks import check_forecaster, is_absent
 from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import build_forecaster
@@ -74,10 +74,9 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
                     if key not in read:
                         check_on_data(spec, prepared)
                     read |= {key} if key else set()
-            except ImportError:
-                continue  # counted as a failure when its turn comes; the others can run
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                of_models.add(prepared.name, spec.name, error)
+            except (ImportError, ValueError, KeyError, TypeError, OSError) as error:
+                if not is_absent(spec, error):
+                    of_models.add(prepared.name, spec.name, error)
     of_models.refuse("comparison", faults)
 
 

@@ -28,7 +28,7 @@ from tsllm.evaluation.protocol_data import Stretch, average, prepare_stretch, sc
 from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
 from tsllm.files import lock_folder
-from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.checks import check_forecaster, is_absent
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import build_forecaster
@@ -134,10 +134,9 @@ def check_rows(
         for spec in config.models:
             try:
                 check_forecaster(spec, own.task)
-            except ImportError:
-                continue  # counted as a failure when its turn comes; the others can run
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                of_models.add(f"{target} {h}", spec.name, error)
+            except (ImportError, ValueError, KeyError, TypeError, OSError) as error:
+                if not is_absent(spec, error):
+                    of_models.add(f"{target} {h}", spec.name, error)
     of_models.refuse("protocol", faults)
     return found
 

@@ -16,7 +16,7 @@ from tsllm.data.benchmarks import load_fev_tasks
 from tsllm.evaluation.compare import Tell, run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare
 from tsllm.evaluation.config import CompareConfig, DataEntry
-from tsllm.evaluation.zero_shot_report import write_table
+from tsllm.evaluation.zero_shot_report import describe_failures, write_table
 from tsllm.forecasting.model_spec import ModelSpec
 
 BASELINE = "SeasonalNaive"
@@ -269,10 +269,12 @@ def _describe(table: pd.DataFrame, results: Sequence[Any]) -> list[str]:
         f"Relative to the seasonal naive of this run (its intervals are normal), geometric mean over {tasks} "
         f"task{'s' if tasks > 1 else ''}; a task that a model failed on counts as the seasonal naive."
     ]
+    failed: list[tuple[str, str, str]] = []
     for result in results:
         notes += result.prepared.notes
-        for failure in {(f.model, f.error): f for run in result.runs for f in run.failures}.values():
-            notes.append(f"{failure.model} failed on {result.prepared.name}: {failure.error}")
+        failures = dict.fromkeys((f.model, result.prepared.name, f.error) for run in result.runs for f in run.failures)
+        failed += failures
+    notes += describe_failures(failed, tasks, "task")
     base = table[table["model_name"] == BASELINE]
     lost = base.loc[~(base["test_error"].astype(float) > 0), "task_name"].tolist()
     if lost:

@@ -27,7 +27,7 @@ from tsllm.evaluation.saved import fingerprint
 from tsllm.evaluation.windows import Windows
 from tsllm.files import telling_damage, write_json
 from tsllm.forecasting.base import Forecaster, compute_quantile_levels, name_interval_columns
-from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.checks import check_forecaster, is_absent
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import ID, TARGET, TIME
@@ -166,12 +166,17 @@ def run_zero_shot(
 
 
 def _refuse_hopeless(spec: ModelSpec, tasks: Sequence[ForecastTask]) -> None:
-    """Raises what is wrong with an entry that fits no set, such as a misspelt name, instead of counting failures."""
+    """Raises what is wrong with an entry that fits no set, such as a misspelt name, instead of counting failures.
+
+    What only cannot run here, such as an opponent that is not installed, is counted when its turn comes.
+    """
     faults = []
     for task in tasks:
         try:
             check_forecaster(spec, task)
         except (ValueError, OSError, ImportError) as error:
+            if is_absent(spec, error):
+                return
             faults.append(error)
     if faults and len(faults) == len(tasks):
         raise faults[0]

@@ -58,13 +58,32 @@ def describe_caveats(scores: Sequence[SetScore]) -> list[str]:
         f"{SOURCE}, relative to the published {BASELINE}; whether a published model was trained on these sets is as "
         "its authors say.",
     ]
-    for s in scores:
-        if s.error:
-            notes.append(f"{s.model} failed on {s.data}, which counts as the seasonal naive there: {s.error}")
+    notes += describe_failures([(s.model, s.data, s.error) for s in scores if s.error], len(sets), "set")
     for model in dict.fromkeys(s.model for s in scores if s.trained_on_it):
         read = [s.data for s in scores if s.model == model and s.trained_on_it]
         notes.append(f"{model} was trained on {', '.join(read)}: no zero-shot forecasts.")
     return notes
+
+
+def describe_failures(failures: Sequence[tuple[str, str, str]], total: int, what: str) -> list[str]:
+    """Returns one sentence for each model and reason: where it failed, and on how many of all.
+
+    Args:
+        failures: Model, name of the data, reason.
+        total: How many data sets there are.
+        what: One of them is called so.
+
+    >>> describe_failures([("A", "x", "no"), ("A", "y", "no")], 3, "set")
+    ['A failed on x, y (2 of 3 sets), each counted as the seasonal naive: no']
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for model, data, reason in failures:
+        found.setdefault((model, " ".join(reason.split())), []).append(data)
+    things = f"{total} {what}{'s' if total > 1 else ''}"
+    return [
+        f"{model} failed on {', '.join(data)} ({len(data)} of {things}), each counted as the seasonal naive: {reason}"
+        for (model, reason), data in found.items()
+    ]
 
 
 def write_report(report: ZeroShotReport) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tsllm.backbones.pretrained import check_pretrained
+from tsllm.backbones.pretrained import UnreachableError, check_pretrained
 from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.builders import build_single, check_own, take_scale
@@ -66,6 +66,18 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         from tsllm.training.build import check_model_config
 
         check_model_config(spec.model, given, context, task.h)
+
+
+def is_absent(spec: ModelSpec, error: Exception) -> bool:
+    """Tells whether an entry is right but cannot run here, so that others run and it counts as failed.
+
+    Its package is not installed, or it is a model of others whose weights cannot be had.
+
+    Args:
+        spec: The entry.
+        error: What `check_forecaster` raised.
+    """
+    return isinstance(error, ImportError) or (spec.kind == "chronos" and isinstance(error, UnreachableError))
 
 
 def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:

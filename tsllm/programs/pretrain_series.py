@@ -156,8 +156,14 @@ class StreamTrainer(ForecastTrainer):
         self._windows, self._logged = windows, (0, 0.0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds `windows_per_second` over all processes to each logged loss."""
+        """Adds the step and `windows_per_second` over all processes to each logged loss.
+
+        The epoch is the share of the planned steps, also after a resumption.
+        """
+        if self.state.max_steps > 0:
+            self.state.epoch = self.state.global_step / self.state.max_steps
         if "loss" in logs:
+            logs["step"] = self.state.global_step
             (step, seconds), now = self._logged, (self.state.global_step, self.stopwatch.seconds)
             if now[0] > step >= 0 and now[1] > seconds:
                 logs["windows_per_second"] = round((now[0] - step) * self._windows / (now[1] - seconds), 1)
@@ -169,10 +175,10 @@ class StreamTrainer(ForecastTrainer):
         from datasets.distributed import split_dataset_by_node
 
         args = self.args
-        workers = max(1, args.dataloader_num_workers)
-        shards, start = args.world_size * workers, self._start // workers
-        stream = build_stream(self.stream_config, args.per_device_train_batch_size, shards, start, self.panels)
-        own = split_dataset_by_node(stream, rank=args.process_index, world_size=args.world_size)
+        count = args.world_size * max(1, args.dataloader_num_workers)
+        size, processes = args.per_device_train_batch_size, args.world_size
+        stream = build_stream(self.stream_config, size, count, self._start, self.panels, processes)
+        own = split_dataset_by_node(stream, rank=args.process_index, world_size=processes)
         return DataLoader(own, batch_size=None, num_workers=args.dataloader_num_workers, collate_fn=self.collator)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -203,12 +209,13 @@ class PretrainedRun:
     def summary(self) -> str:
         """Returns the outcome in a line."""
         m = self.metrics
-        scores = m["validation"] or {}
+        scores, count = m["validation"] or {}, m["processes"]
         return (
             f"{m['model']} on synthetic series, seed {m['seed']}: validation loss "
             f"{scores.get('loss', float('nan')):.4f} "
             f"({m['seasonal_naive_mae']:.4f} MAE of the seasonal naive, {scores.get('mae', float('nan')):.4f} own), "
-            f"{m['steps']} steps in {m['seconds']:.0f} s -> {self.output_dir}"
+            f"{m['steps']} steps in {m['seconds']:.0f} s on {count} process{'es' if count > 1 else ''} "
+            f"-> {self.output_dir}"
         )
 
 
