@@ -12,7 +12,7 @@ from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.builders import build_single, check_own, take_scale
 from tsllm.forecasting.loading import check_hub_options
-from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec, reads_texts
 from tsllm.forecasting.readers import check_reader
 from tsllm.forecasting.saved import find_base, find_members
 from tsllm.hub.ensemble import EnsembleSpec
@@ -32,13 +32,11 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     spec = take_scale(spec)[0]
     if spec.reader not in ("", ITSELF):
         check_reader(spec.reader)
-    if spec.reader == ITSELF and spec.kind == "native" and not spec.options.get("text_layers"):
-        raise ValueError(
-            f"reader is {ITSELF}, but {spec.model} reads no texts as it is; give it options: {READS_ITSELF}, or take "
-            f"reader: {RULES}"
-        )
     if spec.kind == "saved":
         check_saved(spec.source)
+    if spec.reader == ITSELF and not reads_texts(spec):
+        raise ValueError(f"reader is {ITSELF}, but {spec.model} reads no texts as it is; {_advise_reader(spec)}")
+    if spec.kind == "saved":
         _check_saved_for(spec, task)
         return
     if spec.kind == "few-shot":
@@ -66,6 +64,15 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         from tsllm.training.build import check_model_config
 
         check_model_config(spec.model, given, context, task.h)
+
+
+def _advise_reader(spec: ModelSpec) -> str:
+    """Says what would have the texts of a model read that reads none itself."""
+    if spec.kind == "native":
+        return f"give it options: {READS_ITSELF}, or take reader: {RULES}"
+    if spec.kind in ("saved", "few-shot"):
+        return f"take reader: {RULES}, or train one with {READS_ITSELF}"
+    return f"take reader: {RULES}"
 
 
 def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
