@@ -2,8 +2,9 @@
 
 python scripts/context_branch.py --model dlinear --copies 8 --steps 3000
 
-Copies of the price up to the test part get an event of their own a day: a text of the generator, published the day
-before, and prices as the text changes them. A model with the residual branch for texts (`text_layers`) is trained on
+Copies of the price up to the test part get an event of their own on most days: a text of the generator, published the
+day before, and prices as the text changes them. On the others a text tells nothing, or there is none, so that the
+model's own forecast is trained too. A model with the residual branch for texts (`text_layers`) is trained on
 them, and on the same language model with random weights of the same spectrum (`--weights spectrum`). The events of the
 test days, in wordings that training knows and in those that it does not, are those of `scripts/context_events.py`, and
 so is the unit, the series' deviation. `none` is the model's own forecast without the text, `written` carries the true
@@ -49,14 +50,17 @@ def write_training(
         y: The price up to the test part [T].
         times: Its hours [T].
         copies: How many.
-        quiet: Share of the days whose text tells nothing.
+        quiet: Share of the days without an event, half of them with a text that tells nothing, half with none.
         seed: Of events.
     """
     rng, parts, rows = np.random.default_rng(seed), [], []
     for copy in range(copies):
         name, changed = f"FR-{copy}", y.copy()
         for end in range(LOOK_BACK, len(y), STEPS):
-            is_quiet = bool(rng.random() < quiet)
+            draw = rng.random()
+            if draw < quiet / 2:
+                continue
+            is_quiet = bool(draw < quiet)
             event_seed = 10**6 + int(rng.integers(2**31))  # far from those of the test
             event = write_event(cut_window(y, times, end), y[end : end + STEPS], event_seed, False, is_quiet)
             if event is not None:
@@ -107,7 +111,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--quiet", type=float, default=0.25, help="share of days whose text tells nothing")
+    parser.add_argument("--quiet", type=float, default=0.4, help="share of days without an event, half without a text")
     parser.add_argument("--days", type=int, default=120, help="test days")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--text-layers", type=int, default=8)

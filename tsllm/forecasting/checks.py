@@ -169,16 +169,22 @@ def _check_text(spec: ModelSpec) -> None:
     """Checks the options of a text model before its language model is loaded.
 
     Raises:
-        ValueError: If an option is unknown, or the language model is a folder that is not there.
+        ValueError: If an option is unknown, the language model is a folder that is not there, or vLLM cannot do it.
+        ImportError: If vLLM is asked for and not installed.
     """
     from tsllm.forecasting.text import TextForecaster
     from tsllm.text.generate import SamplingOptions
+    from tsllm.text.served import TRANSFORMERS, VLLM, check_engine
 
-    known = {f.name for f in fields(SamplingOptions)} | {"language_model", "adapter", "revision", "device"}
+    known = {f.name for f in fields(SamplingOptions)} | {"language_model", "adapter", "revision", "device", "engine"}
     known |= set(inspect.signature(TextForecaster).parameters) - {"model", "tokenizer", "h", "options", "facts"}
     unknown = sorted(set(spec.options) - known)
     if unknown:
         raise ValueError(f"text has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    engine, constrained = spec.options.get("engine", TRANSFORMERS), spec.options.get("constrained", True)
+    check_engine(engine, constrained=constrained, adapter=spec.options.get("adapter"))
+    if engine == VLLM and "device" in spec.options:
+        raise ValueError("device has no effect with engine: vllm, which chooses its own; leave it out")
     for name in ("language_model", "adapter"):
         if spec.options.get(name):
             check_pretrained(str(spec.options[name]), name)
