@@ -139,6 +139,9 @@ def test_recipes_without_a_use_for_texts_refuse_them(place):
                          f"output_dir={place / 'no'}"], "DLinear reads no texts"),
         ("pretrain_patchtst", [*data, "model=patchtst"], "PatchTST reads no texts; leave it out, or train with"),
         ("pretrain_series", ["model=patchcast"], "nothing is told of synthetic series"),
+        ("sft_text", data, "language models are trained here on prompts without texts"),
+        ("grpo_text", data, "language models are trained here on prompts without texts"),
+        ("dapo_text", data, "language models are trained here on prompts without texts"),
     ):  # fmt: skip
         with pytest.raises(ArgumentsError, match=f"context is given, but {message}"):
             load_recipe(recipe).main([*options, "context=Closed on Monday."])
