@@ -107,8 +107,9 @@ def _ask_served(
     if options.constrained:
         raise ValueError(NO_GRAMMAR)
     seeds = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
-    drawn = {"temperature": options.temperature, "top_p": options.top_p, "seeds": seeds}
-    return model.complete(prompts, count, max_tokens, **drawn)
+    return model.complete(
+        prompts, count, max_tokens, temperature=options.temperature, top_p=options.top_p, seeds=seeds
+    )
 
 
 @dataclass
