@@ -14,14 +14,16 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.programs.text_policy import run_text_policy
+from tsllm.programs.told import NO_PROMPTS, ContextArguments, refuse_told
 from tsllm.training.args import ArgumentsError, DataArguments, parse_arguments
 from tsllm.training.text.policy import TextPolicyArguments
 from tsllm.training.text.supervised import TextModelArguments
 
 
 def main(argv: Sequence[str] | None = None, algorithm: str = "grpo") -> None:
-    classes = (TextModelArguments, DataArguments, TextPolicyArguments)
-    model_args, data_args, args = parse_arguments(classes, argv)
+    classes = (TextModelArguments, DataArguments, TextPolicyArguments, ContextArguments)
+    model_args, data_args, args, told = parse_arguments(classes, argv)
+    refuse_told(told, NO_PROMPTS)
     if args.algorithm != algorithm:
         raise ArgumentsError(f"algorithm is {args.algorithm!r}; this recipe runs {algorithm}")
     metrics = run_text_policy(model_args, data_args, args)

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 
 from tsllm.cli.console import run_main
 from tsllm.programs.text import run_text
+from tsllm.programs.told import NO_PROMPTS, ContextArguments, refuse_told
 from tsllm.training.args import DataArguments, parse_arguments
 from tsllm.training.text.supervised import TextModelArguments, TextTrainingArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    classes = (TextModelArguments, DataArguments, TextTrainingArguments)
-    model_args, data_args, args = parse_arguments(classes, argv)
+    classes = (TextModelArguments, DataArguments, TextTrainingArguments, ContextArguments)
+    model_args, data_args, args, told = parse_arguments(classes, argv)
+    refuse_told(told, NO_PROMPTS)
     metrics = run_text(model_args, data_args, args)
     if args.should_save:
         for name in ("start", "test"):

@@ -7,6 +7,7 @@ import pytest
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.config import CompareConfig
 from tsllm.forecasting.context import ContextForecaster
+from tsllm.forecasting.model_spec import ModelSpec, tell_spec
 from tsllm.types import FrameError
 
 HELD = "The output is held at 777 from 2024-01-05 00:00 to 2024-01-08 00:00."
@@ -102,3 +103,19 @@ def test_a_model_is_told_for_every_later_fit():
     made = ContextForecaster(type("Base", (), {"alias": "b", "covariates": (), "past_covariates": ()})())
     assert made.tell("x", True) is made
     assert (made.context, made.texts, made.timeless) == ("x", "x", True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reader"),
+    [
+        (ModelSpec("SeasonalNaive"), "rules"),
+        (ModelSpec("dlinear"), "rules"),
+        (ModelSpec("dlinear", options={"text_layers": 8, "text_backbone": "smollm2-135m"}), "model"),
+        (ModelSpec("text", options={"language_model": "smollm2-135m"}), "model"),
+        (ModelSpec("tests.fixtures.Own"), "rules"),
+    ],
+)
+def test_a_model_reads_by_itself_where_it_can_and_nobody_else_is_named(spec, reader):
+    told = tell_spec(spec)
+    assert (told.name, told.reader) == (f"{spec.name}+context", reader)
+    assert tell_spec(spec, "runs/reader").reader == "runs/reader"

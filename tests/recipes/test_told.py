@@ -97,6 +97,40 @@ def test_a_reward_run_tells_every_arm_and_knows_its_texts_again(place, monkeypat
         run(place, *options, f"context={other}", "resume_from_checkpoint=true", recipe="grpo_series")
 
 
+def run_native(place, recipe, *more):
+    """Runs a recipe with a DLinear that reads texts by a branch of its own."""
+    model = {"head": "gaussian", "text_layers": 2, "text_backbone": place / "llama",
+             "text_reader": "{d_model: 32, dropout: 0.0}"}  # fmt: skip
+    options = {"model": "dlinear", "dataset": place / "levels.csv", "context_length": 96, "prediction_length": 24,
+               "split": "[0.7, 0.1, 0.2]", "train_stride": 6, "test_stride": 24, "eval_strategy": "steps",
+               "save_strategy": "steps", "learning_rate": 0.005, "per_device_train_batch_size": 16,
+               "use_cpu": "true", "disable_tqdm": "true"}  # fmt: skip
+    own = [f"model_config.{key}={value}" for key, value in model.items()]
+    load_recipe(recipe).main([*own, *(f"{key}={value}" for key, value in options.items()), *more])
+
+
+def test_a_native_model_learns_words_in_its_recipe_and_keeps_them_under_a_reward(place, monkeypatch):
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    error = {}
+    for name, told in {"native": [f"context={place / 'news.csv'}"], "deaf": []}.items():
+        lengths = ("max_steps=120", "eval_steps=60", "save_steps=60")
+        run_native(place, "train_native", *lengths, *told, f"output_dir={place / name}")
+        error[name] = json.loads((place / name / "metrics.json").read_text())["test"]["mae"]
+    assert error["native"] < 0.5 * error["deaf"], error
+    out = place / "rewarded"
+    run_native(place, "grpo_series", f"context={place / 'news.csv'}", f"pretrained={place / 'native'}",
+               f"output_dir={out}", "max_steps=4", "eval_steps=4", "save_steps=4", "learning_rate=0.0005",
+               "num_samples=8", "eval_samples=8", "reward=mae", "decisions={}", "controls=false")  # fmt: skip
+    rewarded = json.loads((out / "metrics.json").read_text())
+    assert rewarded["test"]["mae"] < 0.5 * error["deaf"], (rewarded["test"], error)
+    start, policy = (rewarded["arms"][arm]["reward"] for arm in ("start", "policy"))
+    assert start != policy
+    model = NeuralForecaster.from_pretrained(out)
+    df = pd.read_csv(place / "levels.csv", parse_dates=["ds"])
+    high, low = (model.predict(df, context=text)["DLinear"].mean() for text in ("trend up", "min median"))
+    assert high > low + 1.0
+
+
 def test_recipes_without_a_use_for_texts_refuse_them(place):
     data = [f"dataset={place / 'levels.csv'}", "prediction_length=24", "context_length=96", "use_cpu=true"]
     for recipe, options, message in (
@@ -105,6 +139,9 @@ def test_recipes_without_a_use_for_texts_refuse_them(place):
                          f"output_dir={place / 'no'}"], "DLinear reads no texts"),
         ("pretrain_patchtst", [*data, "model=patchtst"], "PatchTST reads no texts; leave it out, or train with"),
         ("pretrain_series", ["model=patchcast"], "nothing is told of synthetic series"),
+        ("sft_text", data, "language models are trained here on prompts without texts"),
+        ("grpo_text", data, "language models are trained here on prompts without texts"),
+        ("dapo_text", data, "language models are trained here on prompts without texts"),
     ):  # fmt: skip
         with pytest.raises(ArgumentsError, match=f"context is given, but {message}"):
             load_recipe(recipe).main([*options, "context=Closed on Monday."])

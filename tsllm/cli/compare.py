@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +53,13 @@ def compare(
             help="For data: what each model is told beside itself, a text or a table unique_id, text, published."
         ),
     ] = None,
-    reader: Annotated[str, typer.Option(help="For data: who reads the texts, `rules` or a trained folder.")] = "rules",
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            help="For data: who reads the texts, `rules`, a trained folder, or `model`; default: a model that reads "
+            "texts does so itself, the rules read for the others."
+        ),
+    ] = None,
     timeless: Annotated[
         bool, typer.Option("--timeless", help="For data: texts without `published` count at every cutoff.")
     ] = False,
@@ -87,7 +92,7 @@ def compare(
         run_file(source, given, write_command("tsllm compare", source, **common), overwrite)
         return
     from tsllm.evaluation.config import CompareConfig, DataEntry
-    from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates
+    from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates, name_saved, tell_spec
 
     options: dict[str, dict[str, Any]] = {
         "timellm": {"backbone": backbone, "num_backbone_layers": 4, "head": "quantile"},
@@ -100,7 +105,8 @@ def compare(
     if context is None:
         refuse_given(ctx, ("reader", "timeless"), "there is no --context")
     else:
-        specs = [one for spec in specs for one in (spec, replace(spec, alias=f"{spec.name}+context", reader=reader))]
+        specs = name_saved(specs)
+        specs = [one for spec in specs for one in (spec, tell_spec(spec, reader))]
     if not specs:
         raise ValueError("--models names no model; give some, such as SeasonalNaive,AutoETS,dlinear")
     names = [spec.name for spec in specs]
@@ -139,7 +145,8 @@ def compare(
     }
     columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     if context is not None:
-        columns |= {"context": context, "reader": reader} | ({"timeless": True} if timeless else {})
+        columns |= {"context": context} | ({"reader": reader} if reader else {})
+        columns |= {"timeless": True} if timeless else {}
     shape = columns | {"h": h, "n_windows": n_windows, "step_size": step_size, "level": level, "backbone": backbone}
     run_config(config, write_command("tsllm compare", source, models=models, **shape, **common), overwrite)
 

@@ -180,6 +180,7 @@ def _build_text(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     from tsllm.forecasting.text import TextForecaster
     from tsllm.text.generate import SamplingOptions
     from tsllm.text.loading import load_language_model
+    from tsllm.text.served import TRANSFORMERS, VLLM, check_engine, load_served_model
 
     options = dict(spec.options)
     sampling = {f.name: options.pop(f.name) for f in fields(SamplingOptions) if f.name in options}
@@ -192,10 +193,16 @@ def _build_text(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         "domain": f"Data: {task.domain}." if task.domain else "",
         "covariates": task.covariates if spec.covariates else (),
     }
-    model, tokenizer = load_language_model(options.pop("language_model"), **where)
-    model.requires_grad_(False)  # nothing is trained, so no parameter counts as trained
+    engine, chosen = options.pop("engine", TRANSFORMERS), SamplingOptions(**sampling)
+    name = options.pop("language_model")
+    check_engine(engine, constrained=chosen.constrained, adapter=where.get("adapter"))
+    if engine == VLLM:
+        model, tokenizer = load_served_model(name, revision=where.get("revision"))
+    else:
+        model, tokenizer = load_language_model(name, **where)
+        model.requires_grad_(False)  # nothing is trained, so no parameter counts as trained
     try:
-        return TextForecaster(model, tokenizer, h=task.h, options=SamplingOptions(**sampling), **(given | options))
+        return TextForecaster(model, tokenizer, h=task.h, options=chosen, **(given | options))
     except TypeError as error:
         raise ValueError(f"{spec.name}: {error}; options are language_model and those of TextForecaster") from error
 

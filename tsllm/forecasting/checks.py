@@ -12,7 +12,7 @@ from tsllm.data.task import ForecastTask
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.builders import build_single, check_own, take_scale
 from tsllm.forecasting.loading import check_hub_options
-from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec, reads_texts
 from tsllm.forecasting.readers import check_reader
 from tsllm.forecasting.saved import find_base, find_members
 from tsllm.hub.ensemble import EnsembleSpec
@@ -32,13 +32,11 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
     spec = take_scale(spec)[0]
     if spec.reader not in ("", ITSELF):
         check_reader(spec.reader)
-    if spec.reader == ITSELF and spec.kind == "native" and not spec.options.get("text_layers"):
-        raise ValueError(
-            f"reader is {ITSELF}, but {spec.model} reads no texts as it is; give it options: {READS_ITSELF}, or take "
-            f"reader: {RULES}"
-        )
     if spec.kind == "saved":
         check_saved(spec.source)
+    if spec.reader == ITSELF and not reads_texts(spec):
+        raise ValueError(f"reader is {ITSELF}, but {spec.model} reads no texts as it is; {_advise_reader(spec)}")
+    if spec.kind == "saved":
         _check_saved_for(spec, task)
         return
     if spec.kind == "few-shot":
@@ -78,6 +76,15 @@ def is_absent(spec: ModelSpec, error: Exception) -> bool:
         error: What `check_forecaster` raised.
     """
     return isinstance(error, ImportError) or (spec.kind == "chronos" and isinstance(error, UnreachableError))
+
+
+def _advise_reader(spec: ModelSpec) -> str:
+    """Says what would have the texts of a model read that reads none itself."""
+    if spec.kind == "native":
+        return f"give it options: {READS_ITSELF}, or take reader: {RULES}"
+    if spec.kind in ("saved", "few-shot"):
+        return f"take reader: {RULES}, or train one with {READS_ITSELF}"
+    return f"take reader: {RULES}"
 
 
 def _check_saved_for(spec: ModelSpec, task: ForecastTask) -> None:
@@ -174,16 +181,22 @@ def _check_text(spec: ModelSpec) -> None:
     """Checks the options of a text model before its language model is loaded.
 
     Raises:
-        ValueError: If an option is unknown, or the language model is a folder that is not there.
+        ValueError: If an option is unknown, the language model is a folder that is not there, or vLLM cannot do it.
+        ImportError: If vLLM is asked for and not installed.
     """
     from tsllm.forecasting.text import TextForecaster
     from tsllm.text.generate import SamplingOptions
+    from tsllm.text.served import TRANSFORMERS, VLLM, check_engine
 
-    known = {f.name for f in fields(SamplingOptions)} | {"language_model", "adapter", "revision", "device"}
+    known = {f.name for f in fields(SamplingOptions)} | {"language_model", "adapter", "revision", "device", "engine"}
     known |= set(inspect.signature(TextForecaster).parameters) - {"model", "tokenizer", "h", "options", "facts"}
     unknown = sorted(set(spec.options) - known)
     if unknown:
         raise ValueError(f"text has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    engine, constrained = spec.options.get("engine", TRANSFORMERS), spec.options.get("constrained", True)
+    check_engine(engine, constrained=constrained, adapter=spec.options.get("adapter"))
+    if engine == VLLM and "device" in spec.options:
+        raise ValueError("device has no effect with engine: vllm, which chooses its own; leave it out")
     for name in ("language_model", "adapter"):
         if spec.options.get(name):
             check_pretrained(str(spec.options[name]), name)

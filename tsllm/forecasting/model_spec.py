@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsllm.hub.spec import SPEC_FILE, check_alias, find_file
-from tsllm.hub.told import CONTEXT_FILE
+from tsllm.hub.told import CONTEXT_FILE, ITSELF, RULES
 from tsllm.models import find_model_class, is_model_name
 from tsllm.near import find_near
 from tsllm.text.settings import SETTINGS
@@ -36,8 +36,8 @@ class ModelSpec:
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
         reader: Who reads the texts of the data (`context` of a data entry): "rules", the folder of a trained reader,
-            or "model", the model itself (timellm with text_layers, text); empty = nobody, the model forecasts by
-            numbers alone.
+            or "model", the model itself (a neural model with text_layers, text); empty = nobody, the model forecasts
+            by numbers alone.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
             when it forecasts; nothing is trained.
     """
@@ -223,6 +223,37 @@ def reads_static(spec: ModelSpec) -> bool:
     if spec.kind == "ensemble":
         return any(map(reads_static, spec.members))
     return reads_covariates(spec) and spec.kind != "statistical"
+
+
+def reads_texts(spec: ModelSpec) -> bool:
+    """Tells whether a model of a comparison reads texts itself; True where that shows only when it runs.
+
+    Raises:
+        OSError: If a saved model cannot be looked up.
+    """
+    if spec.kind in ("text", "own"):
+        return True
+    if spec.kind == "native":
+        return bool(spec.options.get("text_layers"))
+    if spec.kind not in ("saved", "few-shot"):
+        return False
+    revision = spec.options.get("revision")
+    if spec.kind == "saved" and find_file(spec.source, SETTINGS, revision) is not None:
+        return True
+    config = find_file(spec.source, "config.json", revision)
+    return config is not None and bool(json.loads(config.read_text(encoding="utf-8")).get("text_layers"))
+
+
+def tell_spec(spec: ModelSpec, reader: str | None = None) -> ModelSpec:
+    """Returns a model that is told the texts of the data, as `NAME+context`.
+
+    Args:
+        spec: The model without them.
+        reader: Who reads them; None = the model itself if it can, else the rules.
+    """
+    # Whether a class of one's own reads texts shows only when it runs; the rules read for any.
+    itself = spec.kind != "own" and reads_texts(spec)
+    return replace(spec, alias=f"{spec.name}+context", reader=reader or (ITSELF if itself else RULES))
 
 
 def is_saved(source: str) -> bool:

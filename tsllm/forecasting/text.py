@@ -32,6 +32,7 @@ from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.text.reasoning import build_prompt, find_chat_frame
+from tsllm.text.served import NO_GRAMMAR, ServedModel
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class TextForecaster(Forecaster):
     """Forecasts by sampling completions of a prompt that holds the history as text.
 
     Args:
-        model: A causal language model (transformers or PEFT), in eval mode.
+        model: A causal language model (transformers or PEFT), in eval mode, or one that vLLM runs
+            (`tsllm.text.served.load_served_model`).
         tokenizer: Its tokenizer.
         h: Steps ahead.
         context_length: Steps of history in the prompt.
@@ -139,6 +141,8 @@ class TextForecaster(Forecaster):
         )
         self.facts = facts or TrainingFacts()
         self.options = options or SamplingOptions()
+        if isinstance(model, ServedModel) and self.options.constrained:
+            raise ValueError(NO_GRAMMAR)
         plain = NumberCodec(digits=digits, separator=choose_separator(tokenizer))
         self.style, self.chat, self.timeless = style, chat, timeless
         self.prompt = _choose_prompt(style, chat, plain, tokenizer, domain, season, thought_words, h)
@@ -175,7 +179,9 @@ class TextForecaster(Forecaster):
         return self
 
     def count_parameters(self) -> tuple[int | None, int | None]:
-        """Returns trained and all parameters of the language model."""
+        """Returns trained and all parameters of the language model; None for all where vLLM holds it."""
+        if isinstance(self.model, ServedModel):
+            return 0, None
         return count_torch_parameters(self.model)
 
     def save(self, folder: str | Path) -> None:

@@ -37,6 +37,9 @@ def refuse_told(told: ContextArguments, why: str) -> None:
         raise ArgumentsError(f"context is given, but {why}; leave it out, or train with recipes/sft_series.py")
 
 
+NO_PROMPTS = "language models are trained here on prompts without texts, or on texts that the recipe writes"
+
+
 def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> Context | None:
     """Gives the windows of all parts what may be read at their cutoffs.
 

@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 from tsllm.nn.matmul import run_fast
 from tsllm.text.codec import NumberCodec
 from tsllm.text.grammar import NumberGrammar
+from tsllm.text.served import NO_GRAMMAR, ServedModel
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def sample_completions(
     """Draws `num_samples` completions of each prompt.
 
     Args:
-        model: A causal language model in eval mode.
+        model: A causal language model in eval mode, or a `ServedModel`.
         tokenizer: Its tokenizer; padding side and pad token do not matter.
         prompts: B prompts, read in one batch.
         h: Numbers wanted in each completion.
@@ -66,7 +67,8 @@ def sample_completions(
         B lists of G texts, without the end-of-text token.
 
     Raises:
-        ValueError: If prompt and completion do not fit into the model's positions.
+        ValueError: If prompt and completion do not fit into the model's positions, or a served model is to keep to the
+            grammar.
     """
     options = options or SamplingOptions()
     if options.constrained and codec.thought_tokens:
@@ -75,6 +77,8 @@ def sample_completions(
     num_steps = h * (codec.digits + 3 if options.constrained else options.max_tokens_per_number)
     num_steps += codec.thought_tokens
     _check_positions(model, max(map(len, encoded)), h * (codec.digits + 1) + codec.thought_tokens)
+    if isinstance(model, ServedModel):
+        return _ask_served(model, encoded, num_samples, num_steps, options, generator)
     ids, mask = _pad_left(encoded, tokenizer, model.device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
@@ -90,6 +94,22 @@ def sample_completions(
     tokens = _decode(model, session, logits, chooser, options, num_steps, generator)
     texts = [tokenizer.decode([t for t in row if t >= 0]) for row in tokens.tolist()]
     return [texts[i * num_samples : (i + 1) * num_samples] for i in range(len(prompts))]
+
+
+def _ask_served(
+    model: ServedModel,
+    prompts: list[list[int]],
+    count: int,
+    max_tokens: int,
+    options: SamplingOptions,
+    generator: torch.Generator | None,
+) -> list[list[str]]:
+    if options.constrained:
+        raise ValueError(NO_GRAMMAR)
+    seeds = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
+    return model.complete(
+        prompts, count, max_tokens, temperature=options.temperature, top_p=options.top_p, seeds=seeds
+    )
 
 
 @dataclass

@@ -1,0 +1,148 @@
+"""Events on the French electricity price: how much of an event's error does a model that learns to read remove?
+
+python scripts/context_branch.py --model dlinear --copies 8 --steps 3000
+
+Copies of the price up to the test part get an event of their own on most days: a text of the generator, published the
+day before, and prices as the text changes them. On the others a text tells nothing, or there is none, so that the
+model's own forecast is trained too. A model with the residual branch for texts (`text_layers`) is trained on
+them, and on the same language model with random weights of the same spectrum (`--weights spectrum`). The events of the
+test days, in wordings that training knows and in those that it does not, are those of `scripts/context_events.py`, and
+so is the unit, the series' deviation. `none` is the model's own forecast without the text, `written` carries the true
+effects out on it, `swapped` reads the text of another day. The share removed is (none - told) / (none - written).
+"""
+
+import argparse
+import logging
+import time
+
+import numpy as np
+import pandas as pd
+
+from tsllm.context.applying import Window, apply_effects
+from tsllm.context.events import Event, write_event
+from tsllm.data.loading import load_frame
+from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.types import ID, TARGET, TIME
+
+STEPS, LOOK_BACK, VALIDATION = 24, 168, 30 * 24
+KINDS = (("seen wordings", False, False), ("new wordings", True, False), ("quiet days", True, True))
+DAY = pd.Timedelta("1D")
+
+
+def load_price() -> tuple[np.ndarray, pd.DatetimeIndex]:
+    """Returns the French price [T] and its hours."""
+    frame = load_frame("epf-fr-be").df
+    series = frame[frame[ID] == "FR"]
+    return series[TARGET].to_numpy(float), pd.DatetimeIndex(series[TIME])
+
+
+def cut_window(y: np.ndarray, times: pd.DatetimeIndex, end: int) -> Window:
+    """Returns the window whose horizon is the day from step `end` on."""
+    return Window(y[end - LOOK_BACK : end], times[end - LOOK_BACK : end], times[end : end + STEPS], STEPS)
+
+
+def write_training(
+    y: np.ndarray, times: pd.DatetimeIndex, copies: int, quiet: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns copies of a price with an event a day, as series, and what is told of them.
+
+    Args:
+        y: The price up to the test part [T].
+        times: Its hours [T].
+        copies: How many.
+        quiet: Share of the days without an event, half of them with a text that tells nothing, half with none.
+        seed: Of events.
+    """
+    rng, parts, rows = np.random.default_rng(seed), [], []
+    for copy in range(copies):
+        name, changed = f"FR-{copy}", y.copy()
+        for end in range(LOOK_BACK, len(y), STEPS):
+            draw = rng.random()
+            if draw < quiet / 2:
+                continue
+            is_quiet = bool(draw < quiet)
+            event_seed = 10**6 + int(rng.integers(2**31))  # far from those of the test
+            event = write_event(cut_window(y, times, end), y[end : end + STEPS], event_seed, False, is_quiet)
+            if event is not None:
+                changed[end : end + STEPS] = event.truth
+                rows.append((name, event.text, times[end] - DAY, times[end], times[end] + DAY))
+        parts.append(pd.DataFrame({ID: name, TIME: times, TARGET: changed}))
+    return pd.concat(parts, ignore_index=True), pd.DataFrame(rows, columns=[ID, "text", "published", "start", "end"])
+
+
+def write_test(
+    y: np.ndarray, times: pd.DatetimeIndex, days: int, held_out: bool, quiet: bool, seed: int
+) -> list[tuple[int, Event]]:
+    """Returns the days' first steps and events."""
+    found = []
+    for day in range(days):
+        end = len(y) - STEPS * (day + 1)
+        window = cut_window(y, times, end)
+        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet)
+        found += [] if event is None else [(end, event)]
+    return found
+
+
+def measure(
+    forecaster: NeuralForecaster, y: np.ndarray, times: pd.DatetimeIndex, events: list[tuple[int, Event]]
+) -> dict[str, float]:
+    """Returns the mean absolute error of each arm, in the series' deviations."""
+    errors: dict[str, list[float]] = {}
+    for k, (end, event) in enumerate(events):
+        past = slice(end - LOOK_BACK, end)
+        history = pd.DataFrame({ID: "FR-0", TIME: times[past], TARGET: y[past]})
+        texts = {"none": "", "told": event.text, "swapped": events[(k + 1) % len(events)][1].text}
+        found = {
+            name: forecaster.predict(history, context=text)[forecaster.alias].to_numpy()
+            for name, text in texts.items()
+        }
+        found["written"] = apply_effects(event.window, event.effects, found["none"][None])[0]
+        for name, forecast in found.items():
+            errors.setdefault(name, []).append(float(np.abs(forecast - event.truth).mean() / y.std()))
+    return {name: float(np.mean(values)) for name, values in errors.items()}
+
+
+def main() -> None:
+    """Trains, measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="dlinear", help="a native model that reads texts")
+    parser.add_argument("--weights", default="pretrained", help="of the language model: pretrained, spectrum, random")
+    parser.add_argument("--copies", type=int, default=8, help="of the price, each with events of its own")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--quiet", type=float, default=0.4, help="share of days without an event, half without a text")
+    parser.add_argument("--days", type=int, default=120, help="test days")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--text-layers", type=int, default=8)
+    parser.add_argument("--save", default=None, help="folder for the model")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    y, times = load_price()
+    border = len(y) - STEPS * args.days
+    df, news = write_training(y[:border], times[:border], args.copies, args.quiet, args.seed)
+    training = {"max_steps": args.steps, "per_device_train_batch_size": args.batch, "learning_rate": args.rate,
+                "eval_steps": max(1, args.steps // 6), "seed": args.seed}  # fmt: skip
+    forecaster = NeuralForecaster(
+        args.model, STEPS, context_length=LOOK_BACK, val_size=VALIDATION, layout="univariate", training=training,
+        head="quantile", text_backbone="smollm2-135m", text_layers=args.text_layers, text_weights=args.weights,
+    )  # fmt: skip
+    began = time.process_time()
+    forecaster.fit(df, context=news)
+    print(
+        f"{args.model}, {args.weights}, seed {args.seed}: {len(news)} texts, {args.steps} steps of {args.batch} "
+        f"windows, {time.process_time() - began:.0f} s of CPU, texts read included",
+        flush=True,
+    )
+    if args.save:
+        forecaster.save_pretrained(args.save)
+    for name, held_out, quiet in KINDS:
+        events = write_test(y, times, args.days, held_out, quiet, seed=7)
+        errors = measure(forecaster, y, times, events)
+        gap = errors["none"] - errors["written"]
+        share = "" if quiet else f"  removed {100 * (errors['none'] - errors['told']) / gap:.0f} %"
+        print(f"{name} ({len(events)} days)  " + "  ".join(f"{k} {v:.3f}" for k, v in errors.items()) + share)
+
+
+if __name__ == "__main__":
+    main()
