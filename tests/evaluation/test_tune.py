@@ -155,6 +155,16 @@ def test_the_sentence_names_settings_at_the_border(tmp_path):
         "m: 8 trials of d_model, dropout; trial 1 has the best validation loss (0.03125): d_model 32, dropout 0.25; "
         "at the border of what was tried: d_model."
     )
+    same = tune_model(
+        {"name": "m"}, lambda p: p["dropout"], space | {"d_model": Choice((32,))}, 3, 0, TrialStore(tmp_path / "same"),
+        first={"d_model": 32, "dropout": 0.25},
+    )  # fmt: skip
+    assert same.describe().startswith("m: 3 trials of dropout (d_model was 32 in all of them); trial ")
+    alone = {"d_model": 32, "dropout": 0.25}
+    one = tune_model({"name": "m"}, lambda p: 0.5, space, 1, 0, TrialStore(tmp_path / "one"), first=alone)
+    assert one.describe().startswith(
+        "m: 1 trial; trial 1 has the best validation loss (0.5): d_model 32, dropout 0.25"
+    )
     assert Range(1e-4, 1e-1, log=True).is_border(1.2e-4)
     assert not Range(1e-4, 1e-1, log=True).is_border(1e-3)
     assert not Choice(("mae", "mse")).is_border("mae")
