@@ -31,7 +31,7 @@ from tsllm.evaluation.significance import COLUMNS
 from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.checks import check_forecaster
-from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import build_forecaster
@@ -443,6 +443,12 @@ def test_published_figures_stand_beside_own_ones_and_differences_are_named():
     assert book.loc[("DLinear", "scaled_mse", 0.386), "setting"] == "look-back 512 instead of 96"
     assert pd.isna(book.loc[("TimeLLM", "scaled_mse", 0.362), "yours"])
     assert compare_with_published(table, "etth1", setting | {"h": 17}).empty
+
+
+def test_the_comparison_with_covariates_has_both_usual_opponents_that_read_them():
+    config = CompareConfig.load(next(path for path in CONFIGS if path.stem == "epf_covariates"))
+    reading = {m.name for m in config.models if m.kind == "statistical" and reads_covariates(m)}
+    assert reading == {"LEAR", "ARIMAX"}
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*.yaml"))
