@@ -89,6 +89,17 @@ def overlapping(rng: np.random.Generator, n: int, h: int, *shape: int) -> np.nda
     return (sums[..., h:] - sums[..., :-h]) / np.sqrt(h)
 
 
+def overlapping_steps(rng: np.random.Generator, n: int, h: int, coefficient: float) -> np.ndarray:
+    """Means over h steps, one step apart, of steps that are autocorrelated themselves: [n]."""
+    steps = autoregression(rng, n + h - 1, coefficient)
+    return np.convolve(steps, np.full(h, 1 / h), mode="valid")
+
+
+def skewed(rng: np.random.Generator, n: int, coefficient: float) -> np.ndarray:
+    """Log-normal differences of mean zero: [n]."""
+    return np.exp(autoregression(rng, n, coefficient)) - np.exp(0.5)
+
+
 def shocked(rng: np.random.Generator, series: int, cutoffs: int, share: float) -> np.ndarray:
     """Loss differences whose variance is due to a common shock of the cutoff by `share`: [series, cutoffs]."""
     return np.sqrt(share) * rng.normal(size=cutoffs) + np.sqrt(1 - share) * rng.normal(size=(series, cutoffs))
@@ -145,6 +156,7 @@ def build_cases() -> Iterator[Case]:
     yield from _interval_cases()
     yield from _family_cases()
     yield from _run_cases()
+    yield from _limit_cases()
 
 
 def _size_cases() -> Iterator[Case]:
@@ -283,6 +295,15 @@ def _run_cases() -> Iterator[Case]:
         policy,
     )
     for seeds in (2, 3, 5):
+        yield Case(
+            "trained against a model without seeds",
+            f"{seeds} seeds, spread 0.3, n 60",
+            0.07,
+            lambda rng, k=seeds: _draw_against_fixed(rng, k, 0.3),
+            lambda data, _: float(classical_p(data[0].mean(0) - data[1].mean(0)) < ALPHA),
+            _judge_seeds,
+        )
+    for seeds in (2, 3, 5):
         for spread in (0.0, 0.3):
             yield Case(
                 "runs of one algorithm (A/A)",
@@ -294,10 +315,36 @@ def _run_cases() -> Iterator[Case]:
             )
 
 
+def _limit_cases() -> Iterator[Case]:
+    """What the test is not made for; the goal is missed here."""
+    settings: list[tuple[str, int, Draw]] = [
+        (f"log-normal, AR {c:g}, n {n}", 1, lambda rng, c=c, n=n: skewed(rng, n, c))
+        for n, c in ((20, 0.0), (50, 0.0), (50, 0.5), (134, 0.5))
+    ]
+    settings.append(("steps of AR 0.9, overlap 24, n 150", 24, lambda rng: overlapping_steps(rng, 150, 24, 0.9)))
+    for setting, overlap, draw in settings:
+        yield Case(
+            "limits",
+            setting,
+            0.07,
+            draw,
+            lambda d, _, o=overlap: float(classical_p(d, o) < ALPHA),
+            lambda d, _, o=overlap: float(diebold_mariano(d, np.zeros(len(d)), o).p_value < ALPHA),
+        )
+
+
 def _draw_seeds(rng: np.random.Generator, seeds: int, spread: float, n: int = 60) -> np.ndarray:
     """Losses of two arms [2, seeds, n]: the day, the seed, and what the seed does on that day."""
     day = 5 + rng.normal(size=n)
     return day + spread * rng.normal(size=(2, seeds, 1)) + 0.3 * rng.normal(size=(2, seeds, n))
+
+
+def _draw_against_fixed(rng: np.random.Generator, seeds: int, spread: float, n: int = 60) -> np.ndarray:
+    """Losses as `_draw_seeds` gives them, the second arm the same with every seed."""
+    day = 5 + rng.normal(size=n)
+    trained = day + spread * rng.normal(size=(seeds, 1)) + 0.3 * rng.normal(size=(seeds, n))
+    fixed = np.broadcast_to(day + 0.3 * rng.normal(size=n), (seeds, n))
+    return np.stack([trained, fixed])
 
 
 def _judge_seeds(data: np.ndarray, _: Any) -> float:

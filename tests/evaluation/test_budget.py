@@ -11,6 +11,7 @@ from tsllm.evaluation.budget import (
     count_windows,
 )
 from tsllm.evaluation.config import CompareConfig
+from tsllm.evaluation.protocol import LongTermConfig
 from tsllm.training.args import check_training
 from tsllm.training.batches import GlobalBatches
 
@@ -80,12 +81,22 @@ def test_a_small_training_part_and_an_odd_batch_are_rounded_to_whole_validations
     assert odd.training_for(10, 10**6)["early_stopping_patience"] == 3
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*.yaml"))
+ROOT = Path(__file__).parents[2] / "recipes/configs"
+CONFIGS = sorted((ROOT / "compare").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_comparison_gives_equal_budgets(path):
     assert CompareConfig.load(path).find_unequal_budgets() == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "long_term").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_shipped_long_term_run_gives_equal_budgets_or_says_that_it_does_not(path):
+    config = LongTermConfig.load(path)
+    trained = [(m.name, m.training, count_batch(m.training)) for m in config.models if m.is_trainable]
+    assert len(trained) > 1
+    unequal = check_budgets(trained)
+    assert ("# Budgets are not equal:" in path.read_text(encoding="utf-8")) == bool(unequal), unequal
 
 
 def load_trained(name):
@@ -178,6 +189,10 @@ def test_unequal_budgets_are_found_and_named():
         "unequal patience: 3,200 windows for DLinear, TimeLLM; 6,400 windows for PatchTST; 4 epochs for Epochs",
         "unequal validation: every 800 windows for DLinear, TimeLLM; every 1,600 windows for PatchTST; every epoch "
         "for Epochs",
+    ]
+    warm = {"max_steps": 600, "lr_scheduler_type": "constant"}
+    assert check_budgets([("Falling", {"max_steps": 600}, 16), ("Constant", warm, 16)]) == [
+        "unequal schedule of the learning rate: cosine for Falling; constant for Constant"
     ]
 
 

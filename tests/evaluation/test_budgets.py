@@ -10,6 +10,7 @@ from tsllm.evaluation.budgets import (
     describe_budgets,
     find_unconverged,
     read_budget,
+    sentence_budgets,
     tabulate_budgets,
 )
 
@@ -42,6 +43,16 @@ def test_sentences_of_the_three_kinds_of_budget():
     unknown = describe_budgets([make_row(stopped="steps"), make_row("B", windows=None, stopped="steps")])
     assert unknown[0] == "Budgets cannot be compared: how many windows B saw is not known."
     assert describe_budgets([]) == []
+
+
+def test_one_sentence_for_a_data_set_says_equality_amount_and_convergence():
+    rows = [make_row(stopped="steps"), make_row("B", best=100, stopped="steps", seconds=30.0)]
+    assert sentence_budgets("prices", rows) == (
+        "On prices: the 2 trained models saw the same number of training windows, 3,200 for each seed; optimiser "
+        "steps: 100; seconds of training for a seed, on average: 10 (A) to 30 (B); not converged: the best validation "
+        "of B (seed 0) was the last one, so more training may help it."
+    )
+    assert sentence_budgets("prices", []) == ""
 
 
 def test_a_best_step_that_is_the_last_is_not_converged():

@@ -31,7 +31,7 @@ from tsllm.evaluation.significance import COLUMNS
 from tsllm.files import BusyFolderError
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.checks import check_forecaster
-from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.roster import build_forecaster
@@ -343,6 +343,15 @@ def test_verdict_follows_the_tests_and_no_difference_is_not_called_equality():
     )
 
 
+def test_variants_that_were_not_asked_for_forbid_the_word_every():
+    some = [spec for spec in VARIANTS if spec.variant in ("random", "spectrum", "noPrompt")]
+    pairs = make_pairs({f"TimeLLM-{name}": (-0.2, "worse") for name in ("random", "spectrum", "noPrompt")})
+    assert describe_verdict("TimeLLM", pairs, some)[0] == (
+        "Yes, as far as was tried: TimeLLM is significantly better than TimeLLM-random and TimeLLM-spectrum; "
+        "TimeLLM-noLLM, TimeLLM-attention and TimeLLM-block were not run."
+    )
+
+
 def test_a_variant_is_what_its_entry_says_whatever_its_name():
     own = ModelSpec("timellm", "Mine", {"reader": "none", "prompt": False}, variant="my idea", variant_of="TimeLLM")
     lines = describe_verdict("TimeLLM", make_pairs({"Mine": (0.2, "better")}), [own])
@@ -434,6 +443,12 @@ def test_published_figures_stand_beside_own_ones_and_differences_are_named():
     assert book.loc[("DLinear", "scaled_mse", 0.386), "setting"] == "look-back 512 instead of 96"
     assert pd.isna(book.loc[("TimeLLM", "scaled_mse", 0.362), "yours"])
     assert compare_with_published(table, "etth1", setting | {"h": 17}).empty
+
+
+def test_the_comparison_with_covariates_has_both_usual_opponents_that_read_them():
+    config = CompareConfig.load(next(path for path in CONFIGS if path.stem == "epf_covariates"))
+    reading = {m.name for m in config.models if m.kind == "statistical" and reads_covariates(m)}
+    assert reading == {"LEAR", "ARIMAX"}
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes/configs/compare").glob("*.yaml"))
@@ -721,6 +736,25 @@ def test_a_model_of_ones_own_is_named_by_its_dotted_path(data, tmp_path):
     assert (again.model.offset != 0).all()
     with pytest.raises(ValueError, match=r"cannot build .*give the dotted path of a Forecaster"):
         build_forecaster(ModelSpec("tests.evaluation.test_compare.TINY"), ForecastTask(6, "h", 24, 12))
+
+
+def test_a_model_with_one_easy_window_is_last_unmarked_and_not_in_the_figure_of_costs(data, tmp_path):
+    config = make_config(data, tmp_path, ["SeasonalNaive", "Naive"])
+    (result,) = results = run_compare(config)
+    for run in result.runs:
+        at = run.frame["cutoff"].isin([run.frame["cutoff"].iloc[0]]) & (run.frame["unique_id"] == "a")
+        run.frame["Naive"] = (run.frame["y"] + 1e-6).where(at)  # all but perfect on one window, absent elsewhere
+    report, tables = build_compare_report(config, results, "command")
+    (scores,) = (table for name, table in tables.items() if name.startswith("scores-"))
+    text = report.to_markdown()
+    lines = [line for line in text.splitlines() if line.startswith(("| SeasonalNaive |", "| Naive |"))]
+    assert [line.split(" |")[0] for line in lines[:2]] == ["| SeasonalNaive", "| Naive"]
+    assert "**" in lines[0]
+    assert "**" not in lines[1]
+    assert "Last and without a rank, as windows lack a forecast: Naive." in text
+    assert "Left out, as windows lack a forecast: Naive." in text
+    lacking = scores.set_index("model").loc["Naive", "failed"]
+    assert lacking == result.runs[0].frame.groupby(["unique_id", "cutoff"]).ngroups - 1
 
 
 def test_python_compares_frames_and_asks_whether_the_language_model_helps(data, tmp_path, backbone):

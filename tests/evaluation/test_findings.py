@@ -117,5 +117,33 @@ def test_strong_autocorrelation_is_a_caution():
     assert said[-1].startswith("Caution: the differences of B are so strongly autocorrelated")
 
 
+def test_few_cutoffs_are_a_note_whatever_autocorrelation_is_estimated():
+    note = (
+        "Fewer than 50 cutoffs: in simulations the size of 5 % holds up to an autocorrelation of .5 between cutoffs; "
+        "so few of them do not tell a stronger one reliably."
+    )
+    assert note in describe_tests(compare_to(make_losses(n=49), "A"), 1)
+    assert note not in describe_tests(compare_to(make_losses(n=50), "A"), 1)
+    apart = make_losses(n=1, series=30)
+    assert note not in describe_tests(compare_to(apart, "A", unit="series"), 1)
+
+
+def test_two_seeds_against_a_model_without_any_are_a_caution_and_three_are_not():
+    losses = make_losses()
+
+    def describe(shifts, *varying):
+        seeds = [losses.assign(**{m: losses[m] + shift for m in varying}) for shift in shifts]
+        table = compare_to(losses, "A", seeds=seeds)
+        return table.set_index("model")["note"].to_dict(), describe_tests(table, 1)
+
+    notes, said = describe((-0.1, 0.1), "B")
+    assert notes == {"B": "two seeds against a model without seeds: rejects too often", "C": ""}
+    assert said[-1].endswith("in about 10 % of cases (B). Three seeds or more would help.")
+    for shifts, varying in (((-0.1, 0.0, 0.1), "B"), ((-0.1, 0.1), "ABC")):
+        notes, said = describe(shifts, *varying)
+        assert set(notes.values()) == {""}
+        assert not any("Caution" in line for line in said)
+
+
 def test_a_bound_that_the_data_do_not_give_is_called_so():
     assert write_interval(-np.inf, 0.25) == "unbounded to 25.0 %"

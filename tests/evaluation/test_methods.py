@@ -37,6 +37,16 @@ def test_every_citation_has_its_reference_and_no_reference_is_idle():
         assert cited == {reference.split(",")[0] for reference in references}
 
 
+def test_what_is_estimated_anew_at_each_cutoff_is_named_beside_what_was_trained_once():
+    text = write_methods(make_facts(anew=["MSTL", "LEAR"]))[0]
+    assert (
+        "were fitted once, on the steps before the first cutoff, with 3 seeds (0, 1, 2). MSTL and LEAR were estimated "
+        "anew at each cutoff, on steps up to it."
+    ) in text
+    assert "No model was trained. MSTL was estimated anew" in write_methods(make_facts(trained=0, anew=["MSTL"]))[0]
+    assert "anew at each cutoff" not in write_methods(make_facts())[0]
+
+
 def test_other_runs_have_other_paragraphs():
     one = write_methods(make_facts(seeds=[7]))[0]
     assert "one seed (7)" in one

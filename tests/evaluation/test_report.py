@@ -193,6 +193,18 @@ def test_best_cells_are_marked_and_missing_numbers_are_dashes(report):
     assert [write_cell(p, "p") for p in (9.9e-5, 1e-4, 0.05, float("nan"))] == ["< 0.0001", "0.0001", "0.0500", "–"]
 
 
+def test_what_has_no_rank_is_never_marked_and_is_left_out_of_error_against_seconds():
+    frame = pd.DataFrame({"model": ["a", "b", "c"], "mae": [2.0, 1.0, 1.0], "failed": [0, 0, 29], "seconds": 1.0})
+    rows = TableBlock(frame[["model", "mae"]], "t", {"mae": True}, unranked=["b"]).rows()
+    assert [marked for _, (_, marked) in rows] == [False, False, True]
+    rows = TableBlock(frame[["model", "mae"]], "t", {"mae": True}, unranked=["b", "c"]).rows()
+    assert [marked for _, (_, marked) in rows] == [True, False, False]
+    picture = figures.draw_cost(frame)
+    assert picture.alt == "Error against seconds: a 2 in 1.0 s; b 1 in 1.0 s."
+    assert picture.caption.endswith("Left out, as windows lack a forecast: c.")
+    assert ">c<" not in picture.svg
+
+
 def test_markdown_holds_the_same_tables_and_the_words_of_the_figures(report):
     text = report.to_markdown()
     assert text.startswith("# A test &lt;report>")

@@ -9,8 +9,12 @@ from tsllm.evaluation.tables import (
     compute_relative,
     compute_step_skill,
     compute_window_losses,
+    describe_incomparable,
     describe_unobserved,
+    find_incomparable,
+    find_incomplete,
     find_ruling_series,
+    rank_rows,
     score,
     training_part,
 )
@@ -153,11 +157,49 @@ def test_relative_error_is_the_geometric_mean_over_series_whatever_their_units()
     assert compute_relative(arrays, "SeasonalNaive") == {"SeasonalNaive": 1.0, "Good": pytest.approx(0.5)}
     frame = pd.DataFrame({"unique_id": list("abcd"), "ds": 1, "cutoff": 0, "y": 0.0})
     frame["Base"], frame["M"] = [1.0, 100.0, 0.0, 0.0], [0.5, 25.0, 0.0, 9.0]
-    # Ratios .5, .25, 1 (both perfect), and one without bound that counts as 100.
+    # Ratios .5 and .25; where the baseline is perfect there is none.
     found = compute_relative(WindowArrays.of(frame, ["Base", "M"], 1), "Base")
-    assert found["M"] == pytest.approx((0.5 * 0.25 * 1 * 100) ** 0.25)
+    assert found == {"Base": 1.0, "M": pytest.approx((0.5 * 0.25) ** 0.5)}
     with pytest.raises(ValueError, match="'Nobody' is none of"):
         compute_relative(WindowArrays.of(frame, ["M"], 1), "Nobody")
+
+
+def test_a_series_without_error_of_the_reference_or_constant_in_training_ranks_nobody_and_is_counted():
+    frame = pd.DataFrame({"unique_id": list("abcd"), "ds": 9, "cutoff": 8, "y": [1.0, 2.0, 0.3, 5.0]})
+    frame["SeasonalNaive"] = frame["y"] + [1.0, 1.0, 4e-17, 1.0]  # c: rounding only
+    frame["M"] = frame["y"] + [0.5, 0.25, 300.0, 40.0]  # d: constant in training
+    scales = SeriesScales({"a": 1.0, "b": 1.0, "c": 1.0, "d": np.nan}, dict.fromkeys("abcd", 1.0))
+    arrays = WindowArrays.of(frame, ["SeasonalNaive", "M"], 1)
+    assert find_incomparable(arrays, "SeasonalNaive", scales) == ["c", "d"]
+    assert describe_incomparable(arrays, "SeasonalNaive", scales) == [
+        "The relative MAE leaves out 2 of 4 series, where SeasonalNaive makes no error or the training part is "
+        "constant: c, d."
+    ]
+    table = score(BacktestResult(frame, ["SeasonalNaive", "M"], 1, []), scales).set_index("model")
+    assert table.loc["M", "relative_mae"] == pytest.approx((0.5 * 0.25) ** 0.5)
+    assert table.loc["SeasonalNaive", "relative_mae"] == 1.0
+    plain = WindowArrays.of(make_result().frame, ["SeasonalNaive", "Good"], 2)
+    assert describe_incomparable(plain, "SeasonalNaive", SCALES) == []
+    constant = SeriesScales(dict.fromkeys("abcd", np.nan), {})
+    assert np.isnan(
+        compute_relative(arrays, "SeasonalNaive", find_incomparable(arrays, "SeasonalNaive", constant))["M"]
+    )
+
+
+def test_a_model_that_lacks_windows_stands_last_and_saves_only_on_what_it_shares():
+    result = make_result()
+    result.frame["SeasonalNaive"] += np.repeat(
+        [96.0, 0.0, 0.0, 0.0], 2
+    )  # 100 off at the first window, 4 at the others
+    result.frame["Good"] = result.frame["y"] + 1.0
+    result.frame.loc[:1, "Good"] = np.nan
+    table = score(result, SCALES)
+    assert table.set_index("model").loc["Good", "skill"] == 0.75  # 1 - 1 / 4, not 1 - 1 / 28
+    ranked = rank_rows(table, "mae")
+    assert ranked["model"].tolist() == ["SeasonalNaive", "Good"]
+    assert ranked["mae"].tolist() == [28.0, 1.0]
+    assert find_incomplete(ranked) == ["Good"]
+    assert ranked.columns.tolist() == table.columns.tolist()
 
 
 def test_one_series_that_rules_the_scaled_errors_is_named():

@@ -13,7 +13,9 @@ from tsllm.evaluation.tune import (
     LEVELS,
     Choice,
     Range,
+    Trial,
     TrialStore,
+    TuneResult,
     apply_params,
     build_space,
     check_equal_search,
@@ -154,6 +156,19 @@ def test_the_sentence_names_settings_at_the_border(tmp_path):
     assert result.describe() == (
         "m: 8 trials of d_model, dropout; trial 1 has the best validation loss (0.03125): d_model 32, dropout 0.25; "
         "at the border of what was tried: d_model."
+    )
+    trials = [Trial(k, {"d_model": 32, "dropout": value}, loss) for k, value, loss in ((0, 0.25, 0.3), (1, 0.1, 0.4))]
+    assert (
+        TuneResult("m", space, trials, trials[0])
+        .describe()
+        .startswith(
+            "m: 2 trials of dropout (d_model was 32 in all of them); trial 1 has the best validation loss (0.3)"
+        )
+    )
+    alone = {"d_model": 32, "dropout": 0.25}
+    one = tune_model({"name": "m"}, lambda p: 0.5, space, 1, 0, TrialStore(tmp_path / "one"), first=alone)
+    assert one.describe().startswith(
+        "m: 1 trial; trial 1 has the best validation loss (0.5): d_model 32, dropout 0.25"
     )
     assert Range(1e-4, 1e-1, log=True).is_border(1.2e-4)
     assert not Range(1e-4, 1e-1, log=True).is_border(1e-3)

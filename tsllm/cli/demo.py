@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 DATA = "epf-fr-be"
 BACKBONE = "smollm2-135m"
-# Every fifth day of the test part: all weekdays come, and AutoETS stays affordable.
-DAYS, STEP_DAYS = 27, 5
-STATISTICAL_INPUT = 672  # four weeks; more makes AutoETS slow and no better
+DAYS, VAL_SIZE = 134, 1608  # all test days; half as many steps before them are held out for validation
+BATCH = 16  # windows of a step
+EVAL_WINDOWS = 800  # between validations
+STATISTICAL_INPUT = 672  # four weeks
 
 
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Folder for report, forecasts and adapter.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(min=0, help="Training steps of each trained model.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each trained model, of 16 windows.")] = 200,
     layers: Annotated[int, typer.Option(min=1, help="Layers of SmolLM2-135M that are kept.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Also write the forecast picture as PNG.")] = None,
@@ -54,19 +55,18 @@ def demo(
 
 
 def build_config(output_dir: Path, steps: int, layers: int, seed: int) -> "CompareConfig":
-    """Returns the comparison: none of the models reads covariates, and both trained ones have equal budgets."""
+    """Returns the comparison over all test days: no model reads covariates, and trained ones see as many windows."""
     from tsllm.evaluation.config import CompareConfig
     from tsllm.forecasting.model_spec import ModelSpec
 
-    training = {"max_steps": steps, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "eval_steps": 50}
-    statistical = {"input_size": STATISTICAL_INPUT}
+    training = {"per_device_train_batch_size": BATCH, "learning_rate": 1e-3}
+    windows = BATCH * steps
     llm = {"backbone": BACKBONE, "num_backbone_layers": layers, "prompt_statistics": "series"}
     return CompareConfig(
-        data=[{"name": DATA, "n_windows": DAYS, "step_size": 24 * STEP_DAYS, "context_length": 168, "val_size": 1608}],
+        data=[{"name": DATA, "n_windows": DAYS, "step_size": 24, "context_length": 168, "val_size": VAL_SIZE}],
         models=[
             "SeasonalNaive",
-            ModelSpec("AutoETS", options=statistical),
-            ModelSpec("DynamicOptimizedTheta", options=statistical),
+            ModelSpec("DynamicOptimizedTheta", options={"input_size": STATISTICAL_INPUT}),
             ModelSpec("dlinear", options={"head": "quantile"}, training=training),
             ModelSpec("timellm", options={"head": "quantile"} | llm, training=training),
         ],
@@ -74,6 +74,7 @@ def build_config(output_dir: Path, steps: int, layers: int, seed: int) -> "Compa
         title="A frozen language model on electricity prices",
         focus="TimeLLM",
         seeds=[seed],
+        budget={"kind": "windows", "windows": windows, "eval_every_windows": min(EVAL_WINDOWS, windows)},
     )
 
 

@@ -5,7 +5,7 @@ nothing, one attention layer or one transformer block. Here also: untrained weig
 spectrum only, no prompt, prototypes and history shuffled when forecasting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,10 +109,13 @@ def explain_variant(spec: ModelSpec) -> str:
 
 def is_without_llm(spec: ModelSpec) -> bool:
     """Tells whether a model has no pretrained language model: the question is asked of these variants."""
-    if spec.perturb:
-        return False
-    reads = split_reader(spec.options.get("reader", "llm"))[0] == "llm"
-    return spec.model != "timellm" or not reads or spec.options.get("backbone_weights", "pretrained") != "pretrained"
+    return not spec.perturb and (spec.model != "timellm" or _lacks_llm(spec.options))
+
+
+def _lacks_llm(options: Mapping[str, Any]) -> bool:
+    """Tells whether these options of `timellm` leave no pretrained language model."""
+    reads = split_reader(str(options.get("reader", "llm")))[0] == "llm"
+    return not reads or options.get("backbone_weights", "pretrained") != "pretrained"
 
 
 def describe_verdict(
@@ -123,11 +126,15 @@ def describe_verdict(
     Args:
         model: Alias of the whole model.
         pairs: `compare_to(losses, model)`: the variants against the whole model; "worse" = the whole one is better.
-        variants: The models that are variants of it.
+        variants: The models that are variants of it. Those of `VARIANTS` without a pretrained language model that are
+            not among them count as not run, so that "every variant" is never said of some.
         unconverged: Models that did not converge.
     """
     specs = {spec.name: spec for spec in variants}
     rows = [r for r in read_rows(pairs) if r["model"] in specs and is_without_llm(specs[r["model"]])]
     explained = {r["model"]: explain_variant(specs[r["model"]]) for r in rows}
     not_run = [spec.name for spec in variants if is_without_llm(spec) and spec.name not in explained]
+    known = {spec.variant for spec in variants}
+    absent = [name for name, (changes, _) in VARIANTS.items() if _lacks_llm(changes) and name not in known]
+    not_run += [f"{model}-{name}" for name in absent]
     return describe_help(model, rows, explained, not_run, unconverged)

@@ -9,7 +9,14 @@ from tsllm.data.loading import LoadedData
 from tsllm.evaluation import figures
 from tsllm.evaluation.backtest import BacktestResult
 from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment, write_cell
-from tsllm.evaluation.tables import COST_FORMATS, LEGEND, WindowArrays, compute_step_skill
+from tsllm.evaluation.tables import (
+    COST_FORMATS,
+    LEGEND,
+    WindowArrays,
+    compute_step_skill,
+    find_incomplete,
+    rank_rows,
+)
 from tsllm.evaluation.text_changes import TextChanges
 from tsllm.evaluation.told_report import build_told_section, examine_told, tabulate_changes
 from tsllm.evaluation.windows import Windows
@@ -45,7 +52,7 @@ def build_backtest_report(
         command: What repeats it.
         windows: The windows of the back-test, by which it is seen what texts changed; None = no look at them.
     """
-    table = table.sort_values("mae", kind="stable", ignore_index=True)
+    table = rank_rows(table, "mae").reset_index(drop=True)
     name = loaded.name or "the data"
     sections = [_show_scores(result, table, said), _show_forecasts(result, table, loaded.df, season)]
     sections.append(_show_costs(table))
@@ -105,6 +112,7 @@ def _show_scores(result: BacktestResult, table: pd.DataFrame, said: Sequence[str
         formats={"skill": ".1%", "win_rate": ".0%", "coverage": ".1%", "failed": ".0f"},
         notes=notes,
         below=said,
+        unranked=find_incomplete(table),
     )
     failures = [f"{f.model} failed ({f.stage}): {f.error}" for f in result.failures]
     return Section("Accuracy", failures, [scores])

@@ -178,7 +178,7 @@ def check_budgets(specs: Sequence[tuple[str, Mapping[str, Any], int]], max_secon
     budgets = {name: _read_budget(training, batch) for name, training, batch in specs}
     found = []
     for what, write in _WAYS.items():
-        groups: list[tuple[float, list[str]]] = []
+        groups: list[tuple[float | str, list[str]]] = []
         for name, budget in budgets.items():
             near = next((g for g in groups if _is_near(g[0], budget[what])), None)
             if near is None:
@@ -195,22 +195,29 @@ def check_budgets(specs: Sequence[tuple[str, Mapping[str, Any], int]], max_secon
     return found
 
 
-def _read_budget(training: Mapping[str, Any], batch: int) -> dict[str, float]:
-    """Returns windows seen at most (negative: epochs), until patience ends (0: never) and between validations."""
+def _read_budget(training: Mapping[str, Any], batch: int) -> dict[str, float | str]:
+    """Returns windows seen at most (negative: epochs), until patience ends (0: never) and between validations.
+
+    And the schedule of the learning rate, which decides how much the same windows teach.
+    """
     merged = merge_training(DEFAULT_TRAINING, training)
     options = {**_DEFAULTS, **merged}
     steps, epochs = options["max_steps"], options["num_train_epochs"]
     # As in training: a rhythm in steps means validation by steps, unless that is overruled.
     by_step = "eval_steps" in merged and str(training.get("eval_strategy", "steps")) == "steps"
     every = float(options["eval_steps"] * batch) if by_step else -1.0
+    schedule = options["lr_scheduler_type"]
     return {
         "training windows": float(steps * batch) if steps > 0 else -float(epochs),
         "patience": float(options["early_stopping_patience"] * every),
         "validation": every,
+        "schedule of the learning rate": str(getattr(schedule, "value", schedule)),
     }
 
 
-def _is_near(left: float, right: float) -> bool:
+def _is_near(left: float | str, right: float | str) -> bool:
+    if isinstance(left, str) or isinstance(right, str):
+        return left == right
     return (left < 0) == (right < 0) and abs(left - right) <= TOLERANCE * max(abs(left), abs(right))
 
 
@@ -226,8 +233,9 @@ def _write_rhythm(value: float) -> str:
     return f"every {value:,.0f} windows" if value >= 0 else "every epoch"
 
 
-_WAYS: dict[str, Callable[[float], str]] = {
+_WAYS: dict[str, Callable[[Any], str]] = {
     "training windows": _write_most,
     "patience": _write_patience,
     "validation": _write_rhythm,
+    "schedule of the learning rate": str,
 }

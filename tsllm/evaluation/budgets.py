@@ -170,6 +170,17 @@ def _name_runs(rows: Sequence[BudgetRow]) -> list[str]:
     return [f"{m} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, s))})" for m, s in seeds.items()]
 
 
+def sentence_budgets(name: str, rows: Sequence[BudgetRow]) -> str:
+    """Says in one sentence what the models got on a data set: equality, amount, convergence; empty without rows.
+
+    Args:
+        name: Data set.
+        rows: One for each trained model and seed.
+    """
+    parts = [part.removesuffix(".") for part in describe_budgets(rows)]
+    return f"On {name}: {'; '.join(part[:1].lower() + part[1:] for part in parts)}." if parts else ""
+
+
 def _describe_equality(rows: Sequence[BudgetRow], models: Sequence[str]) -> str:
     count = "The one trained model" if len(models) == 1 else f"The {len(models)} trained models"
     if all(row.stopped_by == "patience" for row in rows):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
-from tsllm.evaluation.budgets import describe_budgets, find_unconverged, tabulate_budgets
+from tsllm.evaluation.budgets import describe_budgets, find_unconverged, sentence_budgets, tabulate_budgets
 from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.fev_summary import write_fev_summary
@@ -30,8 +30,18 @@ from tsllm.evaluation.report import Report, Section, TableBlock, describe_enviro
 from tsllm.evaluation.saved import find_pretrained_base, is_reprogrammed, read_history
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
-from tsllm.evaluation.tables import COST_FORMATS, LEGEND, compute_step_skill, describe_unobserved, find_ruling_series
+from tsllm.evaluation.tables import (
+    COST_FORMATS,
+    LEGEND,
+    compute_step_skill,
+    describe_incomparable,
+    describe_unobserved,
+    find_incomplete,
+    find_ruling_series,
+    rank_rows,
+)
 from tsllm.evaluation.told_report import build_told_section, examine_compared, tabulate_changes
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -159,7 +169,7 @@ class _TaskPart:
         self.config, self.summary, self.result = config, summary, summary.result
         self.prepared = summary.result.prepared
         self.title = f" on {summary.name}" if several else ""
-        self.table = summary.table[summary.table["model"].isin(main)].sort_values(summary.metric)
+        self.table = rank_rows(summary.table[summary.table["model"].isin(main)], summary.metric)
         self.pairs = summary.compare_to(config.reference, main)
         self.models = [str(m) for m in self.table["model"]]
         self.level = max(config.level) if config.level else None
@@ -209,7 +219,8 @@ class _TaskPart:
             best={c: LEGEND[c][1] for c in known if c in LEGEND and c not in ("coverage", "width", "failed")},
             formats={"skill": ".1%", "win_rate": ".0%", "coverage": ".1%", "failed": ".0f"},
             notes={k: v for k, v in notes.items() if k in known},
-            below=[f"Models are ranked by {self.summary.metric.replace('_', ' ')}.", *self._describe_scaling()],
+            below=[self._describe_ranking(), *self._describe_scaling()],
+            unranked=find_incomplete(self.table),
         )
         tables = [scores, self._show_tests(self.pairs, f"Paired tests against {self.config.reference}")]
         if len(self.against_best):
@@ -217,12 +228,18 @@ class _TaskPart:
         failures = describe_failures([f for run in self.result.runs[:1] for f in run.failures])
         return Section(f"Accuracy{self.title}", failures, tables, _draw_pairs(self.pairs))
 
+    def _describe_ranking(self) -> str:
+        lost = find_incomplete(self.table)
+        said = f"Models are ranked by {self.summary.metric.replace('_', ' ')}."
+        return f"{said} Last and without a rank, as windows lack a forecast: {join_words(lost)}." if lost else said
+
     def _show_tests(self, pairs: pd.DataFrame, caption: str) -> TableBlock:
         return _show_tests(pairs, caption, self.summary.overlap, self.count, bool(self.budgets))
 
     def _describe_scaling(self) -> list[str]:
         ruling = find_ruling_series(self.summary.losses)
         said = self.summary.scales.describe_left_out() + describe_unobserved(self.result.runs[0].frame)
+        said += describe_incomparable(self.summary.arrays, self.config.reference, self.summary.scales)
         if ruling is not None:
             said.append(
                 f"Series {ruling[0]} alone makes up {100 * ruling[1]:.0f} % of the scaled errors of all models, so "
@@ -274,7 +291,7 @@ class _TaskPart:
                 )
             ],
             pictures=[
-                figures.draw_cost(self.table, "scaled_mae"),
+                *([figures.draw_cost(self.table, "scaled_mae")] if (self.table["failed"] == 0).any() else []),
                 *([figures.draw_training(logs)] if logs else []),
             ],
         )
@@ -354,7 +371,7 @@ def _describe_ablation(
         title = f"Do the variants of {whole} do better?"
         verdict = describe_variants(whole, read_rows(pairs), said, find_unconverged(budgets))
         finding = verdict[0]
-    table = summary.table[summary.table["model"].isin([whole, *ablated])].sort_values("scaled_mae")
+    table = rank_rows(summary.table[summary.table["model"].isin([whole, *ablated])], "scaled_mae")
     columns = ["model", "scaled_mae", "mae", "wql", "fit_seconds", "trained_parameters", "failed"]
     shown = table[[c for c in columns if c in table]]
     shown = shown.assign(variant=[said.get(m, "the whole model") for m in shown["model"]])
@@ -363,7 +380,13 @@ def _describe_ablation(
             title,
             verdict,
             [
-                TableBlock(shown, f"Variants of {whole}", {"scaled_mae": True}, below=describe_budgets(budgets)),
+                TableBlock(
+                    shown,
+                    f"Variants of {whole}",
+                    {"scaled_mae": True},
+                    below=describe_budgets(budgets),
+                    unranked=find_incomplete(table),
+                ),
                 _show_tests(pairs, f"Paired tests against {whole}", summary.overlap, count, bool(budgets)),
             ],
             _draw_pairs(pairs),
@@ -403,6 +426,11 @@ def _describe_fits(config: CompareConfig) -> tuple[str, str]:
     return refit, " ".join(chosen)
 
 
+def _is_estimated(spec: ModelSpec) -> bool:
+    """Tells whether a model is estimated anew with each forecast, whatever `refit` says of trained ones."""
+    return spec.kind == "statistical" or any(map(_is_estimated, spec.members))
+
+
 def _write_methods(
     config: CompareConfig, summaries: Sequence[TaskSummary], wholes: Sequence[str], ranked: bool
 ) -> list[str]:
@@ -413,7 +441,9 @@ def _write_methods(
         sizes = (p.windows.num_series, p.windows.n_windows, p.task.h, p.windows.step)
         data.append(DataFacts(summary.name, *sizes, str(cutoffs.min()), str(cutoffs.max()), summary.unit))
     refit, chosen = _describe_fits(config)
-    budgets = describe_budgets(summaries[0].budgets) if len(summaries) == 1 else []
+    budgets = describe_budgets(summaries[0].budgets)
+    if len(summaries) > 1:
+        budgets = [sentence_budgets(summary.name, summary.budgets) for summary in summaries if summary.budgets]
     return write_methods(
         MethodFacts(
             data=data,
@@ -423,6 +453,7 @@ def _write_methods(
             seeds=config.seeds,
             refit=refit,
             selection=chosen,
+            anew=[m.name for m in config.models if _is_estimated(m)],
             budgets=budgets,
             level=max(config.level) if config.level else None,
             ablated=[name for name in wholes if _has_language_model(config, name)],
@@ -438,7 +469,7 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
         cutoffs = p.windows.keys[CUTOFF]
         lines.append(
             f"{p.name}: {p.windows.num_series} series, {p.windows.n_windows} windows of {p.task.h} steps, "
-            f"{p.windows.step} apart, cutoffs from {cutoffs.min()} to {cutoffs.max()}. Everything that is learned, "
+            f"{p.windows.step} apart, cutoffs from {cutoffs.min()} to {cutoffs.max()}. Everything that is "
             "scaled or chosen uses the steps before the first cutoff."
         )
         lines += p.notes

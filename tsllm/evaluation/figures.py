@@ -309,10 +309,14 @@ def draw_skill_intervals(pairs: pd.DataFrame) -> Picture:
 
 
 def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
-    """Draws accuracy against the time of fit and forecasts; needs the columns `metric`, `seconds` and `model`."""
+    """Draws accuracy against the time of fit and forecasts; needs the columns `metric`, `seconds` and `model`.
+
+    Models that lack windows (column `failed`) are left out and named: their error is not that of the others' windows.
+    """
     from matplotlib.ticker import NullFormatter
 
-    shown = table.dropna(subset=[metric, "seconds"])
+    lost = table["failed"] > 0 if "failed" in table else pd.Series(False, table.index)
+    shown = table[~lost].dropna(subset=[metric, "seconds"])
     figure, ax = new_figure(height=3.2)
     ax.set_xscale("log")
     for k, row in enumerate(shown.itertuples()):
@@ -337,9 +341,10 @@ def draw_cost(table: pd.DataFrame, metric: str = "mae") -> Picture:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(labelsize=8)
     words = "; ".join(f"{r.model} {getattr(r, metric):.3g} in {r.seconds:.1f} s" for r in shown.itertuples())
-    return Picture(
-        to_svg(figure), f"Error against seconds: {words}.", "Down and to the left is better: less error, less time."
-    )
+    caption = "Down and to the left is better: less error, less time."
+    if lost.any():
+        caption += f" Left out, as windows lack a forecast: {', '.join(map(str, table.loc[lost, 'model']))}."
+    return Picture(to_svg(figure), f"Error against seconds: {words}.", caption)
 
 
 def draw_training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:

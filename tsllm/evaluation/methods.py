@@ -69,7 +69,8 @@ class MethodFacts:
         seeds: Of the trained models.
         refit: How often trained models are fitted, in words after "Trained models were fitted".
         selection: How settings were chosen, a sentence or more; empty = as given.
-        budgets: From `describe_budgets`.
+        anew: Models that are estimated anew at each cutoff.
+        budgets: What training got, from `describe_budgets` for one data set, a sentence each for several.
         level: Coverage of the widest interval, per cent; None = point forecasts only.
         ablated: Aliases of models whose variants without a language model were compared.
         ranked: Whether a critical-difference diagram is shown.
@@ -82,6 +83,7 @@ class MethodFacts:
     seeds: Sequence[int]
     refit: str = "once, on the steps before the first cutoff"
     selection: str = ""
+    anew: Sequence[str] = field(default_factory=tuple)
     budgets: Sequence[str] = field(default_factory=tuple)
     level: float | None = None
     ablated: Sequence[str] = field(default_factory=tuple)
@@ -126,16 +128,18 @@ def _describe_data(facts: MethodFacts) -> str:
     sets = f"{len(said)} data sets" if len(said) > 1 else "one data set"
     return (
         f"{facts.models} models were compared on {sets} ({'; '.join(said)}). All models forecast the same windows; "
-        "whatever is learned, scaled or chosen uses steps before the first cutoff only."
+        "whatever is scaled or chosen uses steps before the first cutoff only."
     )
 
 
 def _describe_training(facts: MethodFacts) -> str:
+    were = "was" if len(facts.anew) == 1 else "were"
+    anew = f" {join_words(facts.anew)} {were} estimated anew at each cutoff, on steps up to it." if facts.anew else ""
     if not facts.trained:
-        return "No model was trained."
+        return f"No model was trained.{anew}"
     count = len(facts.seeds)
     seeds = f"{count} seeds ({', '.join(map(str, facts.seeds))})" if count > 1 else f"one seed ({facts.seeds[0]})"
-    said = [f"The {facts.trained} trained models were fitted {facts.refit}, with {seeds}."]
+    said = [f"The {facts.trained} trained models were fitted {facts.refit}, with {seeds}.{anew}"]
     if facts.selection:
         said.append(facts.selection)
     return " ".join([*said, *facts.budgets])
@@ -147,7 +151,7 @@ def _describe_scores(facts: MethodFacts, cited: list[str]) -> str:
         "Absolute errors are scaled by each series' standard deviation in its training part, or by the error of the "
         "seasonal naive there (MASE; Hyndman and Koehler, 2006); series without variation in training are left out of "
         f"scaled averages. Models are ranked by the MAE relative to {facts.reference}, as the geometric mean over "
-        "series (Fleming and Wallace, 1986)."
+        f"series (Fleming and Wallace, 1986) that vary in training and where {facts.reference} makes an error."
     )
     if facts.level is not None:
         cited.append("wql")

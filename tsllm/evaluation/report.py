@@ -45,6 +45,7 @@ class TableBlock:
         notes: Column -> what it means, for the legend below.
         below: Sentences below the legend: how it was tested, what is left out.
         labels: Column -> what stands above it; default its name.
+        unranked: Names of rows, as in the first column, that are never marked, and take no mark from others.
     """
 
     frame: pd.DataFrame
@@ -54,6 +55,7 @@ class TableBlock:
     notes: Mapping[str, str] = field(default_factory=dict)
     below: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    unranked: Sequence[str] = ()
 
     def label(self, column: Any) -> str:
         """Returns what stands above a column."""
@@ -62,21 +64,21 @@ class TableBlock:
     def rows(self) -> list[list[tuple[str, bool]]]:
         """Returns the cells as (text, whether it is the best of its column)."""
         winners = {}
+        out = self.frame.iloc[:, 0].astype(str).isin(self.unranked)
+        ranked = self.frame[~out]
         for column, lower in self.best.items():
-            values = (
-                pd.to_numeric(self.frame[column], errors="coerce") if column in self.frame else pd.Series(dtype=float)
-            )
+            values = pd.to_numeric(ranked[column], errors="coerce") if column in ranked else pd.Series(dtype=float)
             if values.notna().any():
                 winners[column] = values.min() if lower else values.max()
         return [
             [
                 (
                     write_cell(row[column], self.formats.get(column)),
-                    column in winners and row[column] == winners[column],
+                    column in winners and not lost and row[column] == winners[column],
                 )
                 for column in self.frame.columns
             ]
-            for _, row in self.frame.iterrows()
+            for (_, row), lost in zip(self.frame.iterrows(), out, strict=True)
         ]
 
     def is_numeric(self, column: str) -> bool:

@@ -20,6 +20,9 @@ from tsllm.types import CUTOFF, ID
 
 Unit = Literal["cutoff", "series"]
 LEAST_SERIES = 5  # independent series below which no test is made
+LEAST_SEEDS = 3  # of a model against one without seeds, below which the simulated size of a nominal 5 % is about 10 %
+AUTOCORRELATED = "strongly autocorrelated: rejects too often"
+FEW_SEEDS = "two seeds against a model without seeds: rejects too often"
 
 COLUMNS = [
     "model",
@@ -263,10 +266,12 @@ class _Tester:
             result = diebold_mariano(a, b, terms=len(a) - 1, seeds=seeds)
         else:
             result = diebold_mariano(a, b, self.overlap, seeds=seeds)
+        notes = [AUTOCORRELATED] if self.unit == "cutoff" and result.is_persistent else []
         if seeds is not None and np.ptp(seeds, axis=0).any():
             row["seeds"] = result.seeds
-        note = "strongly autocorrelated: rejects too often" if self.unit == "cutoff" and result.is_persistent else ""
-        return _Tested(row | {"p_value": result.p_value, "terms": result.terms, "note": note}, result)
+            # One variance of two seeds has one degree of freedom; where both models have seeds, they have two.
+            notes += [FEW_SEEDS] if len(seeds) < LEAST_SEEDS and not np.ptp(seeds, axis=0).all() else []
+        return _Tested(row | {"p_value": result.p_value, "terms": result.terms, "note": "; ".join(notes)}, result)
 
     def _find_reason(self, n: int) -> str:
         """Returns why a pair is not tested; empty if it is."""

@@ -18,7 +18,10 @@ LEGEND: dict[str, tuple[str, bool]] = {
     "rmse": ("root mean squared error, original units", True),
     "mse": ("mean squared error, squared original units", True),
     "smape": ("symmetric percentage error, 0 to 200", True),
-    "relative_mae": ("MAE over the reference's, geometric mean over series, each within .01 to 100", True),
+    "relative_mae": (
+        "MAE over the reference's, geometric mean over series where it errs, each within .01 to 100",
+        True,
+    ),
     "mase": ("absolute error over that of the seasonal naive in the training part", True),
     "scaled_mae": ("absolute error over the series' standard deviation in the training part", True),
     "scaled_mse": ("squared error over the series' variance in the training part", True),
@@ -178,7 +181,7 @@ def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "
     """Computes every metric of every model over all windows.
 
     A model that failed somewhere is scored on the windows it has; `failed` says how many it lacks, and such a row must
-    not be ranked against complete ones.
+    not be ranked against complete ones. `skill` and `relative_mae` are over the windows that the baseline has too.
 
     Args:
         result: The back-test.
@@ -201,12 +204,31 @@ def score(result: BacktestResult, scales: SeriesScales, baseline: str | None = "
         rows.append(row)
     table = pd.DataFrame(rows)
     if baseline in result.models:
-        reference = table.loc[table["model"] == baseline, "mae"].iloc[0]
-        table["skill"] = [metrics.skill(value, reference) for value in table["mae"]]
-        relative = compute_relative(arrays, str(baseline))
+        table["skill"] = [_compute_skill(arrays, alias, str(baseline)) for alias in table["model"]]
+        relative = compute_relative(arrays, str(baseline), find_incomparable(arrays, str(baseline), scales))
         table["relative_mae"] = [relative[alias] for alias in table["model"]]
     known = [c for c in LEGEND if c in table.columns]
     return table[["model", *known]]
+
+
+def rank_rows(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Sorts models by a metric, least first; those that lack windows come last, whatever they scored on the others."""
+    return table.assign(_lacks=table["failed"] > 0).sort_values(["_lacks", metric]).drop(columns="_lacks")
+
+
+def find_incomplete(table: pd.DataFrame) -> list[str]:
+    """Returns the models that lack the forecast of a window, in the order of the rows; they have no rank."""
+    return [str(m) for m in table.loc[table["failed"] > 0, "model"]]
+
+
+def _compute_skill(arrays: WindowArrays, alias: str, baseline: str) -> float:
+    """Returns the share of the baseline's MAE that a model saves, over the windows that both forecast; NaN = none."""
+    own, reference = arrays.forecasts[alias], arrays.forecasts[baseline]
+    both = ~np.isnan(own).any(axis=1) & ~np.isnan(reference).any(axis=1)  # [N]
+    if not both.any():
+        return float("nan")
+    y = arrays.y[both]
+    return float(metrics.skill(float(metrics.mae(y, own[both])), float(metrics.mae(y, reference[both]))))
 
 
 def _score_model(
@@ -275,12 +297,43 @@ def compute_win_rates(arrays: WindowArrays) -> dict[str, float]:
     return rates
 
 
-def compute_relative(arrays: WindowArrays, baseline: str) -> dict[str, float]:
+def find_incomparable(arrays: WindowArrays, baseline: str, scales: SeriesScales) -> list[Any]:
+    """Returns the series that say nothing of errors relative to the baseline's, in the order of the windows.
+
+    The baseline makes no error there, but for rounding, or the training part is constant.
+    """
+    errors = compute_window_losses(arrays)[[ID, baseline]].assign(level=np.nanmax(np.abs(arrays.y), axis=1, initial=0))
+    by_series = errors.groupby(ID, sort=False).agg({baseline: "mean", "level": "max"})
+    exact = by_series[baseline] <= _ROUNDING * by_series["level"]
+    return [name for name in by_series.index if exact[name] or np.isnan(scales.deviation.get(name, 1.0))]
+
+
+def describe_incomparable(arrays: WindowArrays, baseline: str, scales: SeriesScales) -> list[str]:
+    """Says how many series the relative MAE leaves out, and why; empty if none."""
+    names = [str(name) for name in find_incomparable(arrays, baseline, scales)]
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+    return [
+        f"The relative MAE leaves out {len(names)} of {len(set(arrays.series))} series, where {baseline} makes no "
+        f"error or the training part is constant: {shown}."
+    ]
+
+
+def compute_relative(arrays: WindowArrays, baseline: str, left_out: Sequence[Any] = ()) -> dict[str, float]:
     """Returns for each model its MAE over the baseline's, as the geometric mean over series.
 
     The mean of fev and GIFT-Eval over tasks, here over series: no series weighs more than another, whatever its units
     or its training part. Ratios are taken within .01 and 100, as in fev. Over the windows that both forecast; a series
-    where the baseline makes no error counts as 1 if the model makes none either, else as 100.
+    where the baseline makes no error on them is left out.
+
+    Args:
+        arrays: The windows.
+        baseline: Alias of the reference.
+        left_out: Series that do not count, from `find_incomparable`.
+
+    Returns:
+        Alias -> ratio, NaN where no series is left.
 
     Raises:
         ValueError: If the baseline is none of the models.
@@ -292,10 +345,8 @@ def compute_relative(arrays: WindowArrays, baseline: str) -> dict[str, float]:
     for alias in arrays.forecasts:
         columns = list(dict.fromkeys([alias, baseline]))
         means = losses.dropna(subset=columns).groupby(ID, sort=False)[columns].mean()
-        own, reference = means[alias].to_numpy(), means[baseline].to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where((own == 0) & (reference == 0), 1.0, own / reference)
-        ratio = np.clip(ratio, _LEAST_RATIO, _MOST_RATIO)
+        means = means[~means.index.isin(left_out) & (means[baseline] > 0)]
+        ratio = np.clip(means[alias].to_numpy() / means[baseline].to_numpy(), _LEAST_RATIO, _MOST_RATIO)
         found[alias] = float(np.exp(np.log(ratio).mean())) if len(ratio) else float("nan")
     return found
 

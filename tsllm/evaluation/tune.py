@@ -153,7 +153,13 @@ class TuneResult:
         """Returns the search as a sentence."""
         distinct = len({_write(t.params) for t in self.trials})
         failed = sum(t.loss is None for t in self.trials)
-        said = f"{self.name}: {len(self.trials)} trials of {', '.join(sorted(self.space))}"
+        values = {name: {_write(t.params[name]) for t in self.trials} for name in sorted(self.space)}
+        varied = [name for name, seen in values.items() if len(seen) > 1]
+        count = f"{len(self.trials)} trial{'s' if len(self.trials) > 1 else ''}"
+        said = f"{self.name}: {count}" + (f" of {', '.join(varied)}" if varied else "")
+        if len(self.trials) > 1:  # what took one value says nothing of other ones
+            same = [f"{name} was {_show(self.trials[0].params[name])}" for name in values if name not in varied]
+            said += f" ({', '.join(same)} in all of them)" if same else ""
         said += f", {distinct} of them distinct" if distinct < len(self.trials) else ""
         said += f", {failed} failed" if failed else ""
         chosen = ", ".join(f"{k} {_show(v)}" for k, v in sorted(self.best.params.items()))
