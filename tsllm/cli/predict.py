@@ -155,7 +155,9 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
     from tsllm.data.dates import read_later_times
     from tsllm.data.reading import read_table
 
-    return read_later_times(names.read_later(read_table(path, names=names)), day_first)
+    read = names.read_later(read_table(path, names=names))
+    with names.speaking():
+        return read_later_times(read, day_first)
 
 
 def read_texts(
