@@ -80,7 +80,7 @@ def holed():
 def follow_gaps(error, df):
     """The table after the call that the error advises."""
     advised = re.search(r"df = (tsllm\.data\.frame\.fill_gaps\(.*\))", str(error.value))[1]
-    return eval(advised, {"tsllm": tsllm, "df": df})  # noqa: S307
+    return eval(advised, {"tsllm": tsllm, "df": df})
 
 
 NAMED = {"id_col": "shop", "time_col": "day", "target_col": "sold"}
@@ -130,7 +130,7 @@ def test_filling_gaps_asks_for_the_names_of_a_long_table_before_it_calls_rows_do
         tsllm.fill_gaps(df, "D")
     assert "drop_duplicates" not in str(error.value)
     options = re.search(r"in Python (.*), or df =", str(error.value))[1]
-    whole = eval(f"tsllm.fill_gaps(df, 'D', {options})", {"tsllm": tsllm, "df": df})  # noqa: S307
+    whole = eval(f"tsllm.fill_gaps(df, 'D', {options})", {"tsllm": tsllm, "df": df})
     assert whole.columns.tolist() == df.columns.tolist()
     assert len(whole) == len(sales())
 
@@ -143,7 +143,7 @@ def test_an_order_that_filling_gaps_cannot_take_is_mended_in_the_names_of_the_ta
     df = spoil(holed().rename(columns={"day": "date"}))
     with pytest.raises(FrameError, match=rf"df = df.{followed}\(\['shop', 'date'\]\)") as error:
         tsllm.fill_gaps(df, "D", id_col="shop", target_col="sold")
-    mended = eval(re.search(rf"df\.{followed}\(.*?\)", str(error.value))[0], {"df": df})  # noqa: S307
+    mended = eval(re.search(rf"df\.{followed}\(.*?\)", str(error.value))[0], {"df": df})
     whole = tsllm.fill_gaps(mended, "D", id_col="shop", target_col="sold")
     assert whole["date"].tolist() == sales()["day"].tolist()
 

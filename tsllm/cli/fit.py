@@ -11,6 +11,7 @@ from tsllm.cli.columns import (
     IdColumn,
     NonNegative,
     PastCovariates,
+    Season,
     StaticColumns,
     TargetColumn,
     TimeColumn,
@@ -22,6 +23,8 @@ from tsllm.cli.columns import (
 )
 from tsllm.cli.console import join_settings, name_list, parse_freq, parse_list, parse_settings, quiet_libraries
 
+_LEVEL = 80  # per cent, of the interval that is offered
+
 
 def fit(
     data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
@@ -32,7 +35,7 @@ def fit(
     output_dir: Annotated[Path, typer.Option(help="Folder for the artefact.")] = Path("runs/fit"),
     context_length: Annotated[int | None, typer.Option(help="Look-back, steps; by frequency if left out.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency such as h, 15min, D, MS; inferred by default.")] = None,
-    season: Annotated[int | None, typer.Option(help="Steps in the main season; by frequency if left out.")] = None,
+    season: Season = None,
     layout: Annotated[str | None, typer.Option(help="auto, multivariate or univariate.")] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Most training steps; 0 trains nothing.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0, help="Training epochs, instead of steps.")] = None,
@@ -179,6 +182,9 @@ def fit(
             else "it was trained without --context, so that no text will change its forecasts"
         )
     ahead = forecaster.known_ahead
+    if not forecaster.is_probabilistic and forecaster.calibration and forecaster.calibration.levels[-1] < _LEVEL:
+        bound = forecaster.calibration.describe_bound()
+        typer.echo(f"{bound}; keep more steps with --val-size, or learn intervals with --set head=quantile")
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
     if ahead:
@@ -195,7 +201,7 @@ def _given(asked: Any) -> dict[str, Any]:
 def _offer_level(forecaster: Any) -> str:
     """Returns the option of an interval that the forecaster can give; "" for a point head that was not calibrated."""
     if forecaster.is_probabilistic:
-        return " --level 80"
+        return f" --level {_LEVEL}"
     if forecaster.calibration is None:
         return ""
-    return f" --level {min(80, forecaster.calibration.levels[-1]):g}"  # few windows calibrate low levels alone
+    return f" --level {min(_LEVEL, forecaster.calibration.levels[-1]):g}"  # few windows calibrate low levels alone

@@ -41,9 +41,7 @@ def check_order(df: pd.DataFrame, origin: Origin) -> None:
         )
 
 
-def check_grid(
-    df: pd.DataFrame, origin: Origin, freq: Freq, *, inferred: bool, day_first: bool | None = None
-) -> None:
+def check_grid(df: pd.DataFrame, origin: Origin, freq: Freq, *, inferred: bool, day_first: bool | None = None) -> None:
     """Raises for a time that is off the axis (mixed frequency) or that leaves rows out (gap)."""
     if isinstance(freq, int) != is_integer_time(df):
         kind = "integer" if is_integer_time(df) else "dated"
