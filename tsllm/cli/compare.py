@@ -240,7 +240,8 @@ def run_config(config: "CompareConfig", command: str, overwrite: bool = False) -
         if name.startswith("scores-"):
             shown = ["model", "mae", "scaled_mae", "mase", "wql", "coverage", "skill", "win_rate", "seconds", "failed"]
             kept = [c for c in shown if c in table]
-            print_table(table[kept].sort_values("scaled_mae"), name.removeprefix("scores-"))
+            title = f"{name.removeprefix('scores-')}, skill against {config.reference}"
+            print_table(table[kept].sort_values("scaled_mae"), title)
     for sentence in report.finding:
         typer.echo(sentence)
     typer.echo(f"report in {path}")

@@ -89,7 +89,7 @@ def fit(
     from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.roster import build_forecaster
-    from tsllm.hub.spec import find_file
+    from tsllm.hub.spec import SPEC_FILE, find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
     quiet_libraries()
@@ -162,6 +162,7 @@ def fit(
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     check_folder(output_dir)
+    replaces = any((output_dir / file).is_file() for file in (SPEC_FILE, CONTEXT_FILE))
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
     learns = forecaster.reads_texts and reader is None
     if told is None or learns:
@@ -173,6 +174,8 @@ def fit(
         made.check_context(loaded.df)
         made.fit(loaded.df, horizon)
         made.save_pretrained(output_dir, licence=licence)
+    if replaces:
+        typer.echo(f"replaced the model in {output_dir}")
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
     if learns:

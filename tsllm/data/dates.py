@@ -103,7 +103,7 @@ def parse_time(
         what = f"the time zone {times.dt.tz}; drop it"
         if not ptypes.is_datetime64_any_dtype(given.dtype):
             zoned = given.astype(str).str.strip().str.contains(_ZONE)
-            what = f"UTC offsets ({given[zoned].iloc[0]}); drop them"
+            what = f"UTC offsets ({(given[zoned] if zoned.any() else given).iloc[0]}); drop them"
         raise FrameError(
             f"{name!r} carries {what} with df[{name!r}] = pd.to_datetime(df[{name!r}], "
             "utc=True).dt.tz_localize(None): in UTC, clock changes leave neither gap nor duplicate"
