@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub import ModelCardData
 from matplotlib.figure import Figure
 
-from tsllm.escape import escape_cell, escape_fenced, escape_label, escape_markdown
+from tsllm.escape import escape_cell, escape_fenced, escape_label, escape_markdown, first_line
 from tsllm.evaluation.report import Report, Section, TableBlock
 from tsllm.hub.plot import draw_forecast
 from tsllm.hub.templates import render_card
@@ -80,3 +80,16 @@ def test_cards_escape_every_value_and_keep_their_metadata():
     fences = body.split("```")
     assert "<script>" in fences[3]  # within the fence, where it is text
     assert all("<script>" not in part for part in fences[::2])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("We couldn't connect.\nCheck it.\n", "We couldn't connect"),
+        ("\n  a\tb \nc", "a b"),
+        ("", ""),
+        ("v1.5", "v1.5"),
+    ],
+)
+def test_the_first_line_of_a_text_stands_in_a_sentence(text, line):
+    assert first_line(OSError(text)) == line

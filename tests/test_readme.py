@@ -5,8 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import tsllm
 from tsllm.cli.main import app
@@ -16,6 +19,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES if not page.name.startswith("compare_")}
 README = TEXTS[ROOT / "README.md"]
 BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)]
+README_BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+# What stands between text, such as in a table: `tsllm fit data.csv ...`; a name in capitals stands for one's own.
+NAMED = [shlex.split(words) for words in re.findall(r"`(tsllm [^`]*)`", README) if "..." not in words]
 COMMANDS = [
     shlex.split(line, comments=True)
     for language, block in BLOCKS
@@ -34,7 +40,7 @@ def find_command(words):
     return command, rest
 
 
-@pytest.mark.parametrize("words", [c for c in COMMANDS if c[0] == "tsllm"], ids=" ".join)
+@pytest.mark.parametrize("words", [c for c in COMMANDS + NAMED if c[0] == "tsllm"], ids=" ".join)
 def test_each_command_line_parses(words):
     command, rest = find_command(words[1:])
     assert not hasattr(command, "commands"), f"{words} names no command"
@@ -72,6 +78,27 @@ def test_python_blocks_compile_and_import_what_exists(source):
         if isinstance(node, ast.ImportFrom) and node.module == "tsllm":
             for name in node.names:
                 assert getattr(tsllm, name.name) is not None
+
+
+SHORT = {"fit": ["--steps", "1"], "backtest": ["--train", "max_steps=1"]}
+
+
+def test_the_commands_on_data_of_ones_own_run_one_after_another(tmp_path, monkeypatch):
+    """As they stand, but for trainings of one step where nothing is said of steps."""
+    monkeypatch.chdir(tmp_path)
+    hours = np.arange(960)
+    table = {"ds": pd.date_range("2024-01-01", periods=960, freq="h"), "load": 20 + hours % 24 + hours % 7 / 10}
+    pd.DataFrame(table).to_csv("data.csv", index=False)
+    block = next(block for block in README_BLOCKS if "runs/mine data.csv" in block)
+    commands = [c for line in block.splitlines() if "data.csv" in (c := shlex.split(line, comments=True))]
+    assert [c[1] for c in commands] == ["fit", "fit", "predict", "backtest"]
+    for words in commands:
+        more = [] if "--steps" in words else SHORT.get(words[1], [])
+        result = CliRunner().invoke(app, [*words[1:], *more])
+        assert result.exit_code == 0, (words, result.output)
+    assert "data.csv: 7 windows of 24 steps, 1 series" in result.output
+    assert len(pd.read_csv("forecasts.csv")) == 24
+    assert (tmp_path / "runs" / "more" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -9,6 +9,12 @@ def one_line(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
+def first_line(value: Any) -> str:
+    """Returns the first line of a text that says anything, without its full stop: for the middle of a sentence."""
+    lines = [line for line in str(value).splitlines() if line.strip()]
+    return one_line(lines[0]).strip().removesuffix(".") if lines else ""
+
+
 def escape_markdown(value: Any) -> str:
     """Returns a text for Markdown in which no HTML, link or picture begins; line breaks become spaces."""
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line(value))

@@ -1,5 +1,6 @@
 """One way to show progress: a bar for whatever takes more than two seconds, in a terminal or a notebook alone."""
 
+import logging
 import os
 import sys
 import time
@@ -152,3 +153,18 @@ def quiet_bars() -> Iterator[None]:
     finally:
         if shown:
             library_logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_rotation() -> Iterator[None]:
+    """Keeps transformers from warning of checkpoints that were written within one second, which it orders by step."""
+    source = logging.getLogger("transformers.trainer_utils")
+    source.addFilter(_is_no_mtime)
+    try:
+        yield
+    finally:
+        source.removeFilter(_is_no_mtime)
+
+
+def _is_no_mtime(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("mtime may not be reliable")

@@ -1,14 +1,17 @@
+import re
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from tests.text.conftest import language_model, tokenizer  # noqa: F401
 from tsllm.cli.console import format_cell, parse_levels, parse_settings
-from tsllm.cli.doctor import format_duration
+from tsllm.cli.doctor import _DISTRIBUTIONS, PACKAGES, format_duration, list_packages
 from tsllm.cli.main import app
 from tsllm.data.loading import load_frame
 from tsllm.data.task import ForecastTask
@@ -163,6 +166,66 @@ def test_doctor_names_packages_backbones_and_estimates(choice, products, monkeyp
         "training step",
     ):
         assert expected in result.stdout
+
+
+def test_doctor_lists_each_package_of_the_extras_that_a_user_may_want():
+    wanted = {}
+    for text in metadata.requires("tsllm"):
+        needed = Requirement(text)
+        extra = re.search(r"extra == ['\"](\w+)", str(needed.marker or ""))
+        if extra and extra[1] not in ("docs", "dev"):  # those are for working on tsllm itself
+            wanted[needed.name] = extra[1]
+    listed = {_DISTRIBUTIONS.get(module, module): extra for module, (extra, _) in PACKAGES.items() if extra}
+    assert listed == wanted
+
+
+def test_doctor_says_how_a_missing_package_is_installed(monkeypatch):
+    def find(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", find)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    table = list_packages().set_index("package")
+    assert table.loc["bitsandbytes", "way out"] == "pip install 'tsllm[quantization]'"
+    assert "pip install flaircast" in table.loc["flaircast", "needed for"]
+    assert set(table["version"]) == {"missing"}
+
+
+def test_a_folder_that_holds_a_model_already_is_said_to_be_replaced(csv, tmp_path):
+    asked = ("fit", csv, "--model", "dlinear", *SMALL, "--output-dir", tmp_path / "m")
+    assert "replaced" not in run(*asked).stdout
+    first = (tmp_path / "m" / "model.safetensors").read_bytes()
+    again = run(*asked, "--seed", 1).stdout
+    assert f"replaced the model in {tmp_path / 'm'}\n" in again
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() != first
+
+
+def test_a_lower_interval_is_offered_with_its_reason_and_the_way_to_a_higher_one_works(tmp_path):
+    data, folder = tmp_path / "short.csv", tmp_path / "m"
+    times = pd.date_range("2024", periods=240, freq="h")
+    pd.DataFrame({"ds": times, "y": np.arange(240) % 24 + np.arange(240) % 7 / 10}).to_csv(data, index=False)
+    asked = (
+        "fit",
+        data,
+        "--model",
+        "dlinear",
+        "--h",
+        24,
+        "--context-length",
+        24,
+        "--steps",
+        1,
+        "--output-dir",
+        folder,
+    )
+    *_, reason, hint = run(*asked).stdout.splitlines()
+    way = "keep more steps with --val-size, or learn intervals with --set head=quantile"
+    assert reason == f"no interval above 50 % from 1 validation window; {way}"
+    assert hint.endswith("--level 50")
+    for option in (("--val-size", 72), ("--set", "head=quantile")):
+        *_, reason, hint = run(*asked, *option).stdout.splitlines()
+        assert "no interval above" not in reason
+        assert hint.endswith("--level 80")
 
 
 def test_settings_and_levels_are_read_as_what_they_are():

@@ -47,6 +47,23 @@ def test_compare_takes_data_and_names(csv, tmp_path):
     assert "window 1/5" not in again.stdout  # every cell was there
 
 
+def test_the_model_that_skill_is_against_stands_above_the_table_and_in_the_legend(csv, tmp_path):
+    asked = ("compare", csv, "--h", 6, "--n-windows", 5, "--output-dir", tmp_path / "out")
+    result = run(*asked, "--models", "Naive,SeasonalNaive")
+    assert "load, skill against SeasonalNaive\n" in "\n".join(map(str.rstrip, result.stdout.splitlines())) + "\n"
+    file = tmp_path / "c.yaml"
+    entry = f"data: [{{name: {csv}, h: 6, n_windows: 5}}]\nmodels: [SeasonalNaive, Naive]\nreference: Naive\n"
+    file.write_text(entry)
+    result = run("compare", file, "--output-dir", tmp_path / "other")
+    assert "load, skill against Naive" in result.stdout
+    assert "skill: share of the MAE of Naive that is saved" in (tmp_path / "other" / "report.md").read_text()
+    scores = pd.read_csv(tmp_path / "other" / "scores-load.csv").set_index("model")
+    assert scores.loc["Naive", "skill"] == 0
+    assert scores.loc["SeasonalNaive", "skill"] == pytest.approx(
+        1 - scores.loc["SeasonalNaive", "mae"] / scores.loc["Naive", "mae"]
+    )
+
+
 def test_recipe_runs_a_file_with_overrides(csv, tmp_path, monkeypatch, capsys):
     file = tmp_path / "small.yaml"
     file.write_text(f"data: [{{name: {csv}, h: 6, n_windows: 4}}]\nmodels: [SeasonalNaive, Naive]\nlevel: [80]\n")

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 import tsllm.data.frame
+from tsllm.cli.main import app
 from tsllm.data.frame import fill_gaps, find_covariates, future_frame, infer_freq, to_long, validate_frame
 from tsllm.types import FrameError
 
@@ -192,3 +194,19 @@ def test_columns_that_are_equal_as_text_do_not_name_two_series():
     df = pd.DataFrame({"ds": [1, 2], 1: [1.0, 2.0], "1": [3.0, 4.0]})
     with pytest.raises(FrameError, match="do not tell the series apart"):
         to_long(df)
+
+
+def test_a_text_column_of_a_wide_table_is_left_out_by_the_option_that_the_error_names(tmp_path):
+    path = tmp_path / "wide.csv"
+    frame = wide(n=60).assign(weekday=[f"day {k % 7}" for k in range(60)], more=[f"more {k % 5}" for k in range(60)])
+    frame.to_csv(path, index=False)
+    asked = ["predict", "SeasonalNaive", str(path), "--h", "2"]
+    told = " ".join(CliRunner().invoke(app, asked).output.split())
+    assert "name the columns that are series (targets=[...], --targets)" in told
+    series = [c for c in frame.columns if c not in ("date", "weekday", "more")]
+    done = CliRunner().invoke(app, [*asked, "--targets", ",".join(series), "--output", str(tmp_path / "f.csv")])
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv(tmp_path / "f.csv")["unique_id"].unique().tolist() == sorted(series)
+    with pytest.raises(FrameError, match=r"\(targets=\[\.\.\.\], --targets\)"):
+        validate_frame(frame)
+    assert validate_frame(frame, targets=series)["unique_id"].unique().tolist() == sorted(series)

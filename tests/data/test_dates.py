@@ -96,7 +96,8 @@ def test_what_is_no_date_is_told_and_never_completed_from_the_clock(text):
 
 @pytest.mark.parametrize("zone", ["+01", "+0100", "+01:00", "-05", "Z", " UTC", "z"])
 def test_every_way_to_write_a_zone_is_a_zone(zone):
-    assert "carries the time zone UTC" in error_of([f"2024-01-01 00:00{zone}", f"2024-01-01 01:00{zone}"])
+    told = error_of([f"2024-01-01 00:00{zone}", f"2024-01-01 01:00{zone}"])
+    assert f"carries UTC offsets (2024-01-01 00:00{zone}); drop them with" in told
 
 
 @pytest.mark.parametrize("kind", ["int64", "float64", "str"])
@@ -145,7 +146,7 @@ def test_an_offset_behind_the_name_of_a_zone_is_refused_with_advice_that_keeps_i
         assert "str.replace(r' *[[]?(UTC|GMT) *', '', regex=True)" in str(caught.value)
     df["ds"] = [f"2024-01-01 0{h}:00 UTC+1" for h in (5, 6)]
     df["ds"] = df["ds"].str.replace(r" *[[]?(UTC|GMT) *", "", regex=True)
-    with pytest.raises(FrameError, match="carries the time zone"):
+    with pytest.raises(FrameError, match="carries UTC offsets"):
         validate_frame(df)
     df["ds"] = pd.to_datetime(df["ds"], utc=True).dt.tz_localize(None)
     assert validate_frame(df)["ds"].tolist() == [pd.Timestamp("2024-01-01 04:00"), pd.Timestamp("2024-01-01 05:00")]
@@ -180,3 +181,14 @@ def test_stored_dates_beyond_the_range_are_told_too():
 )
 def test_numbers_that_are_no_times_are_told(times, told):
     assert told in error_of(times)
+
+
+def test_the_offsets_of_a_place_with_summer_time_are_dropped_as_the_error_says():
+    berlin = pd.date_range("2024-03-30", periods=72, freq="h", tz="Europe/Berlin")
+    df = pd.DataFrame({"unique_id": "a", "ds": [str(t) for t in berlin], "y": 1.0})
+    assert df["ds"].str[-6:].unique().tolist() == ["+01:00", "+02:00"]
+    with pytest.raises(FrameError, match=r"'ds' carries UTC offsets \(2024-03-30 00:00:00\+01:00\)") as caught:
+        validate_frame(df)
+    way = re.search(r"df\['ds'\] = (pd\.to_datetime.*?tz_localize\(None\))", str(caught.value))[1]
+    df["ds"] = eval(way, {"pd": pd, "df": df})
+    assert validate_frame(df)["ds"].tolist() == list(pd.date_range("2024-03-29 23:00", periods=72, freq="h"))

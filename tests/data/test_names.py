@@ -1,10 +1,12 @@
 import logging
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import tsllm
+from tsllm.data.frame import validate_frame
 from tsllm.data.names import ColumnNames
 from tsllm.evaluation.config import CompareConfig
 from tsllm.types import FrameError
@@ -69,6 +71,87 @@ def test_errors_speak_of_the_columns_of_the_table():
     text.loc[3, "sold"] = "closed"
     with pytest.raises(FrameError, match=r"column 'sold' is not numeric .* df\['sold'\] = pd.to_numeric"):
         tsllm.backtest(text, [tsllm.SeasonalNaive(7)], 7, id_col="shop", time_col="day", target_col="sold")
+
+
+def holed():
+    return sales().drop(index=[3, 4, 40]).reset_index(drop=True)
+
+
+def follow_gaps(error, df):
+    """The table after the call that the error advises."""
+    advised = re.search(r"df = (tsllm\.data\.frame\.fill_gaps\(.*\))", str(error.value))[1]
+    return eval(advised, {"tsllm": tsllm, "df": df})
+
+
+NAMED = {"id_col": "shop", "time_col": "day", "target_col": "sold"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda df: tsllm.NeuralForecaster("dlinear", h=7, context_length=7, **NAMED).fit(df),
+        lambda df: tsllm.backtest(df, [tsllm.SeasonalNaive(7)], 7, **NAMED),
+        lambda df: tsllm.SeasonalNaive(7).name_columns(*NAMED.values()).fit(df, 7),
+    ],
+)
+def test_the_gaps_of_a_table_with_names_of_its_own_are_filled_as_the_error_says(use):
+    with pytest.raises(FrameError, match=r"series 'A', row 3: gap, 2 step.*id_col='shop', time_col='day'") as error:
+        use(holed())
+    whole = follow_gaps(error, holed())
+    assert whole.columns.tolist() == ["shop", "day", "sold"]
+    pd.testing.assert_frame_equal(whole[["shop", "day"]], sales()[["shop", "day"]], check_dtype=False)
+    assert whole["sold"].isna().to_numpy().nonzero()[0].tolist() == [3, 4, 40]
+    assert whole["sold"].drop([3, 4, 40]).tolist() == holed()["sold"].tolist()
+    use(whole)
+
+
+def test_gaps_of_one_series_without_a_name_are_filled_under_the_names_of_the_table():
+    one = holed().query("shop == 'A'")[["day", "sold"]]
+    forecaster = tsllm.SeasonalNaive(7).name_columns(time_col="day", target_col="sold")
+    with pytest.raises(FrameError, match="gap, 2 step") as error:
+        forecaster.fit(one, 7)
+    whole = follow_gaps(error, one)
+    assert whole.columns.tolist() == ["day", "sold"]
+    assert whole["sold"].isna().to_numpy().nonzero()[0].tolist() == [3, 4]
+    assert forecaster.fit(whole, 7).predict()["SeasonalNaive"].tolist() == list(range(21, 28))
+
+
+def test_the_order_of_day_and_month_is_in_the_advice_on_gaps():
+    written = own(holed()).assign(ds=holed()["day"].dt.strftime("%d/%m/%Y"))[lambda df: df["unique_id"] == "A"]
+    with pytest.raises(FrameError, match="gap, 2 step") as error:
+        validate_frame(written.head(8), day_first=True)
+    assert follow_gaps(error, written.head(8))["ds"].tolist() == list(pd.date_range("2024", periods=10))
+
+
+@pytest.mark.parametrize("renamed", [{"shop": "series", "day": "date", "sold": "value"}, {"day": "time"}])
+def test_filling_gaps_asks_for_the_names_of_a_long_table_before_it_calls_rows_doubled(renamed):
+    df = holed().rename(columns=renamed)
+    with pytest.raises(FrameError, match="name its columns: ") as error:
+        tsllm.fill_gaps(df, "D")
+    assert "drop_duplicates" not in str(error.value)
+    options = re.search(r"in Python (.*), or df =", str(error.value))[1]
+    whole = eval(f"tsllm.fill_gaps(df, 'D', {options})", {"tsllm": tsllm, "df": df})
+    assert whole.columns.tolist() == df.columns.tolist()
+    assert len(whole) == len(sales())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "followed"),
+    [(lambda df: pd.concat([df, df.tail(1)]), "drop_duplicates"), (lambda df: df.iloc[::-1], "sort_values")],
+)
+def test_an_order_that_filling_gaps_cannot_take_is_mended_in_the_names_of_the_table(spoil, followed):
+    df = spoil(holed().rename(columns={"day": "date"}))
+    with pytest.raises(FrameError, match=rf"df = df.{followed}\(\['shop', 'date'\]\)") as error:
+        tsllm.fill_gaps(df, "D", id_col="shop", target_col="sold")
+    mended = eval(re.search(rf"df\.{followed}\(.*?\)", str(error.value))[0], {"df": df})
+    whole = tsllm.fill_gaps(mended, "D", id_col="shop", target_col="sold")
+    assert whole["date"].tolist() == sales()["day"].tolist()
+
+
+def test_a_table_that_already_has_the_names_of_frames_is_told_of_in_these():
+    forecaster = tsllm.SeasonalNaive(7).name_columns("shop", "day", "sold").fit(sales(), 7)
+    with pytest.raises(FrameError, match=r"fill_gaps\(df, freq='D'\)$"):
+        forecaster.predict(own(holed()))
 
 
 def test_the_name_of_a_series_is_not_translated():

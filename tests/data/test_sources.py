@@ -222,7 +222,7 @@ def test_the_hub_needs_datasets(monkeypatch):
 def test_whole_numbers_tell_no_season_and_that_is_said(caplog):
     frame = pd.DataFrame({"unique_id": "a", "ds": range(60), "y": np.arange(60.0)})
     asked = Asked(h=3)
-    with caplog.at_level(logging.WARNING, logger="tsllm.data.task"):
+    with caplog.at_level(logging.WARNING, logger="tsllm.data.frequency"):
         assert build_task(load_given(frame, asked), asked).season == 1
         (said,) = caplog.messages
         assert said.startswith("frame: times are whole numbers, which tell no season, so it is 1 step; give season=")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ from transformers import GPT2Config, GPT2Model
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.evaluation import figures
 from tsllm.evaluation.prototypes import PrototypeAttention, compute_prototype_attention, find_nearest_words
+from tsllm.evaluation.saved import is_reprogrammed
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.models import build_model
 
 CONTEXT, PATCH, STRIDE, HEADS = 24, 8, 4, 2
 
@@ -126,3 +130,13 @@ def test_the_picture_says_who_gets_how_much(num_patches):
     assert "“$x_2$”</text>" in picture.svg  # not read as mathematics
     assert (">5.0<" in picture.svg) == (num_patches == 4)  # numbers only where they can be read
     assert "<image" not in picture.svg
+
+
+def test_a_model_that_has_the_field_but_no_patches_on_prototypes_is_no_reprogrammed_one(tmp_path, train):
+    build_model("patchcast", context_length=32, prediction_length=8, head="quantile").save_pretrained(
+        tmp_path / "cast"
+    )
+    assert "num_prototypes" in (tmp_path / "cast" / "config.json").read_text()
+    assert not is_reprogrammed(tmp_path / "cast")
+    assert is_reprogrammed(Path(train()))
+    assert not is_reprogrammed(tmp_path / "gone")

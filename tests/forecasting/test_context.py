@@ -279,3 +279,31 @@ def test_paths_are_the_bases_with_the_text_carried_out_on_each(df):
     assert (told["SeasonalNaive+context"][inside] == 0).all()
     assert np.array_equal(told["SeasonalNaive+context"][~inside], base["SeasonalNaive"][~inside])
     assert len(made.simulate(df, 5, h=3, n_windows=2)) == 2 * 5 * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Closed on Friday.", "set 0"),
+        ("Output is capped at 3 on Friday.", "cap 3"),
+        ("Closed on Friday from 8:00 to 12:00.", "set 0"),
+        ("Closed from Friday to Saturday.", "set 0"),
+        ("Friday is a public holiday.", "like Sunday"),
+        ("Closed. The works are on Friday.", "set 0"),
+    ],
+)
+def test_a_weekday_that_is_not_ahead_is_the_reason_that_is_told(df, text, kind):
+    told = ContextForecaster(SeasonalNaive(24)).fit(df, 24)  # all of 2024-01-11, a Thursday
+    first = told.explain_context(context=text)[0]
+    assert f"(changes nothing: {kind}: no Friday is among the steps to forecast; the" in first.describe()
+    assert first.forecast["before"].equals(first.forecast["after"])
+    there = told.explain_context(context=text.replace("Friday", "Thursday"))[0]
+    assert [str(effect)[: len(kind)] for effect in there.effects] == [kind]
+
+
+def test_a_limit_until_a_weekday_beyond_the_horizon_holds_to_its_end(df):
+    told = ContextForecaster(SeasonalNaive(24)).fit(df, 24)
+    capped = told.explain_context(context="It is capped at 12 until Friday.")
+    assert [str(effect) for effect in capped[0].effects] == ["cap 12"]
+    assert capped[0].forecast["before"].max() > 12
+    assert capped[0].forecast["after"].max() == 12

@@ -170,3 +170,11 @@ def test_wrong_requests_are_errors_that_name_the_way_out():
         make().predict(df)
     with pytest.raises(FrameError, match="context_length \\+ prediction_length is 16"):
         make().fit(make_frame(n=18))
+
+
+def test_a_reader_that_reads_no_covariates_is_named_and_leaving_it_out_reads_them():
+    with pytest.raises(ValueError, match=r"timellm with reader: llm reads no covariates, but \['x'\] .* reader out"):
+        NeuralForecaster("timellm", 4, covariates=["x"], reader="llm")
+    assert NeuralForecaster("timellm", 4, covariates=["x"]).covariates == ["x"]
+    with pytest.raises(ValueError, match=r"dlinear reads no covariates, .* or choose a model that reads them"):
+        NeuralForecaster("dlinear", 4, covariates=["x"], moving_average=3)

@@ -545,7 +545,10 @@ def test_other_aligned_series_are_refused_with_the_way_out_before_any_training(b
     subset, more = base[base["unique_id"] == "a"], make_base(series=("a", "b", "c"))
     forecaster = NeuralForecaster.from_pretrained(folder)
     for frame, faults in ((subset, "lacks \\['b'\\]"), (more, "has \\['c'\\]")):
-        with pytest.raises(FrameError, match=f"{faults}; give exactly these, or train with layout='univariate'"):
+        told = (
+            rf"{faults}; give exactly these, or train with layout='univariate' \(--layout\), which takes others with"
+        )
+        with pytest.raises(FrameError, match=rf"{told} new_series='history' \(--new-series\)"):
             forecaster.predict(frame)
     told = []
     training = NeuralForecaster(str(folder), training=QUICK)
@@ -592,3 +595,12 @@ def test_options_of_a_training_that_does_not_happen_are_refused(base, tmp_path, 
     made = NeuralForecaster(str(tmp_path), training={"max_steps": 0})
     with pytest.raises(ValueError, match="val_size has no effect"):
         made.fit(base, val_size=20)
+
+
+def test_other_series_are_forecast_as_their_refusal_says(base):
+    more = make_base(series=("a", "b", "c"))
+    forecaster = dlinear(layout="univariate", new_series="history").fit(base)
+    made = forecaster.predict(more)
+    assert made["unique_id"].unique().tolist() == ["a", "b", "c"]
+    known = made[made["unique_id"] != "c"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, forecaster.predict(base))

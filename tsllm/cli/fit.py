@@ -11,6 +11,7 @@ from tsllm.cli.columns import (
     IdColumn,
     NonNegative,
     PastCovariates,
+    Season,
     StaticColumns,
     TargetColumn,
     TimeColumn,
@@ -22,6 +23,8 @@ from tsllm.cli.columns import (
 )
 from tsllm.cli.console import join_settings, name_list, parse_freq, parse_list, parse_settings, quiet_libraries
 
+_LEVEL = 80  # per cent, of the interval that is offered
+
 
 def fit(
     data: Annotated[str, typer.Argument(help="CSV, Parquet or Arrow file, a named data set, or a Hub id.")],
@@ -32,7 +35,7 @@ def fit(
     output_dir: Annotated[Path, typer.Option(help="Folder for the artefact.")] = Path("runs/fit"),
     context_length: Annotated[int | None, typer.Option(help="Look-back, steps; by frequency if left out.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency such as h, 15min, D, MS; inferred by default.")] = None,
-    season: Annotated[int | None, typer.Option(help="Steps in the main season; by frequency if left out.")] = None,
+    season: Season = None,
     layout: Annotated[str | None, typer.Option(help="auto, multivariate or univariate.")] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Most training steps; 0 trains nothing.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0, help="Training epochs, instead of steps.")] = None,
@@ -86,7 +89,7 @@ def fit(
     from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
     from tsllm.forecasting.neural import NeuralForecaster
     from tsllm.forecasting.roster import build_forecaster
-    from tsllm.hub.spec import find_file
+    from tsllm.hub.spec import SPEC_FILE, find_file
     from tsllm.hub.told import BASE, CONTEXT_FILE
 
     quiet_libraries()
@@ -159,6 +162,7 @@ def fit(
     forecaster.verbose = not quiet
     rows = f"{loaded.df['unique_id'].nunique()} series, {len(loaded.df)} rows"
     check_folder(output_dir)
+    replaces = any((output_dir / file).is_file() for file in (SPEC_FILE, CONTEXT_FILE))
     typer.echo(f"{forecaster.alias}: {rows}, h={h or horizon or forecaster.prediction_length}")
     learns = forecaster.reads_texts and reader is None
     if told is None or learns:
@@ -170,6 +174,8 @@ def fit(
         made.check_context(loaded.df)
         made.fit(loaded.df, horizon)
         made.save_pretrained(output_dir, licence=licence)
+    if replaces:
+        typer.echo(f"replaced the model in {output_dir}")
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
     order = "" if day_first is None else " --day-first" if day_first else " --month-first"
     if learns:
@@ -179,6 +185,9 @@ def fit(
             else "it was trained without --context, so that no text will change its forecasts"
         )
     ahead = forecaster.known_ahead
+    if not forecaster.is_probabilistic and forecaster.calibration and forecaster.calibration.levels[-1] < _LEVEL:
+        bound = forecaster.calibration.describe_bound()
+        typer.echo(f"{bound}; keep more steps with --val-size, or learn intervals with --set head=quantile")
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
     typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
     if ahead:
@@ -195,7 +204,7 @@ def _given(asked: Any) -> dict[str, Any]:
 def _offer_level(forecaster: Any) -> str:
     """Returns the option of an interval that the forecaster can give; "" for a point head that was not calibrated."""
     if forecaster.is_probabilistic:
-        return " --level 80"
+        return f" --level {_LEVEL}"
     if forecaster.calibration is None:
         return ""
-    return f" --level {min(80, forecaster.calibration.levels[-1]):g}"  # few windows calibrate low levels alone
+    return f" --level {min(_LEVEL, forecaster.calibration.levels[-1]):g}"  # few windows calibrate low levels alone

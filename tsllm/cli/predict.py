@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.columns import DayFirst, IdColumn, TargetColumn, TimeColumn, read_names, tell_ignored
+from tsllm.cli.columns import DayFirst, IdColumn, Season, TargetColumn, TimeColumn, read_names, tell_ignored
 from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 from tsllm.escape import one_line
 
@@ -19,6 +19,7 @@ def predict(
     level: Annotated[str | None, typer.Option(help="Intervals in per cent: 80 or 80,95.")] = None,
     future: Annotated[Path | None, typer.Option(help="Table with the known covariates of the horizon.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    season: Season = None,
     targets: Annotated[str | None, typer.Option(help="Columns of a wide table that are series: a,b.")] = None,
     id_col: IdColumn = None,
     time_col: TimeColumn = None,
@@ -42,10 +43,12 @@ def predict(
     ] = None,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
+    from tsllm.cli.compare import write_columns, write_command
+    from tsllm.data.sources import DATASETS
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.files import check_file
     from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
-    from tsllm.forecasting.saved import open_saved
+    from tsllm.forecasting.saved import open_saved, take_season
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
 
@@ -59,6 +62,8 @@ def predict(
         changes |= {"pad_short": True} if pad_short else {}
         changes |= {"batch_invariant": True} if batch_invariant else {}
         forecaster = open_saved(model, revision=revision, **changes)
+        if season is not None:
+            take_season(forecaster, season)
         told = find_file(model, CONTEXT_FILE, revision) is not None
         if reader is not None and told:
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
@@ -82,18 +87,19 @@ def predict(
         spec = ModelSpec(model)
         if spec.is_trainable:
             folder = f", {write_folder(model)}" if Path(model).is_dir() else ""
-            raise ValueError(
-                f"{model} must be trained first: tsllm fit {data} --model {model}; then give its folder{folder}"
-            )
+            known = {"h": h if h or data in DATASETS else 24, "freq": freq, "season": season, "targets": targets}
+            known |= write_columns(id_col, time_col, target_col, day_first)
+            way = write_command("tsllm fit", data, model=model, **known)
+            raise ValueError(f"{model} must be trained first: {way}; then give its folder{folder}")
         table = read_names(id_col, time_col, target_col, day_first)
-        asked = Asked(h=h, freq=parse_freq(freq), covariates=(), past_covariates=(), **table)
+        asked = Asked(h=h, freq=parse_freq(freq), season=season, covariates=(), past_covariates=(), **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
         from tsllm.forecasting.roster import build_forecaster
 
         forecaster, h = build_forecaster(spec, task), task.h
         ahead = []
-    tell_ignored(loaded)
+    tell_ignored(loaded, options=False)
     known_texts, reading = read_context(context, reader, names=loaded.names, day_first=day_first)
     if future is not None and not ahead:
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
@@ -103,7 +109,7 @@ def predict(
     if context is not None and not told and not reads:
         from tsllm.forecasting.context import ContextForecaster
 
-        forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, **reading), True
+        forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, season=season, **reading), True
     with loaded.names.speaking():
         if told:
             out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
@@ -155,7 +161,9 @@ def read_future(path: Path, names: Any, day_first: bool | None) -> Any:
     from tsllm.data.dates import read_later_times
     from tsllm.data.reading import read_table
 
-    return read_later_times(names.read_later(read_table(path, names=names)), day_first)
+    read = names.read_later(read_table(path, names=names))
+    with names.speaking():
+        return read_later_times(read, day_first)
 
 
 def read_texts(

@@ -10,6 +10,7 @@ from tsllm.cli.columns import (
     DayFirst,
     IdColumn,
     PastCovariates,
+    Season,
     StaticColumns,
     TargetColumn,
     TimeColumn,
@@ -36,6 +37,7 @@ def tune(
     context_length: Annotated[int | None, typer.Option(help="Look-back in the middle of the search, steps.")] = None,
     val_size: Annotated[int | None, typer.Option(help="Validation steps; default: a tenth, at least h.")] = None,
     freq: Annotated[str | None, typer.Option(help="Frequency; inferred by default.")] = None,
+    season: Season = None,
     id_col: IdColumn = None,
     time_col: TimeColumn = None,
     target_col: TargetColumn = None,
@@ -65,7 +67,7 @@ def tune(
     quiet_libraries()
     given: dict[str, Any] = {"h": h, "context_length": context_length, "val_size": val_size, "freq": parse_freq(freq)}
     given |= {"covariates": name_list(covariates), "past_covariates": name_list(past_covariates)}
-    given |= {"static": name_list(static)}
+    given |= {"static": name_list(static), "season": season}
     Asked(**given)
     given |= {"id_col": id_col, "time_col": time_col, "target_col": target_col, "day_first": day_first}
     prepared = prepare_task(DataEntry(data, n_windows=n_windows, step_size=step_size, **given))

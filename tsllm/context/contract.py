@@ -156,7 +156,8 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
     """Returns the series that one text is about: those that it names, or all if it names none or all of them.
 
     A name counts as a whole word in the spelling of the data; one that is a number or a single character only behind
-    the word "series". It is logged if some series are left out.
+    the word "series". It is logged if some series are left out, and if a name stands there in another spelling, which
+    does not count.
 
     Args:
         text: Any text.
@@ -173,7 +174,10 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
         ['north', 'south']
     """
     likely = sorted((name for name in ids if str(name) and str(name) in text), key=lambda name: -len(str(name)))
-    if not likely or len(ids) == 1:
+    if len(ids) == 1:
+        return list(ids)
+    _tell_near(text, ids, likely)
+    if not likely:
         return list(ids)
     # Longer names come first, so that `north-east` does not count as `north`.
     words = "|".join(
@@ -198,6 +202,28 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
         len(chosen), len(ids),
     )  # fmt: skip
     return chosen
+
+
+def _tell_near(text: str, ids: Sequence[Any], spelled: Sequence[Any]) -> None:
+    """Logs a name that stands in a text but for blanks, hyphens, underscores and capitals, which names no series then.
+
+    Args:
+        text: Any text.
+        ids: Names of the series.
+        spelled: Those that stand there as they are.
+    """
+    condensed = re.sub(r"[\s_-]", "", text).lower()
+    for name in ids:
+        letters = re.sub(r"[\s_-]", "", str(name))
+        if name in spelled or len(letters) < 2 or _is_number(letters) or letters.lower() not in condensed:
+            continue
+        near = re.search(rf"(?<![\w-]){r'[ _-]*'.join(map(re.escape, letters))}(?!\w|-\w)", text, re.IGNORECASE)
+        if near is not None:
+            logger.warning(
+                "the text says %r, which is no series: it is called %r; write it so if the text is about that one "
+                "alone", near[0], name,
+            )  # fmt: skip
+            return
 
 
 def _refuse_mixed(text: str, found: Sequence[re.Match[str]]) -> None:

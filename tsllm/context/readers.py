@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, Reading, assemble
+from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
 
 logger = logging.getLogger(__name__)
@@ -55,16 +55,19 @@ def sort_effects(
         prose: As in `read_effects`.
 
     Returns:
-        What `read_effects` returns, and each effect that is left out, with the reason.
+        What `read_effects` returns, and each effect that is left out, with the reason; one of a weekday that is not
+        ahead has no span.
     """
     if not text.strip():
         return [], []
     effects, rest = read_structure(text, window.future_times, window.past_times)
+    idle: list[tuple[Effect, str]] = []
     if isinstance(prose, EffectSpeaker):
         effects += prose.speak(rest, window) if rest.strip() else []
     elif prose is not None:
-        effects += assemble(prose(rest), window.future_times, window.past_times)
-    told, idle = [], []
+        read, idle = sort_reading(prose(rest), window.future_times, window.past_times)
+        effects += read
+    told = []
     for effect in dict.fromkeys(effects):
         if not acts_on(effect, window):
             what = "value of the history" if effect.kind == "ignore" else "step to forecast"

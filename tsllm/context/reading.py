@@ -102,9 +102,23 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
         times: The times of the horizon.
         past_times: The times of the history.
     """
+    return sort_reading(reading, times, past_times)[0]
+
+
+def sort_reading(
+    reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex
+) -> tuple[list[Effect], list[tuple[Effect, str]]]:
+    """Returns what `assemble` does, and each effect of a weekday that is not ahead, with the reason.
+
+    Args:
+        reading: As in `assemble`.
+        times: As in `assemble`.
+        past_times: As in `assemble`.
+    """
     spans = [_collect(reading, place, times[0].year) for place in reading.sentences]
     values = [[(m, r) for m, r in _inside(reading, place) if r in VALUES] for place in reading.sentences]
     effects: list[Effect] = []
+    idle: list[tuple[Effect, str]] = []
     for k, statement in enumerate(reading.statements):
         if not values[k] and statement == NONE and not spans[k].delay:
             continue
@@ -116,6 +130,14 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
         if spans[k].delay and not kinds:
             step = (times[-1] - times[0]) / max(1, len(times) - 1) if len(times) > 1 else pd.Timedelta(days=1)
             kinds.append(Effect("delay", round(pd.Timedelta(seconds=spans[k].delay) / step)))
+        absent = "" if stretches else _find_absent(span, times)
+        if absent:
+            said = {"over": [Effect("ignore")], "holiday": [Effect("like", None, "Sunday")]}.get(statement, kinds)
+            # A limit "until Friday" holds to the end of a horizon without one.
+            lasting = [e for e in said if _is_bound(e) and not (span.days or span.start or span.past)]
+            effects += lasting
+            idle += [(e, f"no {absent} is among the steps to forecast") for e in said if e not in lasting]
+            continue
         if statement == "over":
             effects += [replace(s, kind="ignore") for s in stretches]
             continue
@@ -125,7 +147,16 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
         told = spans[k].past or span.past
         for kind in kinds:
             effects += _place(kind, stretches, times, told)
-    return effects
+    return effects, idle
+
+
+def _find_absent(span: _Span, times: pd.DatetimeIndex) -> str:
+    """Returns the first weekday of a span that is none of the horizon's days; empty if each is there."""
+    for text in (*span.days, span.start, span.end):
+        named = re.search(_WEEKDAY, text)
+        if named and resolve_moment(text, times, past=span.past) is None:
+            return named[0].capitalize()
+    return ""
 
 
 def _inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str]]:
@@ -258,10 +289,14 @@ def make_effect(mention: Mention, role: str) -> Effect:
     return Effect(role, value)
 
 
+def _is_bound(effect: Effect) -> bool:
+    return effect.kind in {"cap", "floor"}
+
+
 def _place(effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex, past: bool) -> list[Effect]:
     """Puts an effect on its stretches; one that is over by the time of the forecast is left out."""
     if not stretches:
-        return [effect] if effect.kind in {"cap", "floor"} and not past else []
+        return [effect] if _is_bound(effect) and not past else []
     placed = []
     for s in stretches:
         over = s.end is not None and s.end <= times[0] and s.every is None

@@ -207,8 +207,8 @@ def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
         )
     elif is_target and origin.wide:
         way = (
-            f"drop it with df = df.drop(columns={column!r}), or name the columns that are series (targets), or, in a "
-            "long table, its columns: id_col=..., target_col=... (--id, --target)"
+            f"drop it with df = df.drop(columns={column!r}), or name the columns that are series "
+            "(targets=[...], --targets), or, in a long table, its columns: id_col=..., target_col=... (--id, --target)"
         )
     elif is_target:
         way = f"none of its values is a number; name the column of numbers {column!r}"

@@ -95,12 +95,17 @@ def parse_time(
         return times.astype("int64")
     if ptypes.is_numeric_dtype(times.dtype):
         raise FrameError(f"{origin.time!r} holds fractions ({times.iloc[0]}); give dates or integer steps")
+    given = times
     if not ptypes.is_datetime64_any_dtype(times.dtype):
         times = _read_text(times.astype(str), ids, origin, day_first)
     if times.dt.tz is not None:
         name = origin.time
+        what = f"the time zone {times.dt.tz}; drop it"
+        if not ptypes.is_datetime64_any_dtype(given.dtype):
+            zoned = given.astype(str).str.strip().str.contains(_ZONE)
+            what = f"UTC offsets ({(given[zoned] if zoned.any() else given).iloc[0]}); drop them"
         raise FrameError(
-            f"{name!r} carries the time zone {times.dt.tz}; drop it with df[{name!r}] = pd.to_datetime(df[{name!r}], "
+            f"{name!r} carries {what} with df[{name!r}] = pd.to_datetime(df[{name!r}], "
             "utc=True).dt.tz_localize(None): in UTC, clock changes leave neither gap nor duplicate"
         )
     beyond = ((times < EARLIEST) | (times > LATEST)).to_numpy()

@@ -26,6 +26,7 @@ from tsllm.data.columns import (
 from tsllm.data.dates import parse_time
 from tsllm.data.frequency import Freq, future_times, infer_alias, normalize_freq
 from tsllm.data.grid import check_grid, check_length, check_order, is_integer_time, series_starts, steps_from_start
+from tsllm.data.names import ColumnNames
 from tsllm.data.origin import Origin
 from tsllm.types import ID, TARGET, TIME, FrameError
 
@@ -235,7 +236,7 @@ def validate_frame(
     long, origin = long.iloc[order].reset_index(drop=True), origin.take(order)
     check_order(long, origin)
     used = normalize_freq(freq) if freq is not None else infer_freq(long)
-    check_grid(long, origin, used, inferred=freq is None)
+    check_grid(long, origin, used, inferred=freq is None, day_first=day_first)
     if min_length is not None:
         check_length(long, min_length)
     return long
@@ -278,47 +279,72 @@ def infer_freq(df: pd.DataFrame) -> Freq:
     raise FrameError("the frequency cannot be inferred: no series has two rows; give freq=... (--freq)")
 
 
-def fill_gaps(df: Any, freq: Freq | None = None, *, day_first: bool | None = None) -> pd.DataFrame:
+def fill_gaps(
+    df: Any,
+    freq: Freq | None = None,
+    *,
+    day_first: bool | None = None,
+    id_col: str | None = None,
+    time_col: str | None = None,
+    target_col: str | None = None,
+) -> pd.DataFrame:
     """Inserts the missing rows of each series, from its own first to its own last time, with NaN.
 
     Args:
         df: Long or wide table as `validate_frame` takes it, times ascending within each series.
         freq: As in `validate_frame`; None infers it.
         day_first: As in `validate_frame`.
+        id_col: Column that names the series, if not `unique_id`.
+        time_col: Column of the times, if not `ds` or `date`.
+        target_col: Column of the values, if not `y`.
 
     Returns:
-        The table, long or wide as it was, with all rows; whatever is not a key is missing in the new ones (targets
-        may stay so, covariates may not).
+        The table, long or wide as it was and under its own names, with all rows; whatever is not a key is missing in
+        the new ones (targets may stay so, covariates may not). Where no column is named, `date` becomes `ds`.
 
     Raises:
-        FrameError: If a time cannot be read or does not lie on the axis of `freq`.
+        FrameError: If a named column is not there, the table looks long and its series are not named, or a time
+            cannot be read or does not lie on the axis of `freq`.
 
     Example:
         >>> import pandas as pd, tsllm
-        >>> df = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 5], "y": [1.0, 2.0, 5.0]})
-        >>> tsllm.fill_gaps(df, freq=1)["ds"].tolist()
+        >>> df = pd.DataFrame({"shop": "a", "day": [1, 2, 5], "sold": [1.0, 2.0, 5.0]})
+        >>> tsllm.fill_gaps(df, freq=1, id_col="shop", time_col="day", target_col="sold")["day"].tolist()
         [1, 2, 3, 4, 5]
     """
+    names = ColumnNames.of(id_col, time_col, target_col).resolve(df)
+    read = names.read(df, strict=True)
+    unnamed = ID in read.columns and not names.names_series(df)
+    with names.speaking():
+        filled = _insert_rows(read.reset_index(drop=True), freq, day_first)
+    return names.write(filled.drop(columns=ID) if unnamed else filled)
+
+
+def _insert_rows(df: pd.DataFrame, freq: Freq | None, day_first: bool | None) -> pd.DataFrame:
+    """Does what `fill_gaps` does, for a table under the names of frames."""
     from utilsforecast.preprocessing import fill_gaps as insert_rows
 
-    df = as_pandas(df).reset_index(drop=True)
     if len(df) == 0:
         raise FrameError("the frame is empty; it needs at least one row per series")
-    wide = ID not in df.columns
-    if TIME not in df.columns and "date" in df.columns:
-        df = df.rename(columns={"date": TIME})
-    require_columns(df, [TIME], "a frame")
-    origin = Origin(np.arange(len(df)), wide=wide)
+    wide, given = ID not in df.columns, df
+    time = TIME if TIME in df.columns else "date"
+    df = df.rename(columns={time: TIME})
+    require_columns(df, [TIME], "a frame", _advise(given, (), None))
+    if wide and df[TIME].duplicated().any():
+        _refuse_long(df, [], given, ())
+    origin = Origin(np.arange(len(df)), time, wide)
     ids = pd.Series("all", index=df.index) if wide else read_ids(df[ID], origin)
     times = parse_time(df[TIME], ids, origin, day_first=day_first, counted=_is_count(freq))
-    df = df.assign(**{ID: ids, TIME: times}).sort_values(ID, kind="stable", ignore_index=True)
+    df = df.assign(**{ID: ids, TIME: times})
+    order = df[ID].argsort(kind="stable").to_numpy()
+    df, origin = df.iloc[order].reset_index(drop=True), origin.take(order)
     check_order(df, origin)
     used = normalize_freq(freq) if freq is not None else infer_freq(df)
     off = ~steps_from_start(df, used)[1] if _is_count(used) == is_integer_time(df) else np.ones(len(df), bool)
     if off.any():
         at = int(off.argmax())
         raise FrameError(
-            f"series {df[ID].iloc[at]!r}: {TIME} {df[TIME].iloc[at]} is off the axis of freq {used!r}; resample the "
+            f"series {df[ID].iloc[at]!r}: {time} {df[TIME].iloc[at]} is off the axis of freq {used!r}; resample the "
             "series or give the right freq"
         )
     filled = insert_rows(df, freq=used, start="per_serie", end="per_serie")
@@ -432,7 +458,7 @@ def validate_future(
     if repeated.any():
         at = int(repeated.argmax())
         raise FrameError(
-            f"series {ids.iloc[at]!r}, row {at}: {TIME} {times.iloc[at]} appears twice in the frame of the future "
+            f"series {ids.iloc[at]!r}, row {at}: {time} {times.iloc[at]} appears twice in the frame of the future "
             f"({int(repeated.sum())} duplicate rows in all); keep one"
         )
     position = given.get_indexer(wanted)

@@ -1,5 +1,6 @@
 """Frequencies: pandas aliases or integer steps, the times that follow a time, and what times ascend by."""
 
+import logging
 import re
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tsllm.types import FrameError
+
+logger = logging.getLogger(__name__)
 
 Freq = str | int
 
@@ -174,6 +177,18 @@ def default_season(freq: Freq) -> int:
     Integer time has no calendar: its season is 1 unless the user gives one.
     """
     return customary_seasons(freq)[0]
+
+
+def tell_no_season(what: str) -> None:
+    """Logs that integer times tell no season, so that none is taken, and how to give one.
+
+    Args:
+        what: The data, or who forecasts them.
+    """
+    logger.warning(
+        "%s: times are whole numbers, which tell no season, so it is 1 step; give season= (--season) if it is not",
+        what,
+    )
 
 
 def customary_seasons(freq: Freq) -> list[int]:

@@ -41,7 +41,7 @@ def check_order(df: pd.DataFrame, origin: Origin) -> None:
         )
 
 
-def check_grid(df: pd.DataFrame, origin: Origin, freq: Freq, *, inferred: bool) -> None:
+def check_grid(df: pd.DataFrame, origin: Origin, freq: Freq, *, inferred: bool, day_first: bool | None = None) -> None:
     """Raises for a time that is off the axis (mixed frequency) or that leaves rows out (gap)."""
     if isinstance(freq, int) != is_integer_time(df):
         kind = "integer" if is_integer_time(df) else "dated"
@@ -72,10 +72,11 @@ def check_grid(df: pd.DataFrame, origin: Origin, freq: Freq, *, inferred: bool) 
             f"{origin.place(df[ID], at)}: mixed frequency, it steps by {run[0]} times {how}; bring all series"
             " to one frequency first"
         )
+    order = "" if day_first is None else f", day_first={day_first}"
     raise FrameError(
         f"{origin.place(df[ID], at)}: gap, {ahead[at - 1] - 1} step(s) of {how} are missing between "
         f"{df[TIME].iloc[at - 1]} and {df[TIME].iloc[at]} ({int((ahead - 1).sum())} in the whole frame); insert them"
-        f" as NaN with df = tsllm.data.frame.fill_gaps(df, freq={freq!r})"
+        f" as NaN with df = tsllm.data.frame.fill_gaps(df, freq={freq!r}{order})"
     )
 
 

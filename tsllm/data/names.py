@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _OPTIONS = {"id_col": "--id", "time_col": "--time", "target_col": "--target"}
 # A name of frames in the text of an error: quoted, or as a word of its own; not the name of a series.
 _SPOKEN = rf"(?<!series )'({ID}|{TIME}|{TARGET})'|(?<![\w'])({ID}|{TIME})(?![\w'])"
+# The call that an error advises, up to its closing bracket; it needs the names of the table as options.
+_CALLED = r"fill_gaps\(df, freq=[^()]*(?=\))"
 # Names that forecasts need for themselves.
 _TAKEN = (CUTOFF, "sample")
 
@@ -105,6 +107,10 @@ class ColumnNames:
         own = columns | ({TIME} if "date" in columns else set())
         return bool(self) and not all(name not in columns and key in own for key, name in changed.items())
 
+    def names_series(self, df: Any) -> bool:
+        """Tells whether a table has a column that names the series."""
+        return self.id_col in _columns(df)
+
     def read(self, df: Any, *, strict: bool = False) -> pd.DataFrame:
         """Returns a table under the names of frames; covariates keep theirs, wide tables stay wide.
 
@@ -163,7 +169,7 @@ class ColumnNames:
             raise
 
     def translate(self, text: str) -> str:
-        """Returns a text about frames in the names of the table; names of series stay.
+        """Returns a text about frames in the names of the table; names of series stay, an advised call is told them.
 
         >>> ColumnNames("shop", "day", "sales").translate("series 'y', row 3: ds 9 appears twice, 'y' is missing")
         "series 'y', row 3: day 9 appears twice, 'sales' is missing"
@@ -173,7 +179,8 @@ class ColumnNames:
         def replace(found: re.Match[str]) -> str:
             return repr(names[found[1]]) if found[1] else names[found[2]]
 
-        return re.sub(_SPOKEN, replace, text)
+        options = "".join(f", {option}={name!r}" for option, name in self.to_dict().items())
+        return re.sub(_CALLED, lambda found: found[0] + options, re.sub(_SPOKEN, replace, text))
 
     def _rename(self, df: Any, known_id: bool = True) -> pd.DataFrame:
         df = as_pandas(df)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.frame import infer_freq, list_covariates, validate_frame
-from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq
+from tsllm.data.frequency import Freq, customary_seasons, default_season, normalize_freq, tell_no_season
 from tsllm.data.loading import LoadedData, find_ignored, load_source
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.sources import DATASETS
@@ -214,10 +214,7 @@ def build_task(loaded: LoadedData, asked: Asked | None = None) -> ForecastTask:
     freq = loaded.freq if asked.freq is None else normalize_freq(asked.freq)
     season = asked.season or (known.seasonality if known else source.season if source else default_season(freq))
     if isinstance(freq, int) and asked.season is None and known is None and source is None:
-        logger.warning(
-            "%s: times are whole numbers, which tell no season, so it is 1 step; give season= (--season) if it is not",
-            loaded.name or "frame",
-        )
+        tell_no_season(loaded.name or "frame")
     split = build_split(asked.split) if asked.split is not None else source.split if source else ByFractions()
     context = asked.context_length or (source.context_length if source else None)
     chosen = context is None

@@ -212,6 +212,7 @@ class _TaskPart:
     def _describe_accuracy(self) -> Section:
         known = [c for c in [*SHOWN, "mae_sd", "failed"] if c in self.table and self.table[c].notna().any()]
         notes = {c: LEGEND[c][0] for c in known if c in LEGEND} | {"mae_sd": "standard deviation of mae over seeds"}
+        notes["skill"] = f"share of the MAE of {self.config.reference} that is saved"
         notes["coverage"] = f"share inside the {self.level:g} % interval" if self.level else ""
         scores = TableBlock(
             self.table[["model", *known]],

@@ -14,6 +14,7 @@ from tsllm.hub.licence import find_language_model
 from tsllm.hub.record import HISTORY_FILE, METRICS_FILE
 from tsllm.hub.spec import SPEC_FILE, find_file, is_hub_id
 from tsllm.hub.told import BASE, CONTEXT_FILE, READER
+from tsllm.models.patchcast import PatchCastConfig
 from tsllm.models.timellm.config import TimeLLMConfig
 
 BASE_KEY = "base_model_name_or_path"
@@ -60,9 +61,15 @@ def _find_base(spec: ModelSpec) -> str:
 
 
 def is_reprogrammed(folder: Path) -> bool:
-    """Tells whether a folder holds a Time-LLM, whose patches attend to prototypes."""
+    """Tells whether a folder holds a Time-LLM, whose patches attend to prototypes.
+
+    PatchCast has the field too, but prototypes only where a language model is put within it, and no picture of them.
+    """
     path = folder / "config.json"
-    return path.is_file() and "num_prototypes" in json.loads(path.read_text(encoding="utf-8"))
+    if not path.is_file():
+        return False
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return "num_prototypes" in config and config.get("model_type") != PatchCastConfig.model_type
 
 
 def fingerprint(spec: ModelSpec) -> str:

@@ -7,6 +7,7 @@ one of somebody's own, only ever sees `unique_id, ds, y`, the target on the scal
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -57,7 +58,7 @@ def at_border(method: Callable[..., Any]) -> Callable[..., Any]:
         translated = self._named if df is None else names.describes(df)
         self._inside = True
         try:
-            with names.speaking():
+            with names.speaking() if translated else nullcontext():
                 result = scaled(**_read(given, names), **rest)
         finally:
             self._inside = False

@@ -377,8 +377,10 @@ class NeuralForecaster(TrainableForecaster):
         if self._asked.names_covariates and not model_class.reads_covariates(self.config, named=True):
             asked = self._asked
             named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
-            raise TaskError(f"{self.name} reads no covariates, but {named} were asked for; leave them out or choose a "
-                            f"model that reads them ({COVARIATE_READERS})")  # fmt: skip
+            deaf = model_class.find_deaf_option(self.config)
+            who = f"{self.name} with {deaf}: {self.config[deaf]}" if deaf else self.name
+            way = f"{deaf} out" if deaf else f"choose a model that reads them ({COVARIATE_READERS})"
+            raise TaskError(f"{who} reads no covariates, but {named} were asked for; leave them out or {way}")
         self._name_covariates(self._asked.covariates, self._asked.past_covariates)
         build_scaler(self.scaler)
         from tsllm.training.build import check_model_config

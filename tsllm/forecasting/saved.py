@@ -48,6 +48,44 @@ def open_saved(source: str, **options: Any) -> Any:
     return NeuralForecaster.from_pretrained(source, **options)
 
 
+def take_season(forecaster: Any, season: int) -> None:
+    """Tells a saved forecaster the season of the data that it is to forecast, where it has none of its own.
+
+    Args:
+        forecaster: As `open_saved` returns it.
+        season: Steps.
+
+    Raises:
+        ValueError: If it keeps the season that it was trained with, or reads none.
+    """
+    from tsllm.forecasting.base import check_count
+
+    check_count("season", season)
+    if not _take_season(forecaster, season):
+        raise ValueError(
+            f"--season has no effect on {forecaster.alias}: it keeps the season that it was trained with, or reads "
+            "none; leave it out"
+        )
+
+
+def _take_season(forecaster: Any, season: int) -> bool:
+    from tsllm.forecasting.context import ContextForecaster
+    from tsllm.forecasting.weighted import WeightedMean
+    from tsllm.forecasting.zero_shot import ZeroShotForecaster
+
+    if isinstance(forecaster, ContextForecaster):
+        forecaster.season = season
+        _take_season(forecaster.base, season)
+        return True
+    if isinstance(forecaster, WeightedMean):
+        taken = [_take_season(member, season) for member in forecaster.members]  # each is told, not up to the first
+        return any(taken)
+    if isinstance(forecaster, ZeroShotForecaster) and forecaster.model.uses_season:
+        forecaster.season = season
+        return True
+    return False
+
+
 def open_members(source: str, **options: Any) -> tuple[EnsembleSpec, list[Any]] | None:
     """Opens the members of a saved ensemble; None if it is no ensemble.
 

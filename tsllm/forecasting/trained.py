@@ -480,8 +480,8 @@ def check_channels(frame: pd.DataFrame, channels: list[Any], alias: str) -> None
         faults += [f"has {extra}"] if extra else []
         raise FrameError(
             f"{alias} reads the aligned series {channels} as channels of one sample, but the frame "
-            f"{' and '.join(faults)}; give exactly these, or train with layout='univariate', which takes "
-            "any series"
+            f"{' and '.join(faults)}; give exactly these, or train with layout='univariate' (--layout), "
+            "which takes others with new_series='history' (--new-series)"
         )
     ends = frame.groupby(ID, sort=False)[TIME].last().sort_values(kind="stable")
     if ends.nunique() > 1:

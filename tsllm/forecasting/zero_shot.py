@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import future_frame, infer_freq, series_bounds, validate_frame
-from tsllm.data.frequency import Freq, default_season
+from tsllm.data.frequency import Freq, default_season, tell_no_season
 from tsllm.data.target import TargetScale
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import (
@@ -237,6 +237,8 @@ class ZeroShotForecaster(HistoryForecaster):
                     "nothing to forecast from; leave it out"
                 )
         levels = [0.5, *compute_quantile_levels(level)]
+        if self.season is None and isinstance(freq, int) and self.model.uses_season:
+            tell_no_season(self.alias)
         season = default_season(freq) if self.season is None else self.season
         found = self.forecast(contexts, h, season, levels)  # [series, h, Q]
         columns = [self.alias, *name_interval_columns(self.alias, level)]

@@ -281,6 +281,13 @@ class Calibration:
             widths.append(ordered.gather(0, rank[None])[0])
         return cls(torch.stack(widths).float(), tuple(float(p) for p in levels), len(residuals))
 
+    def describe_bound(self) -> str:
+        """Says what the widest interval is, and why."""
+        return f"no interval above {self.levels[-1]:g} % from {self._count_windows()}"
+
+    def _count_windows(self) -> str:
+        return f"{self.windows} validation window{'s' if self.windows != 1 else ''}"
+
     def half_width(self, level: float) -> Tensor:
         """Returns the half-width [H, C] of a central interval, between whole per cents by interpolation.
 
@@ -290,7 +297,7 @@ class Calibration:
         if not self.levels[0] <= level <= self.levels[-1]:
             raise ValueError(
                 f"level {level} lies outside the calibrated range [{self.levels[0]:g}, {self.levels[-1]:g}] "
-                f"({self.windows} validation windows); give more validation data or train a distributional head"
+                f"({self._count_windows()}); give more validation data or train a distributional head"
             )
         right = int(np.searchsorted(self.levels, level - 1e-9))
         left = right if self.levels[right] <= level + 1e-9 else right - 1

@@ -16,6 +16,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 from tsllm.backbones.adapters import load_decoder_config
 from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.weights import read_header
+from tsllm.escape import first_line
 from tsllm.models.config import TEXT_OPTIONS, ForecastConfig
 from tsllm.models.inputs import NUM_CALENDAR, TEXT_KEYS, Inputs, RawForecast, check_shapes, fill_missing
 from tsllm.models.sizes import check_sizes, compare_shapes, find_damaged
@@ -80,8 +81,9 @@ class ForecastModel(PreTrainedModel):
                 found = load_decoder_config(config.text_backbone, config.text_revision)
             except OSError as error:
                 raise OSError(
-                    f"text_backbone {config.text_backbone!r} cannot be loaded: {error}\nGive the path of a local "
-                    "folder, check the name and your access to the Hub, or use smollm2-135m, which needs no Hub"
+                    f"text_backbone {config.text_backbone!r} cannot be loaded: {first_line(error)}; give the path of "
+                    "a local folder, check the name and your access to the Hub, or use smollm2-135m, which needs no "
+                    "Hub (--set text_backbone=smollm2-135m on the command line)"
                 ) from error
             config.text_hidden_size = found.hidden_size
         options: dict[str, Any] = TEXT_OPTIONS | config.text_reader
@@ -130,6 +132,18 @@ class ForecastModel(PreTrainedModel):
             named: Whether somebody named covariates that it is to read.
         """
         return cls.uses_covariates
+
+    @classmethod
+    def find_deaf_option(cls, given: Mapping[str, Any]) -> str:
+        """Returns the field by which a model that can read covariates reads none; empty if it never reads any.
+
+        Args:
+            given: Fields of the configuration that somebody set.
+        """
+        for name in given:
+            if cls.reads_covariates({k: v for k, v in given.items() if k != name}, named=True):
+                return name
+        return ""
 
     @classmethod
     def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG003

@@ -64,10 +64,10 @@ def prepare_series(
     if not reads:
         if asked.names_covariates:
             named = [*(asked.covariates or ()), *(asked.past_covariates or ()), *(asked.static or ())]
-            raise TaskError(
-                f"the model reads no covariates, but {named} were asked for; leave them out or choose a model that "
-                f"reads them ({COVARIATE_READERS})"
-            )
+            deaf = model.find_deaf_option(model_config or {})
+            who = f"the model with {deaf}: {(model_config or {})[deaf]}" if deaf else "the model"
+            way = f"{deaf} out" if deaf else f"choose a model that reads them ({COVARIATE_READERS})"
+            raise TaskError(f"{who} reads no covariates, but {named} were asked for; leave them out or {way}")
         asked = replace(asked, covariates=(), past_covariates=())
     # A model for every series has no scaler, and reads and forecasts what it is asked for.
     is_for_any = earlier is not None and earlier.freq == ANY_FREQ

@@ -16,6 +16,7 @@ from tsllm.backbones.quantization import build_quantization
 from tsllm.backbones.reach import reach_hub
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_folder, check_json, load_config, load_tokenizer, refuse_code
 from tsllm.backbones.weights import read_header
+from tsllm.escape import first_line
 from tsllm.progress import quiet_bars
 from tsllm.text.settings import SETTINGS as SETTINGS
 from tsllm.text.settings import SPOKEN_SETTINGS
@@ -108,8 +109,8 @@ def _load_base(
         return model, tokenizer
     except (OSError, ValueError) as error:
         raise OSError(
-            f"cannot load the language model {source!r} (revision {revision or 'main'}): {error}\n"
-            "Give a local folder, `smollm2-135m`, or a Hub id while the Hub can be reached (HF_HUB_OFFLINE unset)."
+            f"cannot load the language model {source!r} (revision {revision or 'main'}): {first_line(error)}; "
+            "give a local folder, `smollm2-135m`, or a Hub id while the Hub can be reached (HF_HUB_OFFLINE unset)"
         ) from error
 
 
@@ -165,8 +166,9 @@ def fetch_folder(name: str | Path, revision: str | None = None, token: str | boo
         return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=_FILES))
     except (OSError, ValueError) as error:
         raise OSError(
-            f"{str(name)!r} (revision {revision or 'main'}) is no folder, and cannot be had from the Hub: {error}\n"
-            "Check the name, your access (token) and whether the Hub can be reached (HF_HUB_OFFLINE unset)."
+            f"{str(name)!r} (revision {revision or 'main'}) is no folder, and cannot be had from the Hub: "
+            f"{first_line(error)}; check the name, your access (token) and whether the Hub can be reached "
+            "(HF_HUB_OFFLINE unset)"
         ) from error
 
 

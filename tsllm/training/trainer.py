@@ -20,6 +20,7 @@ from tsllm.data.frequency import default_season
 from tsllm.data.scaling import StandardScaler
 from tsllm.data.windows import WindowDataset
 from tsllm.models.base import ForecastModel
+from tsllm.progress import quiet_rotation
 from tsllm.training.aids.group_sampler import GroupSampler, GroupSamplerCallback, number_series
 from tsllm.training.aids.layer_clip import LayerClip
 from tsllm.training.aids.prompt_store import PromptedWindows, open_store
@@ -195,7 +196,8 @@ class ForecastTrainer(Trainer):
         if isinstance(checkpoint, str) and is_final(Path(checkpoint), self.planned_steps(), self.args):
             self._finish_from(checkpoint)
             return TrainOutput(self.state.global_step, float("nan"), {})
-        result = super().train(checkpoint, *args, **kwargs)
+        with quiet_rotation():
+            result = super().train(checkpoint, *args, **kwargs)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is None:
             raise RuntimeError(
                 f"the best checkpoint (step {self.state.best_global_step}) of {self.args.output_dir} is gone, so the "

@@ -113,8 +113,11 @@ def test_the_fingerprint_tells_weights_apart_and_not_dtypes(gpt2, tmp_path):
 
 
 def test_a_backbone_that_is_not_there_is_an_error_with_the_way_out(tmp_path):
-    with pytest.raises(OSError, match=r"backbone .*nowhere.* cannot be loaded(.|\n)*backbone: smollm2-135m"):
+    with pytest.raises(OSError, match=r"backbone .*nowhere.* cannot be loaded.*backbone: smollm2-135m") as error:
         load_backbone(str(tmp_path / "nowhere"))
+    (line,) = str(error.value).splitlines()
+    assert line.endswith("(`backbone: smollm2-135m` in YAML, --set backbone=smollm2-135m on the command line)")
+    assert ".; " not in line
 
 
 def test_missing_weights_are_an_error_and_never_drawn_at_random(tmp_path):

@@ -21,6 +21,7 @@ from tsllm.backbones.fingerprint import check_tokenizer
 from tsllm.backbones.pretrained import find_pretrained, resolve_commit
 from tsllm.backbones.quantization import build_quantization
 from tsllm.backbones.trust import check_folder, load_config, load_tokenizer, refuse_code
+from tsllm.escape import first_line
 from tsllm.models.timellm.cache import CollectingCache, KeyValues, LastLayerReached, PromptCache, TailStore, stack_rows
 from tsllm.models.timellm.prompt import Prompt
 from tsllm.nn.matmul import fast_matmul
@@ -349,8 +350,9 @@ def load_backbone(
     except OSError as error:
         at = f" at revision {revision!r}" if revision else ""
         raise OSError(
-            f"backbone {name!r}{at} cannot be loaded: {error}\nGive the path of a local folder, check the name and "
-            "your access to the Hub, or use `backbone: smollm2-135m`, which needs no Hub"
+            f"backbone {name!r}{at} cannot be loaded: {first_line(error)}; give the path of a local folder, check the "
+            "name and your access to the Hub, or use smollm2-135m, which needs no Hub (`backbone: smollm2-135m` in "
+            "YAML, --set backbone=smollm2-135m on the command line)"
         ) from error
     if tokenizer is not None:
         check_tokenizer(tokenizer, name, llm.get_input_embeddings().weight.shape[0])
