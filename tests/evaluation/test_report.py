@@ -242,7 +242,7 @@ def test_a_model_that_failed_is_named_and_not_ranked():
 def test_one_model_in_words():
     table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 1.1]})
     assert describe_model("B", table, make_pairs(B="worse")) == (
-        "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval -20.0 to -5.0 %), a significant loss "
+        "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval 5.0 to 20.0 %), a significant loss "
         "(p = .002, adjusted for the comparisons with A alone)."
     )
 

@@ -1,6 +1,7 @@
 import enum
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -162,6 +163,19 @@ def test_the_recipes_arguments_parse_together(tmp_path):
     assert (model.model, data.dataset, args.learning_rate, args.use_cpu) == ("dlinear", "etth1", 1e-3, True)
     assert args.restore_callback_states_from_checkpoint
     assert not args.remove_unused_columns
+
+
+def test_half_precision_that_nothing_here_computes_is_refused_and_both_ways_out_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("tsllm.training.args.is_torch_bf16_gpu_available", lambda: False)
+    file = "recipes/configs/sft_series/etth1_gpt2.yaml"
+    classes = (ModelArguments, DataArguments, ForecastTrainingArguments)
+    tokens = [f"--config={Path(__file__).parents[2] / file}", f"output_dir={tmp_path}"]
+    with pytest.raises(ArgumentsError, match="bf16 is true, but no GPU here computes in bfloat16") as refused:
+        parse_arguments(classes, tokens)
+    advised = re.findall(r"(--\w+) (true|false)", str(refused.value))
+    assert advised == [("--bf16", "false"), ("--use_cpu", "true")]
+    found = [parse_arguments(classes, [*tokens, *words])[2] for words in advised]
+    assert [(args.bf16, args.use_cpu) for args in found] == [(False, False), (True, True)]
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def describe_model(
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
     if row["verdict"] == "not tested":
         return f"{place}: {amount}, not tested: {row.get('note') or 'no reason known'}."
-    interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'])}"
+    interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'], row['skill'])}"
     p = f"{write_p(row['p_holm'])}, adjusted for the comparisons with {row['reference']} alone"
     said = {
         "better": f"a significant gain ({p})",
@@ -216,7 +216,7 @@ def _describe_rows(model: str, rows: Sequence[Mapping[str, Any]], explained: Map
         gain = "less" if row["skill"] >= 0 else "more"
         lines.append(
             f"{row['model']} ({explained.get(row['model'], '')}): {abs(100 * row['skill']):.1f} % {gain} error than "
-            f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'])}, adjusted "
+            f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'], row['skill'])}, adjusted "
             f"{write_p(row['p_holm'])}): {row['verdict']}."
         )
     return lines + [
@@ -234,12 +234,14 @@ def describe_unconverged(models: Sequence[str]) -> str:
     return f" Not converged: {join_words(list(models))} {verb} the best validation at the last step."
 
 
-def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: bool = True) -> list[str]:
+def describe_tests(
+    pairs: pd.DataFrame, overlap: int | Sequence[int], tables: int = 1, trained: bool = True
+) -> list[str]:
     """Says below a table of tests what stands in it: unit, number, variance, adjustment, seeds.
 
     Args:
-        pairs: From `compare_to` or `compare_with_best`.
-        overlap: How many consecutive windows share a target step.
+        pairs: From `compare_to`, `compare_with_best` or `compare_in_rows`.
+        overlap: How many consecutive windows share a target step; several numbers where rows differ.
         tables: Tables of tests in the same report.
         trained: Whether any model in it is trained here, so that its seed matters.
     """
@@ -248,9 +250,14 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
         return ["Nothing in this table was tested."]
     unit = done["unit"].iloc[0]
     units = f"{_spread(done['n'])} {'cutoffs' if unit == 'cutoff' else 'series'}"
+    shared = pd.Series(overlap)
     if unit == "cutoff":
         what = f"Unit of the test: the cutoff, mean over its series and seeds; n = {units}"
-        what += f", of which {overlap} neighbours share steps" if overlap > 1 else ", which share no target step"
+        what += (
+            f", of which {_spread(shared)} neighbours share steps"
+            if shared.max() > 1
+            else ", which share no target step"
+        )
         variance = (
             f"Long-run variance from {_spread(done['terms'])} cosine terms (chosen by n, overlap and the "
             "autocorrelation of the differences), t critical values with as many degrees of freedom"
@@ -274,7 +281,7 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
         lines.append(f"{seeds} seeds, as a random effect: differences between seeds count into variance and freedom.")
     elif trained:
         lines.append("One seed: the tests speak of these trained models, not of what training anew would give.")
-    persistent = [str(r["model"]) for r in read_rows(done) if "autocorrelated" in str(r["note"])]
+    persistent = list(dict.fromkeys(str(r["model"]) for r in read_rows(done) if "autocorrelated" in str(r["note"])))
     if persistent:
         lines.append(
             f"Caution: the differences of {join_words(persistent)} are so strongly autocorrelated that the test may "
@@ -305,8 +312,13 @@ def describe_ratio(skill: float, low: float, high: float) -> str:
     return f"{-100 * skill:.1f} % higher [{_bound(-high)}, {_bound(-low)}]"
 
 
-def write_interval(low: float, high: float) -> str:
-    """Writes an interval of skills in per cent; a bound that the data do not give as "unbounded"."""
+def write_interval(low: float, high: float, skill: float = 0.0) -> str:
+    """Writes an interval of skills in per cent, turned round if the skill is negative and told as "more error".
+
+    A bound that the data do not give is "unbounded".
+    """
+    if skill < 0:
+        low, high = -high, -low
     return f"{_bound(low)} to {_bound(high)} %"
 
 

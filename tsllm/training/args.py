@@ -21,6 +21,7 @@ from transformers import HfArgumentParser, SchedulerType, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
+from transformers.utils import is_torch_bf16_gpu_available
 
 from tsllm.data.names import ColumnNames
 from tsllm.data.target import TargetScale
@@ -470,8 +471,20 @@ def build_arguments(classes: Sequence[type[Any]], values: Mapping[str, Any]) -> 
     for cls in classes:
         hints = typing.get_type_hints(cls)
         own = {f.name for f in fields(cls) if f.init}
-        built.append(cls(**{k: coerce(v, hints[k], k) for k, v in values.items() if k in own}))
+        read = {k: coerce(v, hints[k], k) for k, v in values.items() if k in own}
+        if issubclass(cls, TrainingArguments):
+            _refuse_half_precision(read)
+        built.append(cls(**read))
     return tuple(built)
+
+
+def _refuse_half_precision(read: Mapping[str, Any]) -> None:
+    """Refuses `bf16` where nothing computes in it, with the ways out."""
+    if read.get("bf16") and not read.get("use_cpu") and not is_torch_bf16_gpu_available():
+        raise ArgumentsError(
+            "bf16 is true, but no GPU here computes in bfloat16; add --bf16 false to train in float32, or --use_cpu true "
+            "for bfloat16 on the CPU"
+        )
 
 
 def coerce(value: Any, hint: Any, name: str) -> Any:
