@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tsllm.programs.series_policy import ControlArguments
 from tsllm.training.args import (
     ArgumentsError,
     DataArguments,
@@ -16,6 +17,7 @@ from tsllm.training.args import (
     load_yaml,
     parse_arguments,
 )
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 
 
 @dataclass
@@ -153,6 +155,18 @@ def test_help_lists_the_fields(capsys):
     with pytest.raises(SystemExit):
         parse("--help")
     assert "--steps" in capsys.readouterr().out
+
+
+def test_help_tells_what_the_docstring_says_of_a_field(capsys):
+    classes = (ModelArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
+    with pytest.raises(SystemExit):
+        parse_arguments(classes, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Supervised steps of the start; not used if `pretrained` names one." in shown
+    assert "Forecasts drawn a window to score a distribution in evaluation." in shown
+    assert "as `reward@name`; a newsvendor with costs u and o takes u / (u + o)." in shown
+    assert "name, dotted path, mapping or list of mappings" in shown, "a field's own help comes first"
+    assert "%%" not in shown
 
 
 def test_the_recipes_arguments_parse_together(tmp_path):

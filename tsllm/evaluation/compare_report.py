@@ -180,7 +180,8 @@ class _TaskPart:
         if self.title:
             said[0] = f"{self.summary.name}: {said[0]}"
         if config.focus and config.focus != config.reference:
-            said.append(describe_model(config.focus, self.table, self.pairs, metric, self.unconverged))
+            apart = any(m.variant for m in config.models)
+            said.append(describe_model(config.focus, self.table, self.pairs, metric, self.unconverged, apart))
         return said + describe_budgets(self.budgets)[:1]
 
     def build_sections(self) -> list[Section]:
@@ -300,6 +301,8 @@ class _TaskPart:
 def _show_tests(pairs: pd.DataFrame, caption: str, overlap: int, count: int, trained: bool) -> TableBlock:
     shown = pairs[[c for c in TESTED if c != "note" or pairs["note"].astype(bool).any()]]
     below = describe_tests(pairs, overlap, count, trained)
+    if len(pairs) and pairs["skill"].notna().any():
+        below.append("skill here: of the scaled absolute error, which is tested; that of the scores is of the MAE.")
     return TableBlock(shown, caption, formats=TEST_FORMATS, labels=TEST_LABELS, below=below)
 
 

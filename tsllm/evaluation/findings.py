@@ -83,7 +83,12 @@ def describe_winner(
 
 
 def describe_model(
-    model: str, table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae", unconverged: Sequence[str] = ()
+    model: str,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    metric: str = "mae",
+    unconverged: Sequence[str] = (),
+    variants_apart: bool = False,
 ) -> str:
     """Says where one model stands against a reference: rank, skill, interval and verdict.
 
@@ -93,6 +98,7 @@ def describe_model(
         pairs: `compare_to(losses, reference)`.
         metric: Column that ranks.
         unconverged: As in `describe_winner`.
+        variants_apart: Whether the report has variants of a model, which the table leaves out.
     """
     row = next((row for row in read_rows(pairs) if row["model"] == model), None)
     if row is None:
@@ -103,6 +109,7 @@ def describe_model(
     order = [str(m) for m in complete.sort_values(metric, kind="stable")["model"]]
     if model in order:
         place = f"{model} is number {order.index(model) + 1} of {len(order)}"
+        place += " (variants are not ranked)" if variants_apart else ""
     else:
         lacking = int(table.loc[table["model"] == model, "failed"].iloc[0])
         place = (

@@ -89,8 +89,8 @@ def long_term(
 def report_long_term(config: LongTermConfig, command: str, tell: Tell = lambda _: None) -> LongTermResult:
     """Runs a configuration and writes `report.html`, `report.md`, `table.tex`, `table.md` and the tables as CSV.
 
-    Beside them stands `config.yaml`, the run as a file. The report of another run in the same folder is replaced, which
-    is told; its cells stay.
+    Beside them stands `config.yaml`, the run as a file. The report of another run in the same folder is replaced,
+    which is told; its cells stay.
     """
     _tell_of_other(config, tell)
     cells = run_long_term(config, tell)
@@ -138,8 +138,8 @@ def _tell_of_other(config: LongTermConfig, tell: Tell) -> None:
     differ = [key for key in sorted(old.keys() | new.keys()) if not _keeps(old.get(key), new.get(key))]
     if differ:
         tell(
-            f"{config.output_dir} holds the report of another run, which this one replaces (other {', '.join(differ)}); "
-            "give another output_dir to keep both"
+            f"{config.output_dir} holds the report of another run, which this one replaces (other "
+            f"{', '.join(differ)}); give another output_dir to keep both"
         )
 
 
