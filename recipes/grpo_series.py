@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from tsllm.cli.console import run_main
 from tsllm.evaluation.arms import compare_arms, format_arms, plot_reward_curve
 from tsllm.hub.record import add_metrics
+from tsllm.programs.arms_legend import describe_table
 from tsllm.programs.series_policy import POLICY, ControlArguments, run_policy
 from tsllm.programs.told import ContextArguments
 from tsllm.training.args import ArgumentsError, DataArguments, ModelArguments, parse_arguments
@@ -41,7 +42,9 @@ def main(
     arms = {name: [scores] for name, scores in found.arms.items()}
     rows = compare_arms(arms, POLICY, found.overlap)
     add_metrics(run.output_dir, comparison=rows)
-    table = format_arms(arms, rows, POLICY)
+    scores = [name for name in found.arms[POLICY] if name != "pit"]
+    legend = describe_table(list(arms), scores, list(controls.decisions), controls.decision_quantiles)
+    table = format_arms(arms, rows, POLICY, legend)
     (run.output_dir / "arms.md").write_text(table + "\n", encoding="utf-8")
     plot_reward_curve(run.history, run.output_dir / "reward_curve.png")
     print(run.summary())

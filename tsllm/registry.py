@@ -1,6 +1,6 @@
 """Named tables of things that a configuration can ask for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
@@ -96,6 +96,16 @@ def refuse_unknown(given: Any, cls: type[Any], what: str, *needed: str) -> None:
     if unknown or missing:
         meant = [f"{near[0]} for {name}" for name in unknown if (near := find_near(name, known, n=1))]
         hint = f"did you mean {', '.join(meant)}? " if meant else ""
-        raise ValueError(
-            f"{what} has unknown keys {unknown} and lacks {missing}; {hint}known keys: {', '.join(known)}"
-        )
+        raise ValueError(f"{what} {describe_faults(unknown, missing)}; {hint}known keys: {', '.join(known)}")
+
+
+def describe_faults(unknown: Sequence[str], missing: Sequence[str]) -> str:
+    """Says which keys of a mapping are unknown and which it lacks.
+
+    >>> describe_faults(["windos"], [])
+    "has unknown keys ['windos']"
+    >>> describe_faults(["dta"], ["data"])
+    "has unknown keys ['dta'] and lacks ['data']"
+    """
+    faults = [f"has unknown keys {list(unknown)}"] if unknown else []
+    return " and ".join([*faults, *([f"lacks {list(missing)}"] if missing else [])])

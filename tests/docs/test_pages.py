@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 import tsllm
-from tests.docs.pages import ROOT, Block, Session, check_output, read_blocks, reader
+from tests.docs.pages import ROOT, Block, Session, check_output, read_blocks, reader, run_page
+from tsllm.evaluation.ablation import PERTURBATIONS, VARIANTS
 from tsllm.nn.attention import ATTENTION
 from tsllm.nn.conv import CONVS
 from tsllm.nn.gating import FUSIONS, GATES
+from tsllm.rl.rewards.known import FACTS
 
 DOCS = ROOT / "docs"
 REFERENCE = "\n".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
@@ -69,6 +71,21 @@ def test_every_page_stands_in_the_navigation():
 
 def test_pictures_of_the_site_are_small():
     assert all(picture.stat().st_size < 100_000 for picture in (DOCS / "assets").iterdir())
+
+
+def test_the_page_on_equal_numbers_runs(tmp_path):
+    page = DOCS / "reproducibility.md"
+    assert [block.language for block in read_blocks(page)] == ["python"]
+    run_page(page, tmp_path)
+
+
+def test_the_guides_name_every_fact_of_a_reward_and_every_variant_of_an_ablation():
+    def read_first_cells(page):
+        rows = re.findall(r"^\| (`[^|]*`) \|", (DOCS / "guides" / page).read_text(encoding="utf-8"), re.MULTILINE)
+        return [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+
+    assert sorted(read_first_cells("own_parts.md")) == sorted(FACTS)
+    assert read_first_cells("compare.md") == [*VARIANTS, *PERTURBATIONS]
 
 
 # The runner itself: it must fail where a page is wrong.

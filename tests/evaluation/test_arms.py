@@ -77,6 +77,12 @@ def test_the_table_says_unit_number_variance_family_and_seeds(arms):
     assert "one seed, so p speaks of these trained weights" in format_arms(one, compare_arms(one, "policy"), "policy")
 
 
+def test_p_names_both_arms_and_a_legend_stands_below_the_table(arms):
+    lines = format_arms(arms, compare_arms(arms, "policy"), "policy", ["- profit: in euro."]).splitlines()
+    assert lines[4:7] == ["", "- profit: in euro.", ""]
+    assert lines[7].startswith("p in a column: policy against that arm, two-sided test over 60 windows")
+
+
 def test_arms_of_different_seeds_are_refused(arms):
     arms["start"] = arms["start"][:2]
     with pytest.raises(ValueError, match="numbers of seeds"):

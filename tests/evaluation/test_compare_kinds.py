@@ -277,6 +277,9 @@ def test_names_say_what_kind_a_model_is(model, kind, name, trainable):
 def test_entries_that_would_be_ignored_are_refused():
     with pytest.raises(ValueError, match="text needs options"):
         ModelSpec("text")
+    with pytest.raises(ValueError, match="unknown model 'dlinaer'; did you mean dlinear"):
+        ModelSpec.parse({"model": "dlinaer", "training": {"max_steps": 1}})
+    assert ModelSpec.parse({"model": "dlinear", "training": {"max_steps": 1}}).kind == "native"
     with pytest.raises(ValueError, match="AutoETS: training is for models of tsllm"):
         ModelSpec("AutoETS", training={"max_steps": 3})
     with pytest.raises(ValueError, match="look_backs are chosen by validation loss, but val_size is 0"):

@@ -147,3 +147,14 @@ def test_two_seeds_against_a_model_without_any_are_a_caution_and_three_are_not()
 
 def test_a_bound_that_the_data_do_not_give_is_called_so():
     assert write_interval(-np.inf, 0.25) == "unbounded to 25.0 %"
+
+
+def test_more_error_has_an_interval_of_more_error():
+    assert write_interval(-2.877, -1.631, -2.121) == "163.1 to 287.7 %"
+    assert write_interval(-0.1, 0.3, -0.02) == "-30.0 to 10.0 %"
+    assert write_interval(-np.inf, -0.25, -0.5) == "25.0 to unbounded %"
+    assert write_interval(0.1, 0.3, 0.2) == "10.0 to 30.0 %"
+    row = {"model": "B", "skill": -0.3, "low": -0.4, "high": -0.2, "p_holm": 0.01, "note": "", "verdict": "worse"}
+    assert describe_help("M", [row], {"B": "without"})[-1] == (
+        "B (without): 30.0 % more error than M (adjusted 95 % interval 20.0 to 40.0 %, adjusted p = .010): worse."
+    )

@@ -10,10 +10,13 @@ import pytest
 import tsllm
 from tsllm.backbones import pretrained
 from tsllm.evaluation import protocol_data
+from tsllm.evaluation.budgets import BudgetRow
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.long_term import ProtocolCell
+from tsllm.evaluation.long_term_report import _show_tests, compare_rows, report_long_term
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.protocol import LongTermConfig
+from tsllm.evaluation.protocol_budgets import warn_of_budgets
 from tsllm.evaluation.protocol_table import find_published, list_published, tabulate, widen
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.types import FrameError
@@ -99,7 +102,8 @@ def test_one_more_model_and_one_more_horizon_cost_only_themselves(folder, tmp_pa
     assert told == ["exchange 4: SeasonalNaive"]
     pd.testing.assert_frame_equal(first.scores, second.scores[second.scores["model"] != "SeasonalNaive"])
     _, told = run(folder, tmp_path, horizons=[4, 5])
-    assert told == ["exchange 5: Naive", "exchange 5: DLinear, seed 0", "exchange 5: DLinear, seed 1"]
+    assert told[0].endswith("replaces (other models); give another output_dir to keep both"), "a column goes"
+    assert told[1:] == ["exchange 5: Naive", "exchange 5: DLinear, seed 0", "exchange 5: DLinear, seed 1"]
 
 
 def test_few_shot_trains_on_the_first_windows_and_scales_by_all(folder, tmp_path):
@@ -129,7 +133,15 @@ def test_transfer_trains_on_the_source_alone_and_scales_by_the_target(folder, tm
     assert found.scores["mse"][0] == pytest.approx(own.scores["mse"][0])
     # The source's own cell is there already, so its row costs nothing; and the weights are its.
     both, told = run(folder, tmp_path, data=["electricity"], models=[DLINEAR], seeds=[0])
-    assert told == []
+    assert told == [
+        f"{tmp_path / 'out'} holds the report of another run, which this one replaces (other models, reference, "
+        "transfer); give another output_dir to keep both"
+    ]
+    # The transferred model's budget is that of its training on the source.
+    columns = ["model", "seed", "steps", "windows_seen", "best_step", "stopped_by"]
+    assert found.budgets[["data", "h"]].to_numpy().tolist() == [["electricity -> traffic", 4]]
+    pd.testing.assert_frame_equal(found.budgets[columns], both.budgets[columns])
+    assert found.budgets.loc[0, ["steps", "windows_seen"]].tolist() == [4, 32]
     (saved,) = (tmp_path / "out" / "cells").glob("*/model")
     model = NeuralForecaster.from_pretrained(saved)
     values = read_columns(folder, "traffic")
@@ -252,3 +264,71 @@ def test_etth1_leaves_what_its_custom_leaves_out(data_folder, monkeypatch):
     assert prepared.windows.n_windows == 30  # 2880 steps of test
     assert prepared.task.val_size == 2880
     assert "leaves the last 3020 steps" in prepared.notes[0]
+
+
+def make_losses(data, h, model, seed, errors):
+    losses = pd.DataFrame(
+        {"unique_id": "a", "cutoff": range(len(errors)), "mse": errors**2, "mae": errors, "count": 1}
+    )
+    return ProtocolCell(data, h, model, seed, {"mse": 1.0, "mae": 1.0}, losses, {})
+
+
+def test_holm_runs_over_all_rows_and_the_report_says_so():
+    rng = np.random.default_rng(3)
+    cells = []
+    for data, h, gain in (("etth1", 1, 0.2), ("etth1", 2, 0.1), ("ettm1", 1, 0.0)):
+        errors = rng.uniform(1, 2, 60)
+        cells.append(make_losses(data, h, "Naive", None, errors))
+        cells.append(make_losses(data, h, "DLinear", 0, errors - gain + rng.normal(0, 0.4, 60)))
+    config = LongTermConfig(["etth1", "ettm1"], ["Naive", "dlinear"], [1, 2])
+    tests = compare_rows(cells, config)
+    assert tests[["data", "h"]].to_numpy().tolist() == [["etth1", 1], ["etth1", 2], ["ettm1", 1]]
+    assert tests["tests"].tolist() == [3, 3, 3]
+    ordered = sorted(tests["p_value"])
+    by_hand = [3 * ordered[0], max(3 * ordered[0], 2 * ordered[1]), max(3 * ordered[0], 2 * ordered[1], ordered[2])]
+    assert sorted(tests["p_holm"]) == pytest.approx(np.minimum(by_hand, 1))
+    assert ((tests["p_holm"] < 0.05) == ((tests["low"] > 0) | (tests["high"] < 0))).all()
+    below = " ".join(_show_tests(config, tests).below)
+    assert "Unit of the test: the cutoff" in below
+    assert "n = 60 cutoffs, of which 1 to 2 neighbours share steps" in below
+    assert "a family of 3 tests. low, high: interval of the skill at the level of that adjustment" in below
+    assert "The family: every model against the reference, on every data set and horizon of this report." in below
+
+
+def test_the_report_says_what_training_the_models_got(folder, tmp_path):
+    once = DLINEAR | {"training": QUICK | {"eval_steps": 4}}  # its one validation is the last
+    found, _ = run(folder, tmp_path, models=["Naive", once], seeds=[0], horizons=[4, 5])
+    assert found.budgets[["data", "h", "model"]].to_numpy().tolist() == [["exchange", h, "DLinear"] for h in (4, 5)]
+    assert found.budgets["windows_seen"].tolist() == [32, 32]  # four steps of eight windows
+    assert found.budgets["stopped_by"].unique().tolist() == ["its limit of steps"]
+    text = found.report.with_suffix(".md").read_text().replace("\\", "")
+    assert found.notes == [
+        "Not converged: DLinear on exchange 4; DLinear on exchange 5; the best validation was the last one, so more "
+        "training may help."
+    ]
+    assert found.notes[0] in text
+    assert "exchange, 4 steps ahead: The one trained model saw the same number of training windows, 32" in text
+    cut = {"DLinear": ["time"]}
+    rows = {("etth1", 96): [BudgetRow(m, 0, 3, 24, 1.0, 1, 2, why) for m, (why,) in cut.items()]}
+    assert warn_of_budgets(rows) == ["The limit of seconds ended the training of DLinear on etth1 96."]
+
+
+def test_each_kind_of_run_has_a_folder_and_the_written_file_repeats_it(folder, tmp_path):
+    def name(**options):
+        return LongTermConfig(models=["Naive"], **options).output_dir
+
+    assert name(data=["etth1"]) == "runs/long_term"
+    assert name(data=["etth1"], few_shot=0.1) == "runs/few_shot"
+    assert name(transfer=["etth1:etth2"]) == "runs/transfer"
+    assert name(transfer=["etth1:etth2"], few_shot=0.1) == "runs/few_shot_transfer"
+    found, told = run(folder, tmp_path, data=["electricity"], models=["Naive"], transfer=["electricity:traffic"])
+    assert len(told) == 2
+    code = found.report.with_suffix(".md").read_text().split("How to repeat it")[1].split("```")[1]
+    command = code.strip().split()
+    assert command == ["tsllm", "benchmark", "long-term", str(tmp_path / "out" / "config.yaml")]
+    again = LongTermConfig.load(command[-1])
+    assert again.pairs() == [("electricity", "electricity"), ("electricity", "traffic")]
+    told.clear()
+    repeated = report_long_term(again, "", told.append)
+    assert told == []
+    pd.testing.assert_frame_equal(repeated.scores, found.scores)

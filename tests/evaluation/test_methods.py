@@ -51,6 +51,7 @@ def test_other_runs_have_other_paragraphs():
     one = write_methods(make_facts(seeds=[7]))[0]
     assert "one seed (7)" in one
     assert "speak of the trained models and not of training anew" in one
+    assert "The one trained model was fitted once" in write_methods(make_facts(trained=1))[0]
     none = write_methods(make_facts(trained=0))[0]
     assert "No model was trained." in none
     assert "eed" not in none.replace("freedom", "").replace("needed", "").replace("series and seeds", "")

@@ -253,8 +253,10 @@ def test_a_model_that_failed_is_named_and_not_ranked():
 
 def test_one_model_in_words():
     table = pd.DataFrame({"model": ["A", "B"], "mae": [1.0, 1.1]})
+    apart = describe_model("B", table, make_pairs(B="worse"), variants_apart=True)
+    assert apart.startswith("B is number 2 of 2 (variants are not ranked): 10.0 % more error than A (")
     assert describe_model("B", table, make_pairs(B="worse")) == (
-        "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval -20.0 to -5.0 %), a significant loss "
+        "B is number 2 of 2: 10.0 % more error than A (adjusted 95 % interval 5.0 to 20.0 %), a significant loss "
         "(p = .002, adjusted for the comparisons with A alone)."
     )
 
@@ -326,6 +328,7 @@ def test_figures_of_tests_say_which_of_them_are_adjusted():
     from tsllm.evaluation.compare_report import _show_tests
 
     table = _show_tests(make_pairs(B="worse"), "Tests", 1, 1, False)
+    assert table.below[-1].startswith("skill here: of the scaled absolute error, which is tested;")
     labels = [table.label(c) for c in ("low", "high", "p_value", "p_holm")]
     assert labels == ["low (adjusted)", "high (adjusted)", "p value (not adjusted)", "p holm (adjusted)"]
 

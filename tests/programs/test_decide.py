@@ -1,6 +1,7 @@
 """`tsllm decide`: the YAML files parse, a small run is resumable and honest, and wrong files are refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,14 @@ def test_the_dynamic_optimum_wins_and_nothing_beats_hindsight(tmp_path):
     assert rows["idle"]["regret_of_saving"] == 1.0
     assert rows["dynamic"]["verdict"] == "better"
     assert rows["dynamic"]["cost"] == pytest.approx(report["notes"]["dynamic"]["0"]["expected cost"], rel=0.1)
-    assert "reference" in (tmp_path / "out" / "decide.md").read_text()
+    text = (tmp_path / "out" / "decide.md").read_text()
+    assert "| regret of saving | of hindsight | skill [interval] | p against saa |" in text
+    # Perfect foresight costs less than the optimum of what can be known, so that has regret, too.
+    dynamic = rows["dynamic"]
+    expected = (dynamic["cost"] - report["hindsight"]) / report["hindsight"]
+    assert dynamic["regret_of_hindsight"] == pytest.approx(expected)
+    assert expected > 0.05
+    assert f"| {dynamic['regret_of_saving']:.1%} | {expected:.1%} |" in text
 
 
 def test_joint_paths_decide_better_than_independent_hours_and_a_second_run_computes_nothing(tmp_path):
@@ -147,7 +155,14 @@ def test_the_command_prints_the_table(tmp_path):
 
     result = CliRunner().invoke(app, ["decide", str(write(tmp_path, STOCK)), "--set", "seeds=[0]"])
     assert result.exit_code == 0, result.output
-    assert "dynamic" in result.output
+    assert "p holm against saa" in result.output
+    (row,) = [
+        row for row in json.loads((tmp_path / "out" / "decide.json").read_text())["table"] if "p_holm" not in row
+    ]
+    assert row["policy"] == "saa"
+    (line,) = [line for line in result.output.splitlines() if re.match(r"\W+saa .*%", line)]
+    assert f"{row['regret_of_saving']:.1%}" in line
+    assert f"{row['regret_of_hindsight']:.1%}" in line
     assert (tmp_path / "out" / "decide.json").is_file()
 
 

@@ -156,6 +156,8 @@ def test_an_accelerate_configuration_is_one_that_accelerate_reads(path):
     config = load_config_from_file(str(path))
     text = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert config.num_processes == text["num_processes"]
+    # What is left out, accelerate lists as not passed.
+    assert {"num_processes", "num_machines", "mixed_precision", "dynamo_backend"} <= set(text)
     assert config.distributed_type.value == text["distributed_type"]
     for section in ("fsdp_config", "deepspeed_config"):
         assert getattr(config, section) == text.get(section, {})

@@ -61,7 +61,7 @@ def common(csv, folder, **changes):
     return [f"{key}={value}" for key, value in (values | changes).items()]
 
 
-def test_a_run_leaves_artefacts_and_every_arm(tmp_path):
+def test_a_run_leaves_artefacts_and_every_arm(tmp_path, caplog):
     csv = write_series_csv(tmp_path / "series.csv")
     out = tmp_path / "out"
     load_recipe("grpo_series").main([*common(csv, out), "objective=grpo", "reward=newsvendor"])
@@ -73,6 +73,23 @@ def test_a_run_leaves_artefacts_and_every_arm(tmp_path):
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["arms"]) == {"start", "supervised", "direct", "policy"}
     assert metrics["steps"] == 4
+    table, _, legend = (out / "arms.md").read_text().partition("\n\n")
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
+        "| reward",
+        "| mae",
+        "| crps",
+        "| coverage_80",
+    ]
+    assert "- supervised: the start trained for as many more supervised steps." in legend
+    assert (
+        "- crps: continuous ranked probability score from quantiles, in units of the data, lower is better." in legend
+    )
+    assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("training of")] == [
+        "training of start (the supervised start): 4 steps",
+        "training of supervised (the start trained for as many more supervised steps): 4 steps",
+        "training of direct (the start trained by gradient ascent on the reward itself): 4 steps",
+        "training of policy (the start trained by this recipe, the model that is kept): 4 steps",
+    ]
     assert {"mse", "mae", "crps", "coverage_80", "reward"} <= set(metrics["test"])
     assert {row["against"] for row in metrics["comparison"]} == {"start", "supervised", "direct"}
     assert metrics["test"]["reward"] == pytest.approx(metrics["arms"]["policy"]["reward"], rel=1e-5)

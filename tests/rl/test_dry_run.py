@@ -91,7 +91,10 @@ def perhaps(samples, target, history, season, *, context=None, cutoff):
         ("constant", r"all forecasts of a group earn the same in all 32 windows \(0\.3 to 0\.3\)"),
         ("broken_by_gaps", r"NaN or infinite for 84% of finite forecasts \(missing targets are NaN: use nanmean"),
         ("raising", r"raised KeyError: 'price' \(.*test_dry_run.py:\d+: return \{\}\[.price.\]\)"),
-        ("wrong_shape", r"must return a tensor of shape \[1, 16\], found \[1\]"),
+        (
+            "wrong_shape",
+            r"^reward wrong_shape must return a tensor of shape \[1, 16\], found \[1\]; it was called with",
+        ),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_with_what_was_measured(name, match):

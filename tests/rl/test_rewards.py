@@ -185,11 +185,11 @@ def test_audit_finds_the_reward_that_pays_for_spread():
     assert any("trailing_spike: beats the truth" in problem for problem in audit.problems)
 
 
-def test_audit_reports_a_reward_that_raises():
+def test_audit_reports_a_reward_of_another_shape():
     audit = audit_reward(FunctionReward(wrong_shape))
     assert not audit.passed
     (problem,) = audit.problems
-    assert problem.startswith("every forecast: raised ValueError")
+    assert problem == "every forecast: wrong_shape must return a tensor of shape [8, 8], found []"
 
 
 def test_audit_says_where_a_reward_raised():

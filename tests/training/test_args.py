@@ -1,10 +1,12 @@
 import enum
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from tsllm.programs.series_policy import ControlArguments
 from tsllm.training.args import (
     ArgumentsError,
     DataArguments,
@@ -15,6 +17,7 @@ from tsllm.training.args import (
     load_yaml,
     parse_arguments,
 )
+from tsllm.training.policy.args import PolicyArguments, PolicyTrainingArguments
 
 
 @dataclass
@@ -154,6 +157,18 @@ def test_help_lists_the_fields(capsys):
     assert "--steps" in capsys.readouterr().out
 
 
+def test_help_tells_what_the_docstring_says_of_a_field(capsys):
+    classes = (ModelArguments, PolicyTrainingArguments, PolicyArguments, ControlArguments)
+    with pytest.raises(SystemExit):
+        parse_arguments(classes, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Supervised steps of the start; not used if `pretrained` names one." in shown
+    assert "Forecasts drawn a window to score a distribution in evaluation." in shown
+    assert "as `reward@name`; a newsvendor with costs u and o takes u / (u + o)." in shown
+    assert "name, dotted path, mapping or list of mappings" in shown, "a field's own help comes first"
+    assert "%%" not in shown
+
+
 def test_the_recipes_arguments_parse_together(tmp_path):
     model, data, args = parse_arguments(
         (ModelArguments, DataArguments, ForecastTrainingArguments),
@@ -162,6 +177,19 @@ def test_the_recipes_arguments_parse_together(tmp_path):
     assert (model.model, data.dataset, args.learning_rate, args.use_cpu) == ("dlinear", "etth1", 1e-3, True)
     assert args.restore_callback_states_from_checkpoint
     assert not args.remove_unused_columns
+
+
+def test_half_precision_that_nothing_here_computes_is_refused_and_both_ways_out_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("tsllm.training.args.is_torch_bf16_gpu_available", lambda: False)
+    file = "recipes/configs/sft_series/etth1_gpt2.yaml"
+    classes = (ModelArguments, DataArguments, ForecastTrainingArguments)
+    tokens = [f"--config={Path(__file__).parents[2] / file}", f"output_dir={tmp_path}"]
+    with pytest.raises(ArgumentsError, match="bf16 is true, but no GPU here computes in bfloat16") as refused:
+        parse_arguments(classes, tokens)
+    advised = re.findall(r"(--\w+) (true|false)", str(refused.value))
+    assert advised == [("--bf16", "false"), ("--use_cpu", "true")]
+    found = [parse_arguments(classes, [*tokens, *words])[2] for words in advised]
+    assert [(args.bf16, args.use_cpu) for args in found] == [(False, False), (True, True)]
 
 
 @pytest.mark.parametrize(

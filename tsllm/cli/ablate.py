@@ -28,7 +28,7 @@ def ablate(
     settings: Annotated[list[str] | None, typer.Option("--set", help="Field of TimeLLM: patch_length=12.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for cells, tables and report.")] = None,
 ) -> None:
-    """Take the language model away in eight ways, at equal budgets, and test whether it is missed."""
+    """Change the language model and what it reads in eight ways, at equal budgets, and test what is missed."""
     from tsllm.cli.compare import run_config, write_columns, write_command
     from tsllm.evaluation.config import CompareConfig
     from tsllm.forecasting.model_spec import ModelSpec

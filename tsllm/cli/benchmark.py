@@ -61,7 +61,12 @@ def long_term(
     test_stride: Annotated[int | None, typer.Option(help="Steps between test windows; published results: 1.")] = None,
     reference: Annotated[str | None, typer.Option(help="Model that tests refer to; the first by default.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training seconds of each model and seed.")] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Folder of cells, tables and report.")] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of cells, tables and report; by default runs/long_term, runs/few_shot or runs/transfer."
+        ),
+    ] = None,
 ) -> None:
     """The long-term protocol and its table: full, few-shot, and trained on one set, tested on another; resumable."""
     from tsllm.cli.compare import write_command
@@ -85,6 +90,8 @@ def long_term(
     words = [str(file)] if file is not None else []
     result = report_long_term(config, write_command("tsllm benchmark long-term", *words, **shown), typer.echo)
     _print_wide(result.table, config.title)
+    for note in result.notes:
+        typer.echo(note)
     for failure in result.failures:
         typer.secho(f"failed: {failure}", fg=typer.colors.RED, err=True)
     typer.echo(f"report in {result.report}; table.md, table.tex and CSV files beside it")

@@ -27,6 +27,9 @@ def decide(
     config = load_config(source, overrides)
     typer.echo(f"{config.title}: {len(config.policies)} policies, seeds {', '.join(map(str, config.seeds))}")
     report = run_decide(config, typer.echo)
-    columns = ["policy", "cost", "regret_of_saving", "regret_of_optimum", "p_holm", "verdict", "ms_per_decision"]
-    print_table(pd.DataFrame(report["table"]).reindex(columns=columns), title=config.title)
+    columns = ["policy", "cost", "regret_of_saving", "regret_of_hindsight", "p_holm", "verdict", "ms_per_decision"]
+    table = pd.DataFrame(report["table"]).reindex(columns=columns)
+    tested = {"p_holm": f"p_holm against {config.reference}"}
+    formats = {"regret_of_saving": ".1%", "regret_of_hindsight": ".1%"}
+    print_table(table.rename(columns=tested), title=config.title, formats=formats)
     typer.echo(f"written to {Path(config.output_dir) / 'decide.md'} and decide.json")

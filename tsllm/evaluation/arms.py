@@ -87,10 +87,15 @@ def _by_window(values: np.ndarray) -> np.ndarray:
         return total / observed.sum(1)  # [N], NaN without any target
 
 
-def format_arms(arms: Mapping[str, Sequence[Scores]], rows: Sequence[Mapping[str, Any]], treated: str) -> str:
+def format_arms(
+    arms: Mapping[str, Sequence[Scores]],
+    rows: Sequence[Mapping[str, Any]],
+    treated: str,
+    legend: Sequence[str] = (),
+) -> str:
     """Returns a Markdown table: a line a score, a column an arm, with the p-value of the treated arm against it.
 
-    Below it stand the unit of the test, its number, and what was adjusted.
+    Below it stand the legend, then the unit of the test, its number, and what was adjusted.
     """
     names = list(arms)
     lines = ["| score | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -102,10 +107,10 @@ def format_arms(arms: Mapping[str, Sequence[Scores]], rows: Sequence[Mapping[str
             tested = found and found[0]["p_value"] == found[0]["p_value"]
             cells.append(f"{mean:.4f}" + (f" (p {found[0]['p_adjusted']:.2g})" if tested else ""))
         lines.append(f"| {score} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *describe_arms(rows)])
+    return "\n".join([*lines, "", *legend, *([""] if legend else []), *describe_arms(rows, treated)])
 
 
-def describe_arms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def describe_arms(rows: Sequence[Mapping[str, Any]], treated: str) -> list[str]:
     """Says how the rows of `compare_arms` were tested."""
     if not rows:
         return ["Nothing was tested."]
@@ -122,8 +127,9 @@ def describe_arms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     tests = sum(row["p_value"] == row["p_value"] for row in rows)
     return [
-        f"p: two-sided test over {spread} windows (mean over channels and seeds), long-run variance from {used} "
-        f"cosine terms, t critical values; adjusted by Holm over the {tests} tests of this table; {variation}."
+        f"p in a column: {treated} against that arm, two-sided test over {spread} windows (mean over channels and "
+        f"seeds), long-run variance from {used} cosine terms, t critical values; adjusted by Holm over the {tests} "
+        f"tests of this table; {variation}."
     ]
 
 

@@ -26,7 +26,7 @@ from tsllm.evaluation.leakage import find_flags
 from tsllm.evaluation.methods import DataFacts, MethodFacts, write_methods
 from tsllm.evaluation.prototypes import compute_prototype_attention
 from tsllm.evaluation.published import compare_with_published
-from tsllm.evaluation.report import Report, Section, TableBlock, describe_environment
+from tsllm.evaluation.report import TEST_FORMATS, TEST_LABELS, Report, Section, TableBlock, describe_environment
 from tsllm.evaluation.saved import find_pretrained_base, is_reprogrammed, read_history
 from tsllm.evaluation.significance import FriedmanNemenyi
 from tsllm.evaluation.summary import TaskSummary, rank_blocks, summarise
@@ -190,7 +190,8 @@ class _TaskPart:
         if self.title:
             said[0] = f"{self.summary.name}: {said[0]}"
         if config.focus and config.focus != config.reference:
-            said.append(describe_model(config.focus, self.table, self.pairs, metric, self.unconverged))
+            apart = any(m.variant for m in config.models)
+            said.append(describe_model(config.focus, self.table, self.pairs, metric, self.unconverged, apart))
         return said + describe_budgets(self.budgets)[:1]
 
     def build_sections(self) -> list[Section]:
@@ -317,12 +318,10 @@ class _TaskPart:
 
 def _show_tests(pairs: pd.DataFrame, caption: str, overlap: int, count: int, trained: bool) -> TableBlock:
     shown = pairs[[c for c in TESTED if c != "note" or pairs["note"].astype(bool).any()]]
-    formats = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": "p", "p_holm": "p", "terms": ".0f"}
-    labels = {"low": "low (adjusted)", "high": "high (adjusted)", "p_value": "p value (not adjusted)"}
-    labels |= {"p_holm": "p holm (adjusted)"}
-    return TableBlock(
-        shown, caption, formats=formats, labels=labels, below=describe_tests(pairs, overlap, count, trained)
-    )
+    below = describe_tests(pairs, overlap, count, trained)
+    if len(pairs) and pairs["skill"].notna().any():
+        below.append("skill here: of the scaled absolute error, which is tested; that of the scores is of the MAE.")
+    return TableBlock(shown, caption, formats=TEST_FORMATS, labels=TEST_LABELS, below=below)
 
 
 def _draw_pairs(pairs: pd.DataFrame) -> list[figures.Picture]:

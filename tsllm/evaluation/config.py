@@ -317,11 +317,10 @@ class CompareConfig:
         """Returns the file that `load` reads back; of series that were given in Python only the name stands in it."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("data", "models"):
-            given[name] = [_shorten(entry) for entry in given[name]]
+            given[name] = [shorten(entry) for entry in given[name]]
         for name in ("budget", "tune"):
-            given[name] = None if given[name] is None else _shorten(given[name])
-        given = {name: value for name, value in given.items() if value not in (None, [], "", False)}
-        return str(yaml.safe_dump(json.loads(json.dumps(given, default=str)), sort_keys=False, allow_unicode=True))
+            given[name] = None if given[name] is None else shorten(given[name])
+        return write_yaml(given)
 
     def find_unequal_budgets(self) -> list[str]:
         """Returns a sentence for each way in which trainable models get unequal budgets; none if they are equal."""
@@ -360,7 +359,13 @@ def _parse_all(parse: Callable[[Any], T], entries: Sequence[Any]) -> list[T]:
     return made
 
 
-def _shorten(entry: Any) -> dict[str, Any]:
+def write_yaml(given: Mapping[str, Any]) -> str:
+    """Writes a mapping as YAML of plain types, without what is empty."""
+    kept = {name: value for name, value in given.items() if value not in (None, [], "", False)}
+    return str(yaml.safe_dump(json.loads(json.dumps(kept, default=str)), sort_keys=False, allow_unicode=True))
+
+
+def shorten(entry: Any) -> dict[str, Any]:
     """Returns the fields of a dataclass that differ from their defaults, as plain types."""
     blank = {
         f.name: f.default_factory() if f.default is MISSING and f.default_factory is not MISSING else f.default

@@ -85,7 +85,12 @@ def describe_winner(
 
 
 def describe_model(
-    model: str, table: pd.DataFrame, pairs: pd.DataFrame, metric: str = "mae", unconverged: Sequence[str] = ()
+    model: str,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    metric: str = "mae",
+    unconverged: Sequence[str] = (),
+    variants_apart: bool = False,
 ) -> str:
     """Says where one model stands against a reference: rank, skill, interval and verdict.
 
@@ -95,6 +100,7 @@ def describe_model(
         pairs: `compare_to(losses, reference)`.
         metric: Column that ranks.
         unconverged: As in `describe_winner`.
+        variants_apart: Whether the report has variants of a model, which the table leaves out.
     """
     row = next((row for row in read_rows(pairs) if row["model"] == model), None)
     if row is None:
@@ -105,6 +111,7 @@ def describe_model(
     order = [str(m) for m in complete.sort_values(metric, kind="stable")["model"]]
     if model in order:
         place = f"{model} is number {order.index(model) + 1} of {len(order)}"
+        place += " (variants are not ranked)" if variants_apart else ""
     else:
         lacking = int(table.loc[table["model"] == model, "failed"].iloc[0])
         place = (
@@ -114,7 +121,7 @@ def describe_model(
     amount = f"{abs(100 * row['skill']):.1f} % {'less' if row['skill'] >= 0 else 'more'} error than {row['reference']}"
     if row["verdict"] == "not tested":
         return f"{place}: {amount}, not tested: {row.get('note') or 'no reason known'}."
-    interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'])}"
+    interval = f"adjusted 95 % interval {write_interval(row['low'], row['high'], row['skill'])}"
     p = f"{write_p(row['p_holm'])}, adjusted for the comparisons with {row['reference']} alone"
     said = {
         "better": f"a significant gain ({p})",
@@ -218,7 +225,7 @@ def _describe_rows(model: str, rows: Sequence[Mapping[str, Any]], explained: Map
         gain = "less" if row["skill"] >= 0 else "more"
         lines.append(
             f"{row['model']} ({explained.get(row['model'], '')}): {abs(100 * row['skill']):.1f} % {gain} error than "
-            f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'])}, adjusted "
+            f"{model} (adjusted 95 % interval {write_interval(row['low'], row['high'], row['skill'])}, adjusted "
             f"{write_p(row['p_holm'])}): {row['verdict']}."
         )
     return lines + [
@@ -236,12 +243,14 @@ def describe_unconverged(models: Sequence[str]) -> str:
     return f" Not converged: {join_words(list(models))} {verb} the best validation at the first or at the last step."
 
 
-def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: bool = True) -> list[str]:
+def describe_tests(
+    pairs: pd.DataFrame, overlap: int | Sequence[int], tables: int = 1, trained: bool = True
+) -> list[str]:
     """Says below a table of tests what stands in it: unit, number, variance, adjustment, seeds.
 
     Args:
-        pairs: From `compare_to` or `compare_with_best`.
-        overlap: How many consecutive windows share a target step.
+        pairs: From `compare_to`, `compare_with_best` or `compare_in_rows`.
+        overlap: How many consecutive windows share a target step; several numbers where rows differ.
         tables: Tables of tests in the same report.
         trained: Whether any model in it is trained here, so that its seed matters.
     """
@@ -250,9 +259,14 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
         return ["Nothing in this table was tested."]
     unit = done["unit"].iloc[0]
     units = f"{_spread(done['n'])} {'cutoffs' if unit == 'cutoff' else 'series'}"
+    shared = pd.Series(overlap)
     if unit == "cutoff":
         what = f"Unit of the test: the cutoff, mean over its series and seeds; n = {units}"
-        what += f", of which {overlap} neighbours share steps" if overlap > 1 else ", which share no target step"
+        what += (
+            f", of which {_spread(shared)} neighbours share steps"
+            if shared.max() > 1
+            else ", which share no target step"
+        )
         variance = (
             f"Long-run variance from {_spread(done['terms'])} cosine terms (chosen by n, overlap and the "
             "autocorrelation of the differences), t critical values with as many degrees of freedom"
@@ -281,13 +295,13 @@ def describe_tests(pairs: pd.DataFrame, overlap: int, tables: int = 1, trained: 
             f"Fewer than {MANY_CUTOFFS} cutoffs: in simulations the size of 5 % holds up to an autocorrelation of .5 "
             "between cutoffs; so few of them do not tell a stronger one reliably."
         )
-    few = [str(r["model"]) for r in read_rows(done) if FEW_SEEDS in str(r["note"])]
+    few = list(dict.fromkeys(str(r["model"]) for r in read_rows(done) if FEW_SEEDS in str(r["note"])))
     if few:
         lines.append(
             f"Caution: two seeds tell little of how much training varies; against a model without seeds the test may "
             f"reject a true null in about 10 % of cases ({join_words(few)}). Three seeds or more would help."
         )
-    persistent = [str(r["model"]) for r in read_rows(done) if AUTOCORRELATED in str(r["note"])]
+    persistent = list(dict.fromkeys(str(r["model"]) for r in read_rows(done) if AUTOCORRELATED in str(r["note"])))
     if persistent:
         lines.append(
             f"Caution: the differences of {join_words(persistent)} are so strongly autocorrelated that the test may "
@@ -318,8 +332,13 @@ def describe_ratio(skill: float, low: float, high: float) -> str:
     return f"{-100 * skill:.1f} % higher [{_bound(-high)}, {_bound(-low)}]"
 
 
-def write_interval(low: float, high: float) -> str:
-    """Writes an interval of skills in per cent; a bound that the data do not give as "unbounded"."""
+def write_interval(low: float, high: float, skill: float = 0.0) -> str:
+    """Writes an interval of skills in per cent, turned round if the skill is negative and told as "more error".
+
+    A bound that the data do not give is "unbounded".
+    """
+    if skill < 0:
+        low, high = -high, -low
     return f"{_bound(low)} to {_bound(high)} %"
 
 

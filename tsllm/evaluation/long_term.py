@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 CELL_FORMAT = 1
+BUDGET_FACTS = ("steps", "windows_seen", "seconds", "best_step", "last_step", "stopped_by")  # of `read_budget`
 
 
 @dataclass
@@ -181,6 +182,7 @@ class _RowRun:
         try:
             cell = self._load_or_run(seed)
             made.scores, made.losses, made.facts = average(cell.frame), cell.frame, cell.facts
+            made.facts |= self._read_source_budget(seed)
             made.facts |= {"fit_seconds": cell.cost.fit_seconds, "predict_seconds": cell.cost.predict_seconds}
         except Exception as error:
             made.error = f"{type(error).__name__}: {error}"
@@ -201,6 +203,13 @@ class _RowRun:
             self._fit_and_score(seed, source_key, self.source)
         self.tell(f", seed {seed}, transfer")
         return self._transfer(self.store.model_folder(source_key), key)
+
+    def _read_source_budget(self, seed: int) -> dict[str, Any]:
+        """Returns the budget of the training on the source that a transferred model rests on; else nothing."""
+        if not (self.spec.is_trainable and self.is_transfer):
+            return {}
+        kept = self.store.load(self._describe(self.source, self.source, seed))
+        return {} if kept is None else {name: kept.facts[name] for name in BUDGET_FACTS if name in kept.facts}
 
     def _fit_and_score(self, seed: int, key: dict[str, Any], stretch: Stretch) -> CellResult:
         self.tell(f", seed {seed}" if self.spec.is_trainable else "")

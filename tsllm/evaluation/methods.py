@@ -139,7 +139,8 @@ def _describe_training(facts: MethodFacts) -> str:
         return f"No model was trained.{anew}"
     count = len(facts.seeds)
     seeds = f"{count} seeds ({', '.join(map(str, facts.seeds))})" if count > 1 else f"one seed ({facts.seeds[0]})"
-    said = [f"The {facts.trained} trained models were fitted {facts.refit}, with {seeds}.{anew}"]
+    trained = "The one trained model was" if facts.trained == 1 else f"The {facts.trained} trained models were"
+    said = [f"{trained} fitted {facts.refit}, with {seeds}.{anew}"]
     if facts.selection:
         said.append(facts.selection)
     return " ".join([*said, *facts.budgets])

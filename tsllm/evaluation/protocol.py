@@ -1,7 +1,7 @@
 """What the long-term protocol is asked for: data sets, horizons, models, seeds, few-shot and transfer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from tsllm.data.sources import DATASETS
 from tsllm.data.task import Asked
 from tsllm.data.windows import check_share
 from tsllm.evaluation.budget import BudgetRule
+from tsllm.evaluation.config import shorten, write_yaml
 from tsllm.forecasting.base import check_count, check_seconds
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.hub.spec import check_alias
@@ -65,7 +66,8 @@ class LongTermConfig:
         reference: Alias that paired tests refer to; empty = the first model.
         budget: One rule for how long each trainable model trains (`BudgetRule`); None = as its entry says.
         max_seconds: Training seconds of each trainable model and seed; None = no limit.
-        output_dir: Folder for cells, tables and report.
+        output_dir: Folder for cells, tables and report; empty = by what is run: "runs/long_term", "runs/few_shot",
+            "runs/transfer" (nothing but transfers) or "runs/few_shot_transfer".
         title: Heading of the report.
     """
 
@@ -82,7 +84,7 @@ class LongTermConfig:
     reference: str = ""
     budget: Any = None
     max_seconds: float | None = None
-    output_dir: str = "runs/long_term"
+    output_dir: str = ""
     title: str = "Long-term forecasting"
 
     def __post_init__(self) -> None:
@@ -110,6 +112,13 @@ class LongTermConfig:
             if name not in [entry.name for entry in self.data]:
                 self.data.append(ProtocolData(name))
         self._give_path()
+        self.output_dir = self.output_dir.strip() or self._name_folder()
+
+    def _name_folder(self) -> str:
+        """Returns the folder of a run that names none, so that runs of different kinds keep their reports."""
+        parts = ["few_shot"] if self.few_shot < 1 else []
+        parts += ["transfer"] if not self._trained else []
+        return f"runs/{'_'.join(parts) or 'long_term'}"
 
     def _give_path(self) -> None:
         """Gives the common path to the entries without one of their own."""
@@ -139,8 +148,6 @@ class LongTermConfig:
         self.reference = self.reference or names[0]
         if self.reference not in names:
             raise ValueError(f"reference {self.reference!r} is none of the models {names}")
-        if not self.output_dir.strip():
-            raise ValueError("output_dir is empty; name the folder for cells, tables and report")
 
     @staticmethod
     def _read_route(text: str) -> tuple[str, str]:
@@ -156,6 +163,15 @@ class LongTermConfig:
     def find_entry(self, name: str) -> ProtocolData:
         """Returns the entry of a data set."""
         return next(entry for entry in self.data if entry.name == name)
+
+    def to_yaml(self) -> str:
+        """Returns the file that `load` reads back."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        # Data sets that stand in a transfer alone come from there.
+        given["data"] = [shorten(self.find_entry(name)) for name in self._trained]
+        given["models"] = [shorten(entry) for entry in self.models]
+        given["budget"] = None if self.budget is None else shorten(self.budget)
+        return write_yaml(given)
 
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "LongTermConfig":

@@ -28,6 +28,10 @@ PACKAGES = (
     "scipy",
 )
 
+# How a table of paired tests is written.
+TEST_FORMATS = dict.fromkeys(("skill", "low", "high"), ".1%") | {"p_value": "p", "p_holm": "p", "terms": ".0f"}
+TEST_LABELS = {"low": "low (adjusted)", "high": "high (adjusted)", "p_value": "p value (not adjusted)"}
+TEST_LABELS |= {"p_holm": "p holm (adjusted)"}
 
 # How Markdown marks the best cell, and the second where a table tells it.
 _MARKS: dict[bool | str, str] = {True: "**%s**", "second": "*%s*", False: "%s"}

@@ -43,6 +43,21 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
+class PairedRow:
+    """The losses of one row of a table of scores.
+
+    Attributes:
+        losses: As in `compare_to`.
+        overlap: ceil(h / step_size) of this row.
+        seeds: As in `compare_to`.
+    """
+
+    losses: pd.DataFrame
+    overlap: int = 1
+    seeds: Sequence[pd.DataFrame] = ()
+
+
+@dataclass(frozen=True)
 class FriedmanNemenyi:
     """Ranks of k models over N blocks (data sets or series).
 
@@ -180,6 +195,35 @@ def compare_to(
         raise ValueError(f"reference {reference!r} is none of {models}")
     tester = _Tester(losses, overlap, unit, seeds)
     return _judge([tester.test(model, reference) for model in models if model != reference], alpha)
+
+
+def compare_in_rows(rows: Sequence[PairedRow], reference: str, alpha: float = 0.05) -> list[pd.DataFrame]:
+    """Compares models with a reference in each row of a table; Holm's correction runs over all rows together.
+
+    Args:
+        rows: The losses of each row, such as a data set and horizon; each holds the reference.
+        reference: Alias that the others are compared with, named beforehand.
+        alpha: Level of test and interval.
+
+    Returns:
+        One frame a row, as `compare_to`; `tests` counts the tests of all rows.
+
+    Raises:
+        ValueError: If the reference is none of the models of a row.
+    """
+    tested: list[_Tested] = []
+    sizes = []
+    for row in rows:
+        models = _find_models(row.losses)
+        if reference not in models:
+            raise ValueError(f"reference {reference!r} is none of {models}")
+        tester = _Tester(row.losses, row.overlap, "cutoff", row.seeds)
+        others = [model for model in models if model != reference]
+        tested += [tester.test(model, reference) for model in others]
+        sizes.append(len(others))
+    judged = _judge(tested, alpha)
+    ends = np.cumsum(sizes)
+    return [judged.iloc[end - n : end].reset_index(drop=True) for n, end in zip(sizes, ends, strict=True)]
 
 
 def compare_with_best(

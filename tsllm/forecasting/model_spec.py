@@ -67,6 +67,7 @@ class ModelSpec:
             check_alias(self.alias)
         check_options(self.training)
         if self.training and self.kind not in ("native", "few-shot"):
+            check_known(self.model)  # a name that is misspelt is no statistical model
             raise ValueError(f"{self.name}: training is for models of tsllm; a {self.kind} model takes options alone")
 
     @property

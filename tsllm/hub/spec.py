@@ -28,6 +28,7 @@ from tsllm.data.target import TargetScale
 from tsllm.data.task import ForecastTask, TaskError
 from tsllm.data.windows import Layout
 from tsllm.files import write_json
+from tsllm.registry import describe_faults
 from tsllm.types import CUTOFF, ID, TARGET, TIME
 
 NewSeries = Literal["raise", "history"]
@@ -217,7 +218,7 @@ class ForecasterSpec:
         known = {f.name for f in fields(cls)}
         unknown, missing = sorted(set(state) - known), sorted({"alias", "freq"} - set(state))
         if unknown or missing:
-            raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}; known: {sorted(known)}")
+            raise ValueError(f"{path} {describe_faults(unknown, missing)}; known: {sorted(known)}")
         return cls(**(state | {"data": TrainingFacts.from_dict(state.get("data", {}))}))
 
 

@@ -44,6 +44,7 @@ def run_decide(config: DecideConfig, say: Say = lambda _: None) -> dict[str, Any
             say(f"  {spec.label}, seed {seed}: regret {share:.1%} of the saving ({seconds:.0f} s)")
     report = {
         "title": config.title,
+        "reference": config.reference,
         "problem": config.problem,
         "unit": bench.unit,
         "windows": len(bench.hindsight),
@@ -78,7 +79,7 @@ def _tabulate(config: DecideConfig, bench: Bench, outcomes: dict[str, dict[int, 
             "regret": float((costs - bench.hindsight).mean()),
             "regret_of_saving": float(np.mean(shares)),
             "regret_of_saving_by_seed": shares,
-            "regret_of_optimum": float((costs - bench.hindsight).mean() / abs(bench.hindsight.mean()))
+            "regret_of_hindsight": float((costs - bench.hindsight).mean() / abs(bench.hindsight.mean()))
             if bench.hindsight.mean()
             else None,
             "ms_per_decision": float(np.mean([o.seconds for o in by.values()]) / len(bench.hindsight) * 1000),
@@ -112,19 +113,21 @@ def render(report: Mapping[str, Any]) -> str:
         f"# {report['title']}",
         "",
         f"{report['windows']} test windows, seeds {', '.join(map(str, report['seeds']))}. Mean cost in hindsight "
-        f"{report['hindsight']:.4g} {report['unit']}, of doing nothing {report['idle']:.4g}. Regret as a share of the "
-        "saving (doing nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm) "
-        "over all seeds against the reference: below 0 is worse than it. Milliseconds of one core.",
+        f"{report['hindsight']:.4g} {report['unit']}, of doing nothing {report['idle']:.4g}. Regret is "
+        "the cost above that in hindsight, which perfect foresight alone reaches: as a share of the saving (doing "
+        "nothing minus hindsight) and of the hindsight cost. Skill, its interval and p (Holm) over all seeds against "
+        f"{report['reference']}: below 0 is worse than it. Milliseconds of one core.",
         "",
-        "| policy | cost | regret of saving | of optimum | skill [interval] | p | verdict | ms each | training s |",
+        "| policy | cost | regret of saving | of hindsight | skill [interval] | "
+        f"p against {report['reference']} | verdict | ms each | training s |",
         "|---|---:|---:|---:|---:|---:|---|---:|---:|",
     ]
     for row in report["table"]:
         skill = f"{row['skill']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if "skill" in row else "reference"
         p_value = f"{row['p_holm']:.2g}" if "p_holm" in row else "–"
-        optimum = f"{row['regret_of_optimum']:.1%}" if row["regret_of_optimum"] is not None else "–"
+        hindsight = f"{row['regret_of_hindsight']:.1%}" if row["regret_of_hindsight"] is not None else "–"
         lines.append(
-            f"| {row['policy']} | {row['cost']:.5g} | {row['regret_of_saving']:.1%} | {optimum} | {skill} | "
+            f"| {row['policy']} | {row['cost']:.5g} | {row['regret_of_saving']:.1%} | {hindsight} | {skill} | "
             f"{p_value} | {row.get('verdict', '–')} | {row['ms_per_decision']:.3g} | {row['training_seconds']:.0f} |"
         )
     scores = [s for s in report["scores"].values() if s]

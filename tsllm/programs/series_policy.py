@@ -17,6 +17,7 @@ from tsllm.data.target import TargetScale
 from tsllm.hub.spec import ForecasterSpec
 from tsllm.models import find_model_class
 from tsllm.models.base import ForecastModel
+from tsllm.programs.arms_legend import ARMS
 from tsllm.programs.artefacts import TrainingRun, write_run
 from tsllm.programs.series import finish_series, hold_output_dir, prepare_series, read_start
 from tsllm.programs.stages import Stage, describe_model, describe_training
@@ -50,18 +51,16 @@ class ControlArguments:
         start_learning_rate: Their learning rate.
         control_learning_rate: Of further supervised training; null = `learning_rate`.
         decisions: Rewards that every arm's point forecasts are scored on besides the trained one: name -> reward.
-        decision_quantiles: Further decisions, name -> quantile level of the predictive distribution; a newsvendor
-            with costs u and o takes u / (u + o).
+        decision_quantiles: Further decisions, name -> quantile level of the predictive distribution, by which every
+            reward is scored once more, as `reward@name`; a newsvendor with costs u and o takes u / (u + o).
     """
 
     controls: bool = True
     start_steps: int = 400
     start_learning_rate: float = 1e-3
     control_learning_rate: float | None = None
-    decisions: dict[str, Any] = field(
-        default_factory=lambda: {"battery_profit": "battery_profit", "newsvendor": "newsvendor"}
-    )
-    decision_quantiles: dict[str, float] = field(default_factory=lambda: {"q80": 0.8})
+    decisions: dict[str, Any] = field(default_factory=dict)
+    decision_quantiles: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.start_steps < 1:
@@ -186,6 +185,7 @@ class _Program:
             else:
                 checkpoint = stage.find_checkpoint(self.args.world_size)
                 stage.begin()
+                self.announce(START, trainer)
                 trainer.train(checkpoint)
                 self.seconds[START] = trainer.stopwatch.seconds
                 trainer.save_model(str(self.folder / START))
@@ -204,6 +204,11 @@ class _Program:
             greater_is_better=False,
         )
         return ForecastTrainer(self.model, args, self.data.train, self.data.validation, self.data.scaler)
+
+    def announce(self, arm: str, trainer: ForecastTrainer) -> None:
+        """Heads the log of an arm's training, since several follow one another."""
+        if self.args.should_log:
+            logger.warning("training of %s (%s): %d steps", arm, ARMS[arm], trainer.args.max_steps)
 
     def restart(self) -> None:
         """Puts the model back to the supervised start."""
@@ -315,6 +320,7 @@ def train_policy(program: _Program, trainer: PolicyTrainer) -> None:
             logger.warning("%s holds no checkpoint of the policy yet; its training begins", program.folder)
             checkpoint = None
     stage.begin()
+    program.announce(POLICY, trainer)
     trainer.train(checkpoint)
     stage.finish()
 
@@ -344,6 +350,7 @@ def _train_controls(program: _Program) -> dict[str, Scores]:
             continue
         checkpoint = stage.find_checkpoint(args.world_size)
         stage.begin()
+        program.announce(arm, trainer)
         trainer.train(checkpoint)
         program.seconds[arm] = trainer.stopwatch.seconds
         arms[arm] = program.score(arm)

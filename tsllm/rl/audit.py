@@ -10,7 +10,7 @@ from tsllm.decisions.base import DecisionProblem
 from tsllm.decisions.check import find_hindsight_faults
 from tsllm.rl.dry_run import name_place
 from tsllm.rl.rewards.base import Reward
-from tsllm.rl.rewards.composite import WeightedReward
+from tsllm.rl.rewards.composite import WeightedReward, WrongShapeError
 from tsllm.rl.rewards.known import make_known
 from tsllm.rl.rewards.problem import ProblemReward
 from tsllm.rl.rewards.text import score_completions
@@ -131,6 +131,9 @@ def audit_reward(
         limit = 4 * _TOKENS_A_VALUE * horizon
         try:
             scores = score_completions(reward, groups, target, history, season, tokens, limit, known)
+        except WrongShapeError as error:
+            problems.append(f"{name}: {error}")
+            continue
         except Exception as error:  # an audit reports whatever a reward does; it must outlive it
             problems.append(f"{name}: raised {type(error).__name__}: {error}{name_place(error)}")
             continue

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tsllm.rl.advantages import compute_spread
 from tsllm.rl.rewards.base import Completions, Reward, compute_seasonal_scale
-from tsllm.rl.rewards.composite import FunctionReward, WeightedReward
+from tsllm.rl.rewards.composite import FunctionReward, WeightedReward, WrongShapeError
 from tsllm.rl.rewards.known import Known
 from tsllm.rl.rewards.problem import ProblemReward
 from tsllm.rl.windows import unfold_problem
@@ -175,10 +175,13 @@ def _call(reward: Reward, problem: Sequence[Any], known: Known | None) -> Tensor
     try:
         return reward(*problem, **reward.tell(known))
     except Exception as error:
+        said = str(error)
+        if not isinstance(error, WrongShapeError):
+            said = f"{name_reward(reward)} raised {type(error).__name__}: {error}{name_place(error)}"
         samples, target, history = (list(x.shape) for x in problem[:3])
         raise RewardError(
-            f"reward {name_reward(reward)} raised {type(error).__name__}: {error}{name_place(error)}; it was called "
-            f"with samples {samples}, target {target} and history {history}, NaN where target and history are missing"
+            f"reward {said}; it was called with samples {samples}, target {target} and history {history}, NaN where "
+            "target and history are missing"
         ) from error
 
 

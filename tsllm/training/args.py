@@ -6,6 +6,7 @@ machines with and without TRL, and values from YAML are held to the same types a
 """
 
 import enum
+import inspect
 import math
 import re
 import sys
@@ -21,6 +22,7 @@ from transformers import HfArgumentParser, SchedulerType, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.training_args import OptimizerNames
+from transformers.utils import is_torch_bf16_gpu_available
 
 from tsllm.data.names import ColumnNames
 from tsllm.data.target import TargetScale
@@ -470,8 +472,20 @@ def build_arguments(classes: Sequence[type[Any]], values: Mapping[str, Any]) -> 
     for cls in classes:
         hints = typing.get_type_hints(cls)
         own = {f.name for f in fields(cls) if f.init}
-        built.append(cls(**{k: coerce(v, hints[k], k) for k, v in values.items() if k in own}))
+        read = {k: coerce(v, hints[k], k) for k, v in values.items() if k in own}
+        if issubclass(cls, TrainingArguments):
+            _refuse_half_precision(read)
+        built.append(cls(**read))
     return tuple(built)
+
+
+def _refuse_half_precision(read: Mapping[str, Any]) -> None:
+    """Refuses `bf16` where nothing computes in it, with the ways out."""
+    if read.get("bf16") and not read.get("use_cpu") and not is_torch_bf16_gpu_available():
+        raise ArgumentsError(
+            "bf16 is true, but no GPU here computes in bfloat16; add --bf16 false to train in float32, or "
+            "--use_cpu true for bfloat16 on the CPU"
+        )
 
 
 def coerce(value: Any, hint: Any, name: str) -> Any:
@@ -630,10 +644,24 @@ def _documented(classes: Sequence[type[Any]]) -> list[Any]:
     shown: list[Any] = []
     for cls in classes:
         namespace: dict[str, Any] = {"__doc__": cls.__doc__, "__annotations__": {}}
+        told = read_attributes(cls)
         for f in fields(cls):
             if f.init:
                 default = f.default if f.default is not MISSING else None
                 namespace["__annotations__"][f.name] = str
-                namespace[f.name] = field(default=default, metadata=dict(f.metadata))
+                text = {"help": told[f.name].replace("%", "%%")} if f.name in told else {}
+                namespace[f.name] = field(default=default, metadata=text | dict(f.metadata))
         shown.append(dataclass(type(cls.__name__, (), namespace)))
     return shown
+
+
+def read_attributes(cls: type[Any]) -> dict[str, str]:
+    """Returns what the docstrings of a class and its bases say of attributes: name -> text, in one line each."""
+    found: dict[str, str] = {}
+    for one in cls.__mro__:
+        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("\nAttributes:\n")
+        for entry in re.split(r"\n(?=    \w)", "\n" + listed.split("\n\n")[0]):
+            name, colon, text = entry.strip().partition(":")
+            if colon and name.isidentifier():
+                found.setdefault(name, " ".join(text.split()))
+    return found

@@ -17,6 +17,10 @@ from tsllm.rl.rewards.problem import build_problem_reward
 ARGUMENTS = ("samples", "target", "history", "season")
 
 
+class WrongShapeError(ValueError):
+    """A user's function returned something else than a tensor of the shape that is due; the text names it."""
+
+
 class WeightedReward(Reward):
     """Weighted sum of rewards. Range: the weighted sum of the ranges; a negative weight turns a range round.
 
@@ -130,6 +134,7 @@ class FunctionReward(Reward):
 
     Raises:
         ValueError: If the signature is another or the range is empty.
+        WrongShapeError: When called, if the function returns something of another shape.
     """
 
     def __init__(
@@ -159,7 +164,8 @@ class FunctionReward(Reward):
         value = self.function(problem.samples, target, history, problem.season, **facts)
         if not isinstance(value, Tensor) or list(value.shape) != shape:
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"{_name_of(self.function)} must return a tensor of shape {shape}, found {found}")
+            name = _name_of(self.function)
+            raise WrongShapeError(f"{name} must return a tensor of shape {shape}, found {found}")
         return value.to(problem.samples.dtype)
 
 
