@@ -213,6 +213,13 @@ def test_report_holds_finding_tables_tests_and_command(data, tmp_path):
     assert budgets[["model", "seed", "steps"]].to_numpy().tolist() == [["DLinear", 0, 4], ["DLinear", 1, 4]]
     assert budgets["converged"].tolist() == ["no, best at the last step"] * 2
     assert "Not converged: the best validation of DLinear (seeds 0, 1) was the last one" in html
+    (seeds,) = [t for n, t in tables.items() if n.startswith("seeds")]
+    assert seeds.set_index(["model", "seed"]).index.tolist()[-1] == ("DLinear", 1)
+    assert seeds["seed"].isna().tolist() == [model != "DLinear" for model in seeds["model"]]
+    (scores,) = [t.set_index("model") for n, t in tables.items() if n.startswith("scores")]
+    for model, of_seeds in seeds.groupby("model"):
+        assert of_seeds["mae"].mean() == pytest.approx(scores["mae"][model], rel=1e-12)
+    assert len(seeds) == 4  # two seeds of DLinear, and one row of each other model
     summary = tables["fev_summary"]
     assert summary.set_index("model_name")["trained_on_this_dataset"].to_dict() == {
         "SeasonalNaive": False,

@@ -105,6 +105,7 @@ def build_compare_report(
         finding += part.describe_finding()
         sections += part.build_sections()
         tables[f"scores-{slug}"] = summary.table
+        tables[f"seeds-{slug}"] = summary.tabulate_seeds(config.seeds)
         tables[f"tests-{slug}"] = part.pairs
         tables[f"best-{slug}"] = part.against_best
         if len(part.told):

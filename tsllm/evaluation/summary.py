@@ -26,6 +26,7 @@ class TaskSummary:
         table: Scores (mean over seeds), spread over seeds, cost; one row a model.
         losses: Scaled absolute error of each window, mean over seeds, without series that cannot be scaled.
         seed_losses: The same for each seed.
+        seed_tables: Scores of each seed; one row a model.
         arrays: Windows of the first seed.
         scales: What errors are scaled by.
         overlap: How many consecutive windows share a step.
@@ -38,6 +39,7 @@ class TaskSummary:
     table: pd.DataFrame
     losses: pd.DataFrame
     seed_losses: list[pd.DataFrame]
+    seed_tables: list[pd.DataFrame]
     arrays: WindowArrays
     scales: SeriesScales
     overlap: int
@@ -49,6 +51,17 @@ class TaskSummary:
     def name(self) -> str:
         """Data set."""
         return self.result.prepared.name
+
+    def tabulate_seeds(self, seeds: Sequence[int]) -> pd.DataFrame:
+        """Returns one row a model and seed; a model that draws nothing has one row, without a seed."""
+        drawn = {model: len(cells) > 1 for model, cells in self.result.facts.items()}
+        rows = []
+        for number, (seed, table) in enumerate(zip(seeds, self.seed_tables, strict=True)):
+            chosen = table[[number == 0 or drawn[model] for model in table["model"]]]
+            numbers = [seed if drawn[model] else None for model in chosen["model"]]
+            rows.append(chosen.assign(seed=pd.array(numbers, dtype="Int64")))
+        joined = pd.concat(rows, ignore_index=True)
+        return joined[["model", "seed", *joined.columns.drop(["model", "seed"])]]
 
     def compare_to(self, reference: str, models: Sequence[str]) -> pd.DataFrame:
         """Tests `models` against one that was named beforehand."""
@@ -90,6 +103,7 @@ def summarise(result: TaskResult, reference: str) -> TaskSummary:
         table=table,
         losses=joined,
         seed_losses=losses,
+        seed_tables=tables,
         arrays=arrays[0],
         scales=scales,
         overlap=-(-prepared.task.h // prepared.windows.step),
