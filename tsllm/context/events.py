@@ -160,11 +160,14 @@ def write_event(
 
 
 def check_kinds(kinds: Sequence[str], languages: Sequence[str] = ("en",)) -> None:
-    """Raises a ValueError for a kind or a language of events that there is not, or the two where they do not go together.
+    """Checks that kinds and languages of events exist, and go together.
 
     Args:
         kinds: Of `KINDS` and of `tsllm.context.further.FURTHER`.
         languages: In which they are to be told.
+
+    Raises:
+        ValueError: If they do not.
     """
     unknown = [kind for kind in kinds if kind not in (*KINDS, *FURTHER)]
     if unknown or not kinds:
@@ -181,9 +184,9 @@ def check_kinds(kinds: Sequence[str], languages: Sequence[str] = ("en",)) -> Non
 def _write_of(
     kinds: Sequence[str], window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool
 ) -> Event | None:
-    """Writes an event of kinds of which some are further ones; what such an event says is drawn apart from the text."""
+    """Writes an event of kinds of which some are further ones."""
     step = EventWriter(seed, held_out, window).step
-    writer = FurtherWriter(seed, held_out, window, step)
+    writer = FurtherWriter(seed, held_out, window, step, future)
     possible = writer.find_kinds(kinds)
     if not possible:
         return None

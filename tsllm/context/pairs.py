@@ -314,7 +314,7 @@ class PairWriter:
             pieces.append(Piece(self._pick(stock.OVER_ENDS), []))
         return pieces
 
-    def _pick_span(self, kind: str) -> tuple[str, str]:  # noqa: ARG002 (further kinds have spans of their own)
+    def _pick_span(self, kind: str) -> tuple[str, str]:
         """Returns a way to say when something is, and a verb that says so."""
         return self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS), self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS)
 
