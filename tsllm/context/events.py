@@ -195,7 +195,7 @@ def _write_of(
         return write_event(window, future, seed, held_out, quiet, kinds=(kind,))
     if quiet:
         return Event(window, writer.write_quiet(), [], future)
-    text, effects = writer.write(kind)
+    text, effects = writer.write_kind(kind)
     return Event(writer.window, text, effects, apply_effects(writer.window, effects, future[None])[0])
 
 

@@ -15,6 +15,7 @@ from tsllm.context import wordings as stock
 from tsllm.context import wordings_further as words
 from tsllm.context.applying import Window
 from tsllm.context.effects import WEEKDAYS, Effect, rise, shorten, write_time
+from tsllm.context.following import is_ceiling
 from tsllm.context.holidays import name_holiday
 from tsllm.context.pairs import PairWriter, Piece
 
@@ -51,7 +52,7 @@ class FurtherWriter(PairWriter):
     Example:
         >>> times = pd.date_range("2024-01-01", periods=72, freq="h")
         >>> window = Window(np.arange(48.0), times[:48], times[48:], 24)
-        >>> text, effects = FurtherWriter(3, False, window, pd.Timedelta("1h"), np.ones(24)).write("sum")
+        >>> text, effects = FurtherWriter(3, False, window, pd.Timedelta("1h"), np.ones(24)).write_kind("sum")
         >>> [e.kind for e in effects]
         ['add']
     """
@@ -62,7 +63,7 @@ class FurtherWriter(PairWriter):
         self.times = window.future_times
         self.entity, self.quantity = "the market", "price"
 
-    def write(self, kind: str) -> tuple[str, list[Effect]]:
+    def write_kind(self, kind: str) -> tuple[str, list[Effect]]:
         """Returns a text about an event of one of `KINDS`, and its effects.
 
         Raises:
@@ -316,10 +317,11 @@ class FurtherWriter(PairWriter):
 
     def find_similar(self) -> list[tuple[pd.Timestamp, str]]:
         """Returns days of the horizon with another weekday of which the history holds every step twice."""
-        seen = Counter((t.dayofweek, t - t.normalize()) for t in self.window.past_times)
+        past = self.window.past_times
+        seen = Counter(zip(past.dayofweek, past - past.normalize(), strict=True))
         found = []
         for day in self.times.normalize().unique():
-            clocks = [t - day for t in self.times if t.normalize() == day]
+            clocks = (self.times - day)[self.times.normalize() == day]
             for number, name in enumerate(WEEKDAYS):
                 if number != day.dayofweek and all(seen[number, clock] >= 2 for clock in clocks):
                     found.append((day, name))
@@ -351,11 +353,18 @@ class FurtherWriter(PairWriter):
         lasts = int(self.rng.integers(2, steps - begins + 1))
         moved = self.rng.uniform(0.3, 1.2) * self._measure_spread() * self._pick((-1, 1), True)
         series[first + begins : first + begins + lasts] += moved
-        name, low, high, digits = self._pick(words.COMPANIONS)
-        share = (series - series.min()) / np.ptp(series)
-        if self.rng.random() < 0.4:
-            share = 1 - share  # the more of it, the less
-        values = [f"{low + (high - low) * s:.{digits}f}" for s in share]
+        if self.window.past.min() >= 0:
+            series = np.maximum(series, 0.0)  # as a forecast that follows is kept from going below
+        for _ in range(20):
+            name, low, high, digits = self._pick(words.COMPANIONS)
+            share = (series - series.min()) / np.ptp(series)
+            if self.rng.random() < 0.4:
+                share = 1 - share  # the more of it, the less
+            values = [f"{low + (high - low) * s:.{digits}f}" for s in share]
+            x = np.array(values, float)
+            # What looks like the most that was possible would hold the series down.
+            if not (is_ceiling(self.window.past, x) and (x < series)[first:].any()):
+                break
         times = self.window.times
         form = self._pick(words.POINTS)
         points = (", " if "," not in form else "; ").join(
@@ -393,7 +402,7 @@ class FurtherWriter(PairWriter):
 
 def _varies(writer: FurtherWriter) -> bool:
     """Tells whether two bounds can be drawn apart."""
-    low, high = np.quantile(writer.window.past, [0.45, 0.55])
+    low, high = np.quantile(writer.window.past, [0.1, 0.9])
     return bool(high - low > 0.01)
 
 

@@ -259,7 +259,7 @@ EFFECTS: dict[str, Triple] = {
             "{e} keeps the hours of a {w}",
             "the {q} matches what a {w} usually brings",
             "the timetable of a {w} is in force at {e}",
-            "expect the {q} that is known from a {w}",
+            "one should expect the {q} that is known from a {w}",
             "the {q} resembles past values of a {w}",
         ),
         (
@@ -507,7 +507,7 @@ FAULT_FORMS = (
     "the operator admits that, {span}, {main}.",
     "{main} (this was {span}).",
     "a check has shown: {span}, {main}.",
-    "a word about the past: {main} {span}.",
+    "in hindsight, {main} {span}.",
     "{span} the data cannot be trusted, for {main}.",
 )
 FAULT_ENDS = (
@@ -551,8 +551,8 @@ HOLIDAY_VERBS = (
 HOLIDAYS = (
     "{day} is {h}.",
     "{h} falls on {day}.",
-    "note that {h} is within the period.",
-    "remember {h} on {day}.",
+    "{h} lies within the period.",
+    "people look forward to {h} on {day}.",
     "because of {h}, most people are off work on {day}.",
     "{h} is celebrated on {day}.",
     "shops and offices are shut on {h}.",
@@ -591,7 +591,7 @@ FOLLOWS = (
     "the {q} changes whenever {x} does: {points}",
     "the best guide to the {q} is {x}: {points}",
     "with {x} the {q} changes too. The figures: {points}",
-    "watch {x}, since the {q} goes along with it: {points}",
+    "a look at {x} helps, since the {q} goes along with it: {points}",
     "the {q} reacts to {x}. Here are its values: {points}",
     "there is a close link between {x} and the {q}; {x} is {points}",
     "the {q} is a matter of {x}, whose values are {points}",
