@@ -40,7 +40,8 @@ def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 
         found = {"none": [], "written": event.effects}
         found |= {name: read_effects(event.text, window, reader) for name, reader in readers.items()}
         for name, effects in found.items():
-            forecast = apply_effects(window, effects, clean_history(window, effects)[None, -STEPS:])
+            past = clean_history(window, effects) if "fault" in kinds else window.past
+            forecast = apply_effects(window, effects, past[None, -STEPS:])
             errors.setdefault(name, []).append(float(np.abs(forecast - truth).mean() / scale))
     return {name: float(np.mean(values)) for name, values in errors.items()} | {"days": float(len(errors["none"]))}
 
