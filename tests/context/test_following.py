@@ -1,3 +1,12 @@
+"""Following another series: which way is taken, and with what the companion may do ahead."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsllm.context.following import draw_following
+
+
 def test_one_path_goes_the_way_that_did_best():
     """The history is a line of the companion; of several ways without a whole path each, the first is not taken."""
     rng = np.random.default_rng(0)
