@@ -14,11 +14,13 @@ effects out on it, `swapped` reads the text of another day. The share removed is
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import Window, apply_effects
+from tsllm.context.events import KINDS as EVENTS
 from tsllm.context.events import Event, write_event
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.neural import NeuralForecaster
@@ -42,7 +44,7 @@ def cut_window(y: np.ndarray, times: pd.DatetimeIndex, end: int) -> Window:
 
 
 def write_training(
-    y: np.ndarray, times: pd.DatetimeIndex, copies: int, quiet: float, seed: int
+    y: np.ndarray, times: pd.DatetimeIndex, copies: int, quiet: float, seed: int, kinds: Sequence[str] = EVENTS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns copies of a price with an event a day, as series, and what is told of them.
 
@@ -52,6 +54,7 @@ def write_training(
         copies: How many.
         quiet: Share of the days without an event, half of them with a text that tells nothing, half with none.
         seed: Of events.
+        kinds: Of events.
     """
     rng, parts, rows = np.random.default_rng(seed), [], []
     for copy in range(copies):
@@ -62,7 +65,8 @@ def write_training(
                 continue
             is_quiet = bool(draw < quiet)
             event_seed = 10**6 + int(rng.integers(2**31))  # far from those of the test
-            event = write_event(cut_window(y, times, end), y[end : end + STEPS], event_seed, False, is_quiet)
+            window, future = cut_window(y, times, end), y[end : end + STEPS]
+            event = write_event(window, future, event_seed, False, is_quiet, kinds=kinds)
             if event is not None:
                 changed[end : end + STEPS] = event.truth
                 rows.append((name, event.text, times[end] - DAY, times[end], times[end] + DAY))
@@ -71,14 +75,20 @@ def write_training(
 
 
 def write_test(
-    y: np.ndarray, times: pd.DatetimeIndex, days: int, held_out: bool, quiet: bool, seed: int
+    y: np.ndarray,
+    times: pd.DatetimeIndex,
+    days: int,
+    held_out: bool,
+    quiet: bool,
+    seed: int,
+    kinds: Sequence[str] = EVENTS,
 ) -> list[tuple[int, Event]]:
     """Returns the days' first steps and events."""
     found = []
     for day in range(days):
         end = len(y) - STEPS * (day + 1)
         window = cut_window(y, times, end)
-        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet)
+        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet, kinds=kinds)
         found += [] if event is None else [(end, event)]
     return found
 
@@ -116,11 +126,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--text-layers", type=int, default=8)
     parser.add_argument("--save", default=None, help="folder for the model")
+    parser.add_argument("--kinds", nargs="+", default=EVENTS, help="of events, such as: sum bounds trend")
     args = parser.parse_args()
+    if "fault" in args.kinds:
+        parser.error("--kinds: a fault changes the history, which days share here; leave fault out")
     logging.basicConfig(level=logging.WARNING)
     y, times = load_price()
     border = len(y) - STEPS * args.days
-    df, news = write_training(y[:border], times[:border], args.copies, args.quiet, args.seed)
+    df, news = write_training(y[:border], times[:border], args.copies, args.quiet, args.seed, args.kinds)
     training = {"max_steps": args.steps, "per_device_train_batch_size": args.batch, "learning_rate": args.rate,
                 "eval_steps": max(1, args.steps // 6), "seed": args.seed}  # fmt: skip
     forecaster = NeuralForecaster(
@@ -137,7 +150,7 @@ def main() -> None:
     if args.save:
         forecaster.save_pretrained(args.save)
     for name, held_out, quiet in KINDS:
-        events = write_test(y, times, args.days, held_out, quiet, seed=7)
+        events = write_test(y, times, args.days, held_out, quiet, 7, args.kinds)
         errors = measure(forecaster, y, times, events)
         gap = errors["none"] - errors["written"]
         share = "" if quiet else f"  removed {100 * (errors['none'] - errors['told']) / gap:.0f} %"

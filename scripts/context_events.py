@@ -13,8 +13,8 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from tsllm.context.applying import Window, apply_effects
-from tsllm.context.events import write_event
+from tsllm.context.applying import Window, apply_effects, clean_history
+from tsllm.context.events import KINDS, write_event
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.data.loading import load_frame
@@ -23,7 +23,7 @@ from tsllm.forecasting.readers import load_reader
 STEPS = 24
 
 
-def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0) -> dict[str, float]:
+def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0, kinds=KINDS) -> dict[str, float]:
     """Returns the mean absolute error of each reader over `days` days; the last `skip` days are left alone."""
     frame = load_frame("epf-fr-be").df
     series = frame[frame["unique_id"] == frame["unique_id"].iloc[0]]
@@ -33,14 +33,15 @@ def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 
     for day in range(days):
         end = len(y) - STEPS * (skip + day + 1)
         window = Window(y[end - 168 : end], times[end - 168 : end], times[end : end + STEPS], STEPS)
-        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet)
+        event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet, kinds=kinds)
         if event is None:
             continue
-        base, truth = window.past[None, -STEPS:], event.truth
+        window, truth = event.window, event.truth
         found = {"none": [], "written": event.effects}
         found |= {name: read_effects(event.text, window, reader) for name, reader in readers.items()}
         for name, effects in found.items():
-            forecast = apply_effects(window, effects, base)
+            past = clean_history(window, effects) if "fault" in kinds else window.past
+            forecast = apply_effects(window, effects, past[None, -STEPS:])
             errors.setdefault(name, []).append(float(np.abs(forecast - truth).mean() / scale))
     return {name: float(np.mean(values)) for name, values in errors.items()} | {"days": float(len(errors["none"]))}
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=120)
     parser.add_argument("--skip", type=int, default=0, help="last days left alone, for development")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, help="of events, such as: sum bounds trend")
     args = parser.parse_args()
     readers = {"rules": read_by_rules}
     if args.reader:
@@ -64,7 +66,7 @@ def main() -> None:
         ("new wordings", True, False),
         ("quiet days", True, True),
     ):
-        errors = run(readers, args.days, held_out, quiet, args.seed, args.skip)
+        errors = run(readers, args.days, held_out, quiet, args.seed, args.skip, args.kinds)
         print(f"{name} ({int(errors.pop('days'))} days)")
         gap = errors["none"] - errors["written"]
         for reader, error in errors.items():

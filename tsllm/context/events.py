@@ -9,6 +9,7 @@ import pandas as pd
 from tsllm.context.applying import Window, apply_effects
 from tsllm.context.effects import Effect
 from tsllm.context.foreign import TONGUES, ForeignWriter
+from tsllm.context.further import FURTHER, FurtherWriter
 from tsllm.context.pairs import PairWriter
 from tsllm.context.reading import Reading, assemble
 
@@ -22,7 +23,7 @@ class Event:
     """A window that something is said about.
 
     Attributes:
-        window: History and times.
+        window: History and times; with a fault in its history where the text tells of one.
         text: What is said.
         effects: What it means; empty = nothing.
         truth: The future as it comes [H].
@@ -41,13 +42,15 @@ class EventWriter(PairWriter):
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock.
         window: Of data with a fixed step, of at most a day.
+        kinds: Of `KINDS`, one of which is drawn.
 
     Raises:
         ValueError: If the step is another, or the horizon is too short.
     """
 
-    def __init__(self, seed: int, held_out: bool, window: Window) -> None:
+    def __init__(self, seed: int, held_out: bool, window: Window, kinds: Sequence[str] = KINDS) -> None:
         super().__init__(seed, held_out)
+        self.kinds = tuple(kinds)
         times = window.future_times
         steps = set(times[1:] - times[:-1])
         self.step = min(steps, default=pd.Timedelta(0))
@@ -108,7 +111,7 @@ class EventWriter(PairWriter):
         self.entity, self.quantity = "the market", "price"
         pieces = [self._write_background() for _ in range(self.rng.integers(2))]
         if not quiet:
-            kind = KINDS[int(self.rng.integers(len(KINDS)))]
+            kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
             slots = self._make_span()
             if kind == "factor":
                 slots |= {"f": (self._pick(("double", "triple", "halve")), "multiply"), "g": ("twice", "multiply")}
@@ -120,8 +123,9 @@ class EventWriter(PairWriter):
 
 
 def write_event(
-    window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool, language: str = "en"
-) -> Event | None:
+    window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool, language: str = "en",
+    kinds: Sequence[str] = KINDS,
+) -> Event | None:  # fmt: skip
     """Writes one event.
 
     Args:
@@ -131,29 +135,74 @@ def write_event(
         held_out: Whether wordings come from the validation part.
         quiet: Whether nothing is said that would change the future.
         language: `en`, or one of `tsllm.context.foreign.TONGUES`, whose few wordings are all alike.
+        kinds: What may be told, of `KINDS` and of `tsllm.context.further.FURTHER`; one that has a place in the window
+            is drawn. Other languages have those of `KINDS` alone.
 
     Returns:
-        None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one.
+        None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one, or
+        no kind has a place in the window, such as a holiday where there is none.
 
     Raises:
-        ValueError: As `EventWriter`.
+        ValueError: As `EventWriter`, for a kind or language that there is not, or further kinds in other languages.
     """
-    writer = EventWriter(seed, held_out, window)
+    check_kinds(kinds, [language])
+    if set(kinds) & set(FURTHER):
+        return _write_of(kinds, window, future, seed, held_out, quiet)
+    writer = EventWriter(seed, held_out, window, kinds)
     if language == "en":
         reading = writer.write_day(quiet)
         text, effects = reading.text, assemble(reading, window.future_times, window.past_times)
-    elif language in TONGUES:
-        text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
     else:
-        raise ValueError(f"events are not written in {language!r}; choose one of {', '.join(['en', *TONGUES])}")
+        text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
     if quiet == bool(effects):
         return None
     return Event(window, text, effects, apply_effects(window, effects, future[None])[0])
 
 
+def check_kinds(kinds: Sequence[str], languages: Sequence[str] = ("en",)) -> None:
+    """Checks that kinds and languages of events exist, and go together.
+
+    Args:
+        kinds: Of `KINDS` and of `tsllm.context.further.FURTHER`.
+        languages: In which they are to be told.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    unknown = [kind for kind in kinds if kind not in (*KINDS, *FURTHER)]
+    if unknown or not kinds:
+        named = f"events have no kind {unknown[0]!r}" if unknown else "no kind of event is asked for"
+        raise ValueError(f"{named}; choose of {', '.join((*KINDS, *FURTHER))}")
+    foreign = [language for language in languages if language != "en"]
+    for language in foreign:
+        if language not in TONGUES:
+            raise ValueError(f"events are not written in {language!r}; choose one of {', '.join(['en', *TONGUES])}")
+    if foreign and tuple(kinds) != KINDS:
+        raise ValueError(f"kinds of events are chosen in English alone; leave kinds out, or {', '.join(foreign)}")
+
+
+def _write_of(
+    kinds: Sequence[str], window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool
+) -> Event | None:
+    """Writes an event of kinds of which some are further ones."""
+    step = EventWriter(seed, held_out, window).step
+    writer = FurtherWriter(seed, held_out, window, step, future)
+    possible = writer.find_kinds(kinds)
+    if not possible:
+        return None
+    kind = possible[int(np.random.default_rng([seed, len(possible)]).integers(len(possible)))]
+    if kind in KINDS:
+        return write_event(window, future, seed, held_out, quiet, kinds=(kind,))
+    if quiet:
+        return Event(window, writer.write_quiet(), [], future)
+    text, effects = writer.write_kind(kind)
+    return Event(writer.window, text, effects, apply_effects(writer.window, effects, future[None])[0])
+
+
 def write_events(
     y: np.ndarray, times: pd.DatetimeIndex, ends: list[int], context: int, h: int, season: int, seed: int,
     held_out: bool = False, quiet: float = 0.2, languages: Sequence[str] = ("en",),
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[Event]:  # fmt: skip
     """Writes an event for each window without gaps.
 
@@ -168,9 +217,10 @@ def write_events(
         held_out: Whether wordings come from the validation part.
         quiet: Share of the windows of which nothing is told.
         languages: One of them, drawn, for each window; all but English are held out unless they are named.
+        kinds: As `write_event`.
 
     Raises:
-        ValueError: As `EventWriter`.
+        ValueError: As `write_event`.
     """
     for end in ends:
         past, future = y[end - context : end], y[end : end + h]
@@ -180,6 +230,6 @@ def write_events(
         rng = np.random.default_rng([seed, end])
         event_seed, is_quiet = int(rng.integers(2**31)), bool(rng.random() < quiet)
         language = languages[int(rng.integers(len(languages)))]
-        event = write_event(window, future, event_seed, held_out, is_quiet, language)
+        event = write_event(window, future, event_seed, held_out, is_quiet, language, kinds)
         if event is not None:
             yield event

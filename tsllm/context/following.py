@@ -128,8 +128,9 @@ def draw_following(
     shares = _weigh(y, x, times, members, rng)
     n = len(paths)
     members[_BASE] = lambda _y, _x, count, rng: paths[rng.choice(n, count, replace=False)]
-    counts = np.floor(np.array(list(shares.values())) * n).astype(int)
-    counts[int(np.argmax(counts))] += n - counts.sum()
+    weights = np.array(list(shares.values()))
+    counts = np.floor(weights * n).astype(int)
+    counts[int(np.argmax(counts if counts.any() else weights))] += n - counts.sum()
     drawn = np.concatenate([members[k](y, x, c, rng) for k, c in zip(shares, counts, strict=True) if c])
     if (y >= 0).all():
         drawn = np.maximum(drawn, 0.0)
@@ -180,7 +181,8 @@ def _weigh(
     length = len(y)
     ahead = max(1, length // 4)
     first = length - ahead if length < 24 else length - 2 * ahead
-    scores = dict.fromkeys(find_members(y[:first], x[:, : first + ahead]), 0.0)
+    early = find_members(y[:first], x[:, : first + ahead])
+    scores = dict.fromkeys((name for name in early if name in members), 0.0)  # the whole may allow fewer ways
     pool = 0.0
     for cutoff in sorted({first, length - ahead}):
         for name in scores:

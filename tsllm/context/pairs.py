@@ -268,8 +268,8 @@ class PairWriter:
 
     def _arrange(self, kind: str, slots: dict[str, tuple[str, str]]) -> list[Piece]:
         main, participle, noun = self._pick_words(kind)
-        span = self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS)
-        verb, cause = self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS), self._pick(stock.CAUSES)
+        span, verb = self._pick_span(kind)
+        cause = self._pick(stock.CAUSES)
         if kind in {"zero", "over"} and self.rng.random() < 0.2 and "{day}" not in span:
             span += self._pick(stock.ZERO_PERIODIC)
         if kind in {"cap", "floor"} and self.rng.random() < 0.55:
@@ -313,6 +313,10 @@ class PairWriter:
         if kind == "over" and self.rng.random() < 0.6:
             pieces.append(Piece(self._pick(stock.OVER_ENDS), []))
         return pieces
+
+    def _pick_span(self, kind: str) -> tuple[str, str]:
+        """Returns a way to say when something is, and a verb that says so."""
+        return self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS), self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS)
 
     def _pick_words(self, kind: str) -> tuple[str, str, str]:
         """Returns a main clause, a participle and a noun phrase of a kind of effect."""
