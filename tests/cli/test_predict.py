@@ -135,3 +135,53 @@ def test_the_season_of_whole_numbers_is_given_to_every_command_that_asks_for_it(
 @pytest.mark.parametrize("command", ["predict", "fit", "backtest", "compare", "tune", "ablate"])
 def test_every_command_on_data_takes_a_season(command):
     assert "--season" in {o for p in get_command(app).commands[command].params for o in p.opts}
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """A table whose values follow a covariate, and the covariate's next day."""
+    n = 24 * 15
+    load = np.random.default_rng(0).normal(size=n + 24).cumsum()
+    times = pd.date_range("2024-01-01", periods=n + 24, freq="h")
+    daily = np.sin(np.arange(n + 24) * 2 * np.pi / 24)
+    df = pd.DataFrame({"unique_id": "a", "ds": times, "y": 10 + 2 * load + daily, "load": load, "shop": "x"})
+    df[:n].to_csv(tmp_path / "history.csv", index=False)
+    df[n:].drop(columns="y").to_csv(tmp_path / "ahead.csv", index=False)
+    return df[n:]["y"].to_numpy()
+
+
+def test_a_model_that_needs_no_training_reads_the_covariates_that_are_named(loaded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = ["predict", "ARIMAX", "history.csv", "--h", "24"]
+    assert run(*base, "--covariates", "load", "--future", "ahead.csv", "--output", "told.csv").exit_code == 0
+    assert pd.read_csv("told.csv")["ARIMAX"].to_numpy() == pytest.approx(loaded, abs=1e-6)
+    run(*base, "--output", "blind.csv")
+    assert np.abs(pd.read_csv("blind.csv")["ARIMAX"].to_numpy() - loaded).mean() > 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["ARIMAX", "--covariates", "load"], "with the columns unique_id, ds, load: --future FILE"),
+        (["AutoETS", "--static", "shop"], "leave --static out"),
+        (["ARIMAX", "--past-covariates", "load"], "leave --past-covariates out"),
+        (["AutoETS", "--covariates", "load"], "AutoETS reads no regressors"),
+        (["dlinear", "--covariates", "load"], "--h 24 --covariates load"),
+    ],
+)
+def test_columns_that_a_model_cannot_read_are_refused(loaded, tmp_path, monkeypatch, asked, said):
+    monkeypatch.chdir(tmp_path)
+    name, *options = asked
+    given = ["--future", "ahead.csv"] if name == "AutoETS" and "--covariates" in options else []
+    refused = run("predict", name, "history.csv", "--h", 24, *options, *given)
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.split())
+
+
+def test_a_saved_model_knows_its_columns(loaded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("fit", "history.csv", "--model", "dlinear", "--h", 24, "--steps", 1, "--quiet", "--output-dir", "runs/own")
+    same = ["predict", "runs/own", "history.csv", "--output", "f.csv"]
+    refused = run(*same, "--covariates", "load")
+    assert "runs/own was trained without any as --covariates" in " ".join(refused.output.split())
+    assert run(*same).exit_code == 0

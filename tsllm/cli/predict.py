@@ -5,8 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.columns import DayFirst, IdColumn, Season, TargetColumn, TimeColumn, read_names, tell_ignored
-from tsllm.cli.console import parse_freq, parse_levels, parse_list, print_table, quiet_libraries
+from tsllm.cli.columns import (
+    Covariates,
+    DayFirst,
+    IdColumn,
+    PastCovariates,
+    Season,
+    StaticColumns,
+    TargetColumn,
+    TimeColumn,
+    read_names,
+    tell_ignored,
+)
+from tsllm.cli.console import name_list, parse_freq, parse_levels, parse_list, print_table, quiet_libraries
 from tsllm.escape import one_line
 
 TABLES = (".csv", ".parquet", ".pq")  # what forecasts are written as
@@ -25,6 +36,9 @@ def predict(
     time_col: TimeColumn = None,
     target_col: TargetColumn = None,
     day_first: DayFirst = None,
+    covariates: Covariates = None,
+    past_covariates: PastCovariates = None,
+    static: StaticColumns = None,
     output: Annotated[Path | None, typer.Option(help="CSV or Parquet file for the forecasts.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")] = None,
     new_series: Annotated[bool, typer.Option(help="Scale series that training never saw by their history.")] = False,
@@ -47,7 +61,7 @@ def predict(
     from tsllm.data.sources import DATASETS
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.files import check_file
-    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, reads_static, write_folder
     from tsllm.forecasting.saved import open_saved, take_season
     from tsllm.hub.spec import find_file
     from tsllm.hub.told import CONTEXT_FILE
@@ -57,6 +71,8 @@ def predict(
         check_file(output, TABLES)
     forecaster: Any
     told = False
+    named = {"covariates": covariates, "past_covariates": past_covariates, "static": static}
+    columns: dict[str, Any] = {name: name_list(text) for name, text in named.items() if text is not None}
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
@@ -69,6 +85,7 @@ def predict(
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
         plain = forecaster.base if told else forecaster
         ahead = plain.known_ahead
+        check_columns(model, columns, plain)
         asked = Asked(
             freq=parse_freq(freq),
             covariates=ahead,
@@ -84,25 +101,36 @@ def predict(
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
         check_known(model)
-        spec = ModelSpec(model)
+        spec = ModelSpec(model, covariates=True if columns else None)
         if spec.is_trainable:
             folder = f", {write_folder(model)}" if Path(model).is_dir() else ""
             known = {"h": h if h or data in DATASETS else 24, "freq": freq, "season": season, "targets": targets}
-            known |= write_columns(id_col, time_col, target_col, day_first)
+            known |= write_columns(id_col, time_col, target_col, day_first) | named
             way = write_command("tsllm fit", data, model=model, **known)
             raise ValueError(f"{model} must be trained first: {way}; then give its folder{folder}")
         table = read_names(id_col, time_col, target_col, day_first)
-        asked = Asked(h=h, freq=parse_freq(freq), season=season, covariates=(), past_covariates=(), **table)
+        columns = {"covariates": [], "past_covariates": []} | columns
+        asked = Asked(h=h, freq=parse_freq(freq), season=season, **columns, **table)
         loaded = load_data(data, asked, targets=parse_list(targets) or None)
         task = build_task(loaded, asked)
+        from tsllm.forecasting.checks import check_forecaster
         from tsllm.forecasting.roster import build_forecaster
 
+        idle = [f"--{name.replace('_', '-')}" for name in ("past_covariates", "static") if columns.get(name)]
+        if idle and not reads_static(spec):
+            raise ValueError(f"{model} reads known covariates alone (--covariates); leave {' and '.join(idle)} out")
+        check_forecaster(spec, task)
         forecaster, h = build_forecaster(spec, task), task.h
-        ahead = []
+        ahead = list(task.covariates)
     tell_ignored(loaded, options=False)
     known_texts, reading = read_context(context, reader, names=loaded.names, day_first=day_first)
     if future is not None and not ahead:
         raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
+    if ahead and future is None:
+        raise ValueError(
+            f"{forecaster.alias} reads {', '.join(ahead)} over the horizon; give a table of the steps ahead with the "
+            f"columns {', '.join([loaded.names.id_col, loaded.names.time_col, *ahead])}: --future FILE"
+        )
     X_df = None if future is None else read_future(future, loaded.names, day_first)
     levels = parse_levels(level) or None
     reads = not told and reader is None and getattr(forecaster, "reads_texts", False)
@@ -126,6 +154,27 @@ def predict(
     else:
         write_frame(loaded.names.write(out), output)
         typer.echo(f"{len(out)} rows in {output}")
+
+
+def check_columns(model: str, columns: dict[str, Any], forecaster: Any) -> None:
+    """Refuses columns that a saved model was not trained with; it knows its own.
+
+    Raises:
+        ValueError: If some are named that are not its own.
+    """
+    own = {
+        "covariates": forecaster.known_ahead,
+        "past_covariates": forecaster.past_covariates,
+        "static": forecaster.static,
+    }
+    for name, given in columns.items():
+        trained = list(own[name] or [])
+        if set(given or []) != set(trained):
+            option = f"--{name.replace('_', '-')}"
+            with_these = f"with {', '.join(trained)}" if trained else "without any"
+            raise ValueError(
+                f"{model} was trained {with_these} as {option}, and knows so by itself; leave {option} out"
+            )
 
 
 def pick_rows(out: Any, rows: int = 24, series: int = 6) -> tuple[Any, str]:
