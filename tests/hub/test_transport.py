@@ -150,7 +150,7 @@ def test_a_text_adapter_gets_the_commit_of_its_language_model_also_by_peft_alone
     ("case", "texts"),
     [
         ("moved_base", ["ValueError", "user/tiny-llm", "the weights are others"]),
-        ("missing_repository", ["OSError", "user/nowhere", "Check the name, your access"]),
+        ("missing_repository", ["OSError", "user/nowhere", "check the name, your access"]),
         ("missing_revision", ["OSError", "user/text", "revision v9"]),
         ("no_token", ["OSError", "user/secret", "token"]),
         ("read_only_push", ["403"]),
