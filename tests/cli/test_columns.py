@@ -81,7 +81,10 @@ def test_predict_reads_a_table_with_the_names_of_frames_too(fitted, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--day-first",), "TimeXer reads temp over the horizon; give a table of the steps ahead with the columns shop, when, temp"),
+        (
+            ("--day-first",),
+            "TimeXer reads temp over the horizon; give a table of the steps ahead with the columns shop, when, temp",
+        ),
         ((), "'when' is ambiguous"),
         (("--day-first", "--id", "store"), "no column 'store' (id_col, --id)"),
     ],
