@@ -5,10 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 import tsllm.forecasting.readers
-from tsllm.cli.main import app
+from tests.cli.running import run
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import Reading
 
@@ -16,13 +15,6 @@ CLOSED = "The mill is closed from 2024-01-11 08:00 to 2024-01-11 14:00."
 HELD = "The output is held at 777 from 2024-01-10 00:00 to 2024-01-11 00:00."
 PREDICT = ("predict", "SeasonalNaive", "load.csv", "--h", 24)
 BACKTEST = ("backtest", "load.csv", "--models", "SeasonalNaive,Naive", "--h", 24, "--n-windows", 3)
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result.output
 
 
 @pytest.fixture(autouse=True)

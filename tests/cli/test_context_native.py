@@ -8,23 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from typer.testing import CliRunner
 
+from tests.cli.running import run
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.fixtures.texts import make_told_days
-from tsllm.cli.main import app
 
 TESTED = 3  # days
 SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 1, "d_ff": 32}
 READER = {"text_layers": 2, "text_reader": {"d_model": 32, "dropout": 0.0}}
 TRAINING = {"max_steps": 100, "learning_rate": 0.005}
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
+from tests.cli.running import run
 from tests.fixtures.backbones import save_tiny_backbone
-from tsllm.cli.main import app
 
 SIZES = ("context_length=24", "patch_length=8", "patch_stride=8", "d_model=8", "num_heads=2", "d_ff=8",
          "num_prototypes=10", "num_backbone_layers=1", "reader=horizon", "text_layers=2", "prompt=false")  # fmt: skip
 ENDS = "2024-01-10 23:00"
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

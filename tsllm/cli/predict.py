@@ -1,5 +1,6 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,81 +58,33 @@ def predict(
     ] = None,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
-    from tsllm.cli.compare import write_columns, write_command
-    from tsllm.data.sources import DATASETS
-    from tsllm.data.task import Asked, build_task, load_data
     from tsllm.files import check_file
-    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, reads_static, write_folder
-    from tsllm.forecasting.saved import open_saved, take_season
-    from tsllm.hub.spec import find_file
-    from tsllm.hub.told import CONTEXT_FILE
+    from tsllm.forecasting.model_spec import is_saved
 
     quiet_libraries()
     if output is not None:
         check_file(output, TABLES)
-    forecaster: Any
-    told = False
     named = {"covariates": covariates, "past_covariates": past_covariates, "static": static}
-    columns: dict[str, Any] = {name: name_list(text) for name, text in named.items() if text is not None}
+    table: dict[str, Any] = {"freq": freq, "season": season, "targets": targets, "columns": (id_col, time_col, target_col, day_first)}
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
         changes |= {"batch_invariant": True} if batch_invariant else {}
-        forecaster = open_saved(model, revision=revision, **changes)
-        if season is not None:
-            take_season(forecaster, season)
-        told = find_file(model, CONTEXT_FILE, revision) is not None
-        if reader is not None and told:
+        opened = open_folder(model, data, named, revision=revision, changes=changes, **table)
+        if reader is not None and opened.told:
             raise ValueError(f"{model} brings its own reader of texts; leave --reader out")
-        plain = forecaster.base if told else forecaster
-        ahead = plain.known_ahead
-        check_columns(model, columns, plain)
-        asked = Asked(
-            freq=parse_freq(freq),
-            covariates=ahead,
-            past_covariates=plain.past_covariates,
-            static=plain.static,
-            **read_names(id_col, time_col, target_col, day_first, plain.names),
-        )
-        loaded = load_data(data, asked, targets=parse_list(targets) or None)
     else:
         unused = {"--revision": revision, "--new-series": new_series, "--pad-short": pad_short}
         unused |= {"--batch-invariant": batch_invariant}
         given = [name for name, value in unused.items() if value]
         if given:
             raise ValueError(f"{', '.join(given)} is for saved models, and {model} is none; leave it out")
-        check_known(model)
-        spec = ModelSpec(model, covariates=True if columns else None)
-        if spec.is_trainable:
-            folder = f", {write_folder(model)}" if Path(model).is_dir() else ""
-            known = {"h": h if h or data in DATASETS else 24, "freq": freq, "season": season, "targets": targets}
-            known |= write_columns(id_col, time_col, target_col, day_first) | named
-            way = write_command("tsllm fit", data, model=model, **known)
-            raise ValueError(f"{model} must be trained first: {way}; then give its folder{folder}")
-        table = read_names(id_col, time_col, target_col, day_first)
-        columns = {"covariates": [], "past_covariates": []} | columns
-        asked = Asked(h=h, freq=parse_freq(freq), season=season, **columns, **table)
-        loaded = load_data(data, asked, targets=parse_list(targets) or None)
-        task = build_task(loaded, asked)
-        from tsllm.forecasting.checks import check_forecaster
-        from tsllm.forecasting.roster import build_forecaster
-
-        idle = [f"--{name.replace('_', '-')}" for name in ("past_covariates", "static") if columns.get(name)]
-        if idle and not reads_static(spec):
-            raise ValueError(f"{model} reads known covariates alone (--covariates); leave {' and '.join(idle)} out")
-        check_forecaster(spec, task)
-        forecaster, h = build_forecaster(spec, task), task.h
-        ahead = list(task.covariates)
+        opened = build_untrained(model, data, named, h=h, **table)
+        h = opened.h
+    forecaster, loaded, told = opened.forecaster, opened.loaded, opened.told
     tell_ignored(loaded, options=False)
     known_texts, reading = read_context(context, reader, names=loaded.names, day_first=day_first)
-    if future is not None and not ahead:
-        raise ValueError(f"--future {future} holds known covariates, and {forecaster.alias} reads none; leave it out")
-    if ahead and future is None:
-        raise ValueError(
-            f"{forecaster.alias} reads {', '.join(ahead)} over the horizon; give a table of the steps ahead with the "
-            f"columns {', '.join([loaded.names.id_col, loaded.names.time_col, *ahead])}: --future FILE"
-        )
-    X_df = None if future is None else read_future(future, loaded.names, day_first)
+    X_df = read_ahead(future, opened, day_first)
     levels = parse_levels(level) or None
     reads = not told and reader is None and getattr(forecaster, "reads_texts", False)
     if context is not None and not told and not reads:
@@ -154,6 +107,141 @@ def predict(
     else:
         write_frame(loaded.names.write(out), output)
         typer.echo(f"{len(out)} rows in {output}")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What forecasts, and what it forecasts.
+
+    Attributes:
+        forecaster: The model.
+        loaded: The data.
+        ahead: Covariates that it reads over the horizon.
+        told: Whether it brings texts or a reader of its own.
+        h: Steps ahead; None = as trained.
+    """
+
+    forecaster: Any
+    loaded: Any
+    ahead: list[str]
+    told: bool = False
+    h: int | None = None
+
+
+def open_folder(
+    model: str,
+    data: str,
+    named: dict[str, str | None],
+    *,
+    freq: str | None,
+    season: int | None,
+    targets: str | None,
+    columns: tuple[Any, Any, Any, Any],
+    revision: str | None,
+    changes: dict[str, Any],
+) -> Opened:
+    """Opens a saved model, and the data in the columns that it was trained on.
+
+    Args:
+        model: Folder or Hub id.
+        data: File, or name of a data set.
+        named: Options that name covariates, as given.
+        freq: Frequency.
+        season: Steps in a season.
+        targets: Columns of a wide table that are series.
+        columns: Names of the columns of ids, times and values, and whether the day stands first.
+        revision: Of a Hub repository.
+        changes: Options of the forecaster that an artefact lets change.
+
+    Raises:
+        ValueError: If it cannot take an option.
+    """
+    from tsllm.data.task import Asked, load_data
+    from tsllm.forecasting.saved import open_saved, take_season
+    from tsllm.hub.spec import find_file
+    from tsllm.hub.told import CONTEXT_FILE
+
+    forecaster: Any = open_saved(model, revision=revision, **changes)
+    if season is not None:
+        take_season(forecaster, season)
+    told = find_file(model, CONTEXT_FILE, revision) is not None
+    plain = forecaster.base if told else forecaster
+    check_columns(model, read_lists(named), plain)
+    asked = Asked(
+        freq=parse_freq(freq),
+        covariates=plain.known_ahead,
+        past_covariates=plain.past_covariates,
+        static=plain.static,
+        **read_names(*columns, plain.names),
+    )
+    loaded = load_data(data, asked, targets=parse_list(targets) or None)
+    return Opened(forecaster, loaded, list(plain.known_ahead), told)
+
+
+def build_untrained(
+    model: str,
+    data: str,
+    named: dict[str, str | None],
+    *,
+    h: int | None,
+    freq: str | None,
+    season: int | None,
+    targets: str | None,
+    columns: tuple[Any, Any, Any, Any],
+) -> Opened:
+    """Builds a model that needs no training, and reads the data; arguments as `open_folder`, and h, steps ahead.
+
+    Raises:
+        ValueError: If the model must be trained first, or cannot read what is named.
+    """
+    from tsllm.cli.compare import write_columns, write_command
+    from tsllm.data.sources import DATASETS
+    from tsllm.data.task import Asked, build_task, load_data
+    from tsllm.forecasting.model_spec import ModelSpec, check_known, reads_static, write_folder
+
+    check_known(model)
+    lists = read_lists(named)
+    spec = ModelSpec(model, covariates=True if lists else None)
+    if spec.is_trainable:
+        folder = f", {write_folder(model)}" if Path(model).is_dir() else ""
+        known = {"h": h if h or data in DATASETS else 24, "freq": freq, "season": season, "targets": targets}
+        known |= write_columns(*columns) | named
+        way = write_command("tsllm fit", data, model=model, **known)
+        raise ValueError(f"{model} must be trained first: {way}; then give its folder{folder}")
+    idle = [f"--{name.replace('_', '-')}" for name in ("past_covariates", "static") if lists.get(name)]
+    if idle and not reads_static(spec):
+        raise ValueError(f"{model} reads known covariates alone (--covariates); leave {' and '.join(idle)} out")
+    lists = {"covariates": [], "past_covariates": []} | lists
+    asked = Asked(h=h, freq=parse_freq(freq), season=season, **lists, **read_names(*columns))
+    loaded = load_data(data, asked, targets=parse_list(targets) or None)
+    task = build_task(loaded, asked)
+    from tsllm.forecasting.checks import check_forecaster  # not before the data are known to be right
+    from tsllm.forecasting.roster import build_forecaster
+
+    check_forecaster(spec, task)
+    return Opened(build_forecaster(spec, task), loaded, list(task.covariates), h=task.h)
+
+
+def read_lists(named: dict[str, str | None]) -> dict[str, Any]:
+    """Returns the lists of columns that were given; an option that was left out is not among them."""
+    return {name: name_list(text) for name, text in named.items() if text is not None}
+
+
+def read_ahead(future: Path | None, opened: Opened, day_first: bool | None) -> Any:
+    """Returns the table of known covariates; None for a model that reads none.
+
+    Raises:
+        ValueError: If it is missing, or there is no use for it.
+    """
+    alias, ahead, names = opened.forecaster.alias, opened.ahead, opened.loaded.names
+    if future is not None and not ahead:
+        raise ValueError(f"--future {future} holds known covariates, and {alias} reads none; leave it out")
+    if ahead and future is None:
+        raise ValueError(
+            f"{alias} reads {', '.join(ahead)} over the horizon; give a table of the steps ahead with the columns "
+            f"{', '.join([names.id_col, names.time_col, *ahead])}: --future FILE"
+        )
+    return None if future is None else read_future(future, names, day_first)
 
 
 def check_columns(model: str, columns: dict[str, Any], forecaster: Any) -> None:
