@@ -1,5 +1,6 @@
 """`tsllm backtest`: forecast the past with several models and score them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,18 +89,8 @@ def backtest(
     from tsllm.evaluation.windows import Windows
     from tsllm.files import check_file
     from tsllm.forecasting.base import check_count
-    from tsllm.forecasting.checks import check_forecaster
     from tsllm.forecasting.context import ContextForecaster
-    from tsllm.forecasting.lear import LEAR
-    from tsllm.forecasting.model_spec import (
-        ModelSpec,
-        give_named_covariates,
-        name_saved,
-        reads_covariates,
-        reads_static,
-    )
-    from tsllm.forecasting.roster import build_forecaster
-    from tsllm.forecasting.statistical import StatisticalForecaster
+    from tsllm.forecasting.model_spec import ModelSpec, give_named_covariates, name_saved
 
     quiet_libraries()
     if output is not None:
@@ -131,27 +122,15 @@ def backtest(
     specs = name_saved([ModelSpec(name, options=dict(scale)) for name in parse_list(models)])
     if asked.names_covariates:
         specs = give_named_covariates(specs)
-    kinds = {spec.kind for spec in specs}
-    trained = kinds & {"native", "neuralforecast"}
-    for option, given, used in (
-        ("--train", options, "native" in kinds),
-        ("--context-length", context_length, trained or "text" in kinds),
-        ("--input-size", input_size, "statistical" in kinds),
-        ("--covariates", covariates, any(map(reads_covariates, specs))),
-        ("--past-covariates", past_covariates, any(map(reads_covariates, specs))),
-        ("--static", static, any(map(reads_static, specs))),
-        ("--seed", seed, kinds & {"native", "neuralforecast", "few-shot", "ensemble"}),
-    ):
-        if given not in (None, "", {}) and not used:
-            raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
-    roster = []
-    for spec in specs:
-        check_forecaster(spec, task)
-    for spec in specs:
-        made = build_forecaster(replace(spec, training=options) if spec.kind == "native" else spec, task, seed or 0)
-        if isinstance(made, StatisticalForecaster | LEAR):
-            made.input_size = input_size
-        roster.append(made)
+    given: dict[str, Any] = {
+        "--train": options,
+        "--context-length": context_length,
+        "--input-size": input_size,
+        "--seed": seed,
+    }
+    given |= {"--covariates": covariates, "--past-covariates": past_covariates, "--static": static}
+    _refuse_unused(given, specs)
+    roster = _build_roster(specs, task, options, seed or 0, input_size)
     if context is not None:
         roster = tell_models(
             roster, loaded.df, texts, timeless=timeless, reader=reader, freq=loaded.freq, season=task.season
@@ -164,22 +143,15 @@ def backtest(
     scales = SeriesScales.from_training(train, task.season)
     table = score(result, scales)
     table = table.merge(read_costs(result.costs), on="model")
-    shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
-    print_table(
-        table[[c for c in shown if c in table]].sort_values("mae"),
-        f"{loaded.name}: {n_windows} window{'s' if n_windows != 1 else ''} of {task.h} steps, "
-        f"{result.frame['unique_id'].nunique()} series",
-    )
+    windows_said = f"{n_windows} window{'s' if n_windows != 1 else ''} of {task.h} steps"
+    _show_scores(table, f"{loaded.name}: {windows_said}, {result.frame['unique_id'].nunique()} series")
     # MASE is the only scaled error that is shown.
     said = [*SeriesScales({}, scales.seasonal_error).describe_left_out(), *describe_unobserved(result.frame)]
-    for sentence in said:
-        typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
     told = [model for model in roster if isinstance(model, ContextForecaster) and model.context is not None]
     idle = describe_idle_texts(result.frame, told, loaded.df, loaded.freq) if context is not None else ""
-    if idle:
-        typer.secho(idle, fg=typer.colors.YELLOW, err=True)
-    for failure in result.failures:
-        typer.secho(f"failed: {failure.model} ({failure.stage}): {failure.error}", fg=typer.colors.YELLOW, err=True)
+    failed = [f"failed: {one.model} ({one.stage}): {one.error}" for one in result.failures]
+    for sentence in [*said, *filter(None, [idle]), *failed]:
+        typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
     if output is not None:
         write_frame(loaded.names.write(result.frame), output)
         typer.echo(f"forecasts in {output}")
@@ -192,3 +164,57 @@ def backtest(
         typer.echo(f"report in {report}; {report.stem}.md, scores and forecasts beside it")
     if result.failures:
         raise typer.Exit(1)
+
+
+def _refuse_unused(given: dict[str, Any], specs: Sequence[Any]) -> None:
+    """Refuses options that no model of the roster has a use for.
+
+    Args:
+        given: Option -> what it was given; None, "" and {} are nothing.
+        specs: The roster.
+
+    Raises:
+        ValueError: Naming the option and the models.
+    """
+    from tsllm.forecasting.model_spec import reads_covariates, reads_static
+
+    kinds = {spec.kind for spec in specs}
+    trained = kinds & {"native", "neuralforecast"}
+    covariates = any(map(reads_covariates, specs))
+    used = {
+        "--train": "native" in kinds,
+        "--context-length": trained or "text" in kinds,
+        "--input-size": "statistical" in kinds,
+        "--covariates": covariates,
+        "--past-covariates": covariates,
+        "--static": any(map(reads_static, specs)),
+        "--seed": kinds & {"native", "neuralforecast", "few-shot", "ensemble"},
+    }
+    for option, value in given.items():
+        if value not in (None, "", {}) and not used[option]:
+            raise ValueError(f"{option} has no effect on any of {', '.join(s.name for s in specs)}; leave it out")
+
+
+def _build_roster(
+    specs: Sequence[Any], task: Any, training: dict[str, Any], seed: int, input_size: int | None
+) -> list[Any]:
+    """Returns the forecasters, after all of them were checked."""
+    from tsllm.forecasting.checks import check_forecaster
+    from tsllm.forecasting.lear import LEAR
+    from tsllm.forecasting.roster import build_forecaster
+    from tsllm.forecasting.statistical import StatisticalForecaster
+
+    for spec in specs:
+        check_forecaster(spec, task)
+    roster: list[Any] = []
+    for spec in specs:
+        made = build_forecaster(replace(spec, training=training) if spec.kind == "native" else spec, task, seed)
+        if isinstance(made, StatisticalForecaster | LEAR):
+            made.input_size = input_size
+        roster.append(made)
+    return roster
+
+
+def _show_scores(table: Any, title: str) -> None:
+    shown = ["model", "mae", "mase", "skill", "wql", "coverage", "win_rate", "failed", "fit_seconds", "ms_per_window"]
+    print_table(table[[c for c in shown if c in table]].sort_values("mae"), title)

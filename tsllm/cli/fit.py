@@ -84,13 +84,11 @@ def fit(
     from tsllm.cli.predict import read_told
     from tsllm.data.task import Asked, build_task, load_data
     from tsllm.files import check_folder
-    from tsllm.forecasting.builders import check_own
     from tsllm.forecasting.context import ContextForecaster
-    from tsllm.forecasting.model_spec import ModelSpec, check_known, is_saved, write_folder
-    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.forecasting.model_spec import ModelSpec, is_saved
     from tsllm.forecasting.roster import build_forecaster
-    from tsllm.hub.spec import SPEC_FILE, find_file
-    from tsllm.hub.told import BASE, CONTEXT_FILE
+    from tsllm.hub.spec import SPEC_FILE
+    from tsllm.hub.told import CONTEXT_FILE
 
     quiet_libraries()
     training: dict[str, Any] = {"max_steps": steps, "num_train_epochs": epochs, "learning_rate": learning_rate}
@@ -113,49 +111,26 @@ def fit(
     options |= {"new_series": "history"} if new_series else {}
     options |= {"pad_short": True} if pad_short else {}
     options |= read_scale(transform, non_negative, integer)
+    wide = parse_list(targets) or None
     if is_saved(model):
-        if find_file(model, CONTEXT_FILE, revision) is not None:
-            raise ValueError(
-                f"{model} is told something; training goes on from its base: --model {model}/{BASE}, with --context "
-                "and --reader anew"
-            )
-        forecaster = NeuralForecaster.from_pretrained(
-            model,
-            revision=revision,
-            training=training,
-            **_given(asked),
-            **options,
-        )
-        spec = forecaster.spec
-        assert spec is not None
+        forecaster: Any
+        horizon: int | None
+        forecaster, horizon = _open(model, revision, training, _given(asked) | options), None
         asked = Asked(
             h=forecaster.prediction_length,
-            covariates=spec.ahead,
+            covariates=forecaster.known_ahead,
             past_covariates=forecaster.past_covariates,
             static=forecaster.static,
             **read_names(id_col, time_col, target_col, day_first, forecaster.names),
         )
-        loaded = load_data(data, asked, targets=parse_list(targets) or None)
-        horizon: int | None = None
+        loaded = load_data(data, asked, targets=wide)
     else:
-        if revision is not None:
-            raise ValueError(
-                f"--revision is for a Hub id to go on from, but {model} is a model to train; leave it out"
-            )
-        kind = ModelSpec(model).kind if model != "text" else "text"
-        if kind == "own":
-            check_own(model)
-        check_known(model)
-        if kind != "native":
-            raise ValueError(
-                f"{model} is no model that tsllm trains ({kind}); use `tsllm predict` or `tsllm backtest` with it"
-            )
-        loaded = load_data(data, asked, targets=parse_list(targets) or None)
+        _check_trainable(model, revision)
+        loaded = load_data(data, asked, targets=wide)
         task = build_task(loaded, asked)
-        named = asked.names_covariates
-        built = build_forecaster(ModelSpec(model, options=options, training=training, covariates=named or None), task)
-        assert isinstance(built, NeuralForecaster)
-        forecaster, horizon = built, task.h
+        named = asked.names_covariates or None
+        forecaster = build_forecaster(ModelSpec(model, options=options, training=training, covariates=named), task)
+        horizon = task.h
     forecaster.names = loaded.names or forecaster.names
     tell_ignored(loaded)
     texts, told = read_told(context, reader, timeless, loaded.names, day_first)
@@ -177,19 +152,61 @@ def fit(
     if replaces:
         typer.echo(f"replaced the model in {output_dir}")
     typer.echo(f"trained in {forecaster.seconds:.0f} s, saved in {output_dir}")
-    order = "" if day_first is None else " --day-first" if day_first else " --month-first"
     if learns:
         typer.echo(
             "the model learned from texts; the folder keeps none of them: tell it others by `predict --context`"
             if told is not None
             else "it was trained without --context, so that no text will change its forecasts"
         )
-    ahead = forecaster.known_ahead
+    _say_next(forecaster, output_dir, data, day_first)
+
+
+def _open(model: str, revision: str | None, training: dict[str, Any], changes: dict[str, Any]) -> Any:
+    """Opens a saved model to go on from.
+
+    Raises:
+        ValueError: If it is told something, or fixes what is to change.
+    """
+    from tsllm.forecasting.neural import NeuralForecaster
+    from tsllm.hub.spec import find_file
+    from tsllm.hub.told import BASE, CONTEXT_FILE
+
+    if find_file(model, CONTEXT_FILE, revision) is not None:
+        raise ValueError(
+            f"{model} is told something; training goes on from its base: --model {model}/{BASE}, with --context "
+            "and --reader anew"
+        )
+    return NeuralForecaster.from_pretrained(model, revision=revision, training=training, **changes)
+
+
+def _check_trainable(model: str, revision: str | None) -> None:
+    """Refuses names of models that are not trained here."""
+    from tsllm.forecasting.builders import check_own
+    from tsllm.forecasting.model_spec import ModelSpec, check_known
+
+    if revision is not None:
+        raise ValueError(f"--revision is for a Hub id to go on from, but {model} is a model to train; leave it out")
+    kind = ModelSpec(model).kind if model != "text" else "text"
+    if kind == "own":
+        check_own(model)
+    check_known(model)
+    if kind != "native":
+        raise ValueError(
+            f"{model} is no model that tsllm trains ({kind}); use `tsllm predict` or `tsllm backtest` with it"
+        )
+
+
+def _say_next(forecaster: Any, folder: Path, data: str, day_first: bool | None) -> None:
+    """Says which command forecasts with what was saved, and what it needs."""
+    from tsllm.forecasting.model_spec import write_folder
+
     if not forecaster.is_probabilistic and forecaster.calibration and forecaster.calibration.levels[-1] < _LEVEL:
         bound = forecaster.calibration.describe_bound()
         typer.echo(f"{bound}; keep more steps with --val-size, or learn intervals with --set head=quantile")
+    ahead = forecaster.known_ahead
+    order = "" if day_first is None else " --day-first" if day_first else " --month-first"
     order = _offer_level(forecaster) + order + (" --future FILE" if ahead else "")
-    typer.echo(f"forecast with: tsllm predict {write_folder(output_dir)} {data}{order}")
+    typer.echo(f"forecast with: tsllm predict {write_folder(folder)} {data}{order}")
     if ahead:
         columns = ", ".join([forecaster.names.id_col, forecaster.names.time_col, *ahead])
         typer.echo(f"FILE is a table of the {forecaster.prediction_length} steps ahead with the columns {columns}")

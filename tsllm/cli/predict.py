@@ -65,7 +65,8 @@ def predict(
     if output is not None:
         check_file(output, TABLES)
     named = {"covariates": covariates, "past_covariates": past_covariates, "static": static}
-    table: dict[str, Any] = {"freq": freq, "season": season, "targets": targets, "columns": (id_col, time_col, target_col, day_first)}
+    columns = (id_col, time_col, target_col, day_first)
+    table: dict[str, Any] = {"freq": freq, "season": season, "targets": targets, "columns": columns}
     if is_saved(model):
         changes: dict[str, Any] = {"new_series": "history"} if new_series else {}
         changes |= {"pad_short": True} if pad_short else {}
