@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tsllm.evaluation.budget import (
@@ -12,6 +14,7 @@ from tsllm.evaluation.budget import (
 )
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.protocol import LongTermConfig
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.training.args import check_training
 from tsllm.training.batches import GlobalBatches
 
@@ -45,6 +48,43 @@ def test_convergence_is_the_same_rule_for_every_batch_size():
         "lr_scheduler_type": "constant",
     }
     check_training(rule.training_for(64, 10**6))
+
+
+def test_the_rate_falls_where_validation_does_not_improve():
+    rule = BudgetRule(patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800)
+    made = rule.training_for(16, 10**6)
+    assert made == {
+        "max_steps": 3000,
+        "eval_steps": 50,
+        "early_stopping_patience": 6,
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"factor": 0.3, "patience": 1, "threshold": 0.0},  # at the second that is no better
+    }
+    assert rule.apply({}, 10**6, validates=False) == {"max_steps": 1500, "lr_scheduler_type": "constant"}
+    own = rule.apply({"lr_scheduler_type": "linear"}, 10**6)
+    assert own["lr_scheduler_type"] == "linear"
+    assert "lr_scheduler_kwargs" not in own
+    assert check_budgets([("Rule", made, 16), ("Other", made | {"lr_scheduler_kwargs": {"factor": 0.5}}, 16)]) == [
+        "unequal schedule of the learning rate: reduce_lr_on_plateau (factor 0.3, patience 1, threshold 0.0) for "
+        "Rule; reduce_lr_on_plateau (factor 0.5) for Other"
+    ]
+
+
+def test_a_training_by_the_rule_lowers_its_rate_and_goes_on():
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=300, freq="h")})
+    frame["y"] = np.sin(np.arange(300) / 24 * 2 * np.pi) + np.random.default_rng(0).normal(size=300)
+    rule = BudgetRule(patience_windows=96, decay_windows=32, cap_windows=3200, eval_every_windows=32)
+    training = rule.apply({"learning_rate": 0.3, "per_device_train_batch_size": 16}, 200) | {"logging_steps": 2}
+    model = NeuralForecaster("dlinear", 12, context_length=24, val_size=60, training=training).fit(frame)
+    losses = [e["eval_loss"] for e in model.log if "eval_loss" in e]
+    rates = [e["learning_rate"] for e in model.log if "learning_rate" in e]
+    best, expected, rate = float("inf"), [], 0.3
+    for loss in losses:  # one validation without improvement lowers it
+        expected.append(rate)
+        best, rate = min(best, loss), rate if loss < best else 0.3 * rate
+    assert rates[: len(expected)] == pytest.approx(expected)
+    assert len(losses) == losses.index(min(losses)) + 1 + 3  # three without improvement end it
+    assert min(rates) < 0.1
 
 
 def test_a_rule_without_a_validation_part_asks_for_no_validation():
@@ -118,13 +158,16 @@ def test_every_trainable_model_of_the_prices_sees_as_many_windows():
 @pytest.mark.parametrize("name", ["does_the_llm_help" + part for part in ("", "_prices", "_m3", "_etth1")])
 def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name):
     config, models = load_trained(name)
-    assert config.budget == BudgetRule(patience_windows=3200, cap_windows=48_000, eval_every_windows=800)
-    assert (config.tune.trials, config.tune.windows) == (4, 4800)
+    assert config.budget == BudgetRule(
+        patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800
+    )
+    assert (config.tune.trials, config.tune.windows, config.tune.sampler) == (5, 3200, "sobol")
     for model in models:
         rule = config.budget.apply(model.training, 10**6)
-        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, 4, 3000)
-        trial = config.budget.apply(model.training, 10**6, trial_windows=4800)
-        assert trial == rule | {"max_steps": 300}  # of 16 windows
+        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, 6, 3000)
+        assert rule["lr_scheduler_kwargs"] == {"factor": 0.3, "patience": 1, "threshold": 0.0}
+        trial = config.budget.apply(model.training, 10**6, trial_windows=3200)
+        assert trial == rule | {"max_steps": 200}  # of 16 windows
 
 
 def test_a_trial_ends_with_a_validation_and_never_after_the_rule():
@@ -151,6 +194,10 @@ def test_the_sentence_is_written_from_the_rule():
         "Every trainable model trains until its validation loss has not improved for 6,400 windows seen, at most "
         "64,000, validated every 1,600 windows, and keeps its best weights."
     )
+    falling = BudgetRule(patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800)
+    assert falling.describe().endswith(
+        "and keeps its best weights. Its learning rate falls to three tenths after 1,600 windows without improvement."
+    )
     assert BudgetRule(kind="windows", windows=9600, eval_every_windows=800).describe() == (
         "Every trainable model sees 9,600 training windows, validated every 800 windows, and keeps its best weights."
     )
@@ -165,6 +212,9 @@ def test_the_sentence_is_written_from_the_rule():
         ({"eval_every_windows": 0}, "eval_every_windows is 0"),
         ({"kind": "windows", "windows": 10}, r"windows is 10, less than eval_every_windows \(1600\)"),
         ({"patience_windows": 100}, "patience_windows is 100, less than"),
+        ({"decay_windows": 9600}, r"decay_windows is 9600; give at least eval_every_windows \(1600\) and less than"),
+        ({"decay_windows": 800}, "decay_windows is 800; give at least"),
+        ({"kind": "windows", "windows": 3200, "decay_windows": 1600}, "decay_windows is of kind convergence"),
         ({"cap_windows": 9600}, r"cap_windows \(9600\) must exceed patience_windows \(9600\)"),
     ],
 )

@@ -19,6 +19,7 @@ from tsllm.evaluation.tune import (
     apply_params,
     build_space,
     check_equal_search,
+    draw_spread,
     find_first,
     tune_for_task,
     tune_model,
@@ -297,10 +298,30 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra(monkeypatch, 
         search(TrialStore(tmp_path))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_sobol_draws_reach_every_quarter_and_both_ends(seed):
+    space = SPACE | {"dropout": Range(0, 0.4)}
+    draws = draw_spread(space, 4, seed)
+    rates = sorted(math.floor(4 * (math.log10(d["learning_rate"]) + 4) / 3) for d in draws)
+    assert rates == [0, 1, 2, 3]
+    assert sorted(math.floor(10 * d["dropout"]) for d in draws) == [0, 1, 2, 3]
+    assert {8, 32} <= {d["d_model"] for d in draws}
+    assert draw_spread(space, 6, seed)[:4] == draws
+
+
+def test_a_search_by_sobol_tries_the_entry_and_then_the_spread_draws(tmp_path):
+    first = {"learning_rate": 0.001, "d_model": 16}
+    result = search(TrialStore(tmp_path), trials=5, sampler="sobol", first=first)
+    assert [t.params for t in result.trials] == [first, *draw_spread(SPACE, 4, 0)]
+    alone = search(TrialStore(tmp_path), trials=2, sampler="sobol")
+    assert [t.params for t in alone.trials] == draw_spread(SPACE, 2, 0)
+    assert [t.params for t in search(TrialStore(tmp_path), trials=1, sampler="sobol", first=first).trials] == [first]
+
+
 def test_an_empty_search_and_an_unknown_sampler_are_told(tmp_path):
     with pytest.raises(ValueError, match="0 trials over"):
         search(TrialStore(tmp_path), trials=0)
-    with pytest.raises(ValueError, match="sampler is 'grid'; choose tpe or random"):
+    with pytest.raises(ValueError, match="sampler is 'grid'; choose tpe, random, sobol"):
         search(TrialStore(tmp_path), sampler="grid")
     random = search(TrialStore(tmp_path), sampler="random")
     assert [t.params for t in random.trials] == [

@@ -14,6 +14,7 @@ from tsllm.training.options import DEFAULT_TRAINING, merge_training
 
 # Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
 TOLERANCE = 0.05
+DECAY = 0.3
 _DEFAULTS = {f.name: f.default for f in fields(ForecastTrainingArguments)}
 
 
@@ -25,6 +26,8 @@ class BudgetRule:
         kind: "convergence" ends it by the validation loss, "windows" after so many windows.
         patience_windows: Of convergence: windows seen without a better validation loss.
         cap_windows: Of convergence: windows seen at most, however much it still improves.
+        decay_windows: Of convergence: windows seen without a better validation loss after which the learning rate
+            falls to three tenths, again and again; less than the patience, or 0 = the rate stays constant.
         windows: Of windows: windows seen.
         eval_every_windows: Windows seen between validations; the best one's weights are kept.
 
@@ -35,6 +38,7 @@ class BudgetRule:
     kind: Literal["convergence", "windows"] = "convergence"
     patience_windows: int = 9600
     cap_windows: int = 192_000
+    decay_windows: int = 0
     windows: int = 0
     eval_every_windows: int = 1600
 
@@ -57,14 +61,27 @@ class BudgetRule:
             raise ValueError(
                 f"cap_windows ({self.cap_windows}) must exceed patience_windows ({self.patience_windows})"
             )
+        if self.decay_windows:
+            self._check_decay()
+
+    def _check_decay(self) -> None:
+        if self.kind == "windows":
+            raise ValueError(
+                "decay_windows is of kind convergence; over a fixed number of windows the rate follows a cosine"
+            )
+        if not self.eval_every_windows <= self.decay_windows < self.patience_windows:
+            raise ValueError(
+                f"decay_windows is {self.decay_windows}; give at least eval_every_windows ({self.eval_every_windows}) "
+                f"and less than patience_windows ({self.patience_windows}), or 0 for a constant rate"
+            )
 
     def training_for(self, batch_size: int, num_train_windows: int) -> dict[str, Any]:
         """Returns the training options that keep the rule.
 
         Training ends with a validation. Over a fixed number of windows the distance between validations gives way, by
-        half at most, if they would end much later than the windows asked for. The learning rate stays constant until
-        convergence, because a schedule as long as the cap would not have fallen when training ends; over a fixed
-        number of windows it follows a cosine.
+        half at most, if they would end much later than the windows asked for. Until convergence the learning rate
+        stays constant or falls where the validation loss does not, because a schedule as long as the cap would not
+        have fallen when training ends; over a fixed number of windows it follows a cosine.
 
         Args:
             batch_size: Windows of one optimiser step, over all devices and accumulated batches.
@@ -83,8 +100,17 @@ class BudgetRule:
             "max_steps": -(-steps // every) * every,
             "eval_steps": every,
             "early_stopping_patience": patience,
-            "lr_scheduler_type": "constant" if self.kind == "convergence" else "cosine",
-        }
+        } | self._schedule()
+
+    def _schedule(self) -> dict[str, Any]:
+        if self.kind == "windows":
+            return {"lr_scheduler_type": "cosine"}
+        if not self.decay_windows:
+            return {"lr_scheduler_type": "constant"}
+        # torch lowers the rate at the validation after `patience` ones that were no better.
+        borne = -(-self.decay_windows // self.eval_every_windows) - 1
+        kwargs = {"factor": DECAY, "patience": borne, "threshold": 0.0}
+        return {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": kwargs}
 
     def apply(
         self, training: Mapping[str, Any], num_train_windows: int, *, validates: bool = True, trial_windows: int = 0
@@ -103,9 +129,11 @@ class BudgetRule:
             steps = count_steps(trial_windows, batch, num_train_windows)
             rule["max_steps"] = min(rule["max_steps"], -(-steps // rule["eval_steps"]) * rule["eval_steps"])
         if not validates:
-            rule = {
-                name: value for name, value in rule.items() if name not in ("eval_steps", "early_stopping_patience")
-            }
+            validation = ("eval_steps", "early_stopping_patience", "lr_scheduler_kwargs")
+            rule = {name: value for name, value in rule.items() if name not in validation}
+            rule["lr_scheduler_type"] = "cosine" if self.kind == "windows" else "constant"
+        if {"lr_scheduler_type", "lr_schedule"} & set(training):
+            rule.pop("lr_scheduler_kwargs", None)  # they belong to the rule's own schedule
         return merge_training(rule, training)
 
     def describe(self) -> str:
@@ -115,10 +143,15 @@ class BudgetRule:
             return (
                 f"Every trainable model sees {self.windows:,} training windows, {every}, and keeps its best weights."
             )
+        falls = (
+            f" Its learning rate falls to three tenths after {self.decay_windows:,} windows without improvement."
+            if self.decay_windows
+            else ""
+        )
         return (
             "Every trainable model trains until its validation loss has not improved for "
             f"{self.patience_windows:,} windows seen, at most {self.cap_windows:,}, {every}, and keeps its best "
-            "weights."
+            f"weights.{falls}"
         )
 
 
@@ -211,8 +244,17 @@ def _read_budget(training: Mapping[str, Any], batch: int) -> dict[str, float | s
         "training windows": float(steps * batch) if steps > 0 else -float(epochs),
         "patience": float(options["early_stopping_patience"] * every),
         "validation": every,
-        "schedule of the learning rate": str(getattr(schedule, "value", schedule)),
+        "schedule of the learning rate": str(getattr(schedule, "value", schedule)) + _write_kwargs(options),
     }
+
+
+def _write_kwargs(options: Mapping[str, Any]) -> str:
+    kwargs = options.get("lr_scheduler_kwargs")
+    return (
+        f" ({', '.join(f'{k} {v}' for k, v in sorted(kwargs.items()))})"
+        if isinstance(kwargs, Mapping) and kwargs
+        else ""
+    )
 
 
 def _is_near(left: float | str, right: float | str) -> bool:

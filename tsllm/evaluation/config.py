@@ -159,6 +159,14 @@ class DataEntry:
         return cls(given) if isinstance(given, str) else read_dataclass(cls, given, "data entry", "name")
 
 
+# Samplers of a search -> how they draw, in words after "drawn".
+SAMPLERS = {
+    "tpe": "by a tree-structured Parzen estimator",
+    "random": "at random",
+    "sobol": "from a scrambled Sobol sequence",
+}
+
+
 @dataclass(frozen=True)
 class TuneRule:
     """How settings are searched, the same for every model that is trained here.
@@ -167,7 +175,7 @@ class TuneRule:
         trials: Of each model and data set, on the validation part before the first cutoff; the first one is the entry
             as it is.
         search: Changes of what is tried, as in `tsllm.evaluation.tune.build_space`.
-        sampler: "tpe" or "random".
+        sampler: "tpe", "random" or "sobol", as in `tsllm.evaluation.tune.tune_model`.
         seed: Of the draws and of the weights.
         windows: Training windows that a trial sees at most; 0 = as many as the budget gives.
     """
@@ -181,14 +189,14 @@ class TuneRule:
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"tune: trials is {self.trials}; it must be at least 1")
-        if self.sampler not in ("tpe", "random"):
-            raise ValueError(f"tune: sampler is {self.sampler!r}; choose tpe or random")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"tune: sampler is {self.sampler!r}; choose {', '.join(SAMPLERS)}")
         if self.windows < 0:
             raise ValueError(f"tune: windows is {self.windows}; give a count, or 0 for as many as the budget gives")
 
     def describe(self) -> str:
         """Returns the rule as a sentence."""
-        drawn = "by a tree-structured Parzen estimator" if self.sampler == "tpe" else "at random"
+        drawn = SAMPLERS[self.sampler]
         return (
             f"Settings of every trainable model: the best of {self.trials} trials each, drawn {drawn} (seed "
             f"{self.seed}), by the validation loss before the first cutoff"

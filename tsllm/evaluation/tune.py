@@ -22,6 +22,7 @@ from tsllm import metrics
 from tsllm.data.prepared import hold_out_end
 from tsllm.data.splits import split_frame
 from tsllm.data.task import ForecastTask
+from tsllm.evaluation.config import SAMPLERS
 from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.tables import SeriesScales, WindowArrays
 from tsllm.files import telling_damage, write_json
@@ -68,6 +69,10 @@ class Choice:
         """Whether a value can be chosen."""
         return value in self.values
 
+    def at(self, share: float) -> Value:
+        """Returns the value at a share of the way, 0 to 1."""
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+
     def is_border(self, value: Value) -> bool:
         """Whether a number is the least or the largest."""
         numbers = [v for v in self.values if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -95,6 +100,12 @@ class Range:
     def holds(self, value: Value) -> bool:
         """Whether a value lies inside."""
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def at(self, share: float) -> Value:
+        """Returns the number at a share of the way, 0 to 1."""
+        if not self.log:
+            return self.low + share * (self.high - self.low)
+        return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
 
     def is_border(self, value: Value) -> bool:
         """Whether a number lies within a twentieth of an end."""
@@ -241,7 +252,9 @@ def tune_model(
         seed: Of the sampler.
         store: Where trials are kept.
         first: Settings of the first trial, those of the entry as it is; what lies outside the space is an error.
-        sampler: "tpe" (Bergstra et al., 2011; the first five are random) or "random".
+        sampler: "tpe" (Bergstra et al., 2011; the first five are random), "random", or "sobol" (Sobol, 1967,
+            scrambled): few draws that are spread, so that two behind the first trial reach both halves of every
+            range, four every quarter.
         tell: Hears what happens.
 
     Raises:
@@ -256,6 +269,9 @@ def tune_model(
     if first is not None:
         study.enqueue_trial(_check_first(first, space))
     distributions = {name: _build_distribution(optuna, kind) for name, kind in sorted(space.items())}
+    if sampler == "sobol":
+        for params in draw_spread(space, trials - (first is not None), seed):
+            study.enqueue_trial(params)
     known = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else dict(spec)
     name = str(getattr(spec, "name", known.get("name", "model")))
     done: list[Trial] = []
@@ -318,6 +334,28 @@ def tune_for_task(
     store = TrialStore(folder / "trials", about)
     first = find_first(spec, task, space)
     return tune_model(spec, evaluate, space, trials, seed, store, first=first, sampler=sampler, tell=tell)
+
+
+def draw_spread(space: Space, count: int, seed: int) -> list[Params]:
+    """Draws settings that are spread over a space: the first points of a scrambled Sobol sequence.
+
+    Of one value after another its share of the unit interval is taken, so that four draws of three values reach at
+    least the first and the last. More draws begin with the same ones.
+
+    Args:
+        space: Name -> what it may be.
+        count: How many.
+        seed: Of the scrambling.
+
+    >>> [p["rate"] < 1 for p in draw_spread({"rate": Range(0.1, 10, log=True)}, 4, seed=0)].count(True)
+    2
+    """
+    from scipy.stats import qmc
+
+    names = sorted(space)
+    sequence = qmc.Sobol(len(names), scramble=True, rng=np.random.default_rng(seed))
+    points = sequence.random_base2(max(0, math.ceil(math.log2(max(1, count)))))[:count]  # [count, settings]
+    return [{name: space[name].at(float(u)) for name, u in zip(names, point, strict=True)} for point in points]
 
 
 def check_equal_search(results: Sequence[TuneResult]) -> list[str]:
@@ -493,11 +531,11 @@ def _check_first(first: Params, space: Space) -> Params:
 
 
 def _build_sampler(optuna: Any, name: str, seed: int) -> Any:
-    if name == "random":
+    if name in ("random", "sobol"):  # what is enqueued comes first: of sobol all, or what the first trial left open
         return optuna.samplers.RandomSampler(seed=seed)
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-    raise ValueError(f"sampler is {name!r}; choose tpe or random")
+    raise ValueError(f"sampler is {name!r}; choose {', '.join(SAMPLERS)}")
 
 
 def _build_distribution(optuna: Any, kind: Choice | Range) -> Any:
