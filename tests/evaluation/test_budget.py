@@ -11,9 +11,12 @@ from tsllm.evaluation.budget import (
     count_batch,
     count_steps,
     count_windows,
+    describe_own_budgets,
 )
+from tsllm.evaluation.compare_report import _describe_fits
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.protocol import LongTermConfig
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.training.args import check_training
 from tsllm.training.batches import GlobalBatches
@@ -244,6 +247,19 @@ def test_unequal_budgets_are_found_and_named():
     assert check_budgets([("Falling", {"max_steps": 600}, 16), ("Constant", warm, 16)]) == [
         "unequal schedule of the learning rate: cosine for Falling; constant for Constant"
     ]
+
+
+def test_trained_models_that_no_rule_reaches_are_named():
+    given = ["SeasonalNaive", "dlinear", "neuralforecast:NHITS", {"model": "few-shot:me/base", "alias": "Few"}]
+    models = [ModelSpec.parse(m) for m in given]
+    assert describe_own_budgets(models) == (
+        "NHITS and Few are trained by options of their own, which no rule of budget or search reaches."
+    )
+    assert describe_own_budgets(models[:3]).startswith("NHITS is trained by options of its own")
+    assert describe_own_budgets(models[:2]) == ""
+    assert describe_own_budgets([models[0], models[2]]) == ""  # beside nothing that is trained
+    config = CompareConfig(["x.csv"], given[:3], budget={"kind": "convergence"})
+    assert _describe_fits(config)[1].endswith(describe_own_budgets(models[:3]))
 
 
 def test_budgets_of_one_rule_are_equal_whatever_the_batch():

@@ -231,12 +231,15 @@ def run_config(config: "CompareConfig", command: str, overwrite: bool = False) -
     """
     import time
 
+    from tsllm.evaluation.budget import describe_own_budgets
     from tsllm.evaluation.compare import run_compare
     from tsllm.evaluation.compare_report import build_compare_report, save_compare
 
     quiet_libraries()
     for note in config.find_unequal_budgets():
         typer.secho(f"warning: {note}; give one rule for all (budget: {{kind: convergence}})", fg="yellow", err=True)
+    if own := describe_own_budgets(config.models):
+        typer.secho(f"warning: {own}", fg="yellow", err=True)
     started = time.perf_counter()
     results = run_compare(
         config, lambda text: typer.echo(f"[{time.perf_counter() - started:5.0f} s] {text}"), overwrite=overwrite

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from tsllm.evaluation.findings import join_words
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.options import DEFAULT_TRAINING, merge_training
@@ -194,6 +195,20 @@ def collect_budgets(models: Sequence[ModelSpec]) -> list[tuple[str, Mapping[str,
     """Returns what `check_budgets` reads, of the models that tsllm trains; others count steps in their own way."""
     trained = [m for m in models if m.kind == "native" and m.is_trainable]
     return [(m.name, m.training, count_batch(m.training)) for m in trained]
+
+
+def describe_own_budgets(models: Sequence[ModelSpec]) -> str:
+    """Names the trained models that no rule of budget or search reaches; empty if there is none beside another.
+
+    Models of neuralforecast count steps and batches in their own way, and a few-shot model goes on from a training
+    that it brings along.
+    """
+    trained = [m for m in models if m.is_trainable]
+    own = [m.name for m in trained if m.kind != "native"]
+    if not own or len(trained) < 2:
+        return ""
+    verb, whose = ("is", "its") if len(own) == 1 else ("are", "their")
+    return f"{join_words(own)} {verb} trained by options of {whose} own, which no rule of budget or search reaches."
 
 
 def check_budgets(specs: Sequence[tuple[str, Mapping[str, Any], int]], max_seconds: float | None = None) -> list[str]:

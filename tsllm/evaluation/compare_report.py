@@ -9,6 +9,7 @@ import pandas as pd
 
 from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
+from tsllm.evaluation.budget import describe_own_budgets
 from tsllm.evaluation.budgets import describe_budgets, find_unconverged, sentence_budgets, tabulate_budgets
 from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.config import CompareConfig
@@ -424,6 +425,7 @@ def _describe_fits(config: CompareConfig) -> tuple[str, str]:
         chosen.append(config.tune.describe())
     if config.max_seconds:
         chosen.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
+    chosen += [own] if (own := describe_own_budgets(config.models)) else []
     return refit, " ".join(chosen)
 
 
