@@ -145,9 +145,7 @@ def test_a_shipped_long_term_run_gives_equal_budgets_or_says_that_it_does_not(pa
 def load_trained(name):
     config = CompareConfig.load(next(p for p in CONFIGS if p.stem == name))
     models = [m for m in config.models if m.kind == "native" and m.is_trainable]
-    assert {"DLinear", "PatchTST", "TimeLLM", "TimeLLM-LoRA", "TimeLLM-noLLM", "TimeLLM-random"} <= {
-        m.name for m in models
-    }
+    assert {"DLinear", "PatchTST", "TimeLLM", "TimeLLM-noLLM", "TimeLLM-spectrum"} <= {m.name for m in models}
     return config, models
 
 
@@ -158,19 +156,25 @@ def test_every_trainable_model_of_the_prices_sees_as_many_windows():
         assert config.budget.apply(model.training, 10**6)["max_steps"] == 600  # of 16 windows
 
 
-@pytest.mark.parametrize("name", ["does_the_llm_help" + part for part in ("", "_prices", "_m3", "_etth1")])
-def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name):
+HEADLINE = BudgetRule(patience_windows=3200, cap_windows=48_000, eval_every_windows=800)
+FINER = BudgetRule(patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800)
+PARTS = ("", "_prices", "_m3", "_etth1")
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "tune", "patience"),
+    [("does_the_llm_help" + part, HEADLINE, (4, 4800, "tpe"), 4) for part in PARTS]
+    + [("does_the_llm_help_finer" + part, FINER, (5, 3200, "sobol"), 6) for part in PARTS if part != "_prices"],
+)
+def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name, budget, tune, patience):
     config, models = load_trained(name)
-    assert config.budget == BudgetRule(
-        patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800
-    )
-    assert (config.tune.trials, config.tune.windows, config.tune.sampler) == (5, 3200, "sobol")
+    assert config.budget == budget
+    assert (config.tune.trials, config.tune.windows, config.tune.sampler) == tune
     for model in models:
         rule = config.budget.apply(model.training, 10**6)
-        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, 6, 3000)
-        assert rule["lr_scheduler_kwargs"] == {"factor": 0.3, "patience": 1, "threshold": 0.0}
-        trial = config.budget.apply(model.training, 10**6, trial_windows=3200)
-        assert trial == rule | {"max_steps": 200}  # of 16 windows
+        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, patience, 3000)
+        trial = config.budget.apply(model.training, 10**6, trial_windows=config.tune.windows)
+        assert trial == rule | {"max_steps": config.tune.windows // 16}
 
 
 def test_a_trial_ends_with_a_validation_and_never_after_the_rule():

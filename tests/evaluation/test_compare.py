@@ -21,6 +21,7 @@ from tsllm.evaluation.ablation import (
     perturb_forecaster,
 )
 from tsllm.evaluation.ablation import VARIANTS as VARIANT_CHANGES
+from tsllm.evaluation.backtest import run_backtest
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
 from tsllm.evaluation.config import CompareConfig, DataEntry, TuneRule
@@ -97,6 +98,22 @@ def run_with(config, build):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tsllm.evaluation.compare.build_forecaster", build)
         return run_compare(config)
+
+
+@pytest.mark.parametrize(("refit", "fits"), [(False, 1), (3, 2), (True, 4)])
+def test_trained_models_are_fitted_anew_as_often_as_asked(data, tmp_path, refit, fits):
+    config = make_config(data, tmp_path, refit=refit, seeds=[0])
+    build = Interrupting(after=99)
+    (result,) = results = run_with(config, build)
+    assert build.built.count(("DLinear", 0)) == fits
+    assert build.built.count(("Naive", 0)) == 4  # estimated anew at each window, whatever is asked
+    task = result.prepared.task
+    model = build_forecaster(config.models[-1], task, 0)
+    expected = run_backtest(result.prepared.windows.df, [model], 6, 4, 6, [80], refit, task.freq).frame
+    got = result.runs[0].frame[expected.columns]
+    pd.testing.assert_frame_equal(got, expected.sort_values(["unique_id", "ds"], ignore_index=True))
+    report, _, _ = read_tables(config, results)
+    assert ("Training of the first of 2 fits" in str(report)) == (refit == 3)
 
 
 def test_a_stopped_comparison_goes_on_and_gives_the_same_table(data, tmp_path):

@@ -167,14 +167,17 @@ class _ModelRun:
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
             task = replace(task, context_length=chosen["look_back"], pads_short=False)
-        anew = not (spec.is_seeded or spec.perturb) or self.config.refit is not False
-        blocks = [[k] for k in range(n_windows)] if anew else [list(range(n_windows))]
+        trained = spec.is_seeded or spec.perturb
+        size = (int(self.config.refit) or n_windows) if trained else 1
+        blocks = [list(range(first, min(first + size, n_windows))) for first in range(0, n_windows, size)]
         parts = []
         for block in blocks:
             key = self._describe_cell(spec, task, seed, block)
             found = self.store.load(key)
             if found is None or found.facts.get("files", self.files) != self.files:
-                self.tell(f"window {block[0] + 1}/{n_windows}" if anew else f"seed {seed}")
+                where = [f"seed {seed}"] if trained else []
+                where += [f"window {block[0] + 1}/{n_windows}"] if len(blocks) > 1 else []
+                self.tell(", ".join(where))
                 found = self._run_cell(task, seed, block, key)
             parts.append(found)
         joined = join_cells(parts)

@@ -254,7 +254,10 @@ class _TaskPart:
     def _describe_budgets(self) -> list[Section]:
         if not self.budgets:
             return []
-        table = TableBlock(tabulate_budgets(self.budgets), "Training of each model and seed")
+        size = int(self.config.refit) or self.prepared.windows.n_windows
+        fits = -(-self.prepared.windows.n_windows // size)
+        which = f"the first of {fits} fits of " if fits > 1 else ""
+        table = TableBlock(tabulate_budgets(self.budgets), f"Training of {which}each model and seed")
         return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
 
     def _describe_searches(self) -> list[Section]:
