@@ -15,7 +15,8 @@ from tsllm.context.events import KINDS, write_event, write_events
 from tsllm.context.following import spread_points
 from tsllm.context.further import FURTHER, FurtherWriter
 from tsllm.context.holidays import find_easter, name_holiday
-from tsllm.context.lexer import find_mentions, resolve_moment
+from tsllm.context.lexer import find_mentions
+from tsllm.context.moments import resolve_moment
 from tsllm.context.pairs import Piece
 
 DAYS = 35

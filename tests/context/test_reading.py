@@ -5,7 +5,8 @@ import pytest
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import write_effects
-from tsllm.context.lexer import find_mentions, resolve_moment, split_sentences
+from tsllm.context.lexer import find_mentions, split_sentences
+from tsllm.context.moments import resolve_moment
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.context.reading import NONE, Reading, assemble

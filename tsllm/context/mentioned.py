@@ -6,7 +6,8 @@ import pandas as pd
 
 from tsllm.context.applying import Window
 from tsllm.context.effects import PERCENT, rise, shorten, write_duration, write_number
-from tsllm.context.lexer import Mention, Moment, find_mentions, is_clock, resolve_moment
+from tsllm.context.lexer import Mention, find_mentions
+from tsllm.context.moments import Moment, is_clock, resolve_moment
 from tsllm.context.reading import ALLOWED, VALUES, make_effect
 
 
@@ -60,7 +61,7 @@ def find_times(text: str, window: Window) -> set[pd.Timestamp]:
     mentions, times = find_mentions(text), window.times
     said = [m for m in mentions if m.kind == "moment"]
     told = [moment for m in said for moment in _resolve(m, window)]
-    behind = [resolve_moment(m.text, window.future_times, after=first.start) for m in said for first in told]
+    behind = [resolve_moment(m.meaning, window.future_times, after=first.start) for m in said for first in told]
     told += [moment for moment in behind if moment is not None]  # "from Thursday until Tuesday"
     lengths = {pd.Timedelta(seconds=m.value) for m in mentions if m.kind == "duration" and 0 < m.value < _LONGEST}
     moments = {t for moment in told for t in (moment.start, moment.end)}
@@ -82,9 +83,9 @@ _LONGEST = 10 * 365 * 86400  # seconds; a longer time reaches beyond any window
 def _resolve(mention: Mention, window: Window) -> list[Moment]:
     """Returns what a moment may mean: a time of day on each day of the window, a day ahead or behind, a date."""
     times = window.times
-    if is_clock(mention.text):
+    if is_clock(mention.meaning):
         days = pd.date_range(times[0].normalize(), times[-1].normalize())
-        found = [resolve_moment(mention.text, window.future_times, on=day) for day in days]
+        found = [resolve_moment(mention.meaning, window.future_times, on=day) for day in days]
     else:
-        found = [resolve_moment(mention.text, window.future_times, past=past) for past in (False, True)]
+        found = [resolve_moment(mention.meaning, window.future_times, past=past) for past in (False, True)]
     return [moment for moment in found if moment is not None]
