@@ -5,8 +5,6 @@ import pandas as pd
 import pytest
 
 from tsllm.context.applying import Window
-from tsllm.context.lexer import find_mentions, split_sentences
-from tsllm.context.moments import find_fault, resolve_moment
 from tsllm.context.readers import sort_effects
 
 TIMES = pd.date_range("2024-12-19", "2025-01-05 23:00", freq="h")  # from a Thursday on
@@ -99,7 +97,7 @@ READ = {
     "every day from 22:00 to 02:00": "2024-12-18 22:00 to 2024-12-19 02:00 every 1 d",
     "daily between 8 and 10 am": "2024-12-19 08:00 to 2024-12-19 10:00 every 1 d",
     "every Friday until 28 December": "2024-12-20 to 2024-12-21 | 2024-12-27 to 2024-12-28",
-    "Monday to Wednesday, 8 am to 5 pm": "2024-12-23 08:00 to 2024-12-23 17:00 | 2024-12-24 08:00 to 2024-12-24 17:00"
+    "Monday to Wednesday from 8 am to 5 pm": "2024-12-23 08:00 to 2024-12-23 17:00 | 2024-12-24 08:00 to 2024-12-24 17:00"
     " | 2024-12-25 08:00 to 2024-12-25 17:00",
     "on Friday from 8 am to 10 am and from 2 pm to 4 pm": "2024-12-20 08:00 to 2024-12-20 10:00"
     " | 2024-12-20 14:00 to 2024-12-20 16:00",
@@ -130,7 +128,7 @@ REFUSED = {
     "Mondays to Fridays": "'Mondays to Fridays' names no exact time",
     "from 23 December on from 8 am to 10 am": "remains open; write dates and hours",
     "in the evening": "'in the evening' names no exact time",
-    "from Monday to Wednesday 8 am to 5 pm": "'Monday to Wednesday 8 am to 5 pm' names no exact time",
+    "Monday to Wednesday, 8 am to 5 pm": "'Monday to Wednesday, 8 am to 5 pm' names no exact time",
     "in two weeks": "'in two weeks' names no exact time",
     "a week from Friday": "'a week from Friday' names no exact time",
     "in the first half of January": "'first half of' names no exact time",

@@ -44,7 +44,8 @@ _DAYS_OF_MONTH = re.compile(
     re.IGNORECASE,
 )
 _LEADS = {
-    "to": r"(?<!\bat )(?<!\bof )(?<!\bby )(?<!\bis )(?<!\bto )(?<!\bthan )(?<!\bmost )(?<!\bleast )(?<!\bbelow )(?<!\babove )$",
+    "to": "".join(rf"(?<!\b{w} )" for w in ("at", "of", "by", "is", "to", "than", "most", "least", "below", "above"))
+    + "$",
     "and": r"(?:^|[.;:(] ?|\b(?:between|on|the) )(?:the )?$",
     "": r"(?:^|[.;:(] ?|\b(?:from|between|on|the) )(?:the )?$",
 }  # what must stand before a range for its first number to be no amount
@@ -108,6 +109,8 @@ def _find_parts(text: str) -> Iterator[Mention]:
         if _leads(text, match, "to"):
             first = re.match(_TIME, match["parts"])
             assert first is not None
+            if ":" in first[0] and not re.search("[-–—]", match["parts"]):
+                continue  # "from 07:00 until 3 am"
             turned = _hour(first[0]) % 12 > _hour(match["last"]) % 12  # "11 to 2 pm"
             half = match["half"].lower() if not turned else "a" if match["half"].lower() == "p" else "p"
             yield _take(match.start(), first[0], f"{first[0]} {half}m")

@@ -49,8 +49,8 @@ _AHEAD = r"(?= (?:to|until|till|through|and|at|from|for|on|onwards?|because|due|
 _THAT = rf"(?<=\bthe )\d{{1,2}}(?:st|nd|rd|th)\b{_AHEAD}"  # "the 3rd", and not "the 3rd unit"
 _RELATIVE = r"\bday after tomorrow\b|\bday before yesterday\b|\btomorrow\b|\btoday\b|\byesterday\b"
 DAY = (
-    rf"(?:{_NAMED_DAY},? \(?(?:the )?(?:{DATE})\)?|{_NAMED_DAY} the \d{{1,2}}(?:st|nd|rd|th)\b|(?:{DATE}) \({_NAMED_DAY}\)"
-    rf"|{DATE}|{_NAMED_DAY}|{_RELATIVE}|{_THAT})"
+    rf"(?:{_NAMED_DAY},? \(?(?:the )?(?:{DATE})\)?|{_NAMED_DAY} the \d{{1,2}}(?:st|nd|rd|th)\b"
+    rf"|(?:{DATE}) \({_NAMED_DAY}\)|{DATE}|{_NAMED_DAY}|{_RELATIVE}|{_THAT})"
 )
 _PART = r"(?:early |late )?(?:morning|afternoon|evening|night)\b"
 _PERIOD = r"(?:forecast|horizon|period)\b"
@@ -58,21 +58,26 @@ _BEHIND = "|".join(rf"(?<=\b{w} )" for w in ("in", "during", "throughout", "from
                                              "between", "and", "to", "before", "after", "by"))  # fmt: skip
 _WHOLE_MONTH = rf"(?:{_BEHIND})(?:(?-i:{'|'.join(MONTHS)})\b|{_MONTH} (?=\d{{4}}\b))(?! ?\d{{1,2}}\b)(?: ?\d{{4}}\b)?"
 _WEEK = r"\b(?:next|this) (?:week|month)\b|\b(?:(?:this|next) weekend|(?<=the )weekend|weekends)\b"
+_AROUND = "|".join(rf"(?<=\b{w} )" for w in ("at", "over", "during", "around", "before", "after", "until", "till",
+                                             "since", "from", "between"))  # fmt: skip
 _LOOSE = (
-    rf"\btonight\b|\b(?:Black|Cyber|Super|Giving|Shrove|Holy) (?:{_WEEKDAY})\b|\bChristmas\b(?! (?:Day|Eve))|\bEaster\b(?! (?:Sun|Mon)day)"
-    rf"|\bNew Year\b(?!'s)|\b{_NAMED_DAY} (?:week|next week|after next)\b"
+    rf"\btonight\b|\b(?:Black|Cyber|Super|Giving|Shrove|Holy) (?:{_WEEKDAY})\b"
+    rf"|(?:{_AROUND})(?:Christmas\b(?! (?:Day|Eve))|Easter\b(?! (?:Sun|Mon)day)|New Year\b(?!'s))|\b{_NAMED_DAY} (?:week|next week|after next)\b"
 )
 _COUNTS = "|".join(sorted((*SMALL, "twenty", "thirty", "a dozen"), key=len, reverse=True))
 _LENGTH = rf"(?:\b(?:\d+(?:\.\d+)?|{_COUNTS}|an?|half an) (?:{'|'.join(UNITS)})s?\b)"
 _PLACE = rf"(?:{DAY}|{_PERIOD})"
-_THEN = (
-    rf"(?! ?[-–—] ?(?:{CLOCK})| (?:to|until|till) (?:{CLOCK})(?! on\b))"  # "Friday, 8 am to 10 am" is a day and hours
+_WHEN = (
+    rf"(?:{DAY}(?:T|,? (?:at )?)(?:{CLOCK})"
+    rf"|(?:{CLOCK})(?:,? on (?:the )?|,? (?:the )?){DAY}|{DAY}|{CLOCK})"
 )
-_WHEN = rf"(?:{DAY}(?:(?:T| (?:at )?|, at )(?:{CLOCK})|, (?:{CLOCK}){_THEN})|(?:{CLOCK})(?:,? on (?:the )?|,? (?:the )?){DAY}|{DAY}|{CLOCK})"
-_EDGE = rf"\b(?:start|beginning|end|close) of (?:(?:the )?{_PLACE}|(?:the )?(?:day|week|month|year)\b|{_MONTH}(?: \d{{4}}\b)?)"
+_EDGE = (
+    rf"\b(?:start|beginning|end|close) of (?:(?:the )?{_PLACE}|(?:the )?(?:day|week|month|year)\b"
+    rf"|{_MONTH}(?: \d{{4}}\b)?)"
+)
 _HEAD = rf"\b(?:first|last) (?:{_LENGTH}|(?:minute|hour|day|week)\b) of (?:the )?{_PLACE}"
 _NEXT = rf"\b(?:next|coming) {_LENGTH}"
-_OFFSET = rf"{_LENGTH} (?:before|after) (?:the )?(?:{_EDGE}|{_WHEN})"
+_OFFSET = rf"(?<!\bthe )(?<!\bby ){_LENGTH} (?:before|after) (?:the )?(?:{_EDGE}|{_WHEN})"
 _PARTS = (
     rf"(?:{DAY},? (?:in the |at )?{_PART}|(?<=the ){_PART} of (?:the )?{DAY}|(?<=in ){_PART} of {DAY}"
     r"|\bthis (?:morning|afternoon|evening)\b)"
@@ -103,6 +108,11 @@ def is_clock(text: str) -> bool:
 def is_edge(text: str) -> bool:
     """Tells whether a mention only says where a span begins or ends ("the end of Friday", "an hour before noon")."""
     return re.match(rf"(?:before |after )|{_EDGE}|{_OFFSET}", text, re.IGNORECASE) is not None
+
+
+def counts_ahead(text: str) -> bool:
+    """Tells whether a mention is of so much time from the start of the horizon on ("next two hours")."""
+    return re.match(_NEXT, text, re.IGNORECASE) is not None
 
 
 def has_date(text: str) -> bool:
@@ -147,7 +157,7 @@ def find_fault(text: str, times: pd.DatetimeIndex) -> str:
         >>> find_fault("Saturday, 20 December 2024", times), find_fault("Monday", times)
         ("'Saturday, 20 December 2024' is a Friday", '')
     """
-    if _search(_LOOSE, text) or re.search(r"\bnext weekend|\b(?:early|late) \w+|\bnight\b", text.lower()):
+    if _search(_LOOSE, f"at {text}") or re.search(r"\bnext weekend|\b(?:early|late) \w+|\bnight\b", text.lower()):
         return f"{text!r} names no exact time; write its date and hours"
     date = _search(DATE, f"the {text}")
     if date is not None:
@@ -259,7 +269,7 @@ class _Frame:
             day = self._find_day("Saturday")
             return None if day is None else Moment(day.start, day.end + _ONE)
         if _search(DATE, text):
-            date = _read_date(text, self.times, self.before)
+            date = _read_date(text, self.times, self.before, self.after)
             return None if date is None else Moment(date, date + _ONE)
         month = _read_month(text, self.times, self.past, self.after)
         return month or self._find_day(text)
@@ -372,7 +382,9 @@ def _read_month(text: str, times: pd.DatetimeIndex, past: bool, after: pd.Timest
     return next(m for m in found if m.end > here)
 
 
-def _read_date(text: str, times: pd.DatetimeIndex, before: pd.Timestamp | None = None) -> pd.Timestamp | None:
+def _read_date(
+    text: str, times: pd.DatetimeIndex, before: pd.Timestamp | None = None, after: pd.Timestamp | None = None
+) -> pd.Timestamp | None:
     for pattern, places in (
         (r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})", (1, 2, 3)),
         (r"(\d{1,2})([./])(\d{1,2})\2(\d{4})", (4, 3, 1)),
@@ -398,8 +410,10 @@ def _read_date(text: str, times: pd.DatetimeIndex, before: pd.Timestamp | None =
 
     if year:
         return place(int(year[1]))
-    middle = times[0]
+    middle = after or before or times[0]
     dates = [d for d in map(place, (middle.year, middle.year + 1, middle.year - 1)) if d is not None]
+    if after is not None:
+        return min((d for d in dates if d >= after.normalize()), default=None)
     if before is not None:
         return max((d for d in dates if d < before), default=None)
     return next((d for d in dates if abs(d - middle) < pd.Timedelta(days=183)), None)

@@ -39,11 +39,11 @@ _TO = re.compile(
     r" ?[-–—] ?|,? (?:to|until|till?|through|thru|up to|up until)(?: and including)? (?:the )?", re.IGNORECASE
 )
 _END = re.compile(
-    r"(?:\b(?:until|till?|to|through|thru|up to|including|inclusive|ending|ends?|by|before|prior to|no later than)(?: on| at)?"
-    r"|\band (?:ending|ends)(?: on| at)?)\s*$"
+    r"(?:\b(?:until|till?|(?<!due )(?<!owing )(?<!thanks )(?<!according )to|through|thru|up to|including|ending|ends?|by|"
+    r"before|prior to|no later than)(?: on| at)?|\band (?:ending|ends)(?: on| at)?)\s*$"
 )
 _START = re.compile(
-    r"\b(?:from|between|since|as of|after|(?:starting|started|starts?|began|begins?|beginning|kicks? off|sets? in)"
+    r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|kicks? off|sets? in)"
     r"(?: on| at| from)?)\s*$"
 )
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
@@ -100,8 +100,8 @@ def _join_ranges(reading: Reading, inside: list[int]) -> None:
 
 def _read_duration(before: str, behind: str) -> str:
     near = before[-30:].lower()
-    if re.search(r"\b(?:for|over|during) (?:the |about |all of )?$", near) and re.match(
-        r",? (?:from|starting|beginning|that follow)\b", behind.lower()
+    if re.search(r"\b(?:for|over|during|in) (?:the |about |all of )?$", near) and re.match(
+        r",? (?:from|starting|beginning|that follow|after)\b", behind.lower()
     ):
         return "length"
     if re.search(r"every\s*$", near):

@@ -111,7 +111,10 @@ def sort_reading(
         said = {"over": [Effect("ignore")], "holiday": [Effect("like", None, "Sunday")]}.get(statement, kinds)
         reason = _find_reason(reading, k, span, said, times)
         if reason:
-            idle += [(e, reason) for e in said]
+            # A limit takes no time from a sentence about something else.
+            apart = [e for e in said if _is_bound(e) and span is not spans[k] and not span.texts and span.unread]
+            effects += apart
+            idle += [(e, reason) for e in said if e not in apart]
             continue
         stretches = resolve_span(span, times, _find_step(times, past_times))
         absent = "" if stretches else find_absent(span, times)
@@ -146,6 +149,8 @@ def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], t
     if reason or hours is None:
         return reason
     first = reading.sentences[k][0]
+    if any(m.kind == "moment" and hours[0] < m.end - first and m.start - first < hours[1] for m in reading.mentions):
+        return ""
     outside = [m for m, r in _inside(reading, reading.sentences[k])
                if r in VALUES and not hours[0] <= m.start - first < hours[1]]  # fmt: skip
     if not outside and reading.statements[k] != "zero":

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
 from tsllm.context.lexer import Mention
-from tsllm.context.moments import DATE, Moment, find_fault, has_date, is_clock, is_edge, resolve_moment
+from tsllm.context.moments import DATE, Moment, counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
 _WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
@@ -45,20 +45,23 @@ _UNREAD = re.compile(
     r"afternoon|evening|night)\b"
     r"|\b(?:overnight|nightly|(?:at|by) night|during the (?:day|night)|mornings|afternoons|evenings|nights|"
     r"(?:in|during|throughout) the (?:early |late )?(?:morning|afternoon|evening|night)|(?:day|night)-?time)\b"
-    r"|\b(?:on |during |at )?(?:weekdays|workdays|(?:working|business|school) days|public holidays|holidays)\b"
+    r"|\b(?:on |during |at )?(?:weekdays|workdays|(?:working|business|school) days)\b|\b(?:on|during) (?:public |bank )?holidays\b"
     r"|\brest of the (?:day|morning|afternoon|evening|week|month|year|night)\b"
     r"|(?<!\w)\x01(?: ?[-–—] ?| to | until | till | through )\d[\d:]*\b(?! ?%)"
     r"|\b(?:except|excepting|excluding|apart from|other than|but not|but)(?: for| on| in| at| the)* \x01"
     r"|\b(?:early|late|mid|some ?time|shortly|just)[ -](?:on |in |before |after |the )*\x01"
-    r"|(?:[\x02\x03]|hours?|days?|weeks?|months?) (?:before|after) (?:the )?\x01|\x03 from (?:the )?\x01"
+    r"|(?:\x03|hours?|days?|weeks?|months?) (?:before|after) (?:the )?\x01|\x03 from (?:the )?\x01"
     r"|\x01(?: ?[-–—] ?| (?:to|until|till|through) )\x01(?: ?[-–—] ?| (?:to|until|till|through) )\x01"
     r"|\b(?:first|second|third|last|latter) (?:half|third|quarter|part|days?|weeks?|hours?) of\b",
     re.IGNORECASE,
 )  # fmt: skip
+_HOUR = r"(?:[01]?\d|2[0-4])"
 _BARE = re.compile(
-    r"\b(?:from|between|at) \d{1,2}(?: ?(?:to|and|until|till|[-–—]) ?\d{1,2})?\b(?! ?[%\w.:])", re.IGNORECASE
+    rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
+    rf"|\bat {_HOUR}(?= on\b|,|\.?$)",
+    re.IGNORECASE,
 )
-_SOON = re.compile(r"\b(?:in|within|after) \x02(?! of\b)", re.IGNORECASE)
+_SOON = re.compile(r"\b(?:in|within|after) \x03(?! of\b)", re.IGNORECASE)
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Span:
         before: The same by a word that says when, so that it takes no span from its neighbours.
         ago: Days since then, where the sentence counts them.
         unread: What says when, and was not read; empty = nothing.
+        soon: The same, of words that may well say how fast ("within two days").
     """
 
     ranges: list[Range] = field(default_factory=list)
@@ -88,6 +92,7 @@ class Span:
     before: bool = False
     ago: float = 0.0
     unread: str = ""
+    soon: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.ranges or self.days or self.ago or self.unread)
@@ -125,9 +130,10 @@ def collect_span(
         span.unread = "Mondays to Fridays"
     if _DAILY.search(masked):
         span.again = span.again or 1
-    found = _UNREAD.search(masked) or (None if span else _SOON.search(masked))
-    if found is not None:
-        span.unread = _unmask(found, text, mentions, place)
+    if found := _UNREAD.search(masked):
+        span.unread = _unmask(found, mentions, place)
+    if found := _SOON.search(masked):
+        span.soon = _unmask(found, mentions, place)
     return span
 
 
@@ -147,7 +153,7 @@ def _add_moment(span: Span, said: str, role: str, front: str) -> None:
 
 
 def _mask(text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention]) -> str:
-    """Returns a sentence with a character for each of its moments (\\x01) and durations (\\x02; \\x03 if unused)."""
+    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part)."""
     parts, last = [], place[0]
     for m in mentions:
         if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]:
@@ -156,7 +162,7 @@ def _mask(text: str, mentions: Sequence[Mention], place: tuple[int, int], used: 
     return "".join([*parts, text[last : place[1]]])
 
 
-def _unmask(match: re.Match[str], text: str, mentions: Sequence[Mention], place: tuple[int, int]) -> str:
+def _unmask(match: re.Match[str], mentions: Sequence[Mention], place: tuple[int, int]) -> str:
     """Returns the words that a match in a masked sentence stands for."""
     said = [m.text for m in mentions if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]]
     words = iter(said[len(re.findall("[\x01-\x03]", match.string[: match.start()])) :])
@@ -164,9 +170,13 @@ def _unmask(match: re.Match[str], text: str, mentions: Sequence[Mention], place:
 
 
 def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
-    """Returns the span that a sentence without one takes: of the nearest before, then behind, that is free."""
+    """Returns the span that a sentence without one takes: of the nearest before, then behind, that is free.
+
+    "The next two days" are about what their own sentence says.
+    """
     order = [j for j in [*range(k - 1, -1, -1), *range(k + 1, len(spans))] if spans[j] and free[j]]
-    span = spans[order[0]] if order else Span()
+    order = [j for j in order if not spans[j].texts or not all(map(counts_ahead, spans[j].texts))]
+    span = spans[order[0]] if order else Span(soon=spans[k].soon)
     if span and spans[k].length and not span.length and not any(end for _, end in span.ranges):
         span = replace(span, length=spans[k].length)
     if not span and spans[k].again:
@@ -205,8 +215,9 @@ def find_reason(span: Span, sentence: str, several: bool, times: pd.DatetimeInde
         several: Whether it gives several values of a kind, or states something without one.
         times: The times of the horizon.
     """
-    if span.unread:
-        return f"{span.unread!r} names no exact time; write dates and hours"
+    unread = span.unread or (span.soon if not span else "")
+    if unread:
+        return f"{unread!r} names no exact time; write dates and hours"
     for text in span.texts:
         if fault := find_fault(text, times):
             return fault
