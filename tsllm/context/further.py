@@ -434,3 +434,5 @@ _NEEDS: dict[str, Callable[[FurtherWriter], bool]] = {
     "follow": _lists,
 }
 FURTHER = tuple(_WRITERS)
+# What is said of each kind, beside the effects of every language model (`tsllm.context.grammar.TAUGHT`).
+SAID = {"delay": "delay", "trend": "slope", "fault": "ignore", "like": "like", "holiday": "like", "follow": "follow"}

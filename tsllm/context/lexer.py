@@ -55,7 +55,7 @@ _TOKEN = re.compile(
     rf"(?:{'|'.join(UNITS)})s?\b)"
     rf"|(?P<percent>(?:(?<![\w.])(?:{_DIGITS})|\b(?:{_COUNT})) ?(?:%|per ?cent\b))"
     rf"|(?P<factor>\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
-    rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?![\w%]|\.\d)|\b(?:{_COUNT})\b)",
+    rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?:(?=x\b)|(?![\w%]|\.\d))|\b(?:{_COUNT})\b)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+(?=[A-Z\"'(*\d])|\n+")

@@ -385,28 +385,21 @@ def _read_month(text: str, times: pd.DatetimeIndex, past: bool, after: pd.Timest
 def _read_date(
     text: str, times: pd.DatetimeIndex, before: pd.Timestamp | None = None, after: pd.Timestamp | None = None
 ) -> pd.Timestamp | None:
-    for pattern, places in (
-        (r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})", (1, 2, 3)),
-        (r"(\d{1,2})([./])(\d{1,2})\2(\d{4})", (4, 3, 1)),
-    ):
-        match = re.search(pattern, text)
-        if match:
-            year, month, day = (int(match[k]) for k in places)
-            if match.re.groups == 4 and match[2] == "/" and max(month, day) <= 12 and month != day:
-                return None  # one country's month is another's day
-            return _make_date(year, *((day, month) if month > 12 >= day and "/" in match[0] else (month, day)))
+    digits = re.search(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}([./])\d{1,2}\1\d{4}", text)
+    if digits:
+        return _read_digits(*re.split("[-./]", digits[0]), ambiguous=digits[1] == "/")
     year = re.search(r"\b(\d{4})\b", text)
     holiday = _search("|".join(NAMES), text)
     month = _search(_MONTH, text)
     rest = text.replace(year[0], "") if year else text
-    day = re.search(r"(?<![\d:])(\d{1,2})(?:st|nd|rd|th)?(?![\d:])", rest)
-    if holiday is None and (month is None or day is None):
+    number = re.search(r"(?<![\d:])(\d{1,2})(?:st|nd|rd|th)?(?![\d:])", rest)
+    if holiday is None and (month is None or number is None):
         return None
 
     def place(at: int) -> pd.Timestamp | None:
         if holiday is not None:
             return find_holiday(holiday[0], at)
-        return _make_date(at, _number_month(month[0]), int(day[1])) if month and day else None
+        return _make_date(at, _number_month(month[0]), int(number[1])) if month and number else None
 
     if year:
         return place(int(year[1]))
@@ -417,6 +410,18 @@ def _read_date(
     if before is not None:
         return max((d for d in dates if d < before), default=None)
     return next((d for d in dates if abs(d - middle) < pd.Timedelta(days=183)), None)
+
+
+def _read_digits(first: str, second: str, third: str, *, ambiguous: bool) -> pd.Timestamp | None:
+    """Reads a date in digits; None where one country's month may be another's day."""
+    if len(first) == 4:
+        return _make_date(int(first), int(second), int(third))
+    day, month = int(first), int(second)
+    if ambiguous and day <= 12 and month <= 12 and day != month:
+        return None
+    if ambiguous and month > 12:
+        day, month = month, day
+    return _make_date(int(third), month, day)
 
 
 def _make_date(year: int, month: int, day: int) -> pd.Timestamp | None:
@@ -447,8 +452,10 @@ def _read_clock(text: str) -> pd.Timedelta | None:
     bare = text if half is None else text[: half.start()]
     fraction = re.match(r"(?:a )?(half|quarter|five|ten|twenty-five|twenty)(?: minutes)? (past|to) (.+)", bare)
     if fraction:
-        minutes = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty-five": 25}[fraction[1]]
-        parts = [_read_hour(fraction[3]), float(minutes if fraction[2] == "past" else -minutes)]
+        away = {"half": 30.0, "quarter": 15.0, "five": 5.0, "ten": 10.0, "twenty": 20.0, "twenty-five": 25.0}[
+            fraction[1]
+        ]
+        parts = [_read_hour(fraction[3]), away if fraction[2] == "past" else -away]
     else:
         numbers = re.split(r"[:.]", bare.replace("o'clock", "").strip(), maxsplit=2)
         parts = [_read_hour(numbers[0]), *map(float, numbers[1:])]
