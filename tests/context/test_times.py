@@ -97,8 +97,8 @@ READ = {
     "every day from 22:00 to 02:00": "2024-12-18 22:00 to 2024-12-19 02:00 every 1 d",
     "daily between 8 and 10 am": "2024-12-19 08:00 to 2024-12-19 10:00 every 1 d",
     "every Friday until 28 December": "2024-12-20 to 2024-12-21 | 2024-12-27 to 2024-12-28",
-    "Monday to Wednesday from 8 am to 5 pm": "2024-12-23 08:00 to 2024-12-23 17:00 | 2024-12-24 08:00 to 2024-12-24 17:00"
-    " | 2024-12-25 08:00 to 2024-12-25 17:00",
+    "Monday to Wednesday from 8 am to 5 pm": "2024-12-23 08:00 to 2024-12-23 17:00"
+    " | 2024-12-24 08:00 to 2024-12-24 17:00 | 2024-12-25 08:00 to 2024-12-25 17:00",
     "on Friday from 8 am to 10 am and from 2 pm to 4 pm": "2024-12-20 08:00 to 2024-12-20 10:00"
     " | 2024-12-20 14:00 to 2024-12-20 16:00",
     "on Friday and Sunday from 8 am to 10 am": "2024-12-20 08:00 to 2024-12-20 10:00"

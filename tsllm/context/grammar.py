@@ -27,7 +27,7 @@ from tsllm.context.effects import (
 from tsllm.context.further import SAID
 from tsllm.context.language import Automaton, Part, States, Text, any_of
 from tsllm.context.listed import drop_points, find_names
-from tsllm.context.mentioned import find_lengths, find_numbers, find_times
+from tsllm.context.mentioned import find_lengths, find_likes, find_numbers, find_times
 from tsllm.context.spoken import MOST, NOTHING, name_times
 
 TAUGHT = ("multiply", "raise", "lower", "add", "set", "cap", "floor")  # what every kind of event may be said with
@@ -48,7 +48,7 @@ def find_alphabet(kinds: Sequence[str] = TAUGHT) -> str | None:
     """Returns the characters that answers of some kinds are made of; None = any, as in names."""
     if set(kinds) & {"follow", "states"}:
         return None
-    words = {"like": WEEKDAYS, "peak": MONTHS}
+    words = {"like": WEEKDAYS + MONTHS, "peak": MONTHS}
     texts = [
         NOTHING,
         *FIELDS.values(),
@@ -126,7 +126,7 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
         names, text = find_names(text) if "follow" in kinds else (), drop_points(text)
         known = find_times(text, window)
         named, past = ({name: t for name, t in names.items() if t in known} for names in (named, past))
-        told = Told(find_numbers(text, window), find_lengths(text), names)
+        told = Told(find_numbers(text, window), find_lengths(text), names, find_likes(text))
         kinds = [kind for kind in kinds if kind not in POINTED or (kind == "follow" and told.names)]
     points = tuple(map(write_time, window.times)) if set(kinds) & set(POINTED) and told is None else ()
     first = next(iter(name_times(window.future_times)))
@@ -141,11 +141,13 @@ class Told:
         numbers: Kind -> its numbers.
         lengths: Durations.
         names: Words, in their order, of which some in a row name a series that is listed.
+        likes: Weekdays and months.
     """
 
     numbers: Numbers
     lengths: tuple[str, ...]
     names: tuple[str, ...]
+    likes: tuple[str, ...]
 
 
 @lru_cache(maxsize=64)
@@ -169,7 +171,9 @@ def _build(
         if kind in PERCENT:
             place = Text(" %").build(machine, place)
         if needs_word:
-            word = WORDS[kind] if told is None or kind != "follow" else _Row(told.names)
+            word = WORDS[kind]
+            if told is not None and kind in {"follow", "like"}:
+                word = _Row(told.names) if kind == "follow" else any_of(told.likes)
             place = _add_field(machine, place, "word", word)
         family = kind if kind in POINTED else "past" if kind == "ignore" else "future"
         if family not in spans:
@@ -201,7 +205,7 @@ class _Row(Part):
             for n in range(k + 1, min(k + 8, len(words)) + 1)
         )
 
-    def build(self, machine: Automaton, start: int) -> int:  # noqa: D102  # as in `Part`
+    def build(self, machine: Automaton, start: int) -> int:
         end = machine.add()
         for k in range(len(self.words)):
             place = start

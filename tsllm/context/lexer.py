@@ -36,7 +36,8 @@ _ALONE = r"(?<!\d)(?<!\d[.,:-])"
 _HOURS = re.compile(rf"{_ALONE}(?P<parts>{_TIME}{_JOIN})(?P<last>{_TIME}){_HALF}", re.IGNORECASE)
 _HOURS_OF_24 = re.compile(rf"{_ALONE}(?P<parts>\d{{1,2}}{_JOIN})(?P<last>\d{{1,2}}:\d{{2}})", re.IGNORECASE)
 _DAYS = re.compile(
-    rf"{_ALONE}(?P<parts>(?:{_NTH}, )*{_NTH}(?:,?{_JOIN}))(?P<last>{_NTH})(?P<month> (?:of )?{_MONTH}(?:,? \d{{4}}\b)?)",
+    rf"{_ALONE}(?P<parts>(?:{_NTH}, )*{_NTH}(?:,?{_JOIN}))(?P<last>{_NTH})"
+    rf"(?P<month> (?:of )?{_MONTH}(?:,? \d{{4}}\b)?)",
     re.IGNORECASE,
 )
 _DAYS_OF_MONTH = re.compile(

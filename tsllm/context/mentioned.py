@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tsllm.context.applying import Window
-from tsllm.context.effects import PERCENT, rise, shorten, write_duration, write_number
+from tsllm.context.effects import MONTHS, PERCENT, WEEKDAYS, rise, shorten, write_duration, write_number
 from tsllm.context.lexer import Mention, find_mentions
 from tsllm.context.moments import Moment, is_clock, resolve_moment
 from tsllm.context.reading import ALLOWED, VALUES, make_effect
@@ -70,6 +70,16 @@ def find_lengths(text: str) -> tuple[str, ...]:
     """
     found = [m for m in find_mentions(text) if m.kind == "duration" and 1 <= m.value < _LONGEST]
     return tuple(dict.fromkeys(write_duration(pd.Timedelta(round(m.value), "s")) for m in found))
+
+
+def find_likes(text: str) -> tuple[str, ...]:
+    """Returns the weekdays and months of a text; Sunday always, for holidays are like one.
+
+    >>> find_likes("As in June, on a Monday")
+    ('Sunday', 'Monday', 'June')
+    """
+    named = [name for name in (*WEEKDAYS, *MONTHS) if re.search(rf"\b{name}\b", text)]
+    return tuple(dict.fromkeys(["Sunday", *named]))
 
 
 def find_times(text: str, window: Window) -> set[pd.Timestamp]:

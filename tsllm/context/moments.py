@@ -62,7 +62,8 @@ _AROUND = "|".join(rf"(?<=\b{w} )" for w in ("at", "over", "during", "around", "
                                              "since", "from", "between"))  # fmt: skip
 _LOOSE = (
     rf"\btonight\b|\b(?:Black|Cyber|Super|Giving|Shrove|Holy) (?:{_WEEKDAY})\b"
-    rf"|(?:{_AROUND})(?:Christmas\b(?! (?:Day|Eve))|Easter\b(?! (?:Sun|Mon)day)|New Year\b(?!'s))|\b{_NAMED_DAY} (?:week|next week|after next)\b"
+    rf"|(?:{_AROUND})(?:Christmas\b(?! (?:Day|Eve))|Easter\b(?! (?:Sun|Mon)day)|New Year\b(?!'s))"
+    rf"|\b{_NAMED_DAY} (?:week|next week|after next)\b"
 )
 _COUNTS = "|".join(sorted((*SMALL, "twenty", "thirty", "a dozen"), key=len, reverse=True))
 _LENGTH = rf"(?:\b(?:\d+(?:\.\d+)?|{_COUNTS}|an?|half an) (?:{'|'.join(UNITS)})s?\b)"
@@ -233,8 +234,8 @@ class _Frame:
             return Moment(self.times[0], self.times[-1] + step)
         today = self.times[0].normalize()
         if text.lower() == "day":
-            day = today if self.on is None and self.after is None else (self.on or self.after)
-            return Moment(day.normalize(), day.normalize() + _ONE)
+            day = (self.on or self.after or today).normalize()
+            return Moment(day, day + _ONE)
         if text.lower() in {"week", "month", "year"}:
             return _find_period(text.lower(), today)
         return self._read_when(text)

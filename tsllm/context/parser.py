@@ -18,7 +18,7 @@ _OVER = re.compile(
 _FUTURE = re.compile(
     r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
 )
-_SKIP = re.compile(
+SKIPPED = re.compile(
     r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel", re.IGNORECASE,
 )  # fmt: skip
@@ -39,12 +39,12 @@ _TO = re.compile(
     r" ?[-–—] ?|,? (?:to|until|till?|through|thru|up to|up until)(?: and including)? (?:the )?", re.IGNORECASE
 )
 _END = re.compile(
-    r"(?:\b(?:until|till?|(?<!due )(?<!owing )(?<!thanks )(?<!according )to|through|thru|up to|including|ending|ends?|by|"
-    r"before|prior to|no later than)(?: on| at)?|\band (?:ending|ends)(?: on| at)?)\s*$"
+    r"(?:\b(?:until|till?|(?<!due )(?<!owing )(?<!thanks )(?<!according )to|through|thru|up to|including|ending|ends?|"
+    r"by|before|prior to|no later than)(?: on| at)?|\band (?:ending|ends)(?: on| at)?)\s*$"
 )
 _START = re.compile(
-    r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|kicks? off|sets? in)"
-    r"(?: on| at| from)?)\s*$"
+    r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|"
+    r"kicks? off|sets? in)(?: on| at| from)?)\s*$"
 )
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
@@ -56,7 +56,7 @@ def read_by_rules(text: str) -> Reading:
         sentence = text[first:last]
         inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
         over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
-        skip_all = bool(_SKIP.search(sentence)) and not over
+        skip_all = bool(SKIPPED.search(sentence)) and not over
         for i in inside:
             mention = reading.mentions[i]
             before, behind = text[first : mention.start], text[mention.end : last]
