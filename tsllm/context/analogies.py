@@ -11,7 +11,8 @@ from tsllm.context.reading import NONE, VALUES
 from tsllm.context.spans import collect_span, find_reason, resolve_span, tells_of_past
 
 _LIKE = re.compile(
-    r"\b(?:as (?:on|in|if it were)|as it (?:is|does)(?: usually)? (?:on|in)|like (?:on|in|that of|those of)|like(?= an? ))"
+    r"\b(?:as (?:on|in|if it were)|as it (?:is|does)(?: usually)? (?:on|in)|like (?:on|in|that of|those of)|"
+    r"like(?= an? ))"
     rf" ?(?:an? |the )?((?-i:{'|'.join((*WEEKDAYS, *MONTHS))}))\b(?! (?:night|morning|afternoon|evening))",
     re.IGNORECASE,
 )  # fmt: skip

@@ -102,8 +102,8 @@ def read_said(said: str, window: Window, most: int = MOST, text: str = "") -> li
 def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str:
     """Returns what a language model is to write: effects on the steps of the window, one a line, or `none`.
 
-    Percentages and durations of the text are written as they are, so that nothing has to be calculated; points that the
-    text lists are left out.
+    Percentages and durations of the text are written as they are, so that nothing has to be calculated; a list of the
+    text is not repeated.
 
     Args:
         effects: What is meant.
