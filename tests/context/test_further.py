@@ -231,7 +231,6 @@ def test_each_writer_keeps_to_its_part_of_the_stock():
                 picked[self.held_out].add((options, option))
             return option
 
-    window = make_days(days=14)
     for held_out in (True, False):
         for kind in FURTHER:
             small = make_days(days={"follow": 5, "month": DAYS}.get(kind, 14))

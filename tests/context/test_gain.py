@@ -166,6 +166,7 @@ def make_further_event(kind, seed, days, h):
     times = pd.date_range(pd.Timestamp("2024-12-25") - pd.Timedelta(days=days), periods=24 * days + h, freq="h")
     noise = np.random.default_rng(seed).normal(size=len(times))
     y = 50 + 20 * np.sin(times.hour.to_numpy() * np.pi / 12) + 8 * (times.dayofweek.to_numpy() >= 5) + 3 * noise
+    y += 15 * (times.month == 11).astype(float) if kind == "month" else 0.0
     window = Window(y[:-h], times[:-h], times[-h:], 24)
     return write_event(window, y[-h:], seed, False, False, kinds=[kind])
 
