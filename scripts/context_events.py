@@ -23,7 +23,7 @@ from tsllm.forecasting.readers import load_reader
 STEPS = 24
 
 
-def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0, kinds=KINDS) -> dict[str, float]:
+def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 0, kinds=KINDS, history: int = 168):
     """Returns the mean absolute error of each reader over `days` days; the last `skip` days are left alone."""
     frame = load_frame("epf-fr-be").df
     series = frame[frame["unique_id"] == frame["unique_id"].iloc[0]]
@@ -32,7 +32,7 @@ def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 
     errors: dict[str, list[float]] = {}
     for day in range(days):
         end = len(y) - STEPS * (skip + day + 1)
-        window = Window(y[end - 168 : end], times[end - 168 : end], times[end : end + STEPS], STEPS)
+        window = Window(y[end - history : end], times[end - history : end], times[end : end + STEPS], STEPS)
         event = write_event(window, y[end : end + STEPS], 1000 * seed + day, held_out, quiet, kinds=kinds)
         if event is None:
             continue
@@ -43,6 +43,8 @@ def run(readers, days: int, held_out: bool, quiet: bool, seed: int, skip: int = 
             past = clean_history(window, effects) if "fault" in kinds else window.past
             forecast = apply_effects(window, effects, past[None, -STEPS:])
             errors.setdefault(name, []).append(float(np.abs(forecast - truth).mean() / scale))
+    if not errors:
+        raise SystemExit(f"no event of the kinds {', '.join(kinds)} has a place on these days; raise --history")
     return {name: float(np.mean(values)) for name, values in errors.items()} | {"days": float(len(errors["none"]))}
 
 
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0, help="last days left alone, for development")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--kinds", nargs="+", default=KINDS, help="of events, such as: sum bounds trend")
+    parser.add_argument("--history", type=int, default=168, help="hours; `like` needs two weeks, `month` two months")
     args = parser.parse_args()
     readers = {"rules": read_by_rules}
     if args.reader:
@@ -66,7 +69,7 @@ def main() -> None:
         ("new wordings", True, False),
         ("quiet days", True, True),
     ):
-        errors = run(readers, args.days, held_out, quiet, args.seed, args.skip, args.kinds)
+        errors = run(readers, args.days, held_out, quiet, args.seed, args.skip, args.kinds, args.history)
         print(f"{name} ({int(errors.pop('days'))} days)")
         gap = errors["none"] - errors["written"]
         for reader, error in errors.items():

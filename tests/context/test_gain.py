@@ -11,6 +11,7 @@ import tsllm.context.gain
 from tsllm.context.applying import Window
 from tsllm.context.effects import parse_effects
 from tsllm.context.events import EventWriter, write_event, write_events
+from tsllm.context.further import FURTHER
 from tsllm.context.gain import EffectsGain
 from tsllm.context.spoken import align, read_said, write_said
 from tsllm.rl.audit import audit_reward
@@ -133,6 +134,41 @@ def test_no_edit_that_ignores_the_text_pays():
     assert mean.pop("none") == 0
     assert told > 0.2
     assert max(mean.values()) < 0, mean
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_of_every_further_kind_the_truth_earns_most(kind):
+    """Constants, copies, the effects of other events and what moves everything earn less than what is true."""
+    days, h = (5, 48) if kind == "follow" else (35, 48)
+    reward, told, mean = EffectsGain(samples=30), [], {}
+    events = [make_further_event(kind, seed, days, h) for seed in range(10)]
+    events = [event for event in events if event is not None]
+    for k, event in enumerate(events):
+        window, drawn = event.window, reward.draw(event.window)
+        level = float(np.mean(event.truth))
+        past = [f"{t:%Y-%m-%d %H:%M}" for t in (window.past_times[0], window.past_times[-24])]
+        other = events[(k + 1) % len(events)]
+        attacks = {
+            "constant": f"set {level!r}", "last": f"set {window.past[-1]!r}", "late": "delay 24", "slope": "slope 0.1",
+            "forget": f"ignore from {past[0]} to {past[1]}", "other": write_said(other.effects, other.window),
+            "permuted": "\n".join(f"set {x!r} from {t} for 12 h" for x, t in zip(
+                event.truth[[40, 28, 16, 4]].tolist(), window.future_times[[0, 12, 24, 36]], strict=True)),
+        }  # fmt: skip
+        told.append(reward(window, event.truth, write_said(event.effects, window, event.text), drawn, text=event.text))
+        for name, said in attacks.items():
+            mean.setdefault(name, []).append(reward(window, event.truth, said, drawn))
+    means = {name: np.mean(scores) for name, scores in mean.items()}
+    assert np.mean(told) > max(means.values()), (np.mean(told), means)
+    assert np.mean(told) > 0
+
+
+def make_further_event(kind, seed, days, h):
+    times = pd.date_range(pd.Timestamp("2024-12-25") - pd.Timedelta(days=days), periods=24 * days + h, freq="h")
+    noise = np.random.default_rng(seed).normal(size=len(times))
+    y = 50 + 20 * np.sin(times.hour.to_numpy() * np.pi / 12) + 8 * (times.dayofweek.to_numpy() >= 5) + 3 * noise
+    y += 15 * (times.month == 11).astype(float) if kind == "month" else 0.0
+    window = Window(y[:-h], times[:-h], times[-h:], 24)
+    return write_event(window, y[-h:], seed, False, False, kinds=[kind])
 
 
 def test_events_are_what_their_effects_say():

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import tsllm.context.grammar
 import tsllm.context.language
+import tsllm.context.listed
 import tsllm.context.mentioned
 import tsllm.context.spoken
+from tests.context.test_further import make_days
 from tests.context.test_gain import make_panel_events
 from tsllm.context.applying import Window, apply_effects
 from tsllm.context.effects import (
@@ -29,7 +31,10 @@ from tsllm.context.effects import (
     parse_effects,
     write_effects,
 )
-from tsllm.context.grammar import open_answers
+from tsllm.context.events import KINDS as EVENTS
+from tsllm.context.events import write_event
+from tsllm.context.further import FURTHER
+from tsllm.context.grammar import name_effects, open_answers
 from tsllm.context.language import NEVER, Automaton, Word
 from tsllm.context.mentioned import find_numbers, find_times
 from tsllm.context.spoken import align, name_times, read_said, write_answer, write_said
@@ -38,17 +43,17 @@ TIMES = pd.date_range("2024-01-30 20:00", periods=16, freq="h")
 WINDOW = Window(np.arange(10.0), TIMES[:10], TIMES[10:])
 
 
-@pytest.mark.parametrize("module", ["grammar", "language", "mentioned", "spoken"])
+@pytest.mark.parametrize("module", ["grammar", "language", "listed", "mentioned", "spoken"])
 def test_the_docstrings_hold(module):
     found = doctest.testmod(getattr(tsllm.context, module))
     assert found.attempted > 0
     assert found.failed == 0
 
 
-def walk(answers, rng, most=4000):
+def walk(answers, rng, most=4000, letters=""):
     """Writes one sentence at random, character by character."""
-    alphabet = sorted({*"\n .:,=%-+_0123456789xéAJ", *"".join(KINDS), *"none every from to for smindh",
-                       *"".join(WEEKDAYS + MONTHS)})  # fmt: skip
+    said = "\n .:,=%-+_0123456789xéAJnone every from to for smindh"
+    alphabet = sorted(letters or {*said, *"".join(KINDS), *"".join(WEEKDAYS + MONTHS)})
     text, place = "", answers.start()
     for _ in range(most):
         if answers.shortest(place) == 0 and rng.random() < 0.2:
@@ -228,3 +233,54 @@ def test_rises_falls_and_durations_are_read_as_factors_and_ends():
     assert write_said(again, WINDOW, "Closed from 7:00 for 2 hours, every two hours.") == "set 0 from 07:00"
     begun = parse_effects("raise 10 % from 2024-01-31 06:00 to 2024-01-31 08:00")
     assert write_said(begun, WINDOW, "Up 10 % from 6:00 to 8:00.") == "raise 10 % from 06:00 to 08:00"
+
+
+@pytest.mark.parametrize("kind", [*EVENTS, *FURTHER])
+def test_every_kind_of_event_can_be_said_with_what_its_text_offers_and_is_understood(kind):
+    said_kinds, number = name_effects([kind]), 0
+    for freq, days, h in (("1h", 5 if kind == "follow" else 35, 48), ("1D", 120, 14)):
+        window = make_days(freq, days, h)
+        for seed in range(6):
+            event = write_event(window, np.linspace(40, 60, h), seed, seed % 2 == 0, False, kinds=[kind])
+            if event is None:
+                continue
+            said = write_said(event.effects, event.window, event.text)
+            answers = open_answers(event.window, event.text, said_kinds)
+            assert answers.accepts(write_answer(said)), (said, event.text)
+            again = read_said(said, event.window, text=event.text)
+            assert align(again, event.window) == align(event.effects, event.window)
+            number += 1
+    assert number >= 5
+
+
+@pytest.mark.parametrize("kind", ["delay", "trend", "fault", "like", "follow"])
+def test_a_walk_through_what_a_text_offers_can_be_read(kind):
+    window, rng = make_days(days=5 if kind == "follow" else 35), np.random.default_rng(0)
+    event = write_event(window, np.linspace(40, 60, 48), 1, False, False, kinds=[kind])
+    answers, seen = open_answers(event.window, event.text, name_effects([kind])[-1:]), set()
+    letters = "".join(sorted({*event.text, *"".join(SAYABLE), *" none from to for smindh\n:.0123456789-"}))
+    for _ in range(25):
+        said = walk(answers, rng, letters=letters)
+        effects = read_said(said, event.window, text=event.text)
+        assert effects is not None, said
+        seen |= {effect.kind for effect in effects}
+    assert seen == {name_effects([kind])[-1]}
+
+
+def test_delays_slopes_and_lists_are_copied_from_the_text():
+    text = "From 9 am on all comes two hours later, and falls by 0.5 an hour."
+    answers = open_answers(WINDOW, text, ("delay", "slope", "follow"))
+    for said, expected in {
+        " delay 2 from 09:00": True, " delay 3 from 09:00": False, " slope -0.5 from 09:00": True,
+        " slope 0.7": False, " follow all": False,
+    }.items():  # fmt: skip
+        assert answers.accepts(said) == expected, said
+    listed = "The price follows the wind speed: " + ", ".join(f"{t:%Y-%m-%d %H:%M}={k}" for k, t in enumerate(TIMES))
+    answers = open_answers(WINDOW, listed, ("follow",))
+    assert answers.accepts(" follow wind speed")
+    assert not answers.accepts(" follow rain")
+    assert not answers.accepts(" follow wind speed: 2024-01-31 08:00=5")
+    (effect,) = read_said("follow wind speed", WINDOW, text=listed)
+    assert effect.points == tuple((t, float(k)) for k, t in enumerate(TIMES))
+    assert write_said([effect], WINDOW, listed) == "follow wind speed"
+    assert read_said("follow wind speed", WINDOW) is None

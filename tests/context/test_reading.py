@@ -1,16 +1,19 @@
 """From texts to effects: what can be copied, when it is, what the rules and the tables say."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.context.applying import Window
-from tsllm.context.effects import write_effects
-from tsllm.context.lexer import find_mentions, resolve_moment, split_sentences
+from tsllm.context.applying import Window, apply_effects
+from tsllm.context.effects import parse_effects, write_effects
+from tsllm.context.lexer import find_mentions, split_sentences
+from tsllm.context.moments import resolve_moment
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_effects, read_in_turn
 from tsllm.context.reading import NONE, Reading, assemble
 
 TIMES = pd.date_range("2024-03-06", periods=72, freq="h")  # a Wednesday
+PAST_OF_MONTHS = pd.date_range("2024-10-20", "2024-12-18 23:00", freq="h")
 PAST = pd.date_range(end="2024-03-05 23:00", periods=96, freq="h")
 
 
@@ -214,3 +217,32 @@ def test_readers_that_assemble_get_no_effect_of_the_past_either():
         "In 2022 it was capped at 9.",
     ):
         assert assemble(read_by_rules(text), TIMES, PAST) == []
+
+
+NOVEMBER = Window(
+    np.where(PAST_OF_MONTHS.month == 11, 5.0, 1.0) + PAST_OF_MONTHS.hour, PAST_OF_MONTHS,
+    pd.date_range("2024-12-19", periods=48, freq="h"), 24,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("Output on 20 December is as in November.", "like November from 2024-12-20 to 2024-12-21"),
+        ("Output will be like that of November.", "like November"),
+        ("On Friday from 8 am to noon it is as on a Sunday.", "like Sunday from 2024-12-20 08:00 to 2024-12-20 12:00"),
+        ("As in November, output is capped at 9 on Friday.", "cap 9 from 2024-12-20 to 2024-12-21"),
+        ("Last week it was as in November.", ""),
+        ("On Friday night it is as on a Sunday.", ""),
+    ],
+)
+def test_what_is_like_a_weekday_or_a_month_is_read(text, effects):
+    assert write_effects(read_effects(text, NOVEMBER)) == effects
+
+
+def test_like_a_month_draws_from_its_steps():
+    paths = apply_effects(NOVEMBER, parse_effects("like November from 2024-12-20 06:00"), np.zeros((3, 48)))
+    assert (paths[:, :30] == 0).all()
+    assert paths[:, 30:].tolist() == [[5.0 + hour for hour in range(6, 24)]] * 3
+    other = apply_effects(NOVEMBER, parse_effects("like June"), np.zeros((3, 48)))
+    assert (other == 0).all()  # the history holds no June

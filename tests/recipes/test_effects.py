@@ -16,7 +16,7 @@ from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.events import Event
 from tsllm.context.gain import EffectsGain
-from tsllm.context.grammar import open_answers
+from tsllm.context.grammar import TAUGHT, open_answers
 from tsllm.context.spoken import write_request, write_said
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.context import ContextForecaster
@@ -178,6 +178,8 @@ def test_what_does_not_go_together_is_refused(place):
     for main, config, change, message in (
         (sft, SFT, "thought_words=9", "effects are written without thoughts"),
         (sft, SFT, "writes=poems", "writes is 'poems'; choose one of numbers, effects"),
+        (sft, SFT, "kinds=[sums]", "events have no kind 'sums'; choose of multiply, .*, lagged"),
+        (sft, SFT, "kinds=[holiday]", "in which an event of the kinds holiday has a place; change context_length, or"),
         (sft, SFT, "focus=hard_cases", "leave focus and streaming out"),
         (grpo, GRPO, "reward=mase", "effects and effects_gain belong together"),
         (grpo, GRPO, "writes=numbers", "effects and effects_gain belong together"),
@@ -236,6 +238,23 @@ def test_rollouts_under_the_grammar_can_all_be_read_and_keep_to_their_texts(plac
     assert free.ask(events[0].window, events[0].text) == write_request(events[0].window, events[0].text)
     with pytest.raises(ValueError, match="not told what may stand behind the prompt"):
         reader.say(["Closed."])
+
+
+def test_a_run_on_further_kinds_leaves_an_adapter_that_may_say_their_effects(place):
+    kinds = ("sum", "delay", "trend", "fault")
+    load_recipe("sft_text").main([SFT, *options(place, "kinds", kinds=f"[{', '.join(kinds)}]", max_steps=1)])
+    metrics = json.loads((place / "kinds" / "metrics.json").read_text())
+    assert (metrics["kinds"], metrics["unsayable"]) == (list(kinds), 0)
+    reader = SpokenReader.from_pretrained(place / "kinds")
+    assert reader.kinds == (*TAUGHT, "delay", "slope", "ignore")
+    df = load_frame(str(place / "series.csv")).df
+    events = collect_events(df, 48, 24, 24, stride=24, most=8, seed=0, kinds=kinds)
+    assert {e.kind for event in events for e in event.effects} >= {"delay", "slope"}
+    for event, said in zip(events, reader.say([reader.ask(e.window, e.text) for e in events]), strict=True):
+        assert open_answers(event.window, event.text, reader.kinds).accepts(f" {said}")
+    judge = EffectsReward(EffectsGain(), events)
+    written = [judge.score(k, write_said(e.effects, e.window, e.text)) for k, e in enumerate(events)]
+    assert min(written) > -3.0  # every one can be read
 
 
 def test_silence_costs_where_something_is_told():

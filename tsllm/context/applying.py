@@ -163,18 +163,25 @@ _ARITHMETIC = {"multiply": _multiply, "add": _add, "set": _set, "slope": _slope,
 
 
 def _draw_like(window: Window, effect: Effect, paths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws steps of the span from the same clock time on that weekday, or on the same side of the week."""
-    steps = np.flatnonzero(effect.covers(window.future_times))
-    day = WEEKDAYS.index(effect.word)
-    clock, days = window.past_times.strftime("%H:%M:%S"), window.past_times.dayofweek.to_numpy()
-    for step in map(int, steps):
-        now = clock == window.future_times[step].strftime("%H:%M:%S")
-        kind = (days >= 5) == (day >= 5)
-        same = now & (days == day) if (now & (days == day)).sum() >= 2 else now & kind
+    """Draws steps of the span from the same clock time on a weekday or in a month, or else near it.
+
+    Near a weekday is the same side of the week; of a month first come days on the same side of the week, then all.
+    """
+    clock, weekend = window.past_times.strftime("%H:%M:%S"), window.past_times.dayofweek.to_numpy() >= 5
+    for step in map(int, np.flatnonzero(effect.covers(window.future_times))):
+        time = window.future_times[step]
+        now = clock == time.strftime("%H:%M:%S")
+        if effect.word in MONTHS:
+            near = now & (window.past_times.month.to_numpy() == MONTHS.index(effect.word) + 1)
+            same = near & (weekend == (time.dayofweek >= 5))
+        else:
+            day = WEEKDAYS.index(effect.word)
+            near = now & (weekend == (day >= 5))
+            same = now & (window.past_times.dayofweek.to_numpy() == day)
+        same = same if same.sum() >= 2 else near
         if same.any():
-            values = window.past[same]
-            spread = 0.5 * np.std(window.past[now & kind]) if same.sum() < 4 else 0.0
-            paths[:, step] = rng.choice(values, len(paths)) + spread * rng.standard_normal(len(paths))
+            spread = 0.5 * np.std(window.past[near]) if same.sum() < 4 else 0.0
+            paths[:, step] = rng.choice(window.past[same], len(paths)) + spread * rng.standard_normal(len(paths))
     return np.maximum(paths, 0.0) if window.past.min() >= 0 else paths
 
 

@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[bool, bool, str]] = {
     "slope": (True, False, "the number added for every step since the start, on top of the forecast"),
     "total": (True, False, "steps of a year sum up to about the number"),
     "peak": (False, True, "the month in which most of a year's total falls"),
-    "like": (False, True, "as on that weekday in the history"),
+    "like": (False, True, "as on that weekday, or in that month, of the history"),
     "ignore": (False, False, "the span of the history misleads: fill it in before forecasting"),
     "daylight": (False, False, "nothing before sunrise and after sunset, most around noon"),
     "follow": (False, True, "moves with another series, given as time=value"),
@@ -76,11 +76,11 @@ _NAME_WORD = Word(":=,", ("from", "to", "for", "every"))  # the words that follo
 NAME = Seq(_NAME_WORD, Many(Seq(Text(" "), _NAME_WORD), 0, 7))
 STATE = Seq(Word("=,", ()), Many(Seq(Text(" "), Word("=,", ())), 0, 7))
 WORDS: dict[str, Part] = {
-    "like": OneOf(*map(Text, WEEKDAYS)), "peak": OneOf(*map(Text, MONTHS)), "through": NUMBER, "follow": NAME,
-    "states": NAME,
+    "like": OneOf(*map(Text, (*WEEKDAYS, *MONTHS))), "peak": OneOf(*map(Text, MONTHS)), "through": NUMBER,
+    "follow": NAME, "states": NAME,
 }  # fmt: skip
 _WANTED = {
-    "like": f"one of {', '.join(WEEKDAYS)}", "peak": f"one of {', '.join(MONTHS)}",
+    "like": f"one of {', '.join((*WEEKDAYS, *MONTHS))}", "peak": f"one of {', '.join(MONTHS)}",
     "through": "a number behind its number",
     "follow": "a name of at most eight words, none of them `from`, `to`, `for` or `every`, without `:`, `=` and `,`",
     "states": "a name of at most eight words, none of them `from`, `to`, `for` or `every`, without `:`, `=` and `,`",

@@ -14,7 +14,7 @@ import pandas as pd
 from tsllm.context import wordings as stock
 from tsllm.context import wordings_further as words
 from tsllm.context.applying import Window
-from tsllm.context.effects import WEEKDAYS, Effect, rise, shorten, write_time
+from tsllm.context.effects import MONTHS, WEEKDAYS, Effect, rise, shorten, write_time
 from tsllm.context.following import is_ceiling
 from tsllm.context.holidays import name_holiday
 from tsllm.context.pairs import PairWriter, Piece
@@ -337,6 +337,21 @@ class FurtherWriter(PairWriter):
         slots = {"day": (self._write_day(day), "day"), "w": (name, "none")}
         return self._arrange("like", slots), [Effect("like", None, name, day, day + _DAY)]
 
+    def find_months(self) -> list[str]:
+        """Returns months other than the horizon's that hold every step twice, on each side of the week."""
+        past, found = self.window.past_times, []
+        seen = Counter(zip(past.month, past.dayofweek >= 5, past - past.normalize(), strict=True))
+        wanted = set(zip(self.times.dayofweek >= 5, self.times - self.times.normalize(), strict=True))
+        for number, name in enumerate(MONTHS, 1):
+            if number not in self.times.month and all(seen[number, *place] >= 2 for place in wanted):
+                found.append(name)
+        return found
+
+    def _write_month(self) -> Told:
+        name = str(self._pick(self.find_months(), True))
+        pieces, start, end = self._tell("month", {"m": (name, "none")})
+        return pieces, [Effect("like", None, name, start, end)]
+
     def _write_holiday(self) -> Told:
         options = self.find_holidays()
         day = options[int(self.rng.integers(len(options)))]
@@ -421,6 +436,7 @@ _WRITERS: dict[str, Callable[[FurtherWriter], Told]] = {
     "periodic": FurtherWriter._write_periodic,
     "fault": FurtherWriter._write_fault,
     "like": FurtherWriter._write_like,
+    "month": FurtherWriter._write_month,
     "holiday": FurtherWriter._write_holiday,
     "follow": FurtherWriter._write_follow,
     "lagged": FurtherWriter._write_lagged,
@@ -430,7 +446,18 @@ _NEEDS: dict[str, Callable[[FurtherWriter], bool]] = {
     "bounds": _varies,
     "fault": lambda writer: len(writer.window.past) >= 16,
     "like": lambda writer: bool(writer.find_similar()),
+    "month": lambda writer: bool(writer.find_months()),
     "holiday": lambda writer: bool(writer.find_holidays()),
     "follow": _lists,
 }
 FURTHER = tuple(_WRITERS)
+# What is said of each kind, beside the effects of every language model (`tsllm.context.grammar.TAUGHT`).
+SAID = {
+    "delay": "delay",
+    "trend": "slope",
+    "fault": "ignore",
+    "like": "like",
+    "month": "like",
+    "holiday": "like",
+    "follow": "follow",
+}

@@ -70,8 +70,9 @@ class EffectsGain:
         self.base = base
 
     def __call__(
-        self, window: Window, truth: np.ndarray, said: str, drawn: np.ndarray | None = None, told: bool = False
-    ) -> float:
+        self, window: Window, truth: np.ndarray, said: str, drawn: np.ndarray | None = None, told: bool = False,
+        text: str = "",
+    ) -> float:  # fmt: skip
         """Scores what was said of a window.
 
         Args:
@@ -80,6 +81,7 @@ class EffectsGain:
             said: Effects, one a line, or `none`.
             drawn: Paths of the base [n, H] where the caller has them (`draw`); None draws them.
             told: Whether the text says something that changes the future, so that silence costs.
+            text: What was read, for effects that take a list from it.
 
         Returns:
             The reward, in [-bound, bound].
@@ -92,7 +94,7 @@ class EffectsGain:
                 f"truth has shape {truth.shape} and {int((~np.isfinite(truth)).sum())} gaps; expected "
                 f"{len(window.future_times)} steps without gaps"
             )
-        effects = read_said(said, window, self.most)
+        effects = read_said(said, window, self.most, text)
         if effects is None:
             return self.low
         if told and not effects:

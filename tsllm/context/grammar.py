@@ -4,6 +4,7 @@ It is built from the definition of effects themselves (`effects.FIELDS`, `KINDS`
 through can be read. Moments are those of the window; numbers and moments may be held to what the text mentions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,20 +24,31 @@ from tsllm.context.effects import (
     WORDS,
     write_time,
 )
+from tsllm.context.further import SAID
 from tsllm.context.language import Automaton, Part, States, Text, any_of
-from tsllm.context.mentioned import find_lengths, find_numbers, find_times
+from tsllm.context.listed import drop_points, find_names
+from tsllm.context.mentioned import find_lengths, find_likes, find_numbers, find_times
 from tsllm.context.spoken import MOST, NOTHING, name_times
 
-TAUGHT = ("multiply", "raise", "lower", "add", "set", "cap", "floor")  # what `tsllm.context.events` writes about
+TAUGHT = ("multiply", "raise", "lower", "add", "set", "cap", "floor")  # what every kind of event may be said with
 Numbers = tuple[tuple[str, tuple[str, ...]], ...]  # kind -> the numbers that it may have
 Place = tuple[int, States]  # lines that may follow, and where the automaton stands
+
+
+def name_effects(events: Sequence[str]) -> tuple[str, ...]:
+    """Returns the effects that kinds of events are said with.
+
+    >>> name_effects(["sum", "trend"])
+    ('multiply', 'raise', 'lower', 'add', 'set', 'cap', 'floor', 'slope')
+    """
+    return (*TAUGHT, *dict.fromkeys(SAID[kind] for kind in events if kind in SAID))
 
 
 def find_alphabet(kinds: Sequence[str] = TAUGHT) -> str | None:
     """Returns the characters that answers of some kinds are made of; None = any, as in names."""
     if set(kinds) & {"follow", "states"}:
         return None
-    words = {"like": WEEKDAYS, "peak": MONTHS}
+    words = {"like": WEEKDAYS + MONTHS, "peak": MONTHS}
     texts = [
         NOTHING,
         *FIELDS.values(),
@@ -88,7 +100,8 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
 
     Args:
         window: Its times are those that may be named: of the horizon, for `ignore` of the history.
-        text: Hold numbers and moments to what it mentions; None = any number, any moment of the window.
+        text: Hold numbers, moments and names to what it mentions, and leave out what it lists (the points of `follow`,
+            which `read_said` takes from it); None = any number, any moment of the window.
         kinds: Effects that may be said.
         most: Lines of an answer.
 
@@ -108,22 +121,39 @@ def open_answers(window: Window, text: str | None = None, kinds: Sequence[str] =
         raise ValueError(f"there is no effect {unknown[0]!r}; known: {', '.join(SAYABLE)}")
     named = name_times(window.future_times)
     past = {write_time(t): t for t in window.past_times} if "ignore" in kinds else {}
-    numbers: Numbers | None = None
-    lengths: tuple[str, ...] | None = None
+    told = None
     if text is not None:
-        told = find_times(text, window)
-        named, past = ({name: t for name, t in names.items() if t in told} for names in (named, past))
-        numbers, lengths = find_numbers(text), find_lengths(text)
-    points = tuple(map(write_time, window.times)) if set(kinds) & set(POINTED) else ()
+        names, text = find_names(text) if "follow" in kinds else (), drop_points(text)
+        known = find_times(text, window)
+        named, past = ({name: t for name, t in names.items() if t in known} for names in (named, past))
+        told = Told(find_numbers(text, window), find_lengths(text), names, find_likes(text))
+        kinds = [kind for kind in kinds if kind not in POINTED or (kind == "follow" and told.names)]
+    points = tuple(map(write_time, window.times)) if set(kinds) & set(POINTED) and told is None else ()
     first = next(iter(name_times(window.future_times)))
-    return _build((tuple(named), tuple(past), points), first, numbers, lengths, tuple(dict.fromkeys(kinds)), most)
+    return _build((tuple(named), tuple(past), points), first, told, tuple(dict.fromkeys(kinds)), most)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a text offers to be copied.
+
+    Attributes:
+        numbers: Kind -> its numbers.
+        lengths: Durations.
+        names: Words, in their order, of which some in a row name a series that is listed.
+        likes: Weekdays and months.
+    """
+
+    numbers: Numbers
+    lengths: tuple[str, ...]
+    names: tuple[str, ...]
+    likes: tuple[str, ...]
 
 
 @lru_cache(maxsize=64)
 def _build(
-    times: tuple[tuple[str, ...], ...], first: str, numbers: Numbers | None, lengths: tuple[str, ...] | None,
-    kinds: tuple[str, ...], most: int,
-) -> Answers:  # fmt: skip
+    times: tuple[tuple[str, ...], ...], first: str, told: Told | None, kinds: tuple[str, ...], most: int
+) -> Answers:
     """Builds the automaton; windows whose moments have the same names share it, and what was found out on it."""
     named, past, points = times
     machine = Automaton()
@@ -136,23 +166,53 @@ def _build(
         place = Text(kind).build(machine, line)
         needs_number, needs_word, _ = KINDS["multiply" if kind in PERCENT else kind]
         if needs_number:
-            number = NUMBER if numbers is None else any_of(dict(numbers).get(kind, ()))
+            number = NUMBER if told is None else any_of(dict(told.numbers).get(kind, ()))
             place = _add_field(machine, place, "number", number)
         if kind in PERCENT:
             place = Text(" %").build(machine, place)
         if needs_word:
-            place = _add_field(machine, place, "word", WORDS[kind])
+            word = WORDS[kind]
+            if told is not None and kind in {"follow", "like"}:
+                word = _Row(told.names) if kind == "follow" else any_of(told.likes)
+            place = _add_field(machine, place, "word", word)
         family = kind if kind in POINTED else "past" if kind == "ignore" else "future"
         if family not in spans:
             spans[family] = machine.add()
-            closed = _add_span(machine, spans[family], past if kind == "ignore" else named, first, lengths)
-            if kind in POINTED:
+            closed = _add_span(
+                machine,
+                spans[family],
+                past if kind == "ignore" else named,
+                first,
+                None if told is None else told.lengths,
+            )
+            if kind in POINTED and told is None:
                 closed = _add_points(machine, closed, points, STATE if kind == "states" else NUMBER)
             machine.link(closed, end)
             machine.link(closed, line, "\n")
         machine.link(place, spans[family])
     machine.close(end)
     return Answers(machine, most)
+
+
+class _Row(Part):
+    """At most eight words in a row, of some that follow each other."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self.pattern = "|".join(
+            re.escape(" ".join(words[k:n]))
+            for k in range(len(words))
+            for n in range(k + 1, min(k + 8, len(words)) + 1)
+        )
+
+    def build(self, machine: Automaton, start: int) -> int:
+        end = machine.add()
+        for k in range(len(self.words)):
+            place = start
+            for word in self.words[k : k + 8]:
+                place = Text(word if place == start else f" {word}").build(machine, place)
+                machine.link(place, end)
+        return end
 
 
 def _add_field(machine: Automaton, place: int, name: str, part: Part) -> int:

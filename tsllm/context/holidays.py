@@ -13,6 +13,18 @@ _BY_EASTER = {
     39: "Ascension Day",
     50: "Whit Monday",
 }  # days after Easter Sunday
+# Days that texts name, though nobody has to be off work on them.
+_DAYS = {(10, 31): "Halloween", (12, 24): "Christmas Eve", (12, 31): "New Year's Eve", (2, 14): "Valentine's Day"}
+_DAYS_BY_EASTER = {
+    -46: "Ash Wednesday",
+    -7: "Palm Sunday",
+    -3: "Maundy Thursday",
+    0: "Easter Sunday",
+    49: "Whit Sunday",
+}
+NAMES = tuple(
+    name.removeprefix("the ") for days in (_FIXED, _BY_EASTER, _DAYS, _DAYS_BY_EASTER) for name in days.values()
+)
 
 
 def find_easter(year: int) -> pd.Timestamp:
@@ -40,3 +52,19 @@ def name_holiday(day: pd.Timestamp) -> str | None:
     """
     fixed = _FIXED.get((day.month, day.day))
     return fixed or _BY_EASTER.get((day.normalize() - find_easter(day.year)).days)
+
+
+def find_holiday(name: str, year: int) -> pd.Timestamp | None:
+    """Returns the day of a year that has one of `NAMES`, in any case; None for another name.
+
+    >>> find_holiday("good friday", 2024), find_holiday("Pi Day", 2024)
+    (Timestamp('2024-03-29 00:00:00'), None)
+    """
+    wanted = name.lower().removeprefix("the ")
+    for (month, day), held in (_FIXED | _DAYS).items():
+        if held.lower().removeprefix("the ") == wanted:
+            return pd.Timestamp(year, month, day)
+    for days, held in (_BY_EASTER | _DAYS_BY_EASTER).items():
+        if held.lower() == wanted:
+            return find_easter(year) + pd.Timedelta(days=days)
+    return None

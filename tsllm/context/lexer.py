@@ -1,23 +1,20 @@
 """Finds what can be copied from a text: numbers, moments and durations, each with its place.
 
-A moment without a date ("at noon", "from 8 am", "on Monday") is completed by the forecast's own times: the first
-moment of the horizon that fits.
+A range that says a half of the day, a month or a year only once ("8 to 10 pm", "from 3 to 5 May") is two moments, each
+with what the other says of it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pandas as pd
+from tsllm.context.effects import MONTHS
+from tsllm.context.moments import MOMENT, SMALL, UNITS
 
-from tsllm.context.effects import MONTHS, WEEKDAYS
-
-_SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-          "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-WORDS: dict[str, float] = {word: float(k) for k, word in enumerate(_SMALL)}
+WORDS: dict[str, float] = {word: float(k) for k, word in enumerate(SMALL)}
 WORDS |= {word: 10.0 * k for k, word in enumerate(_TENS, 2)}
-WORDS |= {f"{t}-{s}": WORDS[t] + WORDS[s] for t in _TENS for s in _SMALL[1:10]}
+WORDS |= {f"{t}-{s}": WORDS[t] + WORDS[s] for t in _TENS for s in SMALL[1:10]}
 WORDS |= {"a hundred": 100.0, "one hundred": 100.0, "a thousand": 1000.0, "a dozen": 12.0, "half a dozen": 6.0}
 FACTORS: dict[str, float] = {
     "double": 2, "doubled": 2, "doubles": 2, "doubling": 2, "twice": 2, "twofold": 2, "triple": 3, "tripled": 3,
@@ -26,30 +23,40 @@ FACTORS: dict[str, float] = {
     "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 0.25, "three quarters": 0.75, "a fifth": 0.2, "a tenth": 0.1,
 }  # fmt: skip
-_UNIT = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "hr": 3600, "h": 3600, "day": 86400,
-         "night": 86400, "week": 604800, "fortnight": 1209600, "month": 2629800, "year": 31557600}  # fmt: skip
-_MONTH = "|".join(f"{m}|{m[:3]}\\." for m in MONTHS) + "|" + "|".join(m[:3] for m in MONTHS if m != "May")
-_DAY = "|".join(WEEKDAYS)
 _COUNT = "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True))
 _DIGITS = r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
-_CLOCK = (
-    r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?: ?(?:[ap]m\b|[ap]\.m\.))?|\d{1,2} ?(?:[ap]m\b|[ap]\.m\.)"
-    r"|\d{1,2} o'clock|noon|midday|midnight"
+_HALF = r" ?(?P<half>[ap])\.?m\b\.?"
+_TIME = r"\d{1,2}(?:[:.]\d{2})?"
+_NTH = r"\d{1,2}(?:st|nd|rd|th)?"
+_JOIN = r"(?: ?[-–—] ?| (?:to|until|till|and|through) (?:the )?)"
+_MONTH = rf"(?-i:{'|'.join(MONTHS)}|(?:{'|'.join(m[:3] for m in MONTHS if m != 'May')}|Sept)\b\.?)"
+_ENDS = r"(?=\s*[.;:)]|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
+_ALONE = r"(?<!\d)(?<!\d[.,:-])"
+# Ranges and lists of which each part leaves out what another one says.
+_HOURS = re.compile(rf"{_ALONE}(?P<parts>{_TIME}{_JOIN})(?P<last>{_TIME}){_HALF}", re.IGNORECASE)
+_HOURS_OF_24 = re.compile(rf"{_ALONE}(?P<parts>\d{{1,2}}{_JOIN})(?P<last>\d{{1,2}}:\d{{2}})", re.IGNORECASE)
+_DAYS = re.compile(
+    rf"{_ALONE}(?P<parts>(?:{_NTH}, )*{_NTH}(?:,?{_JOIN}))(?P<last>{_NTH})"
+    rf"(?P<month> (?:of )?{_MONTH}(?:,? \d{{4}}\b)?)",
+    re.IGNORECASE,
 )
-_RELATIVE = "tomorrow|today|yesterday"
-_DATE = (
-    rf"\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})(?:,? \d{{4}})?"
-    rf"|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?"
+_DAYS_OF_MONTH = re.compile(
+    rf"\b(?P<month>{_MONTH} )(?P<first>{_NTH})(?P<parts>(?:, {_NTH})*,?{_JOIN}{_NTH})(?P<year>,? \d{{4}}\b)?{_ENDS}",
+    re.IGNORECASE,
 )
+_LEADS = {
+    "to": "".join(rf"(?<!\b{w} )" for w in ("at", "of", "by", "is", "to", "than", "most", "least", "below", "above"))
+    + "$",
+    "and": r"(?:^|[.;:(] ?|\b(?:between|on|the) )(?:the )?$",
+    "": r"(?:^|[.;:(] ?|\b(?:from|between|on|the) )(?:the )?$",
+}  # what must stand before a range for its first number to be no amount
 _TOKEN = re.compile(
-    rf"(?P<moment>(?:{_DATE})(?:(?:[ T]|,? (?:at )?)(?:{_CLOCK}))?|(?:{_CLOCK}) on (?:the )?(?:{_DATE}|{_DAY})"
-    rf"|\b(?:{_DAY})\b(?:,? (?:at )?(?:{_CLOCK}))?|\b(?:{_RELATIVE})\b(?:,? (?:at )?(?:{_CLOCK}))?"
-    rf"|\b\d{{4}}-\d{{2}}\b(?!-)|\b(?:{_CLOCK})(?! ?%))"
+    rf"(?P<moment>{MOMENT}(?! ?%))"
     rf"|(?P<duration>\b(?:{_DIGITS}|{_COUNT}|an?|half an|a full|the whole)[ -](?:further |more |full |consecutive )?"
-    rf"(?:{'|'.join(_UNIT)})s?\b)"
+    rf"(?:{'|'.join(UNITS)})s?\b)"
     rf"|(?P<percent>(?:(?<![\w.])(?:{_DIGITS})|\b(?:{_COUNT})) ?(?:%|per ?cent\b))"
     rf"|(?P<factor>\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
-    rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?![\w%]|\.\d)|\b(?:{_COUNT})\b)",
+    rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?:(?=x\b)|(?![\w%]|\.\d))|\b(?:{_COUNT})\b)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+(?=[A-Z\"'(*\d])|\n+")
@@ -65,6 +72,7 @@ class Mention:
         end: Place behind its last character.
         text: As it stands.
         value: Number; percent as it is said (75 for 75 %); seconds of a duration. 0 for a moment.
+        completed: A moment with what its neighbour says of it: `8 pm` for the first of "8 to 10 pm"; else empty.
     """
 
     kind: str
@@ -72,22 +80,86 @@ class Mention:
     end: int
     text: str
     value: float = 0.0
+    completed: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """The words to be understood."""
+        return self.completed or self.text
 
 
 def find_mentions(text: str) -> list[Mention]:
     """Returns what can be copied from a text, in order, without overlaps."""
-    found = []
-    for match in _TOKEN.finditer(text):
-        kind = str(match.lastgroup)
-        value = _READ[kind](match[0].lower()) if kind in _READ else 0.0
-        found.append(Mention(kind, match.start(), match.end(), match[0], value))
+    found: list[Mention] = []
+    parts, place = sorted(_find_parts(text), key=lambda m: m.start), 0
+    while match := _TOKEN.search(text, place):
+        part = next((p for p in parts if place <= p.start <= match.start()), None)
+        if part is not None:
+            found.append(part)
+        else:
+            kind = str(match.lastgroup)
+            value = _READ[kind](match[0].lower()) if kind in _READ else 0.0
+            found.append(Mention(kind, match.start(), match.end(), match[0], value))
+        place = found[-1].end
     return found
+
+
+def _find_parts(text: str) -> Iterator[Mention]:
+    """Yields the parts of ranges and lists that say half of a moment; the other half is found as it stands."""
+    for match in _HOURS.finditer(text):
+        if _leads(text, match, "to"):
+            first = re.match(_TIME, match["parts"])
+            assert first is not None
+            if ":" in first[0] and not re.search("[-–—]", match["parts"]):
+                continue  # "from 07:00 until 3 am"
+            turned = _hour(first[0]) % 12 > _hour(match["last"]) % 12  # "11 to 2 pm"
+            half = match["half"].lower() if not turned else "a" if match["half"].lower() == "p" else "p"
+            yield _take(match.start(), first[0], f"{first[0]} {half}m")
+    for match in _HOURS_OF_24.finditer(text):
+        if _leads(text, match, ""):
+            first = re.match(_TIME, match["parts"])
+            assert first is not None
+            yield _take(match.start(), first[0], f"{first[0]}:00")
+    for match in _DAYS.finditer(text):
+        if _leads(text, match, ""):
+            for part in re.finditer(_NTH, match["parts"]):
+                yield _take(match.start() + part.start(), part[0], f"{part[0]}{match['month']}")
+    for match in _DAYS_OF_MONTH.finditer(text):
+        yield _take(
+            match.start(),
+            f"{match['month']}{match['first']}",
+            f"{match['month']}{match['first']}{match['year'] or ''}",
+        )
+        year, parts = match["year"] or "", list(re.finditer(_NTH, match["parts"]))
+        for part in parts:
+            text = part[0] + (year if part is parts[-1] else "")
+            yield _take(match.start("parts") + part.start(), text, f"{match['month']}{part[0]}{year}")
+
+
+def _leads(text: str, match: re.Match[str], word: str) -> bool:
+    """Tells by what stands before it whether a range is one of moments; `word` may join it after other words too."""
+    join = re.sub(r"\W|\d|the\b|st\b|nd\b|rd\b|th\b", " ", match["parts"]).split()
+    if not join or re.match(r"\d{1,2}(?:st|nd|rd|th)", match["parts"]):
+        return True  # a dash, or "the 3rd"
+    wanted = _LEADS["and"] if join[-1] == "and" else _LEADS[word if join[-1] == word else ""]
+    return re.search(wanted, text[: match.start()], re.IGNORECASE) is not None
+
+
+def _take(start: int, text: str, meaning: str) -> Mention:
+    return Mention("moment", start, start + len(text), text, 0.0, meaning)
+
+
+def _hour(text: str) -> int:
+    return int(re.split("[:.]", text)[0])
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Returns the places (first, behind the last character) of the sentences and lines of a text."""
     places, start = [], 0
+    inside = [m for m in find_mentions(text) if m.kind == "moment"]
     for match in _SENTENCE.finditer(text):
+        if any(m.start < match.start() < m.end for m in inside):
+            continue  # "Dec. 25"
         places.append((start, match.start()))
         start = match.end()
     return [(a, b) for a, b in [*places, (start, len(text))] if text[a:b].strip()]
@@ -104,7 +176,7 @@ def read_number(word: str) -> float:
 def _read_duration(text: str) -> float:
     words = re.split(r"[ -](?=[a-z]+$)", re.sub(r" (further|more|full|consecutive) ", " ", text))
     unit = words[1]
-    return read_number(words[0]) * _UNIT[unit if unit in _UNIT else unit.removesuffix("s")]
+    return read_number(words[0]) * UNITS[unit if unit in UNITS else unit.removesuffix("s")]
 
 
 _READ = {
@@ -113,131 +185,3 @@ _READ = {
     "factor": lambda text: float(FACTORS[text]),
     "duration": _read_duration,
 }
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A moment, and how long it lasts if it is said as a day or a month: then its end is meant where a span ends."""
-
-    start: pd.Timestamp
-    end: pd.Timestamp
-
-
-def is_clock(text: str) -> bool:
-    """Tells whether a mention of a moment gives the time of day alone."""
-    return re.fullmatch(_CLOCK, text.strip(), re.IGNORECASE) is not None
-
-
-def resolve_moment(
-    text: str,
-    times: pd.DatetimeIndex,
-    after: pd.Timestamp | None = None,
-    *,
-    on: pd.Timestamp | None = None,
-    past: bool = False,
-) -> Moment | None:
-    """Turns a mention into a moment.
-
-    Args:
-        text: A `moment` as `find_mentions` returns it, perhaps behind "last".
-        times: The times of the horizon, for what the text leaves open: year, date, weekday.
-        after: The moment that it must lie behind, such as the start of the span that it ends.
-        on: The day that a time of day is of; None = the text does not say.
-        past: Whether the text tells of the past: a weekday or a time of day is then the last one before the horizon.
-
-    Returns:
-        None if no moment of the horizon fits a text without a date.
-    """
-    past = past or text.startswith("last ")
-    clock = re.search(rf"(?<![\d-])(?:{_CLOCK})", text, re.IGNORECASE)
-    date = _read_date(text, times)
-    if re.search(rf"\b(?:{_DAY}|{_RELATIVE})\b", text, re.IGNORECASE) and date is None:
-        date = _find_day(text.lower(), times, after, past)
-        if date is None:
-            return None
-    offset = None if clock is None else _read_clock(clock[0].lower())
-    if date is not None:
-        if offset is not None:
-            return Moment(date + offset, date + offset)
-        month = re.fullmatch(r"\d{4}-\d{2}", text.strip()) is not None
-        return Moment(date, date + (pd.DateOffset(months=1) if month else pd.Timedelta(days=1)))
-    if offset is None:
-        return None
-    moment = _place_clock(offset, times[0], after, on, past)
-    return Moment(moment, moment)
-
-
-def _place_clock(
-    offset: pd.Timedelta, ahead: pd.Timestamp, after: pd.Timestamp | None, on: pd.Timestamp | None, past: bool
-) -> pd.Timestamp:
-    """Finds the day of a time of day: the one that is said, else the nearest behind `after`, else next to `ahead`."""
-    one = pd.Timedelta(days=1)
-    if on is not None:
-        moment = on.normalize() + offset
-        return moment + one if after is not None and moment <= after else moment
-    first = after if after is not None else ahead
-    moment = first.normalize() + offset
-    if past and after is None:
-        return moment if moment < ahead else moment - one
-    return moment + one if moment < first or (after is not None and moment <= after) else moment
-
-
-def _find_day(text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None, past: bool) -> pd.Timestamp | None:
-    today, one = times[0].normalize(), pd.Timedelta(days=1)
-    if "today" in text:
-        return today
-    if "yesterday" in text:
-        return today - one
-    if "tomorrow" in text:
-        return today if times[0] == today else today + one
-    name = next(w for w in WEEKDAYS if w.lower() in text)
-    if after is not None:
-        days = pd.date_range(after.normalize(), max(times[-1].normalize(), after.normalize() + 6 * one))
-    elif past:
-        days = pd.date_range(today - one, today - 7 * one, freq="-1D")
-    else:
-        days = pd.date_range(today, times[-1].normalize())
-    fitting = [day for day in days if day.day_name() == name]
-    return fitting[0] if fitting else None
-
-
-def _read_date(text: str, times: pd.DatetimeIndex) -> pd.Timestamp | None:
-    iso = re.search(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text)
-    if iso:
-        try:
-            return pd.Timestamp(int(iso[1]), int(iso[2]), int(iso[3] or 1))
-        except ValueError:
-            return None
-    month = re.search(rf"(?:{_MONTH})", text)
-    day = re.search(r"(?<![\d:])(\d{1,2})(?:st|nd|rd|th)?(?![\d:])", text)
-    if month is None or day is None:
-        return None
-    number = next(k for k, name in enumerate(MONTHS, 1) if name.startswith(month[0][:3]))
-    year = re.search(r"\b(\d{4})\b", text)
-    middle = times[0]
-    years = [int(year[1])] if year else [middle.year, middle.year + 1, middle.year - 1]
-    for candidate in years:
-        try:
-            date = pd.Timestamp(candidate, number, int(day[1]))
-        except ValueError:
-            return None
-        if year or abs(date - middle) < pd.Timedelta(days=183):
-            return date
-    return None
-
-
-def _read_clock(text: str) -> pd.Timedelta:
-    if text in {"noon", "midday"}:
-        return pd.Timedelta(hours=12)
-    if text == "midnight":
-        return pd.Timedelta(0)
-    parts = [float(part) for part in re.findall(r"[\d.]*\d", re.split(r" ?[ap]\.?m| o'clock", text)[0])]
-    if re.search(r"[ap]\.?m", text):
-        parts[0] = parts[0] % 12 + (12 if "p" in text else 0)
-    hours, minutes, seconds = [*parts, 0.0, 0.0][:3]
-    return pd.Timedelta(hours=hours, minutes=minutes, seconds=seconds)
-
-
-def iterate_inside(mentions: list[Mention], place: tuple[int, int]) -> Iterator[Mention]:
-    """Yields the mentions within a place."""
-    return (m for m in mentions if place[0] <= m.start and m.end <= place[1])

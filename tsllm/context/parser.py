@@ -1,6 +1,7 @@
 """A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
 
 import re
+from itertools import pairwise
 
 from tsllm.context.lexer import Mention
 from tsllm.context.reading import NONE, Reading
@@ -17,7 +18,7 @@ _OVER = re.compile(
 _FUTURE = re.compile(
     r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
 )
-_SKIP = re.compile(
+SKIPPED = re.compile(
     r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel", re.IGNORECASE,
 )  # fmt: skip
@@ -34,6 +35,17 @@ _FLOOR = re.compile(
 _TIMES = re.compile(r"^(?:-fold| ?times|x\b| ?×)", re.IGNORECASE)
 _RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
 _FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
+_TO = re.compile(
+    r" ?[-–—] ?|,? (?:to|until|till?|through|thru|up to|up until)(?: and including)? (?:the )?", re.IGNORECASE
+)
+_END = re.compile(
+    r"(?:\b(?:until|till?|(?<!due )(?<!owing )(?<!thanks )(?<!according )to|through|thru|up to|including|ending|ends?|"
+    r"by|before|prior to|no later than)(?: on| at)?|\band (?:ending|ends)(?: on| at)?)\s*$"
+)
+_START = re.compile(
+    r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|"
+    r"kicks? off|sets? in)(?: on| at| from)?)\s*$"
+)
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
@@ -44,16 +56,17 @@ def read_by_rules(text: str) -> Reading:
         sentence = text[first:last]
         inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
         over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
-        skip_all = bool(_SKIP.search(sentence)) and not over
+        skip_all = bool(SKIPPED.search(sentence)) and not over
         for i in inside:
             mention = reading.mentions[i]
             before, behind = text[first : mention.start], text[mention.end : last]
             if mention.kind == "moment":
                 reading.roles[i] = _read_moment(before, behind)
             elif mention.kind == "duration":
-                reading.roles[i] = _read_duration(before)
+                reading.roles[i] = _read_duration(before, behind)
             elif not skip_all and not over:
                 reading.roles[i] = _read_value(mention, before, behind)
+        _join_ranges(reading, inside)
         if skip_all:
             for i in inside:
                 reading.roles[i] = NONE
@@ -67,22 +80,30 @@ def read_by_rules(text: str) -> Reading:
 
 
 def _read_moment(before: str, behind: str) -> str:
-    near = before[-24:].lower()
-    if re.search(r"(?:until|till|to|through|ending (?:on|at)|by)\s*$", near):
+    near = re.sub(r"(?:the|about|around|roughly) $", "", before[-40:].lower())
+    if _END.search(near) or re.search(r"between[^.]*and\s*$", before[-60:].lower()):
         return "end"
-    if re.search(r"between[^.]*and\s*$", before[-60:].lower()):
-        return "end"
-    if re.search(
-        r"(?:from|between|since|as of|after|(?:starting|began|begins?|beginning)(?: on| at| from)?)\s*$", near
-    ):
-        return "start"
-    if re.match(r",? for\b|,? and last", behind.lower()):
+    if _START.search(near) or re.match(r",? for\b|,? and last", behind.lower()):
         return "start"
     return "day"
 
 
-def _read_duration(before: str) -> str:
+def _join_ranges(reading: Reading, inside: list[int]) -> None:
+    """Gives roles to moments with nothing but `to` or a dash between them ("Monday to Friday", "8-10 am")."""
+    moments = [i for i in inside if reading.mentions[i].kind == "moment"]
+    for i, k in pairwise(moments):
+        between = reading.text[reading.mentions[i].end : reading.mentions[k].start]
+        again = re.search(r"\b(?:every|each) $", reading.text[: reading.mentions[i].start], re.IGNORECASE)
+        if _TO.fullmatch(between) and not again:
+            reading.roles[i], reading.roles[k] = "start", "end"
+
+
+def _read_duration(before: str, behind: str) -> str:
     near = before[-30:].lower()
+    if re.search(r"\b(?:for|over|during|in) (?:the |about |all of )?$", near) and re.match(
+        r",? (?:from|starting|beginning|that follow|after)\b", behind.lower()
+    ):
+        return "length"
     if re.search(r"every\s*$", near):
         return "every"
     if re.search(r"\b(?:for|lasts?|lasted|lasting)\s*(?:about|approximately|around|roughly)?\s*$", near):

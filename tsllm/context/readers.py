@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from tsllm.context.analogies import read_analogies
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.parser import read_by_rules
@@ -65,8 +66,9 @@ def sort_effects(
     if isinstance(prose, EffectSpeaker):
         effects += prose.speak(rest, window) if rest.strip() else []
     elif prose is not None:
+        likes, unread, rest = read_analogies(rest, window.future_times, window.past_times)
         read, idle = sort_reading(prose(rest), window.future_times, window.past_times)
-        effects += read
+        effects, idle = [*effects, *likes, *read], [*unread, *idle]
     told = []
     for effect in dict.fromkeys(effects):
         if not acts_on(effect, window):

@@ -1,5 +1,6 @@
 """How a language model is asked what a text means for a forecast, and what it may call a moment."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import Window
-from tsllm.context.effects import Effect, parse_effects, shorten, write_duration, write_number
+from tsllm.context.effects import Effect, parse_effects, shorten, write_duration, write_number, write_time
+from tsllm.context.listed import drop_points, find_points
 from tsllm.context.mentioned import find_lengths, find_percent
 
 NOTHING = "none"  # what is written where a text says nothing
 MOST = 8  # lines of an answer
+_FOLLOWED = re.compile(r"follow [^:]+")
 
 
 def write_request(window: Window, text: str) -> str:
@@ -70,8 +73,10 @@ def align(effects: Sequence[Effect], window: Window) -> list[Effect]:
     return [stretch for effect in effects for stretch in _align(effect, window)]
 
 
-def read_said(said: str, window: Window, most: int = MOST) -> list[Effect] | None:
+def read_said(said: str, window: Window, most: int = MOST, text: str = "") -> list[Effect] | None:
     """Returns the effects that a language model wrote; None if a line is none, or there are more than `most`.
+
+    A line `follow NAME` takes the times and values that the text lists.
 
     Example:
         >>> times = pd.date_range("2024-01-01", periods=6, freq="h")
@@ -84,6 +89,9 @@ def read_said(said: str, window: Window, most: int = MOST) -> list[Effect] | Non
     said = said.strip()
     if said == NOTHING:
         return []
+    points = ", ".join(f"{write_time(t)}={write_number(v)}" for t, v in find_points(text)) if "follow" in said else ""
+    if points:
+        said = "\n".join(f"{line}: {points}" if _FOLLOWED.fullmatch(line) else line for line in said.splitlines())
     try:
         effects = parse_effects(said, name_times(window.future_times))
     except (ValueError, OverflowError):
@@ -94,7 +102,8 @@ def read_said(said: str, window: Window, most: int = MOST) -> list[Effect] | Non
 def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str:
     """Returns what a language model is to write: effects on the steps of the window, one a line, or `none`.
 
-    Percentages and durations of the text are written as they are, so that nothing has to be calculated.
+    Percentages and durations of the text are written as they are, so that nothing has to be calculated; a list of the
+    text is not repeated.
 
     Args:
         effects: What is meant.
@@ -109,13 +118,15 @@ def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str
         ('multiply 0.45 from 05:00 to 07:00', 'lower 55 % from 05:00 for 2 h')
     """
     names = {t: name for name, t in name_times(window.future_times).items()}
+    points, text = find_points(text), drop_points(text)
     lines = []
     for effect in effects:
         stretches = align([effect], window)
         length = (
             write_duration(effect.end - effect.start) if effect.start is not None and effect.end is not None else ""
         )
-        lasts = effect.every is None and len(stretches) == 1 and effect.start in names and length in find_lengths(text)
+        known = effect.start in names or effect.kind == "ignore"
+        lasts = effect.every is None and len(stretches) == 1 and known and length in find_lengths(text)
         for stretch in stretches:
             shown = replace(stretch, end=None) if lasts else stretch
             if stretch.start is None and effect.start in names and effect.every is None:
@@ -126,7 +137,7 @@ def write_said(effects: Sequence[Effect], window: Window, text: str = "") -> str
                 line = line.replace(
                     f"multiply {write_number(stretch.number or 0)}", f"{percent[0]} {percent[1]:g} %", 1
                 )
-            lines.append(line)
+            lines.append(line.split(":")[0] if effect.points and effect.points == points else line)
     return "\n".join(lines) or NOTHING
 
 

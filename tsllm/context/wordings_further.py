@@ -2,7 +2,7 @@
 
 As in `tsllm.context.wordings`, every fifth entry of a list is kept for validation, and a kind has main clauses,
 participles and noun phrases that go into the sentence forms of `tsllm.context.pairs`. `{v}` is an amount, `{low}` and
-`{high}` are bounds, `{delay}` is a duration, `{unit}` what a rate is about, `{w}` a weekday.
+`{high}` are bounds, `{delay}` is a duration, `{unit}` what a rate is about, `{w}` a weekday, `{m}` a month.
 """
 
 Triple = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
@@ -281,6 +281,45 @@ EFFECTS: dict[str, Triple] = {
             "the pattern of a {w}",
             "the timetable of a {w}",
             "a course of the {q} that fits a {w}",
+        ),
+    ),
+    "month": (
+        (
+            "the {q} will be as in {m}",
+            "the {q} is what it usually is in {m}",
+            "{e} sees the {q} of {m}",
+            "the {q} behaves as it does in {m}",
+            "the {q} goes back to the level of {m}",
+            "what {m} brings is seen in the {q}",
+            "the {q} takes the course that is known from {m}",
+            "the {q} looks as if it were {m}",
+            "one should expect a {q} like that of {m}",
+            "the {q} cannot be told from that of {m}",
+            "the {q} repeats what was seen in {m}",
+            "{e} is back at the {q} of {m}",
+            "the conditions of {m} return to the {q}",
+            "the {q} matches the values of {m}",
+            "the {q} resembles the one recorded in {m}",
+        ),
+        (
+            "so that the {q} is as in {m}",
+            "which gives the {q} the course of {m}",
+            "with a {q} as in {m}",
+            "bringing back the {q} of {m}",
+            "and the {q} repeats the pattern of {m}",
+            "so one should look at what was seen in {m}",
+            "making the {q} look like that of {m}",
+            "leading to the {q} that is usual in {m}",
+            "which turns the {q} into that of {m}",
+            "so the values of {m} are the best guide",
+        ),
+        (
+            "the {q} of {m}",
+            "a {q} as in {m}",
+            "a {q} like that of {m}",
+            "the values of {m}",
+            "the pattern of {m}",
+            "a course of the {q} that fits {m}",
         ),
     ),
 }  # fmt: skip

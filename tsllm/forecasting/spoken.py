@@ -190,7 +190,7 @@ class SpokenReader(EffectSpeaker):
         (said,) = self.say([self.ask(window, text)])
         if self.grammar is not None:
             self.grammar.forget()
-        effects = read_said(said, window)
+        effects = read_said(said, window, text=text)
         if effects is None:
             logger.warning("the language model wrote %r, which is no list of effects; nothing is changed", said)
             return []

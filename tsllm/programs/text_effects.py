@@ -13,7 +13,7 @@ from tsllm.backbones.pretrained import SMOLLM2
 from tsllm.context.effects import Effect
 from tsllm.context.events import Event
 from tsllm.context.gain import EffectsGain
-from tsllm.context.grammar import open_answers
+from tsllm.context.grammar import name_effects, open_answers
 from tsllm.context.readers import read_effects
 from tsllm.context.spoken import align, read_said, write_said
 from tsllm.data.splits import split_frame
@@ -147,6 +147,7 @@ def prepare_effects(
         most=args.max_windows,
         seed=args.seed,
         languages=model_args.languages,
+        kinds=model_args.kinds,
     )
     tested = args.test_windows if args.should_save else 0
     tests = {
@@ -159,6 +160,7 @@ def prepare_effects(
             held_out=name != "seen",
             last=tested,
             languages=[name] if name in model_args.test_languages else ["en"],
+            kinds=model_args.kinds,
         )
         for name in ("seen", "held_out", *model_args.test_languages)
         if tested
@@ -170,9 +172,9 @@ def prepare_effects(
         model_args.language_model, adapter=model_args.adapter, revision=model_args.revision, device=args.device,
         load_in_4bit=model_args.load_in_4bit,
     )  # fmt: skip
-    written = len(train)
+    written, said = len(train), name_effects(model_args.kinds)
     if model_args.constrained and model_args.copies:
-        train = [e for e in train if open_answers(e.window, e.text).accepts(write_event_answer(e))]
+        train = [e for e in train if open_answers(e.window, e.text, said).accepts(write_event_answer(e))]
     longest = max(len(tokenizer(write_event_answer(e))["input_ids"]) for e in train) + MORE_TOKENS
     facts = {
         "writes": "effects", "dataset": loaded.name, "language_model": model_args.language_model,
@@ -180,9 +182,9 @@ def prepare_effects(
         "quiet": sum(not e.effects for e in train), "unsayable": written - len(train),
         "windows": {name: len(found) for name, found in tests.items()},
         "reward": {"name": "effects_gain", "bound": gain.bound, "cost": gain.cost, "silence": gain.silence},
-        "constrained": model_args.constrained, "copies": model_args.copies,
+        "constrained": model_args.constrained, "copies": model_args.copies, "kinds": list(model_args.kinds),
     }  # fmt: skip
-    reader = SpokenReader(model, tokenizer, longest, model_args.constrained, model_args.copies)
+    reader = SpokenReader(model, tokenizer, longest, model_args.constrained, model_args.copies, said)
     program = EffectsProgram(reader, train, tests, gain, facts)
     if args.evaluate_start:
         program.test("start")
@@ -241,7 +243,7 @@ def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -
     said = reader.say([reader.ask(e.window, e.text) for e in events])
     judge = EffectsReward(gain, events)
     rewards = np.array([judge.score(k, answer) for k, answer in enumerate(said)])
-    read = [read_said(answer, e.window) for answer, e in zip(said, events, strict=True)]
+    read = [read_said(answer, e.window, text=e.text) for answer, e in zip(said, events, strict=True)]
     readable = np.array([effects is not None for effects in read])
     pairs = [(align(found or (), e.window), align(e.effects, e.window)) for found, e in zip(read, events, strict=True)]
     exact = [set(found) == set(meant) for found, meant in pairs]

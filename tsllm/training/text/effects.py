@@ -8,7 +8,7 @@ import pandas as pd
 from datasets import Dataset
 
 from tsllm.context.applying import Window
-from tsllm.context.events import Event, write_events
+from tsllm.context.events import KINDS, Event, write_events
 from tsllm.context.gain import EffectsGain
 from tsllm.context.spoken import read_said, write_answer, write_request, write_said
 from tsllm.training.args import ArgumentsError
@@ -42,6 +42,7 @@ def build_gain(reward: Any) -> EffectsGain:
 def collect_events(
     df: pd.DataFrame, context: int, h: int, season: int, *, stride: int, most: int, seed: int,
     held_out: bool = False, last: int = 0, languages: Sequence[str] = ("en",),
+    kinds: Sequence[str] = KINDS,
 ) -> list[Event]:  # fmt: skip
     """Writes events about the windows of a frame.
 
@@ -55,6 +56,7 @@ def collect_events(
         seed: Of texts and draws.
         held_out: Whether wordings come from the part that no training sees.
         languages: Of the texts, one drawn for each window.
+        kinds: Of events, as in `tsllm.context.events.write_event`.
         last: The last so many windows of each series alone, `h` apart; 0 = all, `stride` apart.
 
     Raises:
@@ -70,11 +72,14 @@ def collect_events(
             ends = [end for end in range(len(y) - last * h, len(y) - h + 1, h) if end >= context]
         try:
             here = (y, times, ends, context, h, season, seed + 1000 * number, held_out)
-            events += write_events(*here, languages=languages)
+            events += write_events(*here, languages=languages, kinds=kinds)
         except ValueError as error:
             raise ArgumentsError(f"writes: effects: {error}") from error
     if not events:
-        raise ArgumentsError(f"no series has a window of {context} + {h} steps without gaps; lower context_length")
+        raise ArgumentsError(
+            f"no series has a window of {context} + {h} steps without gaps in which an event of the kinds "
+            f"{', '.join(kinds)} has a place; change context_length, or name other kinds"
+        )
     if most and len(events) > most:
         chosen = np.random.default_rng(seed).choice(len(events), most, replace=False)
         events = [events[int(k)] for k in np.sort(chosen)]
@@ -119,7 +124,7 @@ class EffectsReward:
         """Scores completions, one number each, silence where something is told as well; logs which could be read."""
         if log_metric := columns.get("log_metric"):
             readable = [
-                read_said(said, self.events[int(k)].window) is not None
+                read_said(said, self.events[int(k)].window, text=self.events[int(k)].text) is not None
                 for k, said in zip(event, completions, strict=True)
             ]
             log_metric("effects/readable", float(np.mean(readable)))
@@ -133,4 +138,4 @@ class EffectsReward:
         event = self.events[place]
         if place not in self._drawn:
             self._drawn[place] = self.gain.draw(event.window)
-        return self.gain(event.window, event.truth, said, self._drawn[place], told)
+        return self.gain(event.window, event.truth, said, self._drawn[place], told, event.text)

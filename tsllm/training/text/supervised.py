@@ -15,6 +15,7 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from tsllm.backbones.adapters import find_public_name
+from tsllm.context.events import KINDS, check_kinds
 from tsllm.files import write_json
 from tsllm.nn.matmul import run_fast
 from tsllm.progress import quiet_bars
@@ -66,6 +67,7 @@ class TextModelArguments:
             about the data. Constrained, answers and the loss follow the grammar of effects.
         languages: Of the texts that effects are learned from: `en`, `de`, `fr`, `es`.
         test_languages: Further languages to test effects in.
+        kinds: Of events that effects are learned from (`tsllm.context.events.KINDS`, `tsllm.context.further.FURTHER`).
         copies: Where effects are written under the grammar: whether it holds numbers and moments to those of the text.
     """
 
@@ -90,6 +92,7 @@ class TextModelArguments:
     copies: bool = True
     languages: list[str] = field(default_factory=lambda: ["en"])
     test_languages: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=lambda: list(KINDS))
 
     def __post_init__(self) -> None:
         if self.lora_target_modules == ["all-linear"]:  # the command line makes a list of one word
@@ -98,6 +101,11 @@ class TextModelArguments:
             raise ArgumentsError(f"writes is {self.writes!r}; choose one of {', '.join(WRITES)}")
         if self.writes == "effects" and self.thought_words:
             raise ArgumentsError("effects are written without thoughts; set thought_words: 0")
+        if self.writes == "effects":
+            try:
+                check_kinds(self.kinds, [*self.languages, *self.test_languages])
+            except ValueError as error:
+                raise ArgumentsError(f"writes: effects: {error}") from error
         if self.thought_words < 0:
             raise ArgumentsError(f"thought_words is {self.thought_words}; it must be at least 0")
         if self.thought_words and self.constrained:

@@ -1,0 +1,416 @@
+"""When the sentences of a text say that something is: their moments and durations as stretches of time.
+
+What cannot be read exactly ("at night", "every second week", "all days but Friday", two values at two times in one
+sentence) has a fault, in words: nothing is better than a wrong stretch.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
+from tsllm.context.lexer import Mention
+from tsllm.context.moments import DATE, Moment, counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
+
+Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
+_WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
+_ONE = pd.Timedelta(days=1)
+# Words and verbs that tell of the past, unless a verb of the sentence speaks of now or later.
+_BEFORE = re.compile(
+    rf"\byesterday\b|\bago\b|\b(?:last|previous) (?:week|month|year|night|time|spring|summer|autumn|fall|winter|"
+    rf"{_WEEKDAY}|{_MONTH})\b|\bearlier (?:this|in)\b|\bformerly\b|\bin the past\b|\bhistorically\b", re.IGNORECASE,
+)  # fmt: skip
+_WAS = re.compile(
+    r"\b(?:was|were|had|did|fell|rose|grew|sank|shrank|went|came|saw|took|dropped|declined|climbed|jumped|surged|slumped|"
+    r"reached|amounted|occurred|happened|lasted|doubled|halved|tripled)\b", re.IGNORECASE,
+)  # fmt: skip
+_IS = re.compile(
+    r"\b(?:is|are|be|has|have|will|shall|can|cannot|may|must|would|should|expect(?:ed)?|planned|scheduled|tomorrow|next|"
+    r"consider|suppose|assume|imagine)\b|\w+ing to\b", re.IGNORECASE,
+)  # fmt: skip
+_YEAR = re.compile(r"\b(?:in|during|of|since) ((?:19|20)\d\d)\b(?!-)", re.IGNORECASE)
+_LAST = re.compile(r"\b(?:last|previous|past) $", re.IGNORECASE)
+_SIDE = re.compile(r"\b(?:(?P<before>before|prior to)|after)(?: the)? $", re.IGNORECASE)
+_EVERY = re.compile(r"\b(?:every|each) $", re.IGNORECASE)
+_PLURAL = re.compile(rf"(?:{_WEEKDAY})s|weekends", re.IGNORECASE)
+_DAILY = re.compile(
+    r"\b(?:every|each) day\b(?! (?:from|since|until) \x01$)|\bdaily(?=,| (?:from|between|at|for)\b|\.?$)|"
+    r"\bday (?:by|after) day\b", re.IGNORECASE,
+)  # fmt: skip
+# What says when something is, beside moments (\x01) and durations (\x02, or \x03 where none plays a part), unread.
+_UNREAD = re.compile(
+    r"\b(?:every|each) (?:other|second|third|fourth|fifth|few|hour|minute|week|weekend|month|quarter|year|morning|"
+    r"afternoon|evening|night)\b"
+    r"|\b(?:overnight|nightly|(?:at|by) night|during the (?:day|night)|mornings|afternoons|evenings|nights|"
+    r"(?:in|during|throughout) the (?:early |late )?(?:morning|afternoon|evening|night)|(?:day|night)-?time)\b"
+    r"|\b(?:on |during |at )?(?:weekdays|workdays|(?:working|business|school) days)\b"
+    r"|\b(?:on|during) (?:public |bank )?holidays\b"
+    r"|\brest of the (?:day|morning|afternoon|evening|week|month|year|night)\b"
+    r"|(?<!\w)\x01(?: ?[-–—] ?| to | until | till | through )\d[\d:]*\b(?! ?%)"
+    r"|\b(?:except|excepting|excluding|apart from|other than|but not|but)(?: for| on| in| at| the)* \x01"
+    r"|\b(?:early|late|mid|some ?time|shortly|just)[ -](?:on |in |before |after |the )*\x01"
+    r"|(?:\x03|hours?|days?|weeks?|months?) (?:before|after) (?:the )?\x01|\x03 from (?:the )?\x01"
+    r"|\x01(?: ?[-–—] ?| (?:to|until|till|through) )\x01(?: ?[-–—] ?| (?:to|until|till|through) )\x01"
+    r"|\b(?:first|second|third|last|latter) (?:half|third|quarter|part|days?|weeks?|hours?) of\b",
+    re.IGNORECASE,
+)  # fmt: skip
+_HOUR = r"(?:[01]?\d|2[0-4])"
+_BARE = re.compile(
+    rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
+    rf"|\bat {_HOUR}(?= on\b|,|\.?$)",
+    re.IGNORECASE,
+)
+_SOON = re.compile(r"\b(?:in|within|after) \x03(?! of\b)", re.IGNORECASE)
+
+
+@dataclass
+class Span:
+    """The moments and durations of one sentence, as they are said.
+
+    Attributes:
+        ranges: Where stretches begin and end.
+        days: Moments that are stretches of their own.
+        length: Seconds that it lasts.
+        every: Seconds after which it comes again, by a duration.
+        again: Days after which it comes again, by words ("every Monday", "daily").
+        delay: Seconds that something comes late.
+        past: Whether the sentence tells of the past.
+        before: The same by a word that says when, so that it takes no span from its neighbours.
+        ago: Days since then, where the sentence counts them.
+        unread: What says when, and was not read; empty = nothing.
+        soon: The same, of words that may well say how fast ("within two days").
+    """
+
+    ranges: list[Range] = field(default_factory=list)
+    days: list[str] = field(default_factory=list)
+    length: float = 0.0
+    every: float = 0.0
+    again: int = 0
+    delay: float = 0.0
+    past: bool = False
+    before: bool = False
+    ago: float = 0.0
+    unread: str = ""
+    soon: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges or self.days or self.ago or self.unread)
+
+    @property
+    def texts(self) -> list[str]:
+        """Its moments."""
+        return [*self.days, *(text for pair in self.ranges for text in pair if text)]
+
+
+def collect_span(
+    text: str, inside: Sequence[tuple[Mention, str]], mentions: Sequence[Mention], place: tuple[int, int], year: int
+) -> Span:
+    """Returns what a sentence says of when something is.
+
+    Args:
+        text: The whole text.
+        inside: The sentence's mentions that play a part, with their roles.
+        mentions: All of its mentions.
+        place: Of the sentence.
+        year: Of the forecast.
+    """
+    past, before = tells_of_past(text[place[0] : place[1]], year)
+    span = Span(past=past, before=before, ago=_count_days(text, mentions, place))
+    masked = _mask(text, mentions, place, [m for m, _ in inside])
+    for mention, role in inside:
+        if mention.kind == "duration":
+            setattr(span, role, mention.value)
+        elif mention.kind == "moment":
+            front = text[place[0] : mention.start]
+            if _PLURAL.fullmatch(mention.text) or _EVERY.search(front):
+                span.again = 7
+            _add_moment(span, f"last {mention.meaning}" if _LAST.search(front) else mention.meaning, role, front)
+    if span.again and any(_PLURAL.search(t) for pair in span.ranges for t in pair):
+        span.unread = "Mondays to Fridays"
+    if _DAILY.search(masked):
+        span.again = span.again or 1
+    if found := _UNREAD.search(masked):
+        span.unread = _unmask(found, mentions, place)
+    if found := _SOON.search(masked):
+        span.soon = _unmask(found, mentions, place)
+    return span
+
+
+def _add_moment(span: Span, said: str, role: str, front: str) -> None:
+    side = _SIDE.search(front)
+    if role == "day":
+        span.days.append(said)
+        return
+    if side is not None and not is_clock(said):
+        said = f"{'before' if side['before'] else 'after'} {said}"
+    if role == "start":
+        span.ranges.append((said, ""))
+    elif span.ranges and not span.ranges[-1][1]:
+        span.ranges[-1] = (span.ranges[-1][0], said)
+    else:
+        span.ranges.append(("", said))
+
+
+def _mask(text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention]) -> str:
+    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part)."""
+    parts, last = [], place[0]
+    for m in mentions:
+        if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]:
+            parts += [text[last : m.start], "\x01" if m.kind == "moment" else "\x02" if m in used else "\x03"]
+            last = m.end
+    return "".join([*parts, text[last : place[1]]])
+
+
+def _unmask(match: re.Match[str], mentions: Sequence[Mention], place: tuple[int, int]) -> str:
+    """Returns the words that a match in a masked sentence stands for."""
+    said = [m.text for m in mentions if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]]
+    words = iter(said[len(re.findall("[\x01-\x03]", match.string[: match.start()])) :])
+    return re.sub("[\x01-\x03]", lambda _: next(words), match[0]).strip()
+
+
+def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
+    """Returns the span that a sentence without one takes: of the nearest before, then behind, that is free.
+
+    "The next two days" are about what their own sentence says.
+    """
+    order = [j for j in [*range(k - 1, -1, -1), *range(k + 1, len(spans))] if spans[j] and free[j]]
+    order = [j for j in order if not spans[j].texts or not all(map(counts_ahead, spans[j].texts))]
+    span = spans[order[0]] if order else Span(soon=spans[k].soon)
+    if span and spans[k].length and not span.length and not any(end for _, end in span.ranges):
+        span = replace(span, length=spans[k].length)
+    if not span and spans[k].again:
+        return spans[k]
+    return span
+
+
+def tells_of_past(sentence: str, year: int) -> tuple[bool, bool]:
+    """Tells by its words whether a sentence is about what has been, and whether it says when ("last week", "in 2019").
+
+    Args:
+        sentence: One sentence.
+        year: Of the forecast; an earlier one lies in the past.
+    """
+    if _IS.search(sentence):
+        return False, False
+    before = bool(_BEFORE.search(sentence)) or any(int(y) < year for y in _YEAR.findall(sentence))
+    return before or bool(_WAS.search(sentence)), before
+
+
+def _count_days(text: str, mentions: Sequence[Mention], place: tuple[int, int]) -> float:
+    """Returns the days of "three days ago"; 0 where a sentence says none, or weeks and more, which name no day."""
+    for m in mentions:
+        inside = m.kind == "duration" and place[0] <= m.start and m.end <= place[1]
+        if inside and re.match(r" ago\b", text[m.end : place[1]]) and m.value % 86400 == 0 and m.value < 604800:
+            return m.value / 86400
+    return 0.0
+
+
+def find_reason(span: Span, sentence: str, several: bool, times: pd.DatetimeIndex) -> str:
+    """Says why a span is not read, or not at this horizon; empty if it is.
+
+    Args:
+        span: Of the sentence.
+        sentence: The sentence.
+        several: Whether it gives several values of a kind, or states something without one.
+        times: The times of the horizon.
+    """
+    unread = span.unread or (span.soon if not span else "")
+    if unread:
+        return f"{unread!r} names no exact time; write dates and hours"
+    for text in span.texts:
+        if fault := find_fault(text, times):
+            return fault
+    for text in span.days:
+        if is_edge(text):
+            return f"how long it is at {text!r} is left open; write from when until when"
+    years = [int(year) for year in _YEAR.findall(sentence)]
+    if years and not span.texts and min(years) > times[-1].year:
+        return f"no time of {min(years)} is among the steps to forecast"
+    if several and len(span.days) + len(span.ranges) > 1 and not _is_of_days(span):
+        return "several values at several times in one sentence; write a sentence for each"
+    return ""
+
+
+def find_absent(span: Span, times: pd.DatetimeIndex) -> str:
+    """Returns the first weekday of a span that is none of the horizon's days; empty if each is there."""
+    for text in span.texts:
+        named = re.search(_WEEKDAY, text, re.IGNORECASE)
+        if named and resolve_moment(text, times, past=span.past) is None:
+            return named[0].capitalize()
+    return ""
+
+
+def find_hours(sentence: str) -> tuple[int, int] | None:
+    """Returns the place of bare numbers that may be hours of a day ("from 8 to 10")."""
+    found = _BARE.search(sentence)
+    return found.span() if found else None
+
+
+def _is_of_days(span: Span) -> bool:
+    """Tells whether days and times of day are said apart, each once."""
+    clocks = [pair for pair in span.ranges if _is_clocks(pair)]
+    return len(clocks) == 1 and len(span.days) + len(span.ranges) == 2
+
+
+def _is_clocks(pair: Range) -> bool:
+    return all(is_clock(text) for text in pair if text)
+
+
+def resolve_span(span: Span, times: pd.DatetimeIndex, step: pd.Timedelta) -> list[Effect]:
+    """Returns the stretches of a span as effects without a meaning (`ignore`).
+
+    Args:
+        span: As collected.
+        times: The times of the horizon.
+        step: From one time to the next.
+    """
+    ranges = _merge_open(span, times)
+    clocks = [pair for pair in ranges if _is_clocks(pair)]
+    others = [pair for pair in ranges if not _is_clocks(pair)]
+    found = [resolve_moment(text, times, past=span.past) for text in span.days]
+    days = [day for day in found if day is not None]
+    if span.ago:
+        first = times[0].normalize() - pd.Timedelta(days=span.ago)
+        days.append(Moment(first, first + _ONE))
+    if span.again and others:
+        return _repeat_within(span, others, clocks, times)
+    if clocks and others and all(all(pair) for pair in others):
+        days += [day for pair in others for day in _list_days(_resolve_range(span, pair, times))]
+        others = []
+    if clocks and others:
+        return []  # "from 3 May on from 8 to 10 am": on that day, or on each?
+    if span.days and not days and clocks:
+        return []  # "on Monday from 8 to 12" where no Monday is ahead is not 8 to 12 of another day
+    if days and clocks:
+        stretches = [s for day in days for pair in clocks for s in _resolve_range(span, pair, times, day)]
+    else:
+        stretches = [_last(day, span, step) for day in days]
+        stretches += [s for pair in ranges for s in _resolve_range(span, pair, times)]
+    return [_repeat(s, span.again, times) for s in stretches] if span.again else stretches
+
+
+def _merge_open(span: Span, times: pd.DatetimeIndex) -> list[Range]:
+    """Joins an end with the start behind it ("until 14:00 from 08:00")."""
+    if len(span.ranges) == 2 and not span.ranges[0][0] and not span.ranges[1][1]:
+        pair = (span.ranges[1][0], span.ranges[0][1])
+        start, end = (resolve_moment(text, times, past=span.past) for text in pair)
+        if start is not None and end is not None and start.start < end.end:
+            return [pair]
+    return span.ranges
+
+
+def _last(day: Moment, span: Span, step: pd.Timedelta) -> Effect:
+    until = day.end if day.end > day.start else day.start + step
+    if span.length:
+        until = day.start + pd.Timedelta(seconds=span.length)
+    return Effect("ignore", start=day.start, end=until)
+
+
+def _list_days(stretches: list[Effect]) -> list[Moment]:
+    """Returns the days of stretches with a start and an end."""
+    days = []
+    for s in stretches:
+        if s.start is not None and s.end is not None and s.end - s.start < 4000 * _ONE:
+            days += [Moment(d, d + _ONE) for d in pd.date_range(s.start.normalize(), s.end - pd.Timedelta("1ns"))]
+    return days
+
+
+def _repeat(stretch: Effect, days: int, times: pd.DatetimeIndex) -> Effect:
+    """Lets a stretch come again after some days, from the start of the horizon on."""
+    if stretch.start is None or stretch.end is None or stretch.every is not None:
+        return stretch
+    every, start, end = days * _ONE, stretch.start, stretch.end
+    if end - every > times[0]:
+        start, end = start - every, end - every
+    return replace(stretch, start=start, end=end, every=every)
+
+
+def _repeat_within(span: Span, others: list[Range], clocks: list[Range], times: pd.DatetimeIndex) -> list[Effect]:
+    """Returns each time that something comes again within a range of days."""
+    if len(others) > 1 or len(clocks) > 1:
+        return []
+    stretches = []
+    for limit in _resolve_range(replace(span, length=0.0), others[0], times):
+        first = limit.start if limit.start is not None else times[0]
+        last = limit.end if limit.end is not None else times[-1] + _ONE
+        for day in _list_days([Effect("ignore", start=first, end=min(last, times[-1] + _ONE))]):
+            if span.days and not any(d.lower().startswith(str(day.start.day_name()).lower()) for d in span.days):
+                continue
+            stretches += (
+                _resolve_range(span, clocks[0], times, day)
+                if clocks
+                else [Effect("ignore", start=day.start, end=day.end)]
+            )
+    return stretches
+
+
+def _resolve_range(span: Span, pair: Range, times: pd.DatetimeIndex, day: Moment | None = None) -> list[Effect]:
+    """Returns the stretch between start and end; with a day, both are times of that day."""
+    start, end = _resolve_ends(span, pair, times, None if day is None else day.start)
+    if (pair[0] and start is None) or (pair[1] and end is None):
+        return []
+    first, last = _join(start, end, span.length)
+    if first is None and last is None:
+        return []
+    if span.past and first and last and last > times[0] and re.search(_WEEKDAY, pair[1]):
+        first, last = first - 7 * _ONE, last - 7 * _ONE  # a past span ends before the forecast
+    if day is not None:
+        first, last = first if first is not None else day.start, last if last is not None else day.end
+    if first is not None and last is not None and last <= first:
+        return []
+    every = pd.Timedelta(seconds=span.every) if span.every and first is not None and last is not None else None
+    return [Effect("ignore", start=first, end=last, every=every)]
+
+
+def _resolve_ends(
+    span: Span, pair: Range, times: pd.DatetimeIndex, on: pd.Timestamp | None
+) -> tuple[Moment | None, Moment | None]:
+    """Resolves start and end, the one that says more first."""
+    if pair[0] and pair[1] and on is None and _says_more(pair[1], pair[0]):
+        end = _end(pair[1], times, None, None, span.past)
+        if end is None:
+            return None, None
+        limit = end.start if end.end == end.start else end.end - pd.Timedelta("1ns")
+        return resolve_moment(pair[0], times, before=limit, past=span.past), end
+    start = resolve_moment(pair[0], times, on=on, past=span.past) if pair[0] else None
+    if not pair[1]:
+        return start, None
+    return start, _end(pair[1], times, start.start if start else None, on, span.past)
+
+
+def _end(
+    text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None, on: pd.Timestamp | None, past: bool
+) -> Moment | None:
+    end = resolve_moment(text, times, after, on=on, past=past)
+    if end is not None and re.search(r"\bmidnight\b", text, re.IGNORECASE) and has_date(text):
+        return end.shift(_ONE)  # until midnight on Friday: the whole of it
+    return end
+
+
+def _says_more(end: str, start: str) -> bool:
+    """Tells whether an end has the day or the year that its start leaves out: "from 8 am to 10 am on Friday"."""
+    if is_clock(start):
+        return (
+            has_date(end) and re.search(r"\d:\d|\b[ap]\.?m\b|o'clock|noon|midday|midnight|\bpast\b", end) is not None
+        )
+    dates = [re.search(DATE, text, re.IGNORECASE) for text in (start, end)]
+    if dates[1] is None:
+        return False
+    if dates[0] is None:
+        return (
+            re.search(_WEEKDAY, start, re.IGNORECASE) is not None
+            and re.search(_WEEKDAY, end, re.IGNORECASE) is not None
+        )
+    return re.search(r"\d{4}", dates[0][0]) is None and re.search(r"\d{4}", dates[1][0]) is not None
+
+
+def _join(start: Moment | None, end: Moment | None, length: float) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    first = start.start if start else None
+    last = end.end if end else None
+    if length and first is not None and last is None:
+        last = first + pd.Timedelta(seconds=length)
+    if length and first is None and last is not None:
+        first = last - pd.Timedelta(seconds=length)
+    return first, last
