@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
-from tsllm.context.contract import TEXT, Context
+from tsllm.context.contract import TEXT, Context, write_notes
 from tsllm.context.effects import Effect, write_effects
+from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import ProseReader, sort_effects
+from tsllm.context.readers import EffectSpeaker, Idle, ProseReader, ReadOnce, sort_notes
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
@@ -42,22 +43,22 @@ class Explanation:
         text: What was read.
         effects: What was understood; `write_effects` writes it, `parse_effects` reads it back.
         forecast: Columns `ds, before, after`.
-        idle: What was understood too, but changes nothing here, each with the reason.
+        idle: What changes nothing here, an effect or a sentence that was not read, each with the reason.
     """
 
     series: Any
     text: str
     effects: list[Effect]
     forecast: pd.DataFrame
-    idle: tuple[tuple[Effect, str], ...] = ()
+    idle: tuple[Idle, ...] = ()
 
     def describe(self) -> str:
-        """Says what the text does, one effect a line; or why it does nothing, and what would."""
+        """Says what the text does, one effect a line, and what of it does nothing, with the reason."""
+        left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
         if self.effects:
-            return write_effects(self.effects)
+            return write_effects(self.effects) + (f"\n(left out: {left})" if left else "")
         times = self.forecast[TIME]
-        if self.idle:
-            left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
+        if left:
             return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
         return (
             "(changes nothing: no sentence was understood to say what changes and how; write it plainly, such as "
@@ -114,6 +115,7 @@ class ContextForecaster(Forecaster):
         seed: int = 0,
     ) -> None:
         self.base, self.reader = base, reader or read_by_rules
+        self._prose = ReadOnce(self.reader) if not isinstance(self.reader, EffectSpeaker) else self.reader
         self.alias = f"{base.alias}+context" if alias is None else alias
         self.freq, self.season, self.timeless, self.check_length = freq, season, timeless, check_length
         self.paths = paths or sample_paths
@@ -127,7 +129,7 @@ class ContextForecaster(Forecaster):
         """Copies all but the reader, which is frozen and may hold a language model."""
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        memo |= {id(shared): shared for shared in (self.reader, self.check_length)}
+        memo |= {id(shared): shared for shared in (self.reader, self._prose, self.check_length)}
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
 
@@ -260,7 +262,7 @@ class ContextForecaster(Forecaster):
             frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
             frame["before"] = before.loc[rows, self.base.alias].to_numpy()
             frame["after"] = after.loc[rows, self.alias].to_numpy()
-            explained.append(Explanation(name, texts[name], found, frame, tuple(idle[name])))
+            explained.append(Explanation(name, write_notes(texts[name]), found, frame, tuple(idle[name])))
         return after, explained
 
     def predict_rolling(
@@ -281,7 +283,7 @@ class ContextForecaster(Forecaster):
             steps = whole.groupby(ID, sort=False).tail(ahead).groupby(ID, sort=False).head(h)
             known = steps.drop(columns=TARGET) if self.covariates else None
             cutoffs = history.groupby(ID, sort=False)[TIME].last()
-            texts = {name: told.texts_at(cutoff).get(name, "") for name, cutoff in cutoffs.items()}
+            texts = told.notes_at(cutoffs.to_dict())
             here = rolled[CUTOFF] == rolled[ID].map(cutoffs)
             before = rolled[here].drop(columns=CUTOFF).reset_index(drop=True)
             part = self._change(history, before, level, known, texts)[0]
@@ -397,13 +399,10 @@ class ContextForecaster(Forecaster):
             _require_dates(history)
         return told
 
-    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, str]:
-        """Returns series -> text that a forecast from the end of the history to `last` may read."""
+    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, list[Note]]:
+        """Returns series -> notes that a forecast from the end of the history to `last` may read."""
         told = self._check(context, history, last)
-        if told.table.empty:
-            return {}
-        ends = history.groupby(ID, sort=False)[TIME].last()
-        return {name: told.texts_at(end).get(name, "") for name, end in ends.items()}
+        return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
 
     def _change(
         self,
@@ -411,8 +410,8 @@ class ContextForecaster(Forecaster):
         before: pd.DataFrame,
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
-        texts: dict[Any, str],
-    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        texts: dict[Any, list[Note]],
+    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[Idle]]]:
         """Returns the base's forecast as the texts change it, and what `_find_effects` found."""
         columns = name_interval_columns(self.base.alias, level)
         names = dict(
@@ -428,16 +427,15 @@ class ContextForecaster(Forecaster):
         return out, effects, idle
 
     def _find_effects(
-        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, str]
-    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, list[Note]]
+    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[Idle]]]:
         """Returns the windows of all series, and the effects of those with a text: what acts, and what is left out."""
-        told = {name: text for name, text in texts.items() if text.strip()}
-        if not told:
+        if not texts:
             return {}, {}, {}
         _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
-        read = {name: sort_effects(text, windows[name], self.reader) for name, text in told.items()}
+        read = {name: sort_notes(notes, windows[name], self._prose) for name, notes in texts.items()}
         return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
 
     def _redraw(
