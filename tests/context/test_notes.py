@@ -61,7 +61,7 @@ def test_times_are_counted_from_the_publication(text, published, effect):
         ("Closed until Friday.", "Friday = to 2024-01-06"),
         ("Closed today from 08:00 to 14:00.", "today to 08:00 to 14:00 = 2024-01-03 08:00 to 2024-01-03 14:00"),
         ("Closed from 08:00 to 14:00.", "2024-01-03 08:00 to 2024-01-03 14:00"),
-        ("Closed from 2024-01-04 to 2024-01-05.", "2024-01-04 to 2024-01-06"),
+        ("Closed from 2024-01-04 to 2024-01-05.", "2024-01-04 to 2024-01-05 = 2024-01-04 to 2024-01-06"),
     ],
 )
 def test_what_was_to_come_is_over_later_and_that_is_said(text, reason):
@@ -179,13 +179,13 @@ def test_a_language_model_is_told_dates_and_nothing_that_is_over():
     speaker = Speaker()
     told = look(
         ("It is closed tomorrow. It snows.", "2024-01-04"),
-        ("It is closed tomorrow, at the latest by 14:00 on Friday.", "2024-01-10"),
+        ("It is closed today and on Thursday at 14:00.", "2024-01-10"),
         ("Quiet.", None, "2024-01-11 05:00", "2024-01-11 08:00"),
         prose=speaker,
     )
     assert speaker.asked == [
         "It snows.",
-        "It is closed 2024-01-11, at the latest by 2024-01-12 14:00.",
+        "It is closed 2024-01-10 and on 2024-01-11 14:00.",
         "From 2024-01-11 05:00:00 until 2024-01-11 08:00:00: Quiet.",
     ]
     assert told[0] == ["cap 9", "cap 9 from 2024-01-11 05:00 to 2024-01-11 08:00"]
@@ -218,6 +218,11 @@ def test_many_short_notes_are_no_long_text():
     news = pd.DataFrame({"unique_id": "a", "text": "Output is capped at 9 on Thursday.", "published": days})
     made = ContextForecaster(SeasonalNaive(24), read, check_length=refuse).fit(DF, 24, news).predict()
     assert made["SeasonalNaive+context"].max() == 9
+
+
+def test_a_limit_below_all_that_was_seen_is_obeyed():
+    told = ContextForecaster(SeasonalNaive(24)).fit(DF, 24, "The price is capped at 6.").predict()
+    assert told["SeasonalNaive+context"].eq(6).all()
 
 
 def test_an_explanation_names_what_acts_and_what_is_left_out():

@@ -58,7 +58,7 @@ def compare(
     reader: Annotated[
         str | None,
         typer.Option(
-            help="For data: who reads the texts, `rules`, a trained folder, or `model`; default: a model that reads "
+            help="For data: who reads the texts, `rules`, a trained FOLDER, `rules+FOLDER` or `model`; default: a model that reads "
             "texts does so itself, the rules read for the others."
         ),
     ] = None,

@@ -1,6 +1,5 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,9 +11,6 @@ from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
-
-logger = logging.getLogger(__name__)
-
 
 class EffectSpeaker(ABC):
     """A reader that says effects outright, such as a language model, instead of giving roles to mentions."""
@@ -83,11 +79,8 @@ def sort_notes(
         if not acts_on(effect, window):
             what = "value of the history" if effect.kind == "ignore" else "step to forecast"
             idle.append((effect, f"no {what} lies in that time"))
-        elif is_plausible(effect, window):
-            told.append(effect)
         else:
-            idle.append((effect, "it would cut off almost all of the history"))
-            logger.warning("%s is left out: %s", *idle[-1])
+            told.append(effect)
     return told, list(dict.fromkeys(idle))
 
 
@@ -120,15 +113,6 @@ def acts_on(effect: Effect, window: Window) -> bool:
         return True  # its span says when the sun rises and sets
     times = window.past_times if effect.kind == "ignore" else window.future_times
     return bool(effect.covers(times).any())
-
-
-def is_plausible(effect: Effect, window: Window) -> bool:
-    """Tells whether a bound of the whole horizon leaves a twentieth of the history's values as they are."""
-    if effect.kind not in {"cap", "floor"} or effect.start is not None or effect.end is not None:
-        return True
-    number = float(effect.number or 0.0)
-    kept = window.past <= number if effect.kind == "cap" else window.past >= number
-    return bool(kept.mean() >= 0.05)
 
 
 class ReadOnce:

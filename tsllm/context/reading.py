@@ -124,7 +124,7 @@ def sort_reading(
             effects += apart
             idle += [(e, reason) for e in said if e not in apart]
             continue
-        stretches = _find_stretches(span, note, view, times, past_times, statement == "over")
+        stretches = _find_stretches(span, note, view, times, past_times, statement == "over", spans[k].length)
         absent = "" if stretches else find_absent(span, view)
         if absent:
             # A limit "until Friday" holds to the end of a horizon without one.
@@ -159,12 +159,12 @@ def _see(reading: Reading, place: tuple[int, int], times: pd.DatetimeIndex, note
 
 
 def _find_stretches(
-    span: Span, note: Note, view: pd.DatetimeIndex, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool
-) -> list[Effect]:
-    """Returns the stretches of a span, or, where it says none, that of its row."""
+    span: Span, note: Note, view: pd.DatetimeIndex, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool,
+    length: float,
+) -> list[Effect]:  # fmt: skip
+    """Returns the stretches of a span, or, where it says none, that of its row, from its start for so many seconds."""
     if not span and note.has_span and (over or not span.before):
-        length = pd.Timedelta(seconds=span.length)
-        end = note.start + length if note.start is not None and length else note.end
+        end = note.start + pd.Timedelta(seconds=length) if note.start is not None and length else note.end
         return [Effect("ignore", start=note.start, end=end)]
     stretches = resolve_span(note.spread(span, times, past_times, over), view, _find_step(times, past_times))
     if view is times:

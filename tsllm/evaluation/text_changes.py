@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT, Context
+from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
 from tsllm.context.effects import write_effects
 from tsllm.context.notes import Note
 from tsllm.context.readers import read_effects
@@ -158,7 +158,7 @@ class _Examination:
         table = Context.read(model.context, windows.df, timeless=model.timeless).table
         self.table = table[table[TEXT] != ""]
         self.model = copy(model)
-        if isinstance(model, ContextForecaster):
+        if isinstance(model, ContextForecaster) and not model.base.reads_texts:
             self.model.base = _Remembering(model.base)
         self.moves = self._measure_moves()
 
@@ -207,7 +207,8 @@ class _Examination:
                 known = pd.isna(row[PUBLISHED]) or row[PUBLISHED] <= cutoff
                 if known and not row[START] > times.iloc[-1]:
                     moved = float(self.moves[row[ID], cutoff])
-                    yield _Place(*(row[name] for name in COLUMNS), number, times, moved)
+                    told = (row[PUBLISHED], row[START], row[END])
+                    yield _Place(row[ID], row[TEXT], *told, number, times, moved)
 
     def _acts(self, place: _Place) -> bool:
         """Tells whether a text by itself says something; a model that reads by itself knows what its horizon tells."""

@@ -73,7 +73,8 @@ class Explanation:
 class ContextForecaster(Forecaster):
     """Wraps a forecaster, and changes its forecasts by what a text says.
 
-    A series without a text, or with one that says nothing about it, gets exactly what the base forecasts.
+    A series without a text, or with one that says nothing about it, gets exactly what the base forecasts. A base that
+    learned to read texts (`text_layers`) is told the same ones, in training and forecasts, before effects are applied.
 
     Args:
         base: Any forecaster.
@@ -149,7 +150,13 @@ class ContextForecaster(Forecaster):
         history = validate_frame(df, freq=self.freq)
         given = self.context if context is None else context
         self._check(given, history)
-        self.base.fit(df, h)
+        if context is None:
+            if given is not None and self._base_reads:
+                self.base.tell(given, self.timeless)
+            self.base.fit(df, h)
+        else:
+            options: dict[str, Any] = {"context": given} if self._base_reads else {}
+            self.base.fit(df, h, **options)
         self._history, self._h, self._context = history, h, given
         return self
 
@@ -252,10 +259,11 @@ class ContextForecaster(Forecaster):
         history = validate_frame(df, freq=self.freq) if df is not None else self._history
         if history is None:
             raise ValueError(f"{self.alias} has no history: call fit(df, h) first")
-        before = self.base.predict(history, h if h is not None else self._h, level, X_df)
         given = self._context if context is None else context
+        base = self._tell_base(given)
+        before = base.predict(history, h if h is not None else self._h, level, X_df)
         texts = self._read(given, history, before[TIME].max())
-        after, effects, idle = self._change(history, before, level, X_df, texts)
+        after, effects, idle = self._change(base, history, before, level, X_df, texts)
         explained = []
         for name, found in effects.items():
             rows = (after[ID] == name).to_numpy()
@@ -276,7 +284,8 @@ class ContextForecaster(Forecaster):
         check_windows(df, h, n_windows, step_size)
         whole = validate_frame(df, freq=self.freq)
         told = Context.read(self._context, whole, timeless=self.timeless, check_length=self.check_length)
-        rolled, parts = self.base.predict_rolling(whole, h, n_windows, step_size, level), []
+        base = self._tell_base(self._context, self.timeless)
+        rolled, parts = base.predict_rolling(whole, h, n_windows, step_size, level), []
         for k in range(n_windows):
             ahead = h + (n_windows - 1 - k) * step_size
             history = whole.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
@@ -286,7 +295,7 @@ class ContextForecaster(Forecaster):
             texts = told.notes_at(cutoffs.to_dict())
             here = rolled[CUTOFF] == rolled[ID].map(cutoffs)
             before = rolled[here].drop(columns=CUTOFF).reset_index(drop=True)
-            part = self._change(history, before, level, known, texts)[0]
+            part = self._change(base, history, before, level, known, texts)[0]
             part.insert(2, CUTOFF, part[ID].map(cutoffs))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
@@ -309,12 +318,13 @@ class ContextForecaster(Forecaster):
             ValueError: If the base cannot draw paths.
         """
         history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
-        before = self.base.predict(history, steps, None, X_df)
+        base = self._tell_base(self._context)
+        before = base.predict(history, steps, None, X_df)
         texts = self._read(self._context, history, before[TIME].max())
         windows, effects, _ = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         cleaned = _clean(history, windows, changed)
-        paths = simulate(self.base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
+        paths = simulate(base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
         paths = paths.rename(columns={self.base.alias: self.alias})
         for name, found in changed.items():
             rows = (paths[ID] == name).to_numpy()
@@ -404,8 +414,20 @@ class ContextForecaster(Forecaster):
         told = self._check(context, history, last)
         return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
 
+    @property
+    def _base_reads(self) -> bool:
+        """Whether the base learned to read texts; effects are carried out once, also where wrappers are nested."""
+        return self.base.reads_texts and not isinstance(self.base, ContextForecaster)
+
+    def _tell_base(self, context: Any, timeless: bool = True) -> Forecaster:
+        """Returns the base, told the same where it reads texts; the one that others may hold stays as it is."""
+        if context is None or not self._base_reads:
+            return self.base
+        return copy.copy(self.base).tell(context, timeless)
+
     def _change(
         self,
+        base: Forecaster,
         history: pd.DataFrame,
         before: pd.DataFrame,
         level: Sequence[float] | None,
@@ -421,7 +443,7 @@ class ContextForecaster(Forecaster):
         windows, effects, idle = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
-            part = self._redraw(history, before, level, X_df, windows, changed)
+            part = self._redraw(base, history, before, level, X_df, windows, changed)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
         return out, effects, idle
@@ -439,8 +461,8 @@ class ContextForecaster(Forecaster):
         return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
 
     def _redraw(
-        self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,
-        windows: dict[Any, Window], changed: dict[Any, list[Effect]],
+        self, base: Forecaster, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None,
+        X_df: pd.DataFrame | None, windows: dict[Any, Window], changed: dict[Any, list[Effect]],
     ) -> dict[Any, np.ndarray]:  # fmt: skip
         """Returns for each series with effects its point forecast and interval bounds [h, 1 + 2 * levels].
 
@@ -448,8 +470,8 @@ class ContextForecaster(Forecaster):
         """
         cleaned, h = _clean(history, windows, changed), len(windows[next(iter(changed))].future_times)
         same = cleaned[TARGET].equals(history[TARGET])
-        points = before if same else self.base.predict(cleaned, h, None, X_df)
-        paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed, level or ())
+        points = before if same else base.predict(cleaned, h, None, X_df)
+        paths = self.paths(base, cleaned, h, X_df, self.samples, self.seed, level or ())
         result = {}
         for name, found in changed.items():
             window = _renew(windows[name], cleaned, name)

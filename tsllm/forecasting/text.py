@@ -174,8 +174,9 @@ class TextForecaster(Forecaster):
         return True
 
     def tell(self, context: Any, timeless: bool = False) -> Self:
-        """Takes texts for every later `fit` that is given none."""
-        self.context, self.timeless = context, timeless
+        """Takes texts for every later `fit` that is given none, and for forecasts before it."""
+        self.context = self._context = context
+        self.timeless = timeless
         return self
 
     def count_parameters(self) -> tuple[int | None, int | None]:
