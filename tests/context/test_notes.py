@@ -87,7 +87,8 @@ def test_a_dated_note_acts_on_one_day_of_a_back_test():
 @pytest.mark.parametrize(
     ("text", "start", "end", "effects"),
     [
-        ("Closed from 10:00 to 12:00.", "2024-01-11", "2024-01-12", ["set 0 from 2024-01-11 10:00 to 2024-01-11 12:00"]),
+        ("Closed from 10:00 to 12:00.", "2024-01-11", "2024-01-12",
+         ["set 0 from 2024-01-11 10:00 to 2024-01-11 12:00"]),
         ("Closed from 10:00 to 12:00.", "2024-01-12", "2024-01-14",
          [f"set 0 from 2024-01-{d} 10:00 to 2024-01-{d} 12:00" for d in (12, 13)]),
         ("Closed from 22:00 to 02:00.", "2024-01-11", "2024-01-13",

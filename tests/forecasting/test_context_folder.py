@@ -99,18 +99,19 @@ def test_a_trained_reader_travels_with_it(base, df, reader, tmp_path):
 def test_readers_are_named_one_behind_the_other(base, df, reader, tmp_path):
     """The head takes every sentence for a standstill, the rules know that this one is a limit."""
     reader.save_pretrained(tmp_path / "head")
-    text = "Nothing of note on 2024-01-11. It is capped at 9 on 2024-01-11."
+    text = "Nothing of note. It is capped at 9."
+    news = pd.DataFrame({"unique_id": [1], "text": [text], "start": ["2024-01-11"]})
     for name, readers in (("{}", ["learned"]), ("rules+{}", ["rules", "learned"]), ("rules", ["rules"])):
         opened = open_reader(name.format(tmp_path / "head"))
         check_reader(name.format(tmp_path / "head"))
         made = ContextForecaster(base, opened.read, check_length=opened.check_length)
-        (told,) = made.explain_context(df, 12, context={1: text})
+        (told,) = made.explain_context(df, 12, context=news)
         kinds = [effect.kind for effect in told.effects]
         assert kinds == {"{}": ["set"], "rules": ["cap"]}.get(name, ["set", "cap"])
         made.save_pretrained(tmp_path / "told")
         assert json.loads((tmp_path / "told" / CONTEXT_FILE).read_text())["readers"] == readers
         back = open_saved(str(tmp_path / "told"))
-        pd.testing.assert_frame_equal(back.predict(df, 12, context={1: text}), made.predict(df, 12, context={1: text}))
+        pd.testing.assert_frame_equal(back.predict(df, 12, context=news), made.predict(df, 12, context=news))
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_a_base_that_reads_needs_dated_texts_to_learn_from(backbone):
 
 
 def test_what_has_no_effects_is_explained_by_its_words(made):
-    with pytest.raises(NotImplementedError, match="DLinear reads texts without saying effects.*weigh_words"):
+    with pytest.raises(NotImplementedError, match=r"DLinear reads texts without saying effects.*weigh_words"):
         made.explain_context(context={"a": CAP})
-    with pytest.raises(NotImplementedError, match="SeasonalNaive reads no texts.*ContextForecaster"):
+    with pytest.raises(NotImplementedError, match=r"SeasonalNaive reads no texts.*ContextForecaster"):
         tsllm.SeasonalNaive(24).explain_context(context="Closed.")

@@ -53,7 +53,7 @@ def predict(
     reader: Annotated[
         Path | None,
         typer.Option(
-            help="Who reads: `rules`, a trained reader's FOLDER, `rules+FOLDER`; default: the model if it can, else rules."
+            help="Who reads: `rules`, a trained FOLDER, `rules+FOLDER`; default: the model if it can, else rules."
         ),
     ] = None,
 ) -> None:

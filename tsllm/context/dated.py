@@ -17,7 +17,7 @@ _ONE = pd.Timedelta(days=1)
 def write_dates(
     note: Note, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex
 ) -> tuple[Note, list[tuple[str, str]]]:
-    """Writes "tomorrow" and the like as dates where they are counted from the publication, and leaves out what is over.
+    """Writes "tomorrow" and the like as dates where they count from the publication, and leaves out what is over.
 
     Args:
         note: What is told.

@@ -53,6 +53,10 @@ class Note:
         last = f"{'until' if first else 'Until'} {self.end:%Y-%m-%d %H:%M:%S}" if self.end is not None else ""
         return f"{' '.join(filter(None, (first, last)))}: {self.text}"
 
+    def is_about(self, first: pd.Timestamp, last: pd.Timestamp) -> bool:
+        """Tells whether it may be about one of the steps of a horizon."""
+        return (self.start is None or self.start <= last) and (self.end is None or self.end > first)
+
     def see_from(self, sentence: str, times: pd.DatetimeIndex, past: bool) -> pd.DatetimeIndex:
         """Returns the times by which what a sentence leaves open is completed.
 
@@ -76,7 +80,7 @@ class Note:
             return times
         # The next week is seen from the day before the first of the times.
         first = base.normalize() + _ONE if _PERIOD.search(sentence) else base + _INSTANT
-        return pd.DatetimeIndex([first]).append(times[times > first])
+        return pd.DatetimeIndex([first, *times[times > first]])
 
     def spread(self, span: Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool) -> Span:
         """Returns a span whose times of day are those of each day that the row is about, if they name no day.
@@ -116,12 +120,17 @@ class Note:
         parts = [effect] if effect.every is None else _list_parts(effect, times)
         left = [kept for part in parts if (kept := self._cut(part)) is not None]
         own = write_span(effect.start, effect.end)
-        return left, "" if left else f"its time, {own}, lies outside that of its row, {write_span(self.start, self.end)}"
+        return (
+            left,
+            "" if left else f"its time, {own}, lies outside that of its row, {write_span(self.start, self.end)}",
+        )
 
     def _cut(self, effect: Effect) -> Effect | None:
         start = max((t for t in (effect.start, self.start) if t is not None), default=None)
         end = min((t for t in (effect.end, self.end) if t is not None), default=None)
-        return None if start is not None and end is not None and end <= start else replace(effect, start=start, end=end)
+        return (
+            None if start is not None and end is not None and end <= start else replace(effect, start=start, end=end)
+        )
 
 
 def write_span(start: pd.Timestamp | None, end: pd.Timestamp | None) -> str:
@@ -136,7 +145,9 @@ def write_span(start: pd.Timestamp | None, end: pd.Timestamp | None) -> str:
 
 def _list_parts(effect: Effect, times: pd.DatetimeIndex) -> list[Effect]:
     """Returns each time that an effect comes again within some times."""
-    assert effect.start is not None and effect.end is not None and effect.every is not None
+    assert effect.start is not None
+    assert effect.end is not None
+    assert effect.every is not None
     first = max(0, (times[0] - effect.end) // effect.every)
     last = (times[-1] - effect.start) // effect.every
     moves = [k * effect.every for k in range(first, last + 1)]

@@ -12,6 +12,7 @@ from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
 
+
 class EffectSpeaker(ABC):
     """A reader that says effects outright, such as a language model, instead of giving roles to mentions."""
 

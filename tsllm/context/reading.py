@@ -167,22 +167,24 @@ def _find_stretches(
         end = note.start + pd.Timedelta(seconds=length) if note.start is not None and length else note.end
         return [Effect("ignore", start=note.start, end=end)]
     stretches = resolve_span(note.spread(span, times, past_times, over), view, _find_step(times, past_times))
-    if view is times:
-        return stretches
-    return [
-        replace(s, **{side: None if at is None else at.floor("us") for side, at in (("start", s.start), ("end", s.end))})
-        for s in stretches
-    ]
+    # The first of such times is the instant behind a publication.
+    return stretches if view is times else [replace(s, start=_floor(s.start), end=_floor(s.end)) for s in stretches]
+
+
+def _floor(time: pd.Timestamp | None) -> pd.Timestamp | None:
+    return None if time is None else time.floor("us")
 
 
 def _find_backwards(span: Span, times: pd.DatetimeIndex) -> str:
     """Says why a span with moments is no stretch."""
     for first, last in span.ranges:
-        start, end = (resolve_moment(text, times, past=span.past) if has_date(text) else None for text in (first, last))
-        if start is not None and end is not None and end.end <= start.start:
-            return f"it ends at {last}, before it begins at {first}" if end.end < start.start else (
-                f"it begins and ends at {first}, and so lasts no time"
-            )
+        start, end = (
+            resolve_moment(text, times, past=span.past) if has_date(text) else None for text in (first, last)
+        )
+        if start is not None and end is not None and end.end == start.start:
+            return f"it begins and ends at {first}, and so lasts no time"
+        if start is not None and end is not None and end.end < start.start:
+            return f"it ends at {last}, before it begins at {first}"
     return f"which time {' to '.join(span.texts)} is remains open; write dates and hours"
 
 

@@ -29,8 +29,8 @@ from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.readers import split_reader
+from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)

@@ -41,7 +41,7 @@ def tell_models(
         context: One text, a mapping series -> text, or a frame `unique_id, text[, published, start, end]`.
         timeless: Whether texts without `published` may be read at every cutoff.
         reader: Who reads: "rules", the folder of a trained reader, "rules+FOLDER", or a reader as `ContextForecaster`
-            takes it (a model that reads texts itself then does both); None = the model itself if it can, else the rules.
+            takes it (a model that reads texts itself does both); None = the model itself if it can, else the rules.
         freq: Frequency of the data; None infers it.
         season: Steps in a season; None = by frequency.
 

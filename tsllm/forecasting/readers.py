@@ -100,8 +100,8 @@ def check_reader(name: str | Path) -> None:
 
 def _refuse_speaker(name: str) -> None:
     raise ValueError(
-        f"{name} holds a language model that says effects of whole texts, so that it cannot take the sentences that the "
-        f"rules leave; give it alone (reader {name}), or the folder of a trained reader behind {RULES}+"
+        f"{name} holds a language model that says effects of whole texts, so that it cannot take the sentences that "
+        f"the rules leave; give it alone (reader {name}), or the folder of a trained reader behind {RULES}+"
     )
 
 
@@ -109,8 +109,8 @@ def open_reader(name: str | Path) -> OpenReader:
     """Opens a reader by name.
 
     Args:
-        name: "rules"; the folder of a trained one, a head or a language model that says effects (of which a Hub id will
-            do, too); or "rules+FOLDER": the rules, and where they find nothing in a sentence, a trained head.
+        name: "rules"; the folder of a trained one, a head or a language model that says effects (a Hub id will do for
+            that); or "rules+FOLDER": the rules, and where they find nothing in a sentence, a trained head.
 
     Raises:
         FileNotFoundError: If the folder holds no reader.
@@ -127,6 +127,4 @@ def open_reader(name: str | Path) -> OpenReader:
 
         return OpenReader(SpokenReader.from_pretrained(other))
     reader = load_reader(other)
-    return OpenReader(
-        read_in_turn(read_by_rules, reader.read) if rules else reader.read, reader.encoder.check_length
-    )
+    return OpenReader(read_in_turn(read_by_rules, reader.read) if rules else reader.read, reader.encoder.check_length)

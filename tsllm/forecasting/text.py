@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.context.contract import Context
+from tsllm.context.contract import Context, write_notes
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_frame, validate_future
 from tsllm.data.frequency import Freq
@@ -401,6 +401,7 @@ class TextForecaster(Forecaster):
         ahead = self._join_covariates(future, X_df)
         groups = dict(iter(ahead.groupby(ID, sort=False)))
         windows: dict[Any, _Window] = {}
+        notes = told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
         for series, group in history.groupby(ID, sort=False):
             tail = group.tail(self.context_length)
             values = tail[TARGET].to_numpy()
@@ -411,10 +412,24 @@ class TextForecaster(Forecaster):
             own = groups[series]
             known = {c: np.concatenate([tail[c].to_numpy(), own[c].to_numpy()]) for c in self.covariates}
             times = [str(t) for t in (*tail[TIME], *own[TIME])]
-            known_text = told.texts_at(tail[TIME].iloc[-1]).get(series, "") if len(told.table) else ""
+            about = [note for note in notes.get(series, ()) if note.is_about(own[TIME].iloc[0], own[TIME].iloc[-1])]
+            known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
+            if about:
+                self._check_prompt(series, len(about), text)
             windows[series] = _Window(text, scale)
         return windows
+
+    def _check_prompt(self, series: Any, count: int, prompt: str) -> None:
+        """Refuses a prompt that its texts make longer than what the model reads; no text is left out silently."""
+        limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        tokens = 0 if limit is None else len(self.tokenizer(prompt)["input_ids"])
+        if limit is not None and tokens > limit:
+            raise ValueError(
+                f"series {series!r}: with its {count} text{'s' if count > 1 else ''} the prompt has {tokens} tokens, "
+                f"but the model reads {limit}; give the texts `start` and `end`, so that each stands only in prompts "
+                "about its time, or fewer and shorter ones"
+            )
 
     def _join_covariates(self, future: pd.DataFrame, X_df: pd.DataFrame | None) -> pd.DataFrame:
         if not self.covariates:
