@@ -390,8 +390,8 @@ def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:
             raise FrameError(f"context row {row} ends at {end}, before it starts at {start}")
         if not pd.isna(start) and end == start:
             raise FrameError(
-                f"context row {row} starts and ends at {start}, so it is about no time: `end` is the first moment that "
-                "it is not about any more; give a later one, or leave it out"
+                f"context row {row} starts and ends at {start}, so it is about no time: `end` is the first moment "
+                "that it is not about any more; give a later one, or leave it out"
             )
         if not pd.isna(end) and end < first:
             raise FrameError(f"context row {row} ends at {end}, before the data begin at {first}")

@@ -61,6 +61,7 @@ class _Window:
 
     prompt: str
     scale: SeriesScale
+    num_texts: int = 0
 
 
 class TextForecaster(Forecaster):
@@ -415,12 +416,10 @@ class TextForecaster(Forecaster):
             about = [note for note in notes.get(series, ()) if note.is_about(own[TIME].iloc[0], own[TIME].iloc[-1])]
             known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
-            if about:
-                self._check_prompt(series, len(about), text)
-            windows[series] = _Window(text, scale)
+            windows[series] = _Window(text, scale, len(about))
         return windows
 
-    def _check_prompt(self, series: Any, count: int, prompt: str) -> None:
+    def _check_prompt(self, series: Any, prompt: str, count: int) -> None:
         """Refuses a prompt that its texts make longer than what the model reads; no text is left out silently."""
         limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
         tokens = 0 if limit is None else len(self.tokenizer(prompt)["input_ids"])
@@ -443,6 +442,9 @@ class TextForecaster(Forecaster):
         self.report = ParseReport()
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         paths = np.full((len(windows), self.num_samples, self.h), np.nan)
+        for name, window in zip(names, windows, strict=True):
+            if window.num_texts:
+                self._check_prompt(name, window.prompt, window.num_texts)
         order = sorted(range(len(windows)), key=lambda i: len(windows[i].prompt))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
