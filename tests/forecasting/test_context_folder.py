@@ -14,9 +14,10 @@ from tsllm.context.readers import read_in_turn
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.readers import open_encoder
+from tsllm.forecasting.readers import check_reader, open_encoder, open_reader
 from tsllm.forecasting.saved import open_saved
 from tsllm.hub.told import CONTEXT_FILE
+from tsllm.text.settings import SPOKEN_SETTINGS
 
 HELD = "The output is held at 777 from 2024-01-11 00:00 to 2024-01-11 06:00."
 
@@ -93,6 +94,42 @@ def test_a_trained_reader_travels_with_it(base, df, reader, tmp_path):
         pd.testing.assert_frame_equal(back.predict(df, 12, context=text), made.predict(df, 12, context=text))
         with pytest.raises(ValueError, match="tokens, but the model reads"):
             back.predict(df, 12, context="word " * 600)
+
+
+def test_readers_are_named_one_behind_the_other(base, df, reader, tmp_path):
+    """The head takes every sentence for a standstill, the rules know that this one is a limit."""
+    reader.save_pretrained(tmp_path / "head")
+    text = "Nothing of note. It is capped at 9."
+    news = pd.DataFrame({"unique_id": [1], "text": [text], "start": ["2024-01-11"]})
+    for name, readers in (("{}", ["learned"]), ("rules+{}", ["rules", "learned"]), ("rules", ["rules"])):
+        opened = open_reader(name.format(tmp_path / "head"))
+        check_reader(name.format(tmp_path / "head"))
+        made = ContextForecaster(base, opened.read, check_length=opened.check_length)
+        (told,) = made.explain_context(df, 12, context=news)
+        kinds = [effect.kind for effect in told.effects]
+        assert kinds == {"{}": ["set"], "rules": ["cap"]}.get(name, ["set", "cap"])
+        made.save_pretrained(tmp_path / "told")
+        assert json.loads((tmp_path / "told" / CONTEXT_FILE).read_text())["readers"] == readers
+        back = open_saved(str(tmp_path / "told"))
+        pd.testing.assert_frame_equal(back.predict(df, 12, context=news), made.predict(df, 12, context=news))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("rules+", ValueError, r"write rules\+FOLDER, with the folder of a trained reader, or rules"),
+        ("rules+rules", ValueError, r"write rules\+FOLDER"),
+        ("rules+nowhere/here", FileNotFoundError, "nowhere/here holds no reader"),
+        ("rules+speaks", ValueError, "speaks holds a language model that says effects of whole texts"),
+    ],
+)
+def test_a_reader_that_cannot_stand_behind_the_rules_is_refused(tmp_path, monkeypatch, name, error, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speaks").mkdir()
+    (tmp_path / "speaks" / SPOKEN_SETTINGS).write_text("{}")
+    for call in (open_reader, check_reader):
+        with pytest.raises(error, match=said):
+            call(name)
 
 
 def test_what_no_folder_can_hold_is_refused_and_the_old_folder_stays(saved, base, tmp_path):

@@ -1,5 +1,7 @@
 """Native models that read texts: that words teach them what numbers cannot, and what travels in their folders."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from tests.fixtures.backbones import save_tiny_backbone
 from tests.fixtures.texts import make_told_days
 from tsllm.context.contract import Context
 from tsllm.evaluation.saved import find_pretrained_base
+from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.types import FrameError
@@ -165,3 +168,49 @@ def test_words_decide_what_numbers_cannot_tell(backbone):
     assert error["told"] < 0.5 * error["plain"], error
     assert error["told"] < 0.3 * error["lies"], error
     assert torch.isfinite(reader.model.texts.reader.answer.value.weight).all()
+
+
+CAP = "trend up. Output is capped at 4."
+
+
+def test_learned_reading_and_effects_work_in_a_row(backbone):
+    """The base is trained with the texts, reads those of each forecast, and effects are carried out behind it."""
+    df, news = make_frame(), make_news(CAP)
+    alone = make(backbone).fit(df, context=news)
+    both = ContextForecaster(make(backbone)).fit(df, H, news)
+    told, silent = alone.predict(), alone.predict(context="")
+    assert np.abs(values_of(told, "a") - values_of(silent, "a")).max() > 1e-3
+    np.testing.assert_array_equal(values_of(both.predict(), "a"), np.minimum(values_of(told, "a"), 4))
+    np.testing.assert_array_equal(values_of(both.predict(context=""), "a"), values_of(silent, "a"))
+    other = {"a": "min median. Output is capped at 4."}
+    expected = np.minimum(values_of(alone.predict(context=other), "a"), 4)
+    np.testing.assert_array_equal(values_of(both.predict(context=other), "a"), expected)
+    np.testing.assert_array_equal(values_of(both.predict(), "b"), values_of(told, "b"))
+
+
+def test_both_in_a_row_read_only_what_was_published_and_leave_the_base_as_it_was(made):
+    df = make_frame()
+    news = make_news(CAP, TIMES[N - 2 * H - 1])
+    plain = made.predict_rolling(df, H, 3, H)
+    both = ContextForecaster(made).tell(news).predict_rolling(df, H, 3, H)
+    pd.testing.assert_frame_equal(made.predict_rolling(df, H, 3, H), plain, check_exact=True)
+    quiet = copy.copy(made).tell("", timeless=True).predict_rolling(df, H, 3, H)
+    read = copy.copy(made).tell(news).predict_rolling(df, H, 3, H)
+    own = (both["unique_id"] == "a").to_numpy()
+    early = (both["cutoff"] < TIMES[N - 2 * H - 1]).to_numpy()
+    values = both.iloc[:, 3].to_numpy()
+    np.testing.assert_array_equal(values[early], quiet.iloc[:, 3].to_numpy()[early])
+    np.testing.assert_array_equal(values[own & ~early], np.minimum(read.iloc[:, 3].to_numpy()[own & ~early], 4))
+    assert (values[own & ~early] == 4).all()
+
+
+def test_a_base_that_reads_needs_dated_texts_to_learn_from(backbone):
+    with pytest.raises(FrameError, match="does not say when it was published"):
+        ContextForecaster(make(backbone)).fit(make_frame(), H, {"a": CAP})
+
+
+def test_what_has_no_effects_is_explained_by_its_words(made):
+    with pytest.raises(NotImplementedError, match=r"DLinear reads texts without saying effects.*weigh_words"):
+        made.explain_context(context={"a": CAP})
+    with pytest.raises(NotImplementedError, match=r"SeasonalNaive reads no texts.*ContextForecaster"):
+        tsllm.SeasonalNaive(24).explain_context(context="Closed.")

@@ -75,7 +75,7 @@ def backtest(
             "there twice, without and with it."
         ),
     ] = None,
-    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader of texts; default: rules.")] = None,
+    reader: Annotated[Path | None, typer.Option(help="Who reads: `rules`, FOLDER, `rules+FOLDER`.")] = None,
     timeless: Annotated[
         bool, typer.Option(help="Texts without `published` may be read at every cutoff; else they are refused.")
     ] = False,

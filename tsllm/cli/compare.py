@@ -58,8 +58,8 @@ def compare(
     reader: Annotated[
         str | None,
         typer.Option(
-            help="For data: who reads the texts, `rules`, a trained folder, or `model`; default: a model that reads "
-            "texts does so itself, the rules read for the others."
+            help="For data: who reads the texts, `rules`, a trained FOLDER, `rules+FOLDER` or `model`; default: "
+            "a model that reads texts does so itself, the rules read for the others."
         ),
     ] = None,
     timeless: Annotated[

@@ -71,7 +71,8 @@ def fit(
         ),
     ] = None,
     reader: Annotated[
-        Path | None, typer.Option(help="Folder of a trained reader of texts to keep in the folder; default: rules.")
+        Path | None,
+        typer.Option(help="Who reads, kept in the folder: `rules`, FOLDER of a trained reader, `rules+FOLDER`."),
     ] = None,
     timeless: Annotated[
         bool, typer.Option(help="Texts without `published` may be read at every cutoff; else they are refused.")

@@ -53,7 +53,7 @@ def predict(
     reader: Annotated[
         Path | None,
         typer.Option(
-            help="Who reads: `rules`, or a trained reader's folder; default: the model if it can, else rules."
+            help="Who reads: `rules`, a trained FOLDER, `rules+FOLDER`; default: the model if it can, else rules."
         ),
     ] = None,
 ) -> None:
@@ -335,7 +335,7 @@ def read_context(
 
     Args:
         context: A text, or the path of a table.
-        reader: Folder of a trained reader.
+        reader: As `open_reader` takes it.
         timeless: Whether texts without `published` may be read at every cutoff.
         names: What the columns of the data are called; None = as in frames.
         day_first: Whether 03/04/2024 is the third of April.

@@ -100,7 +100,10 @@ def apply_effects(window: Window, effects: Sequence[Effect], paths: np.ndarray, 
     for kind in REDRAW:
         for effect in effects:
             if effect.kind == kind:
-                paths = _redraw(window, effect, effects, paths, rng)
+                drawn = _redraw(window, effect, effects, paths, rng)
+                # The span of daylight is that of the sun.
+                steps = effect.covers(window.future_times) | (kind == "daylight")
+                paths = np.where(steps, drawn, paths)
     for effect in effects:
         steps = effect.covers(window.future_times)
         if effect.kind in _ARITHMETIC and steps.any():
@@ -118,9 +121,11 @@ def _redraw(
     window: Window, effect: Effect, effects: Sequence[Effect], paths: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     if effect.kind == "follow":
-        companions = [e.points for e in effects if e.kind == "follow"]
+        companions = [
+            e.points for e in effects if e.kind == "follow" and (e.start, e.end) == (effect.start, effect.end)
+        ]
         if effect.points is not companions[0]:
-            return paths  # all are followed together, at the first
+            return paths  # all of a span are followed together, at the first
         anchors = [(float(e.word), float(e.number or 0)) for e in effects if e.kind == "through"]
         return draw_following(window.past, window.times, companions, paths, rng, anchors)
     if effect.kind == "states":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.context.notes import Note
 from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
@@ -103,7 +104,23 @@ class Context:
         """
         self.refuse_undated(cutoff)
         allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
-        return _join(allowed)
+        return {name: write_notes(notes) for name, notes in _list_notes(allowed).items()}
+
+    def notes_at(self, cutoffs: Mapping[Any, Any]) -> dict[Any, list[Note]]:
+        """Returns what series may read, each at a cutoff of its own: series -> its notes, in the order given.
+
+        Args:
+            cutoffs: Series -> the last time of its history; others read nothing.
+
+        Raises:
+            FrameError: As `texts_at`.
+        """
+        if self.table.empty or not cutoffs:
+            return {}
+        self.refuse_undated(max(cutoffs.values()))
+        latest = self.table[ID].map(cutoffs)
+        published = self.table[PUBLISHED]
+        return _list_notes(self.table[latest.notna() & (published.isna() | (published <= latest))])
 
     def rows_of_windows(
         self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
@@ -149,7 +166,7 @@ class Context:
 
     def texts(self) -> dict[Any, str]:
         """Returns all texts, for a forecast made now: series -> its texts, one a line."""
-        return _join(self.table)
+        return {name: write_notes(notes) for name, notes in _list_notes(self.table).items()}
 
 
 def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
@@ -301,18 +318,17 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
     return read_later_times(table, day_first, (PUBLISHED, START, END))
 
 
-def _join(table: pd.DataFrame) -> dict[Any, str]:
-    told = table[table[TEXT] != ""]
-    return {name: "\n".join(_write(row) for row in rows.itertuples()) for name, rows in told.groupby(ID, sort=False)}
+def write_notes(notes: Sequence[Note]) -> str:
+    """Writes notes as one text, one a line, each behind the times that it is about."""
+    return "\n".join(map(str, notes))
 
 
-def _write(row: Any) -> str:
-    """Adds the span that a row is about, where it has one and the text may not say it."""
-    if pd.isna(row.start) and pd.isna(row.end):
-        return str(row.text)
-    first = f"From {row.start:%Y-%m-%d %H:%M:%S}" if not pd.isna(row.start) else ""
-    last = f"{'until' if first else 'Until'} {row.end:%Y-%m-%d %H:%M:%S}" if not pd.isna(row.end) else ""
-    return f"{' '.join(filter(None, (first, last)))}: {row.text}"
+def _list_notes(table: pd.DataFrame) -> dict[Any, list[Note]]:
+    notes: dict[Any, list[Note]] = {}
+    rows = table.loc[table[TEXT] != "", [ID, TEXT, PUBLISHED, START, END]]
+    for name, text, *times in rows.itertuples(index=False, name=None):
+        notes.setdefault(name, []).append(Note.read(text, *times))
+    return notes
 
 
 def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
@@ -372,6 +388,11 @@ def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:
     for row, (start, end) in enumerate(zip(table[START], table[END], strict=True)):
         if not pd.isna(start) and not pd.isna(end) and end < start:
             raise FrameError(f"context row {row} ends at {end}, before it starts at {start}")
+        if not pd.isna(start) and end == start:
+            raise FrameError(
+                f"context row {row} starts and ends at {start}, so it is about no time: `end` is the first moment "
+                "that it is not about any more; give a later one, or leave it out"
+            )
         if not pd.isna(end) and end < first:
             raise FrameError(f"context row {row} ends at {end}, before the data begin at {first}")
         if last is not None and not pd.isna(start) and start > last:

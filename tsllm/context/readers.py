@@ -1,17 +1,17 @@
 """From a text to effects: what is given as data is read by its form, the prose by a reader of one's choice."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tsllm.context.analogies import read_analogies
 from tsllm.context.applying import Window
+from tsllm.context.dated import write_dates
 from tsllm.context.effects import Effect
+from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
-
-logger = logging.getLogger(__name__)
 
 
 class EffectSpeaker(ABC):
@@ -28,13 +28,14 @@ class EffectSpeaker(ABC):
 
 
 ProseReader = Callable[[str], Reading] | EffectSpeaker
+Idle = tuple[Effect | str, str]  # what changes nothing (an effect, or a sentence that was not read), and why
 
 
-def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_rules) -> list[Effect]:
+def read_effects(text: str | Note, window: Window, prose: ProseReader | None = read_by_rules) -> list[Effect]:
     """Reads what a text says about a window.
 
     Args:
-        text: Any text; an empty one says nothing.
+        text: Any text; an empty one says nothing. A `Note` says when it was published and what it is about, too.
         window: History and times.
         prose: Gives roles to the mentions of a text, or says effects; None reads tables and statistics only.
 
@@ -46,8 +47,8 @@ def read_effects(text: str, window: Window, prose: ProseReader | None = read_by_
 
 
 def sort_effects(
-    text: str, window: Window, prose: ProseReader | None = read_by_rules
-) -> tuple[list[Effect], list[tuple[Effect, str]]]:
+    text: str | Note, window: Window, prose: ProseReader | None = read_by_rules
+) -> tuple[list[Effect], list[Idle]]:
     """Reads what a text says about a window, and what of it changes nothing.
 
     Args:
@@ -56,30 +57,57 @@ def sort_effects(
         prose: As in `read_effects`.
 
     Returns:
-        What `read_effects` returns, and each effect that is left out, with the reason; one of a weekday that is not
-        ahead has no span.
+        What `read_effects` returns, and what is left out, with the reason; an effect of a weekday that is not ahead
+        has no span.
     """
-    if not text.strip():
-        return [], []
-    effects, rest = read_structure(text, window.future_times, window.past_times)
-    idle: list[tuple[Effect, str]] = []
-    if isinstance(prose, EffectSpeaker):
-        effects += prose.speak(rest, window) if rest.strip() else []
-    elif prose is not None:
-        likes, unread, rest = read_analogies(rest, window.future_times, window.past_times)
-        read, idle = sort_reading(prose(rest), window.future_times, window.past_times)
-        effects, idle = [*effects, *likes, *read], [*unread, *idle]
+    return sort_notes([Note(text) if isinstance(text, str) else text], window, prose)
+
+
+def sort_notes(
+    notes: Sequence[Note], window: Window, prose: ProseReader | None = read_by_rules
+) -> tuple[list[Effect], list[Idle]]:
+    """Returns what `sort_effects` does, of several notes: each is read by itself, and they act in their order.
+
+    A note says nothing outside the times that it is about, and takes no time from another.
+    """
+    effects: list[Effect] = []
+    idle: list[Idle] = []
+    for note in notes:
+        said, left = _read_note(note, window, prose)
+        effects += said
+        idle += left
     told = []
     for effect in dict.fromkeys(effects):
         if not acts_on(effect, window):
             what = "value of the history" if effect.kind == "ignore" else "step to forecast"
             idle.append((effect, f"no {what} lies in that time"))
-        elif is_plausible(effect, window):
-            told.append(effect)
         else:
-            idle.append((effect, "it would cut off almost all of the history"))
-            logger.warning("%s is left out: %s", *idle[-1])
-    return told, idle
+            told.append(effect)
+    return told, list(dict.fromkeys(idle))
+
+
+def _read_note(note: Note, window: Window, prose: ProseReader | None) -> tuple[list[Effect], list[Idle]]:
+    """Reads one note; its effects are clipped to the times that it is about."""
+    if not note.text.strip():
+        return [], []
+    times, past_times = window.future_times, window.past_times
+    effects, rest = read_structure(note.text, times, past_times)
+    idle: list[Idle] = []
+    if isinstance(prose, EffectSpeaker):
+        told, over = write_dates(replace(note, text=rest), times, past_times)
+        effects += prose.speak(str(told), window) if told.text.strip() else []
+        idle += over
+    elif prose is not None:
+        likes, unread, rest = read_analogies(rest, times, past_times)
+        read, left = sort_reading(prose(rest), times, past_times, note)
+        effects += [*likes, *read]
+        idle += [*unread, *left]
+    kept = []
+    for effect in effects:
+        parts, reason = note.clip(effect, window.times)
+        kept += parts
+        idle += [(replace(effect, start=None, end=None, every=None), reason)] if reason else []
+    return kept, idle
 
 
 def acts_on(effect: Effect, window: Window) -> bool:
@@ -90,13 +118,25 @@ def acts_on(effect: Effect, window: Window) -> bool:
     return bool(effect.covers(times).any())
 
 
-def is_plausible(effect: Effect, window: Window) -> bool:
-    """Tells whether a bound of the whole horizon leaves a twentieth of the history's values as they are."""
-    if effect.kind not in {"cap", "floor"} or effect.start is not None or effect.end is not None:
-        return True
-    number = float(effect.number or 0.0)
-    kept = window.past <= number if effect.kind == "cap" else window.past >= number
-    return bool(kept.mean() >= 0.05)
+class ReadOnce:
+    """A reader that reads a text once; the cutoffs of a back-test read the same notes again and again.
+
+    Args:
+        reader: Whose readings are kept.
+        most: How many; the oldest goes first.
+    """
+
+    def __init__(self, reader: Callable[[str], Reading], most: int = 4096) -> None:
+        self.reader, self.most = reader, most
+        self._kept: dict[str, Reading] = {}
+
+    def __call__(self, text: str) -> Reading:
+        """Gives roles to the mentions of a text."""
+        if text not in self._kept:
+            if len(self._kept) >= self.most:
+                del self._kept[next(iter(self._kept))]
+            self._kept[text] = self.reader(text)
+        return self._kept[text]
 
 
 class ReadInTurn:

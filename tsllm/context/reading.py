@@ -12,6 +12,8 @@ import pandas as pd
 
 from tsllm.context.effects import Effect
 from tsllm.context.lexer import Mention, find_mentions, split_sentences
+from tsllm.context.moments import has_date, resolve_moment
+from tsllm.context.notes import Note, write_span
 from tsllm.context.spans import (
     Span,
     borrow_span,
@@ -20,6 +22,7 @@ from tsllm.context.spans import (
     find_hours,
     find_reason,
     resolve_span,
+    tells_of_past,
 )
 
 NONE = "none"
@@ -80,19 +83,23 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
 
 
 def sort_reading(
-    reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex
+    reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, note: Note | None = None
 ) -> tuple[list[Effect], list[tuple[Effect, str]]]:
-    """Returns what `assemble` does, and each effect of a weekday that is not ahead, with the reason.
+    """Returns what `assemble` does, and each effect that has no time ahead, with the reason.
 
     Args:
         reading: As in `assemble`.
         times: As in `assemble`.
         past_times: As in `assemble`.
+        note: Says when the text was published, by which "tomorrow" is counted, and which times it is about: those of
+            each sentence that says none. What a sentence says beyond them is not cut off here.
     """
+    note = Note(reading.text) if note is None else note
     inside = [_inside(reading, place) for place in reading.sentences]
+    seen = [_see(reading, place, times, note) for place in reading.sentences]
     spans = [
-        collect_span(reading.text, found, reading.mentions, place, times[0].year)
-        for found, place in zip(inside, reading.sentences, strict=True)
+        collect_span(reading.text, found, reading.mentions, place, view[0].year)
+        for found, place, view in zip(inside, reading.sentences, seen, strict=True)
     ]
     values = [[(m, r) for m, r in found if r in VALUES] for found in inside]
     free = [not v and s == NONE for v, s in zip(values, reading.statements, strict=True)]
@@ -102,6 +109,7 @@ def sort_reading(
         if free[k] and not spans[k].delay:
             continue
         span = spans[k] if spans[k] or spans[k].before else borrow_span(spans, free, k)
+        view = seen[next((j for j, other in enumerate(spans) if other.ranges is span.ranges), k)]
         kinds = [make_effect(mention, role) for mention, role in values[k]]
         if statement == "zero" and not any(e.kind == "set" for e in kinds):
             kinds.append(Effect("set", 0.0))
@@ -109,15 +117,15 @@ def sort_reading(
             step = (times[-1] - times[0]) / max(1, len(times) - 1) if len(times) > 1 else pd.Timedelta(days=1)
             kinds.append(Effect("delay", round(pd.Timedelta(seconds=spans[k].delay) / step)))
         said = {"over": [Effect("ignore")], "holiday": [Effect("like", None, "Sunday")]}.get(statement, kinds)
-        reason = _find_reason(reading, k, span, said, times)
+        reason = _find_reason(reading, k, span, said, view)
         if reason:
             # A limit takes no time from a sentence about something else.
             apart = [e for e in said if _is_bound(e) and span is not spans[k] and not span.texts and span.unread]
             effects += apart
             idle += [(e, reason) for e in said if e not in apart]
             continue
-        stretches = resolve_span(span, times, _find_step(times, past_times))
-        absent = "" if stretches else find_absent(span, times)
+        stretches = _find_stretches(span, note, view, times, past_times, statement == "over", spans[k].length)
+        absent = "" if stretches else find_absent(span, view)
         if absent:
             # A limit "until Friday" holds to the end of a horizon without one.
             open_start = not span.days and not span.past and not any(start for start, _ in span.ranges)
@@ -126,7 +134,8 @@ def sort_reading(
             idle += [(e, f"no {absent} is among the steps to forecast") for e in said if e not in lasting]
             continue
         if span.texts and not stretches:
-            idle += [(e, f"which time {' to '.join(span.texts)} is remains open; write dates and hours") for e in said]
+            reason = _find_backwards(span, view)
+            idle += [(e, reason) for e in said]
             continue
         if statement == "over":
             effects += [replace(s, kind="ignore") for s in stretches]
@@ -136,8 +145,55 @@ def sort_reading(
             continue
         told = spans[k].past or span.past
         for kind in kinds:
-            effects += _place(kind, stretches, times, told)
+            placed, late = _place(kind, stretches, times, told)
+            effects += placed
+            idle += [(kind, _say_when(span, s)) for s in (late[:1] if not placed else ())]
     return effects, idle
+
+
+def _see(reading: Reading, place: tuple[int, int], times: pd.DatetimeIndex, note: Note) -> pd.DatetimeIndex:
+    """Returns the times by which what a sentence leaves open is completed."""
+    sentence = reading.text[slice(*place)]
+    past = tells_of_past(sentence, (note.published or times[0]).year)[0]
+    return note.see_from(sentence, times, past)
+
+
+def _find_stretches(
+    span: Span, note: Note, view: pd.DatetimeIndex, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool,
+    length: float,
+) -> list[Effect]:  # fmt: skip
+    """Returns the stretches of a span, or, where it says none, that of its row, from its start for so many seconds."""
+    if not span and note.has_span and (over or not span.before):
+        end = note.start + pd.Timedelta(seconds=length) if note.start is not None and length else note.end
+        return [Effect("ignore", start=note.start, end=end)]
+    stretches = resolve_span(note.spread(span, times, past_times, over), view, _find_step(times, past_times))
+    # The first of such times is the instant behind a publication.
+    return stretches if view is times else [replace(s, start=_floor(s.start), end=_floor(s.end)) for s in stretches]
+
+
+def _floor(time: pd.Timestamp | None) -> pd.Timestamp | None:
+    return None if time is None else time.floor("us")
+
+
+def _find_backwards(span: Span, times: pd.DatetimeIndex) -> str:
+    """Says why a span with moments is no stretch."""
+    for first, last in span.ranges:
+        start, end = (
+            resolve_moment(text, times, past=span.past) if has_date(text) else None for text in (first, last)
+        )
+        if start is not None and end is not None and end.end == start.start:
+            return f"it begins and ends at {first}, and so lasts no time"
+        if start is not None and end is not None and end.end < start.start:
+            return f"it ends at {last}, before it begins at {first}"
+    return f"which time {' to '.join(span.texts)} is remains open; write dates and hours"
+
+
+def _say_when(span: Span, stretch: Effect) -> str:
+    """Says of a stretch which time its words mean, and that it is over or stands in the history."""
+    own, said = write_span(stretch.start, stretch.end), " to ".join(span.texts)
+    same = [text for text in span.texts if text not in own]
+    last = "before the forecast" if stretch.end is not None else "since before the forecast: the history shows it"
+    return f"{f'{said} = {own}' if same else own}, {'over ' if stretch.end is not None else ''}{last}"
 
 
 def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], times: pd.DatetimeIndex) -> str:
@@ -186,15 +242,19 @@ def _is_bound(effect: Effect) -> bool:
     return effect.kind in {"cap", "floor"}
 
 
-def _place(effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex, past: bool) -> list[Effect]:
-    """Puts an effect on its stretches; one that is over by the time of the forecast is left out."""
+def _place(
+    effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex, past: bool
+) -> tuple[list[Effect], list[Effect]]:
+    """Puts an effect on its stretches; returns it there, and the stretches that are over by the forecast."""
     if not stretches:
-        return [effect] if _is_bound(effect) and not past else []
-    placed = []
+        return ([effect] if _is_bound(effect) and not past else []), []
+    placed, late = [], []
     for s in stretches:
         over = s.end is not None and s.end <= times[0] and s.every is None
         # What fell "from March on" has fallen in the history already; a limit or a standstill may well last.
         since = past and s.end is None and s.start is not None and s.start < times[0] and effect.kind in _RELATIVE
-        if not over and not since:
+        if over or since:
+            late.append(s)
+        else:
             placed.append(replace(effect, start=s.start, end=s.end, every=s.every))
-    return placed
+    return placed, late

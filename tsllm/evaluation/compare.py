@@ -29,6 +29,7 @@ from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
+from tsllm.forecasting.readers import split_reader
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.types import CUTOFF, ID, TIME
 
@@ -213,8 +214,8 @@ class _ModelRun:
             return {}
         entry = self.prepared.entry
         told = json.dumps([write_texts(self.prepared.texts), entry.timeless], default=str)
-        reader = Path(self.spec.reader)
-        files = [path.read_bytes() for path in list_files(reader)] if reader.is_dir() else []
+        reader = Path(split_reader(self.spec.reader)[1])
+        files = [path.read_bytes() for path in list_files(reader)] if reader != Path() and reader.is_dir() else []
         return {"told": hashlib.sha256(b"\0".join([told.encode(), *files])).hexdigest()[:16]}
 
     def _run_cell(self, task: ForecastTask, seed: int, block: Sequence[int], key: dict[str, Any]) -> CellResult:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
 from tsllm.context.effects import write_effects
+from tsllm.context.notes import Note
 from tsllm.context.readers import read_effects
 from tsllm.data.frequency import default_season
 from tsllm.evaluation.told import EMPTY, LATE
@@ -109,6 +110,7 @@ class _Place:
     Attributes:
         series: Of the text.
         text: Itself.
+        published: When; NaT = not given.
         start: From when it is about; NaT = not given.
         end: Until when.
         number: Of the window, 0 = the first.
@@ -118,6 +120,7 @@ class _Place:
 
     series: Any
     text: str
+    published: Any
     start: Any
     end: Any
     number: int
@@ -126,7 +129,8 @@ class _Place:
 
     def table(self, text: str) -> pd.DataFrame:
         """Returns a text in its place as a table that a forecaster takes."""
-        return pd.DataFrame({ID: [self.series], TEXT: [text], START: [self.start], END: [self.end]})
+        row = {ID: self.series, TEXT: text, PUBLISHED: self.published, START: self.start, END: self.end}
+        return pd.DataFrame([row])
 
 
 def examine_texts(model: Any, frame: pd.DataFrame, windows: Windows, freq: Any, plain: str = "") -> TextChanges:
@@ -154,7 +158,7 @@ class _Examination:
         table = Context.read(model.context, windows.df, timeless=model.timeless).table
         self.table = table[table[TEXT] != ""]
         self.model = copy(model)
-        if isinstance(model, ContextForecaster):
+        if isinstance(model, ContextForecaster) and not model.base.reads_texts:
             self.model.base = _Remembering(model.base)
         self.moves = self._measure_moves()
 
@@ -203,7 +207,8 @@ class _Examination:
                 known = pd.isna(row[PUBLISHED]) or row[PUBLISHED] <= cutoff
                 if known and not row[START] > times.iloc[-1]:
                     moved = float(self.moves[row[ID], cutoff])
-                    yield _Place(row[ID], row[TEXT], row[START], row[END], number, times, moved)
+                    told = (row[PUBLISHED], row[START], row[END])
+                    yield _Place(row[ID], row[TEXT], *told, number, times, moved)
 
     def _acts(self, place: _Place) -> bool:
         """Tells whether a text by itself says something; a model that reads by itself knows what its horizon tells."""
@@ -213,8 +218,8 @@ class _Examination:
         ahead = pd.DataFrame({ID: place.series, TIME: place.times.to_numpy()})
         season = self.model.season or default_season(self.freq)
         ((_, window),) = iterate_windows(history[history[ID] == place.series], ahead, season)
-        told = Context.read(place.table(place.text), history, timeless=True).texts()
-        return bool(read_effects(told[place.series], window, self.model.reader))
+        note = Note.read(place.text, place.published, place.start, place.end)
+        return bool(read_effects(note, window, self.model.reader))
 
     def _look(self, place: _Place) -> TextChange:
         """Forecasts without the text, with it, with parts of it, and with another in its place."""

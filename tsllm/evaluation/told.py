@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
+from tsllm.context.contract import TEXT, Context
+from tsllm.context.notes import Note
 from tsllm.context.readers import EffectSpeaker, read_effects
 from tsllm.data.frequency import default_season
 from tsllm.escape import one_line
@@ -39,8 +40,8 @@ def tell_models(
         df: The data.
         context: One text, a mapping series -> text, or a frame `unique_id, text[, published, start, end]`.
         timeless: Whether texts without `published` may be read at every cutoff.
-        reader: Who reads: "rules", the folder of a trained reader, or a reader as `ContextForecaster` takes it; None =
-            the model itself if it can, else the rules.
+        reader: Who reads: "rules", the folder of a trained reader, "rules+FOLDER", or a reader as `ContextForecaster`
+            takes it (a model that reads texts itself does both); None = the model itself if it can, else the rules.
         freq: Frequency of the data; None infers it.
         season: Steps in a season; None = by frequency.
 
@@ -143,10 +144,7 @@ def _acts(row: Any, model: ContextForecaster, frame: pd.DataFrame, df: pd.DataFr
     history = df[(df[ID] == name) & (df[TIME] <= cutoff)]
     future = frame.loc[(frame[ID] == name) & (frame[CUTOFF] == cutoff), [ID, TIME]]
     ((_, window),) = iterate_windows(history, future, season)
-    alone = Context(
-        pd.DataFrame([{ID: name, TEXT: row.text, PUBLISHED: pd.NaT, START: row.start, END: row.end}]), True
-    )
-    return bool(read_effects(alone.texts()[name], window, model.reader))
+    return bool(read_effects(Note.read(row.text, row.published, row.start, row.end), window, model.reader))
 
 
 def shorten(text: str, length: int = _LENGTH) -> str:

@@ -309,6 +309,28 @@ class Forecaster:
         """
         self.refuse_context()
 
+    def explain_context(
+        self,
+        df: pd.DataFrame | None = None,
+        h: int | None = None,
+        X_df: pd.DataFrame | None = None,
+        context: Any = None,
+    ) -> list[Any]:
+        """Raises an error that says who explains what texts do; `ContextForecaster` does.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        if self.reads_texts:
+            raise NotImplementedError(
+                f"{self.alias} reads texts without saying effects, so that none can be listed; see which words matter "
+                "with tsllm.forecasting.words.weigh_words(forecaster, df, context), or what they change by comparing "
+                'predict(context=...) with predict(context="")'
+            )
+        raise NotImplementedError(
+            f"{self.alias} reads no texts; tsllm.ContextForecaster({self.alias}).explain_context does"
+        )
+
     def refuse_context(self, what: str = "context") -> NoReturn:
         """Raises the ValueError of a forecaster that is told something and reads no texts.
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
-from tsllm.context.contract import TEXT, Context
+from tsllm.context.contract import TEXT, Context, write_notes
 from tsllm.context.effects import Effect, write_effects
+from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import ProseReader, sort_effects
+from tsllm.context.readers import EffectSpeaker, Idle, ProseReader, ReadOnce, sort_notes
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
@@ -42,22 +43,22 @@ class Explanation:
         text: What was read.
         effects: What was understood; `write_effects` writes it, `parse_effects` reads it back.
         forecast: Columns `ds, before, after`.
-        idle: What was understood too, but changes nothing here, each with the reason.
+        idle: What changes nothing here, an effect or a sentence that was not read, each with the reason.
     """
 
     series: Any
     text: str
     effects: list[Effect]
     forecast: pd.DataFrame
-    idle: tuple[tuple[Effect, str], ...] = ()
+    idle: tuple[Idle, ...] = ()
 
     def describe(self) -> str:
-        """Says what the text does, one effect a line; or why it does nothing, and what would."""
+        """Says what the text does, one effect a line, and what of it does nothing, with the reason."""
+        left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
         if self.effects:
-            return write_effects(self.effects)
+            return write_effects(self.effects) + (f"\n(left out: {left})" if left else "")
         times = self.forecast[TIME]
-        if self.idle:
-            left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
+        if left:
             return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
         return (
             "(changes nothing: no sentence was understood to say what changes and how; write it plainly, such as "
@@ -72,7 +73,8 @@ class Explanation:
 class ContextForecaster(Forecaster):
     """Wraps a forecaster, and changes its forecasts by what a text says.
 
-    A series without a text, or with one that says nothing about it, gets exactly what the base forecasts.
+    A series without a text, or with one that says nothing about it, gets exactly what the base forecasts. A base that
+    learned to read texts (`text_layers`) is told the same ones, in training and forecasts, before effects are applied.
 
     Args:
         base: Any forecaster.
@@ -114,6 +116,7 @@ class ContextForecaster(Forecaster):
         seed: int = 0,
     ) -> None:
         self.base, self.reader = base, reader or read_by_rules
+        self._prose = ReadOnce(self.reader) if not isinstance(self.reader, EffectSpeaker) else self.reader
         self.alias = f"{base.alias}+context" if alias is None else alias
         self.freq, self.season, self.timeless, self.check_length = freq, season, timeless, check_length
         self.paths = paths or sample_paths
@@ -127,7 +130,7 @@ class ContextForecaster(Forecaster):
         """Copies all but the reader, which is frozen and may hold a language model."""
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        memo |= {id(shared): shared for shared in (self.reader, self.check_length)}
+        memo |= {id(shared): shared for shared in (self.reader, self._prose, self.check_length)}
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
 
@@ -147,7 +150,13 @@ class ContextForecaster(Forecaster):
         history = validate_frame(df, freq=self.freq)
         given = self.context if context is None else context
         self._check(given, history)
-        self.base.fit(df, h)
+        if context is None:
+            if given is not None and self._base_reads:
+                self.base.tell(given, self.timeless)
+            self.base.fit(df, h)
+        else:
+            options: dict[str, Any] = {"context": given} if self._base_reads else {}
+            self.base.fit(df, h, **options)
         self._history, self._h, self._context = history, h, given
         return self
 
@@ -250,17 +259,18 @@ class ContextForecaster(Forecaster):
         history = validate_frame(df, freq=self.freq) if df is not None else self._history
         if history is None:
             raise ValueError(f"{self.alias} has no history: call fit(df, h) first")
-        before = self.base.predict(history, h if h is not None else self._h, level, X_df)
         given = self._context if context is None else context
+        base = self._tell_base(given)
+        before = base.predict(history, h if h is not None else self._h, level, X_df)
         texts = self._read(given, history, before[TIME].max())
-        after, effects, idle = self._change(history, before, level, X_df, texts)
+        after, effects, idle = self._change(base, history, before, level, X_df, texts)
         explained = []
         for name, found in effects.items():
             rows = (after[ID] == name).to_numpy()
             frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
             frame["before"] = before.loc[rows, self.base.alias].to_numpy()
             frame["after"] = after.loc[rows, self.alias].to_numpy()
-            explained.append(Explanation(name, texts[name], found, frame, tuple(idle[name])))
+            explained.append(Explanation(name, write_notes(texts[name]), found, frame, tuple(idle[name])))
         return after, explained
 
     def predict_rolling(
@@ -274,17 +284,18 @@ class ContextForecaster(Forecaster):
         check_windows(df, h, n_windows, step_size)
         whole = validate_frame(df, freq=self.freq)
         told = Context.read(self._context, whole, timeless=self.timeless, check_length=self.check_length)
-        rolled, parts = self.base.predict_rolling(whole, h, n_windows, step_size, level), []
+        base = self._tell_base(self._context, self.timeless)
+        rolled, parts = base.predict_rolling(whole, h, n_windows, step_size, level), []
         for k in range(n_windows):
             ahead = h + (n_windows - 1 - k) * step_size
             history = whole.groupby(ID, sort=False).head(-ahead).reset_index(drop=True)
             steps = whole.groupby(ID, sort=False).tail(ahead).groupby(ID, sort=False).head(h)
             known = steps.drop(columns=TARGET) if self.covariates else None
             cutoffs = history.groupby(ID, sort=False)[TIME].last()
-            texts = {name: told.texts_at(cutoff).get(name, "") for name, cutoff in cutoffs.items()}
+            texts = told.notes_at(cutoffs.to_dict())
             here = rolled[CUTOFF] == rolled[ID].map(cutoffs)
             before = rolled[here].drop(columns=CUTOFF).reset_index(drop=True)
-            part = self._change(history, before, level, known, texts)[0]
+            part = self._change(base, history, before, level, known, texts)[0]
             part.insert(2, CUTOFF, part[ID].map(cutoffs))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
@@ -307,12 +318,13 @@ class ContextForecaster(Forecaster):
             ValueError: If the base cannot draw paths.
         """
         history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
-        before = self.base.predict(history, steps, None, X_df)
+        base = self._tell_base(self._context)
+        before = base.predict(history, steps, None, X_df)
         texts = self._read(self._context, history, before[TIME].max())
         windows, effects, _ = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         cleaned = _clean(history, windows, changed)
-        paths = simulate(self.base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
+        paths = simulate(base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
         paths = paths.rename(columns={self.base.alias: self.alias})
         for name, found in changed.items():
             rows = (paths[ID] == name).to_numpy()
@@ -397,22 +409,31 @@ class ContextForecaster(Forecaster):
             _require_dates(history)
         return told
 
-    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, str]:
-        """Returns series -> text that a forecast from the end of the history to `last` may read."""
+    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, list[Note]]:
+        """Returns series -> notes that a forecast from the end of the history to `last` may read."""
         told = self._check(context, history, last)
-        if told.table.empty:
-            return {}
-        ends = history.groupby(ID, sort=False)[TIME].last()
-        return {name: told.texts_at(end).get(name, "") for name, end in ends.items()}
+        return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
+
+    @property
+    def _base_reads(self) -> bool:
+        """Whether the base learned to read texts; effects are carried out once, also where wrappers are nested."""
+        return self.base.reads_texts and not isinstance(self.base, ContextForecaster)
+
+    def _tell_base(self, context: Any, timeless: bool = True) -> Forecaster:
+        """Returns the base, told the same where it reads texts; the one that others may hold stays as it is."""
+        if context is None or not self._base_reads:
+            return self.base
+        return copy.copy(self.base).tell(context, timeless)
 
     def _change(
         self,
+        base: Forecaster,
         history: pd.DataFrame,
         before: pd.DataFrame,
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
-        texts: dict[Any, str],
-    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        texts: dict[Any, list[Note]],
+    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[Idle]]]:
         """Returns the base's forecast as the texts change it, and what `_find_effects` found."""
         columns = name_interval_columns(self.base.alias, level)
         names = dict(
@@ -422,27 +443,26 @@ class ContextForecaster(Forecaster):
         windows, effects, idle = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
-            part = self._redraw(history, before, level, X_df, windows, changed)
+            part = self._redraw(base, history, before, level, X_df, windows, changed)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
         return out, effects, idle
 
     def _find_effects(
-        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, str]
-    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[tuple[Effect, str]]]]:
+        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, list[Note]]
+    ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[Idle]]]:
         """Returns the windows of all series, and the effects of those with a text: what acts, and what is left out."""
-        told = {name: text for name, text in texts.items() if text.strip()}
-        if not told:
+        if not texts:
             return {}, {}, {}
         _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
-        read = {name: sort_effects(text, windows[name], self.reader) for name, text in told.items()}
+        read = {name: sort_notes(notes, windows[name], self._prose) for name, notes in texts.items()}
         return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
 
     def _redraw(
-        self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,
-        windows: dict[Any, Window], changed: dict[Any, list[Effect]],
+        self, base: Forecaster, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None,
+        X_df: pd.DataFrame | None, windows: dict[Any, Window], changed: dict[Any, list[Effect]],
     ) -> dict[Any, np.ndarray]:  # fmt: skip
         """Returns for each series with effects its point forecast and interval bounds [h, 1 + 2 * levels].
 
@@ -450,8 +470,8 @@ class ContextForecaster(Forecaster):
         """
         cleaned, h = _clean(history, windows, changed), len(windows[next(iter(changed))].future_times)
         same = cleaned[TARGET].equals(history[TARGET])
-        points = before if same else self.base.predict(cleaned, h, None, X_df)
-        paths = self.paths(self.base, cleaned, h, X_df, self.samples, self.seed, level or ())
+        points = before if same else base.predict(cleaned, h, None, X_df)
+        paths = self.paths(base, cleaned, h, X_df, self.samples, self.seed, level or ())
         result = {}
         for name, found in changed.items():
             window = _renew(windows[name], cleaned, name)

@@ -36,8 +36,8 @@ class ModelSpec:
         variant: What it changes in another model, for the ablation table; empty = it stands for itself.
         variant_of: Alias of the model that it is a variant of; goes with `variant`.
         reader: Who reads the texts of the data (`context` of a data entry): "rules", the folder of a trained reader,
-            or "model", the model itself (a neural model with text_layers, text); empty = nobody, the model forecasts
-            by numbers alone.
+            "rules+FOLDER" (the rules, and where they find nothing, a trained reader), or "model", the model itself (a
+            neural model with text_layers, text); empty = nobody, the model forecasts by numbers alone.
         perturb: "input" or "prototypes": the model called `variant_of` with its history or its prototypes shuffled
             when it forecasts; nothing is trained.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
-from tsllm.context.readers import ProseReader
+from tsllm.context.readers import ProseReader, read_in_turn
 from tsllm.context.states import StateStore, TextEncoder
 from tsllm.hub.spec import find_file, is_hub_id
 from tsllm.hub.told import RULES
@@ -61,33 +61,70 @@ def _speaks(name: str | Path) -> bool:
     return find_file(str(name), SPOKEN_SETTINGS) is not None
 
 
+def split_reader(name: str | Path) -> tuple[bool, str]:
+    """Takes the name of a reader apart: whether the rules read first, and who reads then (empty = nobody).
+
+    Raises:
+        ValueError: If rules are named and nobody behind them.
+
+    Example:
+        >>> split_reader("rules"), split_reader("runs/reader"), split_reader("rules+runs/reader")
+        ((True, ''), (False, 'runs/reader'), (True, 'runs/reader'))
+    """
+    if str(name) == RULES:
+        return True, ""
+    first, plus, second = str(name).partition("+")
+    if first != RULES or not plus:
+        return False, str(name)
+    if second in ("", RULES):
+        raise ValueError(f"reader is {name}; write {RULES}+FOLDER, with the folder of a trained reader, or {RULES}")
+    return True, second
+
+
 def check_reader(name: str | Path) -> None:
     """Looks whether `open_reader` could open a reader, without loading its language model.
 
     Raises:
         FileNotFoundError: If the folder holds no reader.
         OSError: If one of its files is damaged.
-        ValueError: If its settings are impossible.
+        ValueError: If its settings are impossible, or it cannot stand behind the rules.
     """
-    if str(name) != RULES and not _speaks(name):
-        LearnedReader.load_head(name)
+    rules, other = split_reader(name)
+    if not other:
+        return
+    if not _speaks(other):
+        LearnedReader.load_head(other)
+    elif rules:
+        _refuse_speaker(other)
+
+
+def _refuse_speaker(name: str) -> None:
+    raise ValueError(
+        f"{name} holds a language model that says effects of whole texts, so that it cannot take the sentences that "
+        f"the rules leave; give it alone (reader {name}), or the folder of a trained reader behind {RULES}+"
+    )
 
 
 def open_reader(name: str | Path) -> OpenReader:
-    """Opens a reader by name: "rules", or the folder of a trained one, a head or a language model that says effects.
+    """Opens a reader by name.
 
-    A language model that says effects is also opened by its Hub id.
+    Args:
+        name: "rules"; the folder of a trained one, a head or a language model that says effects (a Hub id will do for
+            that); or "rules+FOLDER": the rules, and where they find nothing in a sentence, a trained head.
 
     Raises:
         FileNotFoundError: If the folder holds no reader.
         OSError: If the language model of one that says effects cannot be loaded.
-        ValueError: As `load_reader`.
+        ValueError: As `load_reader`; or if the name is none.
     """
-    if str(name) == RULES:
+    rules, other = split_reader(name)
+    if not other:
         return OpenReader(read_by_rules)
-    if _speaks(name):
+    if _speaks(other):
+        if rules:
+            _refuse_speaker(other)
         from tsllm.forecasting.spoken import SpokenReader
 
-        return OpenReader(SpokenReader.from_pretrained(name))
-    reader = load_reader(name)
-    return OpenReader(reader.read, reader.encoder.check_length)
+        return OpenReader(SpokenReader.from_pretrained(other))
+    reader = load_reader(other)
+    return OpenReader(read_in_turn(read_by_rules, reader.read) if rules else reader.read, reader.encoder.check_length)

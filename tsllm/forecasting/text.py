@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.context.contract import Context
+from tsllm.context.contract import Context, write_notes
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_frame, validate_future
 from tsllm.data.frequency import Freq
@@ -61,6 +61,7 @@ class _Window:
 
     prompt: str
     scale: SeriesScale
+    num_texts: int = 0
 
 
 class TextForecaster(Forecaster):
@@ -174,8 +175,9 @@ class TextForecaster(Forecaster):
         return True
 
     def tell(self, context: Any, timeless: bool = False) -> Self:
-        """Takes texts for every later `fit` that is given none."""
-        self.context, self.timeless = context, timeless
+        """Takes texts for every later `fit` that is given none, and for forecasts before it."""
+        self.context = self._context = context
+        self.timeless = timeless
         return self
 
     def count_parameters(self) -> tuple[int | None, int | None]:
@@ -400,6 +402,7 @@ class TextForecaster(Forecaster):
         ahead = self._join_covariates(future, X_df)
         groups = dict(iter(ahead.groupby(ID, sort=False)))
         windows: dict[Any, _Window] = {}
+        notes = told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
         for series, group in history.groupby(ID, sort=False):
             tail = group.tail(self.context_length)
             values = tail[TARGET].to_numpy()
@@ -410,10 +413,22 @@ class TextForecaster(Forecaster):
             own = groups[series]
             known = {c: np.concatenate([tail[c].to_numpy(), own[c].to_numpy()]) for c in self.covariates}
             times = [str(t) for t in (*tail[TIME], *own[TIME])]
-            known_text = told.texts_at(tail[TIME].iloc[-1]).get(series, "") if len(told.table) else ""
+            about = [note for note in notes.get(series, ()) if note.is_about(own[TIME].iloc[0], own[TIME].iloc[-1])]
+            known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
-            windows[series] = _Window(text, scale)
+            windows[series] = _Window(text, scale, len(about))
         return windows
+
+    def _check_prompt(self, series: Any, prompt: str, count: int) -> None:
+        """Refuses a prompt that its texts make longer than what the model reads; no text is left out silently."""
+        limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        tokens = 0 if limit is None else len(self.tokenizer(prompt)["input_ids"])
+        if limit is not None and tokens > limit:
+            raise ValueError(
+                f"series {series!r}: with its {count} text{'s' if count > 1 else ''} the prompt has {tokens} tokens, "
+                f"but the model reads {limit}; give the texts `start` and `end`, so that each stands only in prompts "
+                "about its time, or fewer and shorter ones"
+            )
 
     def _join_covariates(self, future: pd.DataFrame, X_df: pd.DataFrame | None) -> pd.DataFrame:
         if not self.covariates:
@@ -427,6 +442,9 @@ class TextForecaster(Forecaster):
         self.report = ParseReport()
         generator = torch.Generator(self.model.device).manual_seed(self.seed)
         paths = np.full((len(windows), self.num_samples, self.h), np.nan)
+        for name, window in zip(names, windows, strict=True):
+            if window.num_texts:
+                self._check_prompt(name, window.prompt, window.num_texts)
         order = sorted(range(len(windows)), key=lambda i: len(windows[i].prompt))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

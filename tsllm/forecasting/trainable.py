@@ -174,14 +174,14 @@ class TrainableForecaster(TransferableForecaster):
             warn_of_silence(self.alias, self.model, told)
 
     def tell(self, context: Any, timeless: bool = False) -> Self:
-        """Takes texts for every later `fit` that is given none, as the constructor does.
+        """Takes texts for every later `fit` that is given none, as the constructor does, and for forecasts before it.
 
         Raises:
             ValueError: If the model reads no texts.
         """
         if not self.reads_texts:
             self.refuse_context()
-        self.context, self.timeless = context, timeless
+        self.context, self.timeless, self._told = context, timeless, None
         return self
 
     @property
