@@ -222,7 +222,7 @@ def _write_results(
     unreadable = {} if base is None else base.unreadable
     parts = [
         write_table(scores, weights, seconds, len(kept) == _ALL),
-        *describe_refused(refused, len(instances), len(kept), unreadable, samples),
+        *describe_refused(refused, len(instances), len(kept), unreadable),
         write_differences(next(iter(scores)), against),
         write_families(scores, weights),
         write_tasks(scores),

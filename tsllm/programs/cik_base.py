@@ -36,7 +36,8 @@ class CikBase:
 
     Attributes:
         spec: The model.
-        unreadable: Instance -> completions of a text model that could not be read, for which others stand.
+        unreadable: Instance -> completions of a text model, over all arms, that could not be read, for which others
+            stand.
 
     Raises:
         ValueError: If there is no such model.
@@ -112,7 +113,7 @@ class CikBase:
         if not good.any():
             raise ValueError(f"none of its {n} completions can be read: {dict(made.report.failures)}")
         if not good.all():
-            self.unreadable[key] = int((~good).sum())
-            chosen = np.random.default_rng(self.seed).choice(np.flatnonzero(good), self.unreadable[key])
-            paths[~good] = paths[chosen]
+            lost = int((~good).sum())
+            self.unreadable[key] = self.unreadable.get(key, 0) + lost
+            paths[~good] = paths[np.random.default_rng(self.seed).choice(np.flatnonzero(good), lost)]
         return paths

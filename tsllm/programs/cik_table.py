@@ -70,7 +70,7 @@ def write_differences(main: str, against: Mapping[str, Mapping[str, float]]) -> 
 
 
 def describe_refused(
-    refused: Mapping[str, Mapping[str, str]], instances: int, kept: int, unreadable: Mapping[str, int], samples: int
+    refused: Mapping[str, Mapping[str, str]], instances: int, kept: int, unreadable: Mapping[str, int]
 ) -> list[str]:
     """Says which instances are left out, and how many completions could not be read; empty if there are none.
 
@@ -78,8 +78,7 @@ def describe_refused(
         refused: Arm -> instance -> reason.
         instances: In the file.
         kept: Instances that every arm could forecast.
-        unreadable: Instance -> completions.
-        samples: Completions an instance.
+        unreadable: Instance -> completions, over all arms.
     """
     said = []
     if refused:
@@ -91,10 +90,9 @@ def describe_refused(
         lines += [f"- {key} ({', '.join(arms)}): {reason}" for (key, reason), arms in reasons.items()]
         said.append("\n".join(lines))
     if unreadable:
-        total = sum(unreadable.values())
         said.append(
-            f"In {len(unreadable)} forecasts {total} completions, of {samples} each, could not be read; readable ones "
-            "drawn at random stand in their place."
+            f"Over all arms {sum(unreadable.values())} completions, of {len(unreadable)} instances, could not be "
+            "read; readable ones drawn at random stand in their place."
         )
     return said
 
