@@ -95,5 +95,5 @@ def test_the_table_of_differences_adjusts_for_the_number_of_tests():
     weights = dict.fromkeys(keys, Fraction(1))
     scores = {"main": dict.fromkeys(keys, 0.0), "worse": dict.fromkeys(keys, 1.0), "same": dict.fromkeys(keys, 0.0)}
     lines = write_differences("main", compare_arms(scores, weights, "main")).splitlines()
-    assert lines[2] == "| worse | -1.000 | -1.000 to -1.000 | 0.5000 |"  # 2 of 8 flips, times two tests
-    assert lines[3] == "| same | +0.000 | +0.000 to +0.000 | 1.0000 |"
+    assert lines[2] == "| worse | -1.000 | -1.000 to -1.000 | 0.5000 | 3 | 3 |"  # 2 of 8 flips, times two tests
+    assert lines[3] == "| same | +0.000 | +0.000 to +0.000 | 1.0000 | 3 | 3 |"
