@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("cap", "zero", "raise")
-SHOWN = {"pretrained": "A reader on SmolLM2", "spectrum": "The same on random weights of its spectrum"}
+SHOWN = {"pretrained": "A reader on SmolLM2", "spectrum": "The same reader on random weights (same spectrum)"}
 _FIRST, _LAST = 8, 20  # steps of the day that the sentence is about
 
 
@@ -153,9 +153,8 @@ def plot_told(df: pd.DataFrame, told: Sequence[Told], quantity: str, context: in
     for axis, one in zip(axes, told, strict=True):
         forecast = one.explained.forecast
         axis.axvspan(said.start, said.end, color="0.93", label="time that the sentence is about")
-        axis.hlines(
-            said.limit, said.start, said.end, color="C3", linestyle=":", linewidth=2, label="limit that it sets"
-        )
+        limit = {"color": "C3", "linestyle": ":", "linewidth": 2, "zorder": 3, "label": "limit that it sets"}
+        axis.hlines(said.limit, said.start, said.end, **limit)
         axis.plot(past[TIME], past[TARGET], color="0.35", linewidth=1, label="history")
         axis.plot(forecast[TIME], forecast["before"], color="0.35", linestyle="--", label="forecast without it")
         axis.plot(forecast[TIME], forecast["after"], color="C0", linewidth=2.5, label="forecast with it")
@@ -165,5 +164,5 @@ def plot_told(df: pd.DataFrame, told: Sequence[Told], quantity: str, context: in
     axes[0].set_ylabel(f"{told[0].explained.series}: {quantity}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.suptitle(f"Told: “{said.text}”", fontsize=13, fontweight="bold")
+    figure.suptitle(f"Told, in a wording that training never saw: “{said.text}”", fontsize=13)
     return figure
