@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from tsllm.cli.main import app
 from tsllm.context.effects import Effect
 from tsllm.context.readers import EffectSpeaker
+from tsllm.data.cik import load_cik
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.readers import OpenReader
 from tsllm.programs.benchmark_cik import run_cik
 from tsllm.programs.cik_table import compare_arms, write_differences, write_families
@@ -122,6 +124,24 @@ def test_a_model_that_can_take_no_instance_is_an_error_with_the_reason(tmp_path)
         run_cik(file, tmp_path / "out", model="SeasonalNaive", arms=["none"])
     with pytest.raises(ValueError, match="did you mean SeasonalNaive"):
         run_cik(file, tmp_path / "out", model="SeasonalNaiv")
+
+
+def test_a_saved_model_forecasts_series_that_it_never_saw(file, tmp_path):
+    hours = pd.date_range("2023-01-01", periods=200, freq="h")
+    df = pd.DataFrame({"unique_id": "a", "ds": hours, "y": np.sin(np.arange(200) / 24 * 2 * np.pi)})
+    options = {"context_length": 24, "layout": "univariate", "training": {"max_steps": 3}}
+    made = NeuralForecaster("dlinear", 24, **options).fit(df)
+    made.save_pretrained(tmp_path / "saved")
+    _add(file, "Days", pd.date_range("2024-01-01", periods=60, freq="D"), 7, 7)
+    out = tmp_path / "out"
+    run_cik(file, out, model=tmp_path / "saved", arms=["none"], samples=4)
+    past = load_cik(file)[0].past
+    opened = NeuralForecaster.from_pretrained(tmp_path / "saved", new_series="history")
+    expected = opened.predict(pd.DataFrame({"unique_id": "b", "ds": past.index, "y": past.to_numpy()}))
+    assert np.median(np.load(out / "forecasts.npz")["Capped/1"], 0) == pytest.approx(expected["DLinear"], abs=1e-4)
+    refused = json.loads((out / "metrics.json").read_text())["refused"]["none"]
+    assert list(refused) == ["Days/1"]
+    assert "freq" in refused["Days/1"]
 
 
 def _answer(value):

@@ -51,7 +51,7 @@ def run_cik(
     file: str | Path,
     output_dir: str | Path,
     *,
-    model: str | Mapping[str, Any] | ModelSpec | None = None,
+    model: str | Path | Mapping[str, Any] | ModelSpec | None = None,
     arms: Sequence[str] | None = None,
     reader: str | Path | None = None,
     control: str | Path | None = None,
@@ -94,7 +94,7 @@ def run_cik(
     """
     instances = load_cik(file)
     start = time.perf_counter()
-    base = None if model is None else CikBase(model, seed)
+    base = None if model is None else CikBase(str(model) if isinstance(model, Path) else model, seed)
     arms = list(arms or (("model", "none", "swapped") if base and base.reads_texts else _USUAL))
     readers = _open_readers(arms, reader, control, base)
     folder = Path(output_dir)

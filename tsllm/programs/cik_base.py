@@ -1,6 +1,7 @@
 """Any forecaster as the base of Context is Key: built and fitted anew on the history of each instance."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,21 @@ from tsllm.forecasting.model_spec import ModelSpec, check_known, reads_texts
 from tsllm.forecasting.paths import LEVELS
 from tsllm.forecasting.roster import build_forecaster
 from tsllm.forecasting.text import TextForecaster
-from tsllm.hub.spec import check_saved
+from tsllm.hub.spec import ANY_FREQ, SPEC_FILE, ForecasterSpec, check_saved, find_file
 from tsllm.types import ID, TARGET, TIME
 
 _NAME = "target"
+
+
+def _take_new_series(spec: ModelSpec) -> ModelSpec:
+    """Has a saved model that was trained on series of its own scale the benchmark's by their history, if it can."""
+    revision = spec.options.get("revision")
+    if "new_series" in spec.options or find_file(spec.source, SPEC_FILE, revision) is None:
+        return spec
+    saved = ForecasterSpec.load(spec.source, revision)
+    if saved.freq == ANY_FREQ or saved.layout == "multivariate":
+        return spec
+    return replace(spec, options={"new_series": "history"} | spec.options)
 
 
 class CikBase:
@@ -55,6 +67,7 @@ class CikBase:
         check_known(self.spec.model)
         if self.spec.kind == "saved":
             check_saved(self.spec.source)
+            self.spec = _take_new_series(self.spec)
         self.unreadable: dict[str, int] = {}
         self._language: tuple[Any, Any] | None = None
 
