@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo test test-slow test-settings check docs
+.PHONY: setup demo test test-slow test-settings check docs context
 
 setup: .venv/.ready
 
@@ -24,6 +24,11 @@ test-slow: setup
 test-settings: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet pytest-random-order
 	PYTHON=$(BIN)/python scripts/test_settings.sh $(TESTS)
+
+# Trains the reader of texts and its control, and measures every bar of reading; a stopped run goes on. Needs the file of
+# Context is Key, which is not shipped: make context CIK=all_tasks.json
+context: setup
+	PYTHON=$(BIN)/python scripts/context.sh $(CIK)
 
 check: setup
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import pytest
 
 from tsllm.context.rcrps import average, compute_difference, compute_p_value, compute_rcrps, compute_violation
 from tsllm.data.cik import Scoring
-from tsllm.programs.cik_table import write_differences
+from tsllm.programs.cik_table import compare_arms, write_differences
 
 
 def scoring(truth, region=(), scaling=1.0, low=None, high=None, step_highs=None):
@@ -94,6 +94,6 @@ def test_the_table_of_differences_adjusts_for_the_number_of_tests():
     keys = [f"t{k}/1" for k in range(3)]
     weights = dict.fromkeys(keys, Fraction(1))
     scores = {"main": dict.fromkeys(keys, 0.0), "worse": dict.fromkeys(keys, 1.0), "same": dict.fromkeys(keys, 0.0)}
-    lines = write_differences(scores, weights, "main").splitlines()
-    assert lines[2] == "| worse | -1.000 | -1.000 to -1.000 | 0.5000 |"  # 2 of 8 flips, times two tests
-    assert lines[3] == "| same | +0.000 | +0.000 to +0.000 | 1.0000 |"
+    lines = write_differences("main", compare_arms(scores, weights, "main")).splitlines()
+    assert lines[2] == "| worse | -1.000 | -1.000 to -1.000 | 0.5000 | 3 | 3 |"  # 2 of 8 flips, times two tests
+    assert lines[3] == "| same | +0.000 | +0.000 to +0.000 | 1.0000 | 3 | 3 |"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsllm.cli.console import Command, parse_counts, parse_list, print_table, quiet_libraries
+from tsllm.cli.console import Command, parse_counts, parse_list, parse_settings, print_table, quiet_libraries
 
 app = typer.Typer(
     help="Run published protocols: series never seen, long horizons, forecasts that need a text.", no_args_is_help=True
@@ -234,24 +234,43 @@ def short_term(
 def cik(
     file: Annotated[Path, typer.Argument(help="Context is Key: one instance a line (JSON).")],
     output_dir: Annotated[Path, typer.Option(help="Folder for forecasts, scores and report.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="What forecasts: SeasonalNaive, AutoETS, text, chronos:ID, a saved folder ...; default: a pool of "
+            "simple forecasters."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the model: language_model=FOLDER, style=direct.")
+    ] = None,
     arms: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What reads the text, the one that counts first: none, data, rules, learned, rules+learned, "
-            "learned+rules, swapped, spectrum."
+            "learned+rules, model (it does so itself), swapped, spectrum. Default: model,none,swapped for a model "
+            "that reads texts, else rules,none,data,swapped."
         ),
-    ] = "rules,none,data,swapped",
-    reader: Annotated[Path | None, typer.Option(help="Folder of a trained reader, for `learned`.")] = None,
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Trained reader, for `learned`: a head, or a language model that says effects.")
+    ] = None,
     control: Annotated[Path | None, typer.Option(help="Folder of one on random weights, for `spectrum`.")] = None,
     samples: Annotated[int, typer.Option(help="Sample paths an instance.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of training and draws.")] = 0,
 ) -> None:
     """Context is Key: forecasts that need their text."""
+    from tsllm.forecasting.model_spec import ModelSpec
     from tsllm.programs.benchmark_cik import run_cik
 
     quiet_libraries()
+    options = parse_settings(settings)
+    if model is None and options:
+        raise ValueError("--set has no effect without --model; name one, such as --model text")
+    usual = {"language_model": "smollm2-135m"} if model == "text" else {}
+    spec = None if model is None else ModelSpec(model, options=usual | options)
     run_cik(
-        file, output_dir, arms=parse_list(arms), reader=reader, control=control, samples=samples, seed=seed,
-        tell=typer.echo,
+        file, output_dir, model=spec, arms=parse_list(arms) or None, reader=reader, control=control, samples=samples,
+        seed=seed, tell=typer.echo,
     )  # fmt: skip
     typer.echo((output_dir / "report.md").read_text(encoding="utf-8"))

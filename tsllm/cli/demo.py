@@ -106,8 +106,8 @@ def tell_a_sentence(output_dir: Path, df: Any, seed: int) -> list[str]:
     from tsllm.programs.context_demo import draw_told, say_effects, tell_twice
 
     told = tell_twice(NeuralForecaster.from_pretrained(output_dir / "adapter"), df, BACKBONE, seed)
-    draw_told(df, told, output_dir / "told.png")
-    return [told[0].explained.text, *(f"{one.weights}: {say_effects(one)} ({one.seconds:.0f} s)" for one in told)]
+    draw_told(df, told, output_dir / "told.png", "price, EUR/MWh")
+    return [told[0].said.text, *(f"{one.weights}: {say_effects(one)} ({one.seconds:.0f} s)" for one in told)]
 
 
 def check_reload(folder: Path, df: Any, output_dir: Path) -> str:

@@ -20,6 +20,8 @@ from tsllm.models import find_model_class
 Builder = Callable[[ModelSpec, ForecastTask, int], Forecaster]
 
 SCALE_OPTIONS = tuple(field.name for field in fields(TargetScale))
+# Options of a text model that say which language model it is, and where that runs.
+_LANGUAGE = ("language_model", "adapter", "revision", "device", "engine")
 # What a neuralforecast model gets unless the options say otherwise: what the native ones have, too.
 NEURALFORECAST_DEFAULTS = {"scaler_type": "standard", "val_check_steps": 50, "early_stop_patience_steps": 4}
 
@@ -83,7 +85,7 @@ def build_single(spec: ModelSpec, task: ForecastTask, seed: int = 0) -> Forecast
             case "naive":
                 return _build_naive(spec, task)
             case "text":
-                return _build_text(spec, task)
+                return build_text(spec, task, load_written(spec))
             case "chronos":
                 return _build_chronos(spec, task)
             case "saved":
@@ -176,15 +178,38 @@ def _build_naive(spec: ModelSpec, task: ForecastTask) -> Forecaster:
     return SeasonalNaive(**options)
 
 
-def _build_text(spec: ModelSpec, task: ForecastTask) -> Forecaster:
-    from tsllm.forecasting.text import TextForecaster
-    from tsllm.text.generate import SamplingOptions
+def load_written(spec: ModelSpec) -> tuple[Any, Any]:
+    """Loads the language model of a text model and its tokenizer, as `build_text` takes them.
+
+    Raises:
+        ValueError: If vLLM cannot do what the options ask for.
+        ImportError: If vLLM is asked for and not installed.
+        OSError: If the language model cannot be loaded.
+    """
     from tsllm.text.loading import load_language_model
     from tsllm.text.served import TRANSFORMERS, VLLM, check_engine, load_served_model
 
-    options = dict(spec.options)
+    where = {name: spec.options[name] for name in ("adapter", "revision", "device") if name in spec.options}
+    name, engine = spec.options["language_model"], spec.options.get("engine", TRANSFORMERS)
+    check_engine(engine, constrained=spec.options.get("constrained", True), adapter=where.get("adapter"))
+    if engine == VLLM:
+        return load_served_model(name, revision=where.get("revision"))
+    model, tokenizer = load_language_model(name, **where)
+    model.requires_grad_(False)  # nothing is trained, so no parameter counts as trained
+    return model, tokenizer
+
+
+def build_text(spec: ModelSpec, task: ForecastTask, language: tuple[Any, Any]) -> Forecaster:
+    """Builds a text model for a task on a language model and its tokenizer, which several tasks may share.
+
+    Raises:
+        ValueError: If it takes no such options.
+    """
+    from tsllm.forecasting.text import TextForecaster
+    from tsllm.text.generate import SamplingOptions
+
+    options = {k: v for k, v in spec.options.items() if k not in _LANGUAGE}
     sampling = {f.name: options.pop(f.name) for f in fields(SamplingOptions) if f.name in options}
-    where = {name: options.pop(name) for name in ("adapter", "revision", "device") if name in options}
     given: dict[str, Any] = {
         "alias": spec.name,
         "freq": task.freq,
@@ -193,16 +218,8 @@ def _build_text(spec: ModelSpec, task: ForecastTask) -> Forecaster:
         "domain": f"Data: {task.domain}." if task.domain else "",
         "covariates": task.covariates if spec.covariates else (),
     }
-    engine, chosen = options.pop("engine", TRANSFORMERS), SamplingOptions(**sampling)
-    name = options.pop("language_model")
-    check_engine(engine, constrained=chosen.constrained, adapter=where.get("adapter"))
-    if engine == VLLM:
-        model, tokenizer = load_served_model(name, revision=where.get("revision"))
-    else:
-        model, tokenizer = load_language_model(name, **where)
-        model.requires_grad_(False)  # nothing is trained, so no parameter counts as trained
     try:
-        return TextForecaster(model, tokenizer, h=task.h, options=chosen, **(given | options))
+        return TextForecaster(*language, h=task.h, options=SamplingOptions(**sampling), **(given | options))
     except TypeError as error:
         raise ValueError(f"{spec.name}: {error}; options are language_model and those of TextForecaster") from error
 

@@ -26,7 +26,7 @@ def benchmark(name: str, *args: Any, **options: Any) -> Any:
         name: "zero-shot" (series never seen: models, `sets`, `output_dir`), "long-term" (data, models, `horizons`,
             `seeds` ...), "short-term" (a folder like M4's, models, `max_series` ...), "gift-eval" (a folder, models,
             `terms` ...), "fev" (a task file, models, `tasks` ...) or "cik" (forecasts that need a text: the file, the
-            output folder, `arms`).
+            output folder, `model`, `arms` ...).
         *args: Of the protocol.
         **options: Of the protocol; `help(tsllm.find_benchmark(name))` lists them.
 

@@ -37,14 +37,80 @@ def write_table(
     return "\n".join(lines)
 
 
-def write_differences(scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], main: str) -> str:
-    """Writes paired differences to the arm `main`, with intervals from resampled tasks and adjusted p-values."""
-    lines = [f"| {main} minus | difference | 95 % interval | p (sign flips over tasks, Holm) |", "|---|---:|---|---:|"]
-    arms, keys = [arm for arm in scores if arm != main], list(scores[main])
-    adjusted = adjust_holm([compute_p_value(scores[main], scores[arm], weights, keys) for arm in arms])
-    for arm, p in zip(arms, adjusted, strict=True):
+def compare_arms(
+    scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction], main: str
+) -> dict[str, dict[str, float]]:
+    """Compares the arm `main` with every other one, paired over the same instances.
+
+    Returns:
+        Other arm -> `difference` (main minus other), `low` and `high` of its 95 % interval from resampled tasks, `p`
+        of sign flips over tasks, `p_holm` adjusted for the number of arms, and how many `instances` and `tasks`.
+    """
+    others, keys = [arm for arm in scores if arm != main], list(scores[main])
+    found = [compute_p_value(scores[main], scores[arm], weights, keys) for arm in others]
+    compared = {}
+    for arm, p, adjusted in zip(others, found, adjust_holm(found), strict=True):
         mean, low, high = compute_difference(scores[main], scores[arm], weights, keys)
-        lines.append(f"| {arm} | {mean:+.3f} | {low:+.3f} to {high:+.3f} | {p:.4f} |")
+        compared[arm] = {"difference": mean, "low": low, "high": high, "p": p, "p_holm": float(adjusted)}
+        compared[arm] |= {"instances": len(keys), "tasks": len({_name_task(key) for key in keys})}
+    return compared
+
+
+def write_differences(main: str, against: Mapping[str, Mapping[str, float]]) -> str:
+    """Writes what `compare_arms` found in Markdown."""
+    lines = [
+        f"| {main} minus | difference | 95 % interval | p (sign flips over tasks, Holm) | instances | tasks |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    for arm, one in against.items():
+        interval = f"{one['low']:+.3f} to {one['high']:+.3f}"
+        counts = f"{one['instances']} | {one['tasks']}"
+        lines.append(f"| {arm} | {one['difference']:+.3f} | {interval} | {one['p_holm']:.4f} | {counts} |")
+    return "\n".join(lines)
+
+
+def describe_refused(
+    refused: Mapping[str, Mapping[str, str]], instances: int, kept: int, unreadable: Mapping[str, int]
+) -> list[str]:
+    """Says which instances are left out, and how many completions could not be read; empty if there are none.
+
+    Args:
+        refused: Arm -> instance -> reason.
+        instances: In the file.
+        kept: Instances that every arm could forecast.
+        unreadable: Instance -> completions, over all arms.
+    """
+    said = []
+    if refused:
+        lines = [f"{instances - kept} of {instances} instances are left out, {kept} count:", ""]
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for arm, left in refused.items():
+            for key, reason in left.items():
+                reasons.setdefault((key, reason), []).append(arm)
+        lines += [f"- {key} ({', '.join(arms)}): {reason}" for (key, reason), arms in reasons.items()]
+        said.append("\n".join(lines))
+    if unreadable:
+        said.append(
+            f"Over all arms {sum(unreadable.values())} completions, of {len(unreadable)} instances, could not be "
+            "read; readable ones drawn at random stand in their place."
+        )
+    return said
+
+
+def write_families(scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, Fraction]) -> str:
+    """Writes the mean over each family: the tasks that share a weight, for the file names no families."""
+    arms, families = list(scores), dict[Fraction, list[str]]()
+    for key in scores[arms[0]]:
+        families.setdefault(weights[key], []).append(key)
+    whole = sum(weights[key] for key in scores[arms[0]])
+    lines = [
+        "| weight | tasks | share of the mean | " + " | ".join(arms) + " |",
+        "|---|---:|---:|" + "---:|" * len(arms),
+    ]
+    for weight, keys in sorted(families.items(), reverse=True):
+        tasks, share = len({_name_task(key) for key in keys}), float(len(keys) * weight / whole)
+        means = " | ".join(f"{_mean(scores[arm], keys):.3f}" for arm in arms)
+        lines.append(f"| {weight} | {tasks} | {share:.0%} | {means} |")
     return "\n".join(lines)
 
 
@@ -53,11 +119,15 @@ def write_tasks(scores: Mapping[str, Mapping[str, float]]) -> str:
     arms = list(scores)
     tasks: dict[str, list[str]] = {}
     for key in scores[arms[0]]:
-        tasks.setdefault(key.rsplit("/", 1)[0], []).append(key)
+        tasks.setdefault(_name_task(key), []).append(key)
     lines = ["| task | " + " | ".join(arms) + " |", "|---|" + "---:|" * len(arms)]
     for task, keys in tasks.items():
         lines.append(f"| {task} | " + " | ".join(f"{_mean(scores[arm], keys):.3f}" for arm in arms) + " |")
     return "\n".join(lines)
+
+
+def _name_task(key: str) -> str:
+    return key.rsplit("/", 1)[0]
 
 
 def _mean(scores: Mapping[str, float], keys: Sequence[str]) -> float:
