@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from tsllm.context.contract import Context, find_named
+from tsllm.context.contract import Context, find_named, load_texts
+from tsllm.forecasting.context_folder import write_texts
 from tsllm.types import FrameError
 
 DF = pd.DataFrame({"unique_id": ["a"] * 4 + ["b"] * 4, "ds": [*pd.date_range("2024-01-01", periods=4)] * 2, "y": 1.0})
@@ -105,6 +106,60 @@ def test_times_come_as_text_dates_and_datetimes():
     published = Context.read(frame, DF).table["published"]
     assert published.isna().tolist() == [False] * 4 + [True]
     assert (published[:4] == pd.Timestamp("2024-01-02")).all()
+
+
+@pytest.mark.parametrize("column", ["published", "start", "end"])
+def test_day_and_month_are_read_by_the_rule_of_the_data(column, tmp_path):
+    """A text published on the first of May must not be read in January."""
+    days = pd.date_range("2024-01-01", periods=200)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": 1.0})
+
+    def read(*values):
+        return Context.read(pd.DataFrame({"unique_id": "a", "text": "x", column: values}), df).table[column].tolist()
+
+    first = pd.Timestamp("2024-05-01")
+    with pytest.raises(FrameError, match=f"'{column}' is ambiguous: '01/05/2024'") as caught:
+        read("01/05/2024")
+    for way in (f"context['{column}'] = pd.to_datetime(context['{column}'], dayfirst=True)", "--day-first"):
+        assert way in str(caught.value)
+    assert read(pd.to_datetime("01/05/2024", dayfirst=True)) == [first]  # as the message says
+    assert read("13/05/2024", "01/05/2024") == [pd.Timestamp("2024-05-13"), first]
+    assert read("05/13/2024", "05/01/2024") == [pd.Timestamp("2024-05-13"), first]
+    with pytest.raises(FrameError, match=r"context row 1 .series 'a'.: .*another way than that of the first row"):
+        read("13/05/2024", "2024-05-01")
+    pd.DataFrame({"unique_id": "a", "text": "x", column: ["01/05/2024"]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(FrameError, match=f"'{column}' is ambiguous"):
+        load_texts(str(tmp_path / "t.csv"))
+    assert load_texts(str(tmp_path / "t.csv"), day_first=True)[column].tolist() == [first]
+    assert load_texts(str(tmp_path / "t.csv"), day_first=False)[column].tolist() == [pd.Timestamp("2024-01-05")]
+
+
+@pytest.mark.parametrize("value", ["12:00", "today", "Jan", "13/05/24", "20240105", "9999-12-31"])
+def test_what_names_no_day_of_a_year_is_no_time(value):
+    """The parser completes it from the clock."""
+    with pytest.raises(FrameError, match="context row 1: published"):
+        Context.read(pd.DataFrame({"unique_id": "a", "text": "x", "published": [None, value]}), DF)
+
+
+@pytest.mark.parametrize("day_first", [None, True, False])
+def test_a_column_without_times_is_read_in_any_order(day_first, tmp_path):
+    table = pd.DataFrame({"unique_id": ["a"], "text": ["x"], "published": ["2024-01-02"], "start": [None]})
+    table.to_csv(tmp_path / "texts.csv", index=False)
+    told = Context.read(load_texts(str(tmp_path / "texts.csv"), day_first=day_first), DF).table
+    assert told["published"].tolist() == [pd.Timestamp("2024-01-02")]
+    assert told["start"].isna().all()
+
+
+def test_a_saved_text_keeps_the_order_of_its_column():
+    rows = write_texts(pd.DataFrame({"unique_id": "a", "text": "x", "published": ["13/05/2024", "01/05/2024"]}))
+    assert [row["published"] for row in rows] == ["2024-05-13 00:00:00", "2024-05-01 00:00:00"]
+
+
+def test_a_doubled_column_is_named():
+    doubled = pd.DataFrame([["a", "x", "y"]], columns=["unique_id", "text", "text"])
+    with pytest.raises(FrameError, match=r"column 'text' twice; keep the first with context = "):
+        Context.read(doubled, DF)
+    assert Context.read(doubled.loc[:, ~doubled.columns.duplicated()], DF).texts() == {"a": "x"}
 
 
 SHOPS = ["north", "north-east", "Shop 1", "7", "a"]

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsllm.context.times import read_text_times, refuse_doubled
 from tsllm.data.columns import as_pandas, is_table
-from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
-COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+TIMES = (PUBLISHED, START, END)
+COLUMNS = (ID, TEXT, *TIMES)
 MAPPING = ".json"  # ending of a file with a mapping series -> text
 logger = logging.getLogger(__name__)
 _EXCEPT = re.compile(
@@ -66,7 +67,8 @@ class Context:
 
         Raises:
             FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, one that is
-                a number or has a time zone, `end` before `start`, times outside the data, unknown columns.
+                a number, has a time zone or may put the day or the month first, `end` before `start`, times outside
+                the data, unknown or doubled columns.
             ValueError: If a text is too long for the reader.
         """
         table = _tabulate(context, list(df[ID].unique()))
@@ -85,8 +87,7 @@ class Context:
                 check_length(text, f"the text of series {name!r}")
         texts = table[TEXT].astype(object)  # no rows at all have no type
         table[TEXT] = texts.where(texts.str.strip() != "", "")  # blanks say nothing
-        for column in (PUBLISHED, START, END):
-            table[column] = _read_times(table, column)
+        table = read_text_times(table, TIMES)
         _check_spans(table, df, last)
         return cls(table, timeless)
 
@@ -284,7 +285,8 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
 
     Raises:
         FileNotFoundError: If a name that ends like a table's is no file.
-        FrameError: If a table has no column of texts or series, or a JSON file holds no mapping.
+        FrameError: If a table has no column of texts or series, or a time in it cannot be read or can be read in two
+            ways, or a JSON file holds no mapping.
     """
     if _names_file(context, MAPPING):
         return _load_mapping(Path(context))
@@ -296,9 +298,9 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
         if column not in table:
             wanted = names.id_col if column == ID else column
             raise FrameError(f"{context} has no column {wanted!r}, only {', '.join(map(str, table.columns))}")
-    for column in [name for name in (PUBLISHED, START, END) if name in table]:
+    for column in [name for name in TIMES if name in table]:
         table[column] = table[column].replace("", None)
-    return read_later_times(table, day_first, (PUBLISHED, START, END))
+    return read_text_times(table, TIMES, day_first=day_first)
 
 
 def _join(table: pd.DataFrame) -> dict[Any, str]:
@@ -329,6 +331,7 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
         context = (
             as_pandas(context) if is_table(context) else pd.DataFrame(context, columns=None if context else COLUMNS)
         )
+        refuse_doubled(context)
         unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:
@@ -342,25 +345,6 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     else:
         raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _read_times(table: pd.DataFrame, column: str) -> pd.Series:
-    """Reads times; numbers would count as nanoseconds since 1970, and the data have no time zones."""
-    times = [_read_time(value, f"context row {row}: {column}") for row, value in enumerate(table[column])]
-    return pd.Series(pd.to_datetime(times), index=table.index)
-
-
-def _read_time(value: Any, name: str) -> Any:
-    if pd.isna(value):
-        return pd.NaT
-    if isinstance(value, int | float | np.number):
-        raise FrameError(f"{name} is {value}, a number; write times as 2024-01-31 12:00")
-    time = pd.to_datetime(value, errors="coerce")
-    if pd.isna(time):
-        raise FrameError(f"{name} is {value!r}, which is no time; write 2024-01-31 12:00")
-    if time.tzinfo is not None:
-        raise FrameError(f"{name} has a time zone ({value}); give the times as the data have them, without one")
-    return time
 
 
 def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from tsllm.context.contract import Context, load_texts
+from tsllm.context.contract import TIMES, Context, load_texts
+from tsllm.context.times import read_text_times
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.columns import is_table
 from tsllm.data.frequency import Freq
@@ -215,7 +216,7 @@ def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = 
     if isinstance(texts, str):
         texts = load_texts(texts, names, entry.day_first)
     elif is_table(texts):
-        texts = (names or OWN).read_texts(texts)
+        texts = read_text_times((names or OWN).read_texts(texts), TIMES, day_first=entry.day_first)
     try:
         Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
     except FrameError as error:

@@ -40,8 +40,16 @@ def refuse_told(told: ContextArguments, why: str) -> None:
 NO_PROMPTS = "language models are trained here on prompts without texts, or on texts that the recipe writes"
 
 
-def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> Context | None:
+def tell_parts(
+    model: ForecastModel, data: PreparedData, told: ContextArguments, day_first: bool | None = None
+) -> Context | None:
     """Gives the windows of all parts what may be read at their cutoffs.
+
+    Args:
+        model: Reads them.
+        data: The parts.
+        told: The texts.
+        day_first: As in `load_texts`.
 
     Returns:
         The texts; None if there are none.
@@ -60,7 +68,7 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
         )
     from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 
-    texts = load_texts(told.context, data.loaded.names)
+    texts = load_texts(told.context, data.loaded.names, day_first)
     context = Context.read(texts, data.loaded.df, timeless=told.timeless)
     encoder = open_text_encoder(model.config)
     for part in (data.train, data.validation, data.test):
