@@ -65,3 +65,5 @@ def test_arms_without_their_reader_are_refused(file, tmp_path):
         run_cik(file, tmp_path, arms=["oracle"])
     with pytest.raises(ValueError, match="the one that counts first"):
         run_cik(file, tmp_path, arms=["swapped", "rules"])
+    with pytest.raises(ValueError, match=r"--samples is 1; .*give at least 2"):
+        run_cik(file, tmp_path, samples=1)

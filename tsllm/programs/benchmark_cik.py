@@ -55,8 +55,10 @@ def run_cik(
         Arm -> RCRPS.
 
     Raises:
-        ValueError: If an arm is unknown or lacks its reader.
+        ValueError: If an arm is unknown or lacks its reader, or there are fewer than two samples.
     """
+    if samples < 2:
+        raise ValueError(f"--samples is {samples}; the score compares the paths of a forecast, so give at least 2")
     instances = load_cik(file)
     start = time.perf_counter()
     readers = _open_readers(arms, reader, control)
