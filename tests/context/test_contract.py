@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from tsllm.context.contract import Context, find_named, load_texts
+from tsllm.data.frame import find_last_times
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.types import FrameError
 
@@ -68,13 +69,19 @@ def test_a_span_is_told_to_the_reader():
             pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2024-01-03"], "end": ["2024-01-02"]}),
             "before it starts",
         ),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "end": ["2023-01-02"]}), "before the data begin"),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2025-01-02"]}), "behind the last forecast step"),
+        (
+            pd.DataFrame({"unique_id": ["a"], "text": ["x"], "end": ["2023-01-02"]}),
+            "before the series begins at 2024-01-01",
+        ),
+        (
+            pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2025-01-02"]}),
+            r"row 0 .series 'a'. starts at 2025-01-02 .*could be meant is 2024-01-08",
+        ),
     ],
 )
 def test_bad_input_is_named(context, message):
     with pytest.raises(FrameError, match=message):
-        Context.read(context, DF, last=pd.Timestamp("2024-01-08"))
+        Context.read(context, DF, last=dict.fromkeys("ab", pd.Timestamp("2024-01-08")))
 
 
 def test_a_text_that_cannot_be_read_whole_is_refused_by_name():
@@ -160,6 +167,43 @@ def test_a_doubled_column_is_named():
     with pytest.raises(FrameError, match=r"column 'text' twice; keep the first with context = "):
         Context.read(doubled, DF)
     assert Context.read(doubled.loc[:, ~doubled.columns.duplicated()], DF).texts() == {"a": "x"}
+
+
+def test_a_row_is_about_times_of_its_own_series():
+    """Series b ends and begins at other times than a."""
+    late = DF["unique_id"] == "b"
+    df = DF.assign(ds=DF["ds"].where(~late, DF["ds"] + pd.Timedelta("10D")))
+    last = find_last_times(df, 2)
+    assert last == {"a": pd.Timestamp("2024-01-06"), "b": pd.Timestamp("2024-01-16")}
+
+    def read(name, **times):
+        return Context.read(
+            pd.DataFrame({"unique_id": [name], "text": "x"} | {k: [v] for k, v in times.items()}), df, last=last
+        )
+
+    assert len(read("b", start="2024-01-16").table) == 1
+    assert len(read("a", end="2024-01-01").table) == 1
+    with pytest.raises(FrameError, match=r"row 0 .series 'a'. starts at 2024-01-07 .*could be meant is 2024-01-06"):
+        read("a", start="2024-01-07")
+    with pytest.raises(FrameError, match=r"row 0 .series 'b'. ends at 2024-01-10 .*begins at 2024-01-11"):
+        read("b", end="2024-01-10")
+    # Nobody may read it yet, so it is no error.
+    assert len(read("a", start="2024-01-07", published="2024-01-05").table) == 1
+    with pytest.raises(FrameError, match="starts at 2024-01-07"):
+        read("a", start="2024-01-07", published="2024-01-04")
+
+
+def test_half_of_a_character_is_refused_with_the_row():
+    with pytest.raises(FrameError, match=r"context row 1 .series 'b'. has .*ud800' at character 6") as caught:
+        Context.read({"a": "Closed", "b": "Closed\ud800."}, DF)
+    way = str(caught.value).split("drop it with ")[1]
+    assert Context.read({"b": eval(way, {"text": "Closed\ud800."})}, DF).texts() == {"b": "Closed."}
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_categories_name_series_as_strings_do():
+    frame = pd.DataFrame({"unique_id": pd.Categorical(["a"], ["a", "b"]), "text": pd.Categorical(["It rains."])})
+    assert Context.read(frame, DF).texts() == {"a": "It rains."}
 
 
 SHOPS = ["north", "north-east", "Shop 1", "7", "a"]

@@ -165,3 +165,12 @@ def test_words_decide_what_numbers_cannot_tell(backbone):
     assert error["told"] < 0.5 * error["plain"], error
     assert error["told"] < 0.3 * error["lies"], error
     assert torch.isfinite(reader.model.texts.reader.answer.value.weight).all()
+
+
+def test_predict_refuses_a_row_about_a_time_that_is_not_forecast(made):
+    news = make_news().assign(start=[TIMES[-1] + pd.Timedelta(hours=H + 1)])
+    with pytest.raises(
+        FrameError, match=r"row 0 \(series 'a'\) starts at 2024-01-11 06:00:00, but the last time .*05:00"
+    ):
+        made.predict(make_frame(), context=news)
+    assert len(made.predict(make_frame(), context=news.assign(start=[TIMES[-1] + pd.Timedelta(hours=H)]))) == 2 * H

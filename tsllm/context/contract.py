@@ -50,7 +50,7 @@ class Context:
         context: Any,
         df: pd.DataFrame,
         *,
-        last: Any = None,
+        last: Mapping[Any, Any] | None = None,
         timeless: bool = False,
         check_length: LengthCheck | None = None,
     ) -> "Context":
@@ -61,7 +61,8 @@ class Context:
                 text; or a frame `unique_id, text` with optional columns `published` (from when it may be read),
                 `start`, `end` (the times it is about), also as a list of its rows.
             df: The validated history: which series and times there are.
-            last: The last time that is forecast; None = no check of `start` and `end` at that side.
+            last: Series -> the last time that is forecast of it (`tsllm.data.frame.find_last_times`), which no row
+                that may be read starts after; None = no check of `start` at that side.
             timeless: Whether texts without `published` may be read at every cutoff.
             check_length: Refuses a text that the reader cannot take in whole.
 
@@ -72,6 +73,8 @@ class Context:
             ValueError: If a text is too long for the reader.
         """
         table = _tabulate(context, list(df[ID].unique()))
+        if isinstance(table[ID].dtype, pd.CategoricalDtype):
+            table[ID] = table[ID].astype(table[ID].cat.categories.dtype)
         known = set(df[ID])
         for row, (name, text) in enumerate(zip(table[ID], table[TEXT], strict=True)):
             if name not in known:
@@ -83,13 +86,43 @@ class Context:
                 raise FrameError(
                     f'context row {row} (series {name!r}): the text is {text!r}; give a string, "" for none'
                 )
+            refuse_broken(text, f"the text of context row {row} (series {name!r})")
             if check_length is not None and text:
                 check_length(text, f"the text of series {name!r}")
         texts = table[TEXT].astype(object)  # no rows at all have no type
         table[TEXT] = texts.where(texts.str.strip() != "", "")  # blanks say nothing
         table = read_text_times(table, TIMES)
-        _check_spans(table, df, last)
-        return cls(table, timeless)
+        told = cls(table, timeless)
+        told.refuse_outside(df, last)
+        return told
+
+    def refuse_outside(self, df: pd.DataFrame, last: Mapping[Any, Any] | None = None) -> None:
+        """Refuses a row about times that its series does not have; one published after its end is not read anyway.
+
+        Args:
+            df: The validated history.
+            last: As in `read`.
+
+        Raises:
+            FrameError: Naming row, series and both times.
+        """
+        rows = self.table[self.table[[START, END]].notna().any(axis=1)]
+        if rows.empty:
+            return
+        if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
+            raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
+        spans = df.groupby(ID, sort=False)[TIME].agg(["min", "max"]).to_dict("index")
+        for row, name, _, published, start, end in rows.itertuples():
+            place, span = f"context row {row} (series {name!r})", spans[name]
+            if end < start:
+                raise FrameError(f"{place} ends at {end}, before it starts at {start}")
+            if end < span["min"]:
+                raise FrameError(f"{place} ends at {end}, before the series begins at {span['min']}; leave it out")
+            if last is not None and start > last[name] and not published > span["max"]:
+                raise FrameError(
+                    f"{place} starts at {start}, but the last time that could be meant is {last[name]}, h steps after "
+                    "the end of the series; mend the time, leave the row out or raise h"
+                )
 
     def digest(self) -> str:
         """Returns a hash of the texts, their times and whether they are timeless."""
@@ -105,6 +138,30 @@ class Context:
         self.refuse_undated(cutoff)
         allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
         return _join(allowed)
+
+    def find_unread(self, df: pd.DataFrame) -> pd.DataFrame:
+        """Returns the rows that a forecast from the end of the history may not read: those published after it.
+
+        Args:
+            df: The history.
+
+        Returns:
+            Rows of the table, with the column `last`: the end of the series.
+        """
+        rows = self.table.assign(last=self.table[ID].map(df.groupby(ID, sort=False)[TIME].last()))
+        late = rows[PUBLISHED].notna() & (rows[TEXT] != "")
+        return rows[late & rows[PUBLISHED].gt(rows["last"])] if late.any() else rows[late]
+
+    def warn_of_unread(self, df: pd.DataFrame) -> None:
+        """Warns of the rows that `find_unread` returns, if there are any."""
+        unread = self.find_unread(df)
+        if len(unread):
+            first = next(unread.itertuples())
+            logger.warning(
+                "%d of %d texts not read: published after the end of the data; context row %d (series %r) was "
+                "published at %s, and the series ends at %s", len(unread), int((self.table[TEXT] != "").sum()),
+                first.Index, getattr(first, ID), first.published, first.last,
+            )  # fmt: skip
 
     def rows_of_windows(
         self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
@@ -151,6 +208,21 @@ class Context:
     def texts(self) -> dict[Any, str]:
         """Returns all texts, for a forecast made now: series -> its texts, one a line."""
         return _join(self.table)
+
+
+def refuse_broken(text: str, name: str) -> None:
+    """Refuses a text that no file can hold, with half of a surrogate pair.
+
+    Raises:
+        FrameError: With the name, the place and the way out.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FrameError(
+            f"{name} has {text[error.start]!r} at character {error.start}, half of a character that takes two; drop "
+            "it with text.encode(errors='ignore').decode()"
+        ) from error
 
 
 def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
@@ -345,20 +417,3 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     else:
         raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:
-    if table[[START, END]].isna().all(axis=None):
-        return
-    if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
-        raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
-    first = df[TIME].min()
-    for row, (start, end) in enumerate(zip(table[START], table[END], strict=True)):
-        if not pd.isna(start) and not pd.isna(end) and end < start:
-            raise FrameError(f"context row {row} ends at {end}, before it starts at {start}")
-        if not pd.isna(end) and end < first:
-            raise FrameError(f"context row {row} ends at {end}, before the data begin at {first}")
-        if last is not None and not pd.isna(start) and start > last:
-            raise FrameError(
-                f"context row {row} starts at {start}, behind the last forecast step {last}; leave it out or raise h"
-            )

@@ -13,7 +13,7 @@ from tsllm.data.dates import EARLIEST, LATEST, parse_time
 from tsllm.data.origin import Origin, name_of
 from tsllm.types import ID, FrameError
 
-WRITE = "write 2024-01-31 12:00"
+WRITE = "write times as 2024-01-31 12:00"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from tsllm.context.contract import Context, load_texts
+from tsllm.data.frame import find_last_times
 from tsllm.data.prepared import PreparedData
 from tsllm.hub.told import READS_ITSELF
 from tsllm.models.base import ForecastModel
@@ -69,7 +70,8 @@ def tell_parts(
     from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 
     texts = load_texts(told.context, data.loaded.names, day_first)
-    context = Context.read(texts, data.loaded.df, timeless=told.timeless)
+    last = find_last_times(data.loaded.df, data.task.h, data.loaded.freq)
+    context = Context.read(texts, data.loaded.df, last=last, timeless=told.timeless)
     encoder = open_text_encoder(model.config)
     for part in (data.train, data.validation, data.test):
         if part is not None:
