@@ -79,14 +79,15 @@ def follow(message, df, X_df):
 def test_names_that_vary_are_encoded_as_the_message_says(asked):
     df = shops(48).assign(kind=["sale", "plain", "sale"] * 48)
     ahead = tsllm.future_frame(df, 6).assign(kind="plain")  # not every kind comes
-    options = {"context_length": 24, "training": {"max_steps": 2}}
+    options = {"context_length": 24, "patch_length": 6, "d_model": 16, "num_layers": 1, "num_heads": 2}
+    options["training"] = {"max_steps": 2}
     with pytest.raises(FrameError, match=r"column 'kind' is not numeric .found 'sale'") as caught:
-        tsllm.NeuralForecaster("tide", 6, **asked, **options).fit(df)
+        tsllm.NeuralForecaster("timexer", 6, **asked, **options).fit(df)
     encoded, X_df, names = follow(str(caught.value), df, ahead)
     assert names == ["kind_plain", "kind_sale"]
     assert encoded[names].to_numpy()[:3].tolist() == [[0, 1], [1, 0], [0, 1]]
     assert X_df[names].to_numpy().tolist() == [[1, 0]] * 18
-    made = tsllm.NeuralForecaster("tide", 6, **{next(iter(asked)): names}, **options).fit(encoded)
+    made = tsllm.NeuralForecaster("timexer", 6, **{next(iter(asked)): names}, **options).fit(encoded)
     assert len(made.predict(X_df=X_df if "covariates" in asked else None)) == 18
     with pytest.raises(FrameError, match=r"changes .'sale', then 'plain'.*once it is numbers") as caught:
         encode_static(df, ["kind"])

@@ -349,3 +349,13 @@ def test_an_effect_that_cannot_be_computed_names_series_and_text(df):
     forecaster = ContextForecaster(SeasonalNaive(24)).fit(df, 24)
     with pytest.raises(FrameError, match=r"series 'b': effect 'cap' has the number inf.*'Output is capped at 1e400.'"):
         forecaster.predict(context={"a": CLOSED, "b": "Output is capped at 1e400."})
+
+
+def test_an_entry_of_a_comparison_says_the_order_of_day_and_month_for_its_texts_too(df, tmp_path):
+    news = pd.DataFrame({"unique_id": ["a"], "text": ["Closed."], "published": ["02/01/2024"]})
+    news.to_csv(tmp_path / "news.csv", index=False)
+    for context in (news, str(tmp_path / "news.csv")):
+        with pytest.raises(FrameError, match="made: 'published' is ambiguous: '02/01/2024'.*in a file day_first"):
+            prepare_task(DataEntry(name="made", frame=df, h=24, context=context))
+        texts = prepare_task(DataEntry(name="made", frame=df, h=24, context=context, day_first=True)).context
+        assert texts["published"].tolist() == [pd.Timestamp("2024-01-02")]

@@ -179,7 +179,7 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
         at = int((alike != alike.iloc[0]).to_numpy().argmax())
         raise FrameError(
             f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is written in another way than that of the "
-            f"first row ({times.iloc[0]!r})"
+            f"first row ({times.iloc[0]!r}); write all alike, such as 2024-03-04"
         )
     within = stripped.str.contains(_TWO_NUMBERS_WITHIN)
     if within.any():

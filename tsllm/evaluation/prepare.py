@@ -214,11 +214,11 @@ def _read_texts(entry: DataEntry, loaded: LoadedData, h: int) -> Any:
         FileNotFoundError: If a table is not there.
     """
     texts = entry.context
-    if isinstance(texts, str):
-        texts = load_texts(texts, loaded.names, entry.day_first)
-    elif is_table(texts):
-        texts = read_text_times(loaded.names.read_texts(texts), TIMES, day_first=entry.day_first)
     try:
+        if isinstance(texts, str):
+            texts = load_texts(texts, loaded.names, entry.day_first)
+        elif is_table(texts):
+            texts = read_text_times(loaded.names.read_texts(texts), TIMES, day_first=entry.day_first)
         last = None if texts is None else find_last_times(loaded.df, h, loaded.freq)
         Context.read(texts, loaded.df, last=last, timeless=entry.timeless).texts_at(loaded.df[TIME].max())
     except FrameError as error:
