@@ -355,7 +355,7 @@ def test_an_entry_of_a_comparison_says_the_order_of_day_and_month_for_its_texts_
     news = pd.DataFrame({"unique_id": ["a"], "text": ["Closed."], "published": ["02/01/2024"]})
     news.to_csv(tmp_path / "news.csv", index=False)
     for context in (news, str(tmp_path / "news.csv")):
-        with pytest.raises(FrameError, match="made: 'published' is ambiguous: '02/01/2024'.*in a file day_first"):
+        with pytest.raises(FrameError, match=r"made: 'published' is ambiguous: '02/01/2024'.*in a file day_first"):
             prepare_task(DataEntry(name="made", frame=df, h=24, context=context))
-        texts = prepare_task(DataEntry(name="made", frame=df, h=24, context=context, day_first=True)).context
+        texts = prepare_task(DataEntry(name="made", frame=df, h=24, context=context, day_first=True)).texts
         assert texts["published"].tolist() == [pd.Timestamp("2024-01-02")]
