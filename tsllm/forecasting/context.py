@@ -480,7 +480,7 @@ class ContextForecaster(Forecaster):
             return sort_effects(text, window, self.reader)
         except ValueError as error:
             shown = text if len(text) <= 80 else f"{text[:80]}..."
-            raise FrameError(f"series {name!r}: {error}; change what the text says: {shown!r}") from error
+            raise FrameError(f"series {name!r}, in the text {shown!r}: {error}") from error
 
     def _redraw(
         self, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None, X_df: pd.DataFrame | None,
