@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from tsllm.context.contract import Context, find_named
+from tsllm.context.contract import Context, find_named, load_texts
+from tsllm.data.frame import find_last_times
+from tsllm.forecasting.context_folder import write_texts
 from tsllm.types import FrameError
 
 DF = pd.DataFrame({"unique_id": ["a"] * 4 + ["b"] * 4, "ds": [*pd.date_range("2024-01-01", periods=4)] * 2, "y": 1.0})
@@ -67,13 +69,19 @@ def test_a_span_is_told_to_the_reader():
             pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2024-01-03"], "end": ["2024-01-02"]}),
             "before it starts",
         ),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "end": ["2023-01-02"]}), "before the data begin"),
-        (pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2025-01-02"]}), "behind the last forecast step"),
+        (
+            pd.DataFrame({"unique_id": ["a"], "text": ["x"], "end": ["2023-01-02"]}),
+            "before the series begins at 2024-01-01",
+        ),
+        (
+            pd.DataFrame({"unique_id": ["a"], "text": ["x"], "start": ["2025-01-02"]}),
+            r"row 0 .series 'a'. starts at 2025-01-02 .*could be meant is 2024-01-08",
+        ),
     ],
 )
 def test_bad_input_is_named(context, message):
     with pytest.raises(FrameError, match=message):
-        Context.read(context, DF, last=pd.Timestamp("2024-01-08"))
+        Context.read(context, DF, last=dict.fromkeys("ab", pd.Timestamp("2024-01-08")))
 
 
 def test_a_text_that_cannot_be_read_whole_is_refused_by_name():
@@ -105,6 +113,97 @@ def test_times_come_as_text_dates_and_datetimes():
     published = Context.read(frame, DF).table["published"]
     assert published.isna().tolist() == [False] * 4 + [True]
     assert (published[:4] == pd.Timestamp("2024-01-02")).all()
+
+
+@pytest.mark.parametrize("column", ["published", "start", "end"])
+def test_day_and_month_are_read_by_the_rule_of_the_data(column, tmp_path):
+    """A text published on the first of May must not be read in January."""
+    days = pd.date_range("2024-01-01", periods=200)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": 1.0})
+
+    def read(*values):
+        return Context.read(pd.DataFrame({"unique_id": "a", "text": "x", column: values}), df).table[column].tolist()
+
+    first = pd.Timestamp("2024-05-01")
+    with pytest.raises(FrameError, match=f"'{column}' is ambiguous: '01/05/2024'") as caught:
+        read("01/05/2024")
+    for way in (f"context['{column}'] = pd.to_datetime(context['{column}'], dayfirst=True)", "--day-first"):
+        assert way in str(caught.value)
+    assert read(pd.to_datetime("01/05/2024", dayfirst=True)) == [first]  # as the message says
+    assert read("13/05/2024", "01/05/2024") == [pd.Timestamp("2024-05-13"), first]
+    assert read("05/13/2024", "05/01/2024") == [pd.Timestamp("2024-05-13"), first]
+    with pytest.raises(FrameError, match=r"context row 1 .series 'a'.: .*another way than that of the first row"):
+        read("13/05/2024", "2024-05-01")
+    pd.DataFrame({"unique_id": "a", "text": "x", column: ["01/05/2024"]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(FrameError, match=f"'{column}' is ambiguous"):
+        load_texts(str(tmp_path / "t.csv"))
+    assert load_texts(str(tmp_path / "t.csv"), day_first=True)[column].tolist() == [first]
+    assert load_texts(str(tmp_path / "t.csv"), day_first=False)[column].tolist() == [pd.Timestamp("2024-01-05")]
+
+
+@pytest.mark.parametrize("value", ["12:00", "today", "Jan", "13/05/24", "20240105", "9999-12-31"])
+def test_what_names_no_day_of_a_year_is_no_time(value):
+    """The parser completes it from the clock."""
+    with pytest.raises(FrameError, match="context row 1: published"):
+        Context.read(pd.DataFrame({"unique_id": "a", "text": "x", "published": [None, value]}), DF)
+
+
+@pytest.mark.parametrize("day_first", [None, True, False])
+def test_a_column_without_times_is_read_in_any_order(day_first, tmp_path):
+    table = pd.DataFrame({"unique_id": ["a"], "text": ["x"], "published": ["2024-01-02"], "start": [None]})
+    table.to_csv(tmp_path / "texts.csv", index=False)
+    told = Context.read(load_texts(str(tmp_path / "texts.csv"), day_first=day_first), DF).table
+    assert told["published"].tolist() == [pd.Timestamp("2024-01-02")]
+    assert told["start"].isna().all()
+
+
+def test_a_saved_text_keeps_the_order_of_its_column():
+    rows = write_texts(pd.DataFrame({"unique_id": "a", "text": "x", "published": ["13/05/2024", "01/05/2024"]}))
+    assert [row["published"] for row in rows] == ["2024-05-13 00:00:00", "2024-05-01 00:00:00"]
+
+
+def test_a_doubled_column_is_named():
+    doubled = pd.DataFrame([["a", "x", "y"]], columns=["unique_id", "text", "text"])
+    with pytest.raises(FrameError, match=r"column 'text' twice; keep the first with context = "):
+        Context.read(doubled, DF)
+    assert Context.read(doubled.loc[:, ~doubled.columns.duplicated()], DF).texts() == {"a": "x"}
+
+
+def test_a_row_is_about_times_of_its_own_series():
+    """Series b ends and begins at other times than a."""
+    late = DF["unique_id"] == "b"
+    df = DF.assign(ds=DF["ds"].where(~late, DF["ds"] + pd.Timedelta("10D")))
+    last = find_last_times(df, 2)
+    assert last == {"a": pd.Timestamp("2024-01-06"), "b": pd.Timestamp("2024-01-16")}
+
+    def read(name, **times):
+        return Context.read(
+            pd.DataFrame({"unique_id": [name], "text": "x"} | {k: [v] for k, v in times.items()}), df, last=last
+        )
+
+    assert len(read("b", start="2024-01-16").table) == 1
+    assert len(read("a", end="2024-01-01").table) == 1
+    with pytest.raises(FrameError, match=r"row 0 .series 'a'. starts at 2024-01-07 .*could be meant is 2024-01-06"):
+        read("a", start="2024-01-07")
+    with pytest.raises(FrameError, match=r"row 0 .series 'b'. ends at 2024-01-10 .*begins at 2024-01-11"):
+        read("b", end="2024-01-10")
+    # Nobody may read it yet, so it is no error.
+    assert len(read("a", start="2024-01-07", published="2024-01-05").table) == 1
+    with pytest.raises(FrameError, match="starts at 2024-01-07"):
+        read("a", start="2024-01-07", published="2024-01-04")
+
+
+def test_half_of_a_character_is_refused_with_the_row():
+    with pytest.raises(FrameError, match=r"context row 1 .series 'b'. has .*ud800' at character 6") as caught:
+        Context.read({"a": "Closed", "b": "Closed\ud800."}, DF)
+    way = str(caught.value).split("drop it with ")[1]
+    assert Context.read({"b": eval(way, {"text": "Closed\ud800."})}, DF).texts() == {"b": "Closed."}
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_categories_name_series_as_strings_do():
+    frame = pd.DataFrame({"unique_id": pd.Categorical(["a"], ["a", "b"]), "text": pd.Categorical(["It rains."])})
+    assert Context.read(frame, DF).texts() == {"a": "It rains."}
 
 
 SHOPS = ["north", "north-east", "Shop 1", "7", "a"]

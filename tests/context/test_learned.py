@@ -1,6 +1,7 @@
 """The learned reader, its cache of hidden states and its synthetic texts, on a tiny model made on the spot."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -77,6 +78,68 @@ def test_the_store_keeps_to_its_bound_and_drops_the_least_recently_used(tmp_path
     assert StateStore(tmp_path / "y").get("a.npz") is None
     with pytest.raises(ValueError, match="max_bytes is 0"):
         StateStore(tmp_path / "z", max_bytes=0)
+
+
+def list_bytes(folder):
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_the_bound_holds_for_the_folder_whoever_writes(tmp_path):
+    a, b = StateStore(tmp_path, max_bytes=10_000), StateStore(tmp_path, max_bytes=10_000)
+    for k in range(6):
+        a.put(f"a{k}.npz", make_entry(100))
+        b.put(f"b{k}.npz", make_entry(100))
+        assert list_bytes(tmp_path) <= 10_000
+    assert a.num_bytes == b.num_bytes == list_bytes(tmp_path) > 5_000
+    assert b.get("a5.npz") is not None
+    assert a.get("b5.npz") is not None
+    assert a.get("a0.npz") is None  # the oldest went first
+    assert StateStore(tmp_path, max_bytes=4_000).get("b5.npz") is not None
+    assert 0 < list_bytes(tmp_path) <= 4_000
+
+
+def test_what_a_broken_process_left_is_counted_and_dropped_when_it_is_old(tmp_path):
+    left = tmp_path / "x.part"
+    left.write_bytes(b"0" * 5_000)
+    store = StateStore(tmp_path, max_bytes=10_000)
+    assert store.num_bytes == 5_000  # it may be another process that is writing
+    os.utime(left, (0, 0))
+    assert StateStore(tmp_path, max_bytes=10_000).num_bytes == 0
+    assert not left.exists()
+
+
+def damage(data, kind):
+    if kind == "cut":
+        return data[: len(data) // 2]
+    if kind == "flipped":
+        return data[:200] + bytes([data[200] ^ 255]) + data[201:]
+    return {"empty": b"", "header": b"PK\x03\x04garbage", "other": b"damaged"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "empty", "header", "other"])
+def test_a_damaged_file_is_computed_again(kind, llm, tokenizer, tmp_path):  # noqa: F811
+    encoder = TextEncoder(llm, tokenizer, StateStore(tmp_path))
+    (whole,) = encoder.encode(["Closed on Friday."])
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(damage(path.read_bytes(), kind))
+    assert encoder.store.get(path.name) is None
+    (again,) = encoder.encode(["Closed on Friday."])
+    assert np.array_equal(again.states, whole.states)
+    assert encoder.store.get(path.name) is not None
+
+
+def test_another_tokenizer_on_the_same_weights_gets_states_of_its_own(llm, tokenizer, tmp_path):  # noqa: F811
+    class Shifted:
+        def __call__(self, text, **options):
+            tokens = tokenizer(text, **options)
+            return {**tokens, "input_ids": [(k + 7) % 200 for k in tokens["input_ids"]]}
+
+    store = StateStore(tmp_path)
+    (first,) = TextEncoder(llm, tokenizer, store).encode(["Closed."])
+    (other,) = TextEncoder(llm, Shifted(), store).encode(["Closed."])
+    (alone,) = TextEncoder(llm, Shifted()).encode(["Closed."])
+    assert np.array_equal(other.states, alone.states)
+    assert not np.array_equal(other.states, first.states)
 
 
 def test_a_text_longer_than_the_model_is_refused_not_cut(llm, tokenizer):  # noqa: F811

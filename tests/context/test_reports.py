@@ -55,16 +55,43 @@ def test_a_back_test_reads_a_report_only_once_it_was_out():
     [
         ({}, {"delay": "-1 D"}, ValueError, "delay is '-1 D'"),
         ({}, {"delay": None}, ValueError, "delay is None"),
+        ({}, {"delay": 7}, ValueError, "delay is 7; .* with its unit, such as '7 D'"),
+        ({}, {"delay": "7"}, ValueError, "delay is '7'; .* with its unit"),
+        ({}, {"delay": "soon"}, ValueError, "delay is 'soon'"),
+        ({}, {"delay": "1 D", "columns": "fact"}, ValueError, r"columns is 'fact'; give a list: columns=\['fact'\]"),
+        ({"end_date": [20240107] * 3}, {"delay": "1 D"}, FrameError, "report row 0: end_date is 20240107, a number"),
+        ({"end_date": ["2024-02-01", None, "2024-02-01"]}, {"delay": "1 D"}, FrameError, "row 1: end_date is missing"),
+        ({"end_date": ["2024-02-01T00:00Z"] * 3}, {"delay": "1 D"}, FrameError, "row 0: end_date has a time zone"),
+        (
+            {"end_date": ["01/05/2024", "02/05/2024", "03/05/2024"]},
+            {"delay": "1 D"},
+            FrameError,
+            r"'end_date' is ambiguous: .*pd.to_datetime\(reports\['end_date'\], dayfirst=True\)",
+        ),
         (
             {"end_date": ["2024-01-07"] * 3},
             {"delay": "1 D"},
             FrameError,
             "row 0 ends on 2024-01-07 .* before it starts",
         ),
-        ({"start_date": ["x"] * 3}, {"delay": "1 D"}, FrameError, "row 0: start_date is 'x', which is no date"),
+        ({"start_date": ["x"] * 3}, {"delay": "1 D"}, FrameError, "row 0: start_date is 'x', which is no time"),
         ({}, {"delay": "1 D", "columns": ("news",)}, FrameError, "they need start_date, end_date, news"),
     ],
 )
 def test_bad_reports_are_named(changes, options, error, message):
     with pytest.raises(error, match=message):
         load_reports(TABLE.assign(**changes), "oil", **options)
+
+
+def test_reports_are_read_in_the_order_of_day_and_month_that_is_said_or_that_a_row_settles():
+    table = TABLE.head(2).assign(start_date=["01/05/2024", "01/05/2024"], end_date=["02/05/2024", "03/05/2024"])
+    told = load_reports(table, "oil", delay="1 D", day_first=True)["published"]
+    assert told.tolist() == [pd.Timestamp("2024-05-03"), pd.Timestamp("2024-05-04")]
+    settled = table.assign(end_date=["14/05/2024", "02/05/2024"], start_date="2024-04-30")
+    told = load_reports(settled, "oil", delay="1 D")["published"]
+    assert told.tolist() == [pd.Timestamp("2024-05-03"), pd.Timestamp("2024-05-15")]
+    numbers = TABLE.head(2).assign(end_date=[20240114, 20240107])
+    advised = numbers.assign(end_date=pd.to_datetime(numbers["end_date"].astype(str), format="%Y%m%d"))  # as it says
+    assert load_reports(advised, "oil", delay="3 D")["published"].tolist() == [
+        pd.Timestamp("2024-01-10"), pd.Timestamp("2024-01-17"),
+    ]  # fmt: skip

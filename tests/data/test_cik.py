@@ -59,3 +59,24 @@ def test_damaged_files_are_refused_by_line(tmp_path):
         load_cik(write(tmp_path, record(region_of_interest=[7])))
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_cik(tmp_path / "nothing.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"weight": "0"}, "weight is '0'; give a number or a fraction above 0"),
+        ({"weight": "1/0"}, "weight is '1/0'; give a number or a fraction above 0"),
+        ({"weight": -1}, "weight is -1; give a number"),
+        ({"future_time": json.dumps({"y": {"2024-01-33": 1.0}})}, "future_time has the time '2024-01-33'"),
+        ({"past_time": json.dumps({"y": {"soon": 1.0}})}, "past_time has the time 'soon'"),
+        ({"future_time": "{"}, "future_time is no JSON text"),
+        ({"future_time": "{}"}, "future_time holds no values"),
+        (
+            {"future_time": json.dumps({"x": {"2024-01-03": 1.0}})},
+            "future_time holds x, but not the target 'y' of past_time",
+        ),
+    ],
+)
+def test_a_damaged_value_is_told_with_its_field(changes, told, tmp_path):
+    with pytest.raises(ValueError, match=f"line 2: {told}"):
+        load_cik(write(tmp_path, record(), record(seed=2, **changes)))

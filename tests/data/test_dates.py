@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsllm.data.dates import parse_time, read_later_times
 from tsllm.data.frame import validate_frame
+from tsllm.data.origin import Origin
 from tsllm.types import FrameError
 
 
@@ -192,3 +194,13 @@ def test_the_offsets_of_a_place_with_summer_time_are_dropped_as_the_error_says()
     way = re.search(r"df\['ds'\] = (pd\.to_datetime.*?tz_localize\(None\))", str(caught.value))[1]
     df["ds"] = eval(way, {"pd": pd, "df": df})
     assert validate_frame(df)["ds"].tolist() == list(pd.date_range("2024-03-29 23:00", periods=72, freq="h"))
+
+
+@pytest.mark.parametrize("values", [[], [None, None]])
+@pytest.mark.parametrize("day_first", [True, False])
+def test_a_column_without_dates_stays_empty(values, day_first):
+    for column in (pd.Series(values, dtype="float64"), pd.Series(values, dtype="object")):
+        table = pd.DataFrame({"unique_id": "a", "start": column})
+        assert read_later_times(table, day_first, ("start",))["start"].isna().all()
+    empty = pd.Series([], dtype="int64")
+    assert parse_time(empty, empty, Origin(np.arange(0))).empty

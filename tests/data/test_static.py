@@ -1,8 +1,12 @@
+import ast
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import tsllm
+from tsllm.data.frame import validate_future
 from tsllm.data.static import encode_static, name_static
 from tsllm.forecasting.model_spec import ModelSpec, reads_static
 from tsllm.forecasting.roster import build_forecaster
@@ -49,6 +53,59 @@ def test_a_value_that_training_never_saw_is_told():
     _, static = encode_static(shops(2), ["region"])
     with pytest.raises(FrameError, match="series 'D': the static covariate 'region' is 'west', which training never"):
         encode_static(shops(2, [("D", ("west", 1.0))]), static)
+
+
+def test_following_the_advice_of_a_value_that_training_never_saw_works():
+    _, static = encode_static(shops(2), ["region"])
+    df = shops(2, [("D", ("west", 1.0))])
+    with pytest.raises(FrameError) as caught:
+        encode_static(df, static)
+    way = re.search(r"df\['region'\] = .*$", str(caught.value))[0]
+    exec(way, {"df": df})
+    assert encode_static(df, static)[0]["region=north"].tolist() == [1, 1, 0, 0, 1, 1, 1, 1]
+
+
+def follow(message, df, X_df):
+    """Carries out the code that a message advises on both tables; returns them and the columns to name."""
+    code, named = re.search(r"(kinds = .*?dtype=float\)) .* and name the columns (\[.*?\])", message).groups()
+    told = {"pd": pd, "df": df}
+    exec(code, told)
+    later = {"pd": pd, "df": X_df, "kinds": told["kinds"]}
+    exec(code.split("; ")[1], later)
+    return told["df"], later["df"], ast.literal_eval(named)
+
+
+@pytest.mark.parametrize("asked", [{"covariates": ["kind"]}, {"past_covariates": ["kind"]}])
+def test_names_that_vary_are_encoded_as_the_message_says(asked):
+    df = shops(48).assign(kind=["sale", "plain", "sale"] * 48)
+    ahead = tsllm.future_frame(df, 6).assign(kind="plain")  # not every kind comes
+    options = {"context_length": 24, "patch_length": 6, "d_model": 16, "num_layers": 1, "num_heads": 2}
+    options["training"] = {"max_steps": 2}
+    with pytest.raises(FrameError, match=r"column 'kind' is not numeric .found 'sale'") as caught:
+        tsllm.NeuralForecaster("timexer", 6, **asked, **options).fit(df)
+    encoded, X_df, names = follow(str(caught.value), df, ahead)
+    assert names == ["kind_plain", "kind_sale"]
+    assert encoded[names].to_numpy()[:3].tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert X_df[names].to_numpy().tolist() == [[1, 0]] * 18
+    made = tsllm.NeuralForecaster("timexer", 6, **{next(iter(asked)): names}, **options).fit(encoded)
+    assert len(made.predict(X_df=X_df if "covariates" in asked else None)) == 18
+    with pytest.raises(FrameError, match=r"changes .'sale', then 'plain'.*once it is numbers") as caught:
+        encode_static(df, ["kind"])
+    assert follow(str(caught.value), df, ahead)[2] == names
+
+
+def test_a_missing_value_ahead_is_mended_in_the_table_of_the_horizon():
+    df = shops(48).assign(plan=1.0)
+    keys = tsllm.future_frame(df, 2)
+    X_df = keys.assign(plan=[1.0, None] * 3)
+    with pytest.raises(FrameError, match=r"row 1: covariate 'plan' is missing.*for example X_df\['plan'\]") as caught:
+        validate_future(X_df, keys, ["plan"])
+    exec(re.search(r"X_df\['plan'\] = .*?ffill\(\)", str(caught.value))[0], {"X_df": X_df})
+    assert validate_future(X_df, keys, ["plan"])["plan"].tolist() == [1.0] * 6
+    with pytest.raises(
+        FrameError, match=r"'plan' is not numeric .*give numbers in its place, as the history has them"
+    ):
+        validate_future(keys.assign(plan="much"), keys, ["plan"])
 
 
 @pytest.fixture(scope="module")

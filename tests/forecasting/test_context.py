@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import tsllm
 from tsllm.context.effects import write_effects
 from tsllm.context.parser import read_by_rules
 from tsllm.evaluation.backtest import backtest
+from tsllm.evaluation.config import DataEntry
+from tsllm.evaluation.prepare import prepare_task
 from tsllm.forecasting.base_paths import sample_paths
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
@@ -211,11 +214,25 @@ def test_a_base_that_forecasts_all_series_together_gets_them_all(df):
     assert (told["SeasonalNaive+context"] == 0).sum() == 6
 
 
-def test_predict_does_not_read_what_is_published_after_the_history(df):
+def test_predict_does_not_read_what_is_published_after_the_history_and_says_so(df, caplog):
     frame = pd.DataFrame({"unique_id": ["a"], "text": [CLOSED], "published": ["2024-02-01"]})
     base = SeasonalNaive(24).fit(df, 24).predict()
-    told = ContextForecaster(SeasonalNaive(24)).fit(df, 24).predict(context=frame)
+    forecaster = ContextForecaster(SeasonalNaive(24)).fit(df, 24)
+    told = forecaster.predict(context=frame)
     assert np.array_equal(told["SeasonalNaive+context"], base["SeasonalNaive"])
+    assert caplog.messages == [
+        "1 of 1 texts not read: published after the end of the data; context row 0 (series 'a') was published at "
+        "2024-02-01 00:00:00, and the series ends at 2024-01-10 23:00:00"
+    ]
+    (shown,) = forecaster.explain_context(context=frame)
+    why = "published at 2024-02-01 00:00:00, after the end of the series at 2024-01-10 23:00:00"
+    assert (shown.series, shown.text, shown.effects, shown.unread) == ("a", CLOSED, [], why)
+    assert shown.describe() == f"(changes nothing, not read: {why})"
+    assert shown.forecast["before"].equals(shown.forecast["after"])
+    # Texts that stand for many cutoffs are not told at each.
+    caplog.clear()
+    ContextForecaster(SeasonalNaive(24), context=frame).fit(df, 24).predict()
+    assert caplog.messages == []
 
 
 def test_explaining_shows_text_effects_before_and_after(df):
@@ -307,3 +324,40 @@ def test_a_limit_until_a_weekday_beyond_the_horizon_holds_to_its_end(df):
     assert [str(effect) for effect in capped[0].effects] == ["cap 12"]
     assert capped[0].forecast["before"].max() > 12
     assert capped[0].forecast["after"].max() == 12
+
+
+def test_a_row_about_a_time_behind_the_last_window_is_refused_by_back_test_and_comparison(df, tmp_path):
+    news = pd.DataFrame(
+        {"unique_id": ["a"], "text": ["Closed."], "published": [df["ds"].min()], "start": [pd.Timestamp("2034-01-01")]}
+    )
+    told = (
+        r"context row 0 \(series 'a'\) starts at 2034-01-01 00:00:00, but the last time that could be meant is 2024-"
+    )
+    with pytest.raises(FrameError, match=told):
+        tsllm.backtest(df, [SeasonalNaive(24)], h=24, context=news)
+    with pytest.raises(FrameError, match=told):
+        prepare_task(DataEntry(name="made", frame=df, h=24, context=news))
+    with pytest.raises(FrameError, match=told):
+        ContextForecaster(SeasonalNaive(24)).fit(df, 24).predict(context=news)
+    # Of one that nobody may read yet, no time is asked.
+    later = news.assign(published=pd.Timestamp("2034-01-01"))
+    out = tsllm.backtest(df, [SeasonalNaive(24)], h=24, context=later)
+    assert out["SeasonalNaive+context"].equals(out["SeasonalNaive"])
+
+
+def test_an_effect_that_cannot_be_computed_names_series_and_text(df):
+    forecaster = ContextForecaster(SeasonalNaive(24)).fit(df, 24)
+    with pytest.raises(
+        FrameError, match=r"series 'b', in the text 'Output is capped at 1e400.': effect 'cap' has .* inf"
+    ):
+        forecaster.predict(context={"a": CLOSED, "b": "Output is capped at 1e400."})
+
+
+def test_an_entry_of_a_comparison_says_the_order_of_day_and_month_for_its_texts_too(df, tmp_path):
+    news = pd.DataFrame({"unique_id": ["a"], "text": ["Closed."], "published": ["02/01/2024"]})
+    news.to_csv(tmp_path / "news.csv", index=False)
+    for context in (news, str(tmp_path / "news.csv")):
+        with pytest.raises(FrameError, match=r"made: 'published' is ambiguous: '02/01/2024'.*in a file day_first"):
+            prepare_task(DataEntry(name="made", frame=df, h=24, context=context))
+        texts = prepare_task(DataEntry(name="made", frame=df, h=24, context=context, day_first=True)).texts
+        assert texts["published"].tolist() == [pd.Timestamp("2024-01-02")]

@@ -214,3 +214,12 @@ def test_what_has_no_effects_is_explained_by_its_words(made):
         made.explain_context(context={"a": CAP})
     with pytest.raises(NotImplementedError, match=r"SeasonalNaive reads no texts.*ContextForecaster"):
         tsllm.SeasonalNaive(24).explain_context(context="Closed.")
+
+
+def test_predict_refuses_a_row_about_a_time_that_is_not_forecast(made):
+    news = make_news().assign(start=[TIMES[-1] + pd.Timedelta(hours=H + 1)])
+    with pytest.raises(
+        FrameError, match=r"row 0 \(series 'a'\) starts at 2024-01-11 06:00:00, but the last time .*05:00"
+    ):
+        made.predict(make_frame(), context=news)
+    assert len(made.predict(make_frame(), context=news.assign(start=[TIMES[-1] + pd.Timedelta(hours=H)]))) == 2 * H

@@ -72,6 +72,8 @@ def test_arms_without_their_reader_are_refused(file, tmp_path):
         run_cik(file, tmp_path, arms=["oracle"])
     with pytest.raises(ValueError, match="the one that counts first"):
         run_cik(file, tmp_path, arms=["swapped", "rules"])
+    with pytest.raises(ValueError, match=r"--samples is 1; .*give at least 2"):
+        run_cik(file, tmp_path, samples=1)
 
 
 def _add(file, name, times, horizon, season, weight="1/2", text=""):

@@ -133,7 +133,7 @@ def backtest(
     roster = _build_roster(specs, task, options, seed or 0, input_size)
     if context is not None:
         roster = tell_models(
-            roster, loaded.df, texts, timeless=timeless, reader=reader, freq=loaded.freq, season=task.season
+            roster, loaded.df, texts, timeless=timeless, reader=reader, freq=loaded.freq, season=task.season, h=task.h
         )
     levels = parse_levels(level)
     result = run_backtest(

@@ -387,6 +387,8 @@ def print_effects(explained: list[Any], texts: Any) -> None:
 
     told: dict[tuple[str, str], list[str]] = {}
     for e in explained:
+        if e.unread:
+            continue
         told.setdefault((e.text, e.describe()), []).append(one_line(e.series))
     for (text, effects), names in told.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -394,12 +396,11 @@ def print_effects(explained: list[Any], texts: Any) -> None:
         typer.echo("\n".join(f"  -> {line}" for line in effects.splitlines()))
     if texts is None or isinstance(texts, str):
         return
-    read = {e.series: e.text for e in explained}
     given = texts.items() if isinstance(texts, dict) else zip(texts[ID], texts[TEXT], strict=True)
-    rows = [(name, text) for name, text in given if text.strip()]
-    unread = sum(text not in read.get(name, "") for name, text in rows)
+    count = sum(bool(text.strip()) for _, text in given)
+    unread = sum(bool(e.unread) for e in explained)
     if unread:
-        typer.echo(f"{unread} of {len(rows)} texts not read: published after the end of the data")
+        typer.echo(f"{unread} of {count} texts not read: published after the end of the data")
 
 
 def print_read(context: Any, df: Any, out: Any) -> None:

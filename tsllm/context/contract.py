@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.notes import Note
+from tsllm.context.times import read_text_times, refuse_doubled
 from tsllm.data.columns import as_pandas, is_table
-from tsllm.data.dates import read_later_times
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
-COLUMNS = (ID, TEXT, PUBLISHED, START, END)
+TIMES = (PUBLISHED, START, END)
+COLUMNS = (ID, TEXT, *TIMES)
 MAPPING = ".json"  # ending of a file with a mapping series -> text
 logger = logging.getLogger(__name__)
 _EXCEPT = re.compile(
@@ -50,7 +51,7 @@ class Context:
         context: Any,
         df: pd.DataFrame,
         *,
-        last: Any = None,
+        last: Mapping[Any, Any] | None = None,
         timeless: bool = False,
         check_length: LengthCheck | None = None,
     ) -> "Context":
@@ -61,16 +62,20 @@ class Context:
                 text; or a frame `unique_id, text` with optional columns `published` (from when it may be read),
                 `start`, `end` (the times it is about), also as a list of its rows.
             df: The validated history: which series and times there are.
-            last: The last time that is forecast; None = no check of `start` and `end` at that side.
+            last: Series -> the last time that is forecast of it (`tsllm.data.frame.find_last_times`), which no row
+                that may be read starts after; None = no check of `start` at that side.
             timeless: Whether texts without `published` may be read at every cutoff.
             check_length: Refuses a text that the reader cannot take in whole.
 
         Raises:
             FrameError: Naming the row or series: unknown series, a text that is none, an unreadable time, one that is
-                a number or has a time zone, `end` before `start`, times outside the data, unknown columns.
+                a number, has a time zone or may put the day or the month first, `end` before `start`, times outside
+                the data, unknown or doubled columns.
             ValueError: If a text is too long for the reader.
         """
         table = _tabulate(context, list(df[ID].unique()))
+        if isinstance(table[ID].dtype, pd.CategoricalDtype):
+            table[ID] = table[ID].astype(table[ID].cat.categories.dtype)
         known = set(df[ID])
         for row, (name, text) in enumerate(zip(table[ID], table[TEXT], strict=True)):
             if name not in known:
@@ -82,14 +87,43 @@ class Context:
                 raise FrameError(
                     f'context row {row} (series {name!r}): the text is {text!r}; give a string, "" for none'
                 )
+            refuse_broken(text, f"the text of context row {row} (series {name!r})")
             if check_length is not None and text:
                 check_length(text, f"the text of series {name!r}")
         texts = table[TEXT].astype(object)  # no rows at all have no type
         table[TEXT] = texts.where(texts.str.strip() != "", "")  # blanks say nothing
-        for column in (PUBLISHED, START, END):
-            table[column] = _read_times(table, column)
-        _check_spans(table, df, last)
-        return cls(table, timeless)
+        table = read_text_times(table, TIMES)
+        told = cls(table, timeless)
+        told.refuse_outside(df, last)
+        return told
+
+    def refuse_outside(self, df: pd.DataFrame, last: Mapping[Any, Any] | None = None) -> None:
+        """Refuses a row about times that its series does not have; one published after its end is not read anyway.
+
+        Args:
+            df: The validated history.
+            last: As in `read`.
+
+        Raises:
+            FrameError: Naming row, series and both times.
+        """
+        rows = self.table[self.table[[START, END]].notna().any(axis=1)]
+        if rows.empty:
+            return
+        if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
+            raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
+        spans = df.groupby(ID, sort=False)[TIME].agg(["min", "max"]).to_dict("index")
+        for row, name, _, published, start, end in rows.itertuples():
+            place, span = f"context row {row} (series {name!r})", spans[name]
+            if end < start:
+                raise FrameError(f"{place} ends at {end}, before it starts at {start}")
+            if end < span["min"]:
+                raise FrameError(f"{place} ends at {end}, before the series begins at {span['min']}; leave it out")
+            if last is not None and start > last[name] and not published > span["max"]:
+                raise FrameError(
+                    f"{place} starts at {start}, but the last time that could be meant is {last[name]}, h steps after "
+                    "the end of the series; mend the time, leave the row out or raise h"
+                )
 
     def digest(self) -> str:
         """Returns a hash of the texts, their times and whether they are timeless."""
@@ -121,6 +155,30 @@ class Context:
         latest = self.table[ID].map(cutoffs)
         published = self.table[PUBLISHED]
         return _list_notes(self.table[latest.notna() & (published.isna() | (published <= latest))])
+
+    def find_unread(self, df: pd.DataFrame) -> pd.DataFrame:
+        """Returns the rows that a forecast from the end of the history may not read: those published after it.
+
+        Args:
+            df: The history.
+
+        Returns:
+            Rows of the table, with the column `last`: the end of the series.
+        """
+        rows = self.table.assign(last=self.table[ID].map(df.groupby(ID, sort=False)[TIME].last()))
+        late = rows[PUBLISHED].notna() & (rows[TEXT] != "")
+        return rows[late & rows[PUBLISHED].gt(rows["last"])] if late.any() else rows[late]
+
+    def warn_of_unread(self, df: pd.DataFrame) -> None:
+        """Warns of the rows that `find_unread` returns, if there are any."""
+        unread = self.find_unread(df)
+        if len(unread):
+            first = next(unread.itertuples())
+            logger.warning(
+                "%d of %d texts not read: published after the end of the data; context row %d (series %r) was "
+                "published at %s, and the series ends at %s", len(unread), int((self.table[TEXT] != "").sum()),
+                first.Index, getattr(first, ID), first.published, first.last,
+            )  # fmt: skip
 
     def rows_of_windows(
         self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
@@ -167,6 +225,21 @@ class Context:
     def texts(self) -> dict[Any, str]:
         """Returns all texts, for a forecast made now: series -> its texts, one a line."""
         return {name: write_notes(notes) for name, notes in _list_notes(self.table).items()}
+
+
+def refuse_broken(text: str, name: str) -> None:
+    """Refuses a text that no file can hold, with half of a surrogate pair.
+
+    Raises:
+        FrameError: With the name, the place and the way out.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FrameError(
+            f"{name} has {text[error.start]!r} at character {error.start}, half of a character that takes two; drop "
+            "it with text.encode(errors='ignore').decode()"
+        ) from error
 
 
 def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
@@ -301,7 +374,8 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
 
     Raises:
         FileNotFoundError: If a name that ends like a table's is no file.
-        FrameError: If a table has no column of texts or series, or a JSON file holds no mapping.
+        FrameError: If a table has no column of texts or series, or a time in it cannot be read or can be read in two
+            ways, or a JSON file holds no mapping.
     """
     if _names_file(context, MAPPING):
         return _load_mapping(Path(context))
@@ -313,9 +387,9 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
         if column not in table:
             wanted = names.id_col if column == ID else column
             raise FrameError(f"{context} has no column {wanted!r}, only {', '.join(map(str, table.columns))}")
-    for column in [name for name in (PUBLISHED, START, END) if name in table]:
+    for column in [name for name in TIMES if name in table]:
         table[column] = table[column].replace("", None)
-    return read_later_times(table, day_first, (PUBLISHED, START, END))
+    return read_text_times(table, TIMES, day_first=day_first)
 
 
 def write_notes(notes: Sequence[Note]) -> str:
@@ -345,6 +419,7 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
         context = (
             as_pandas(context) if is_table(context) else pd.DataFrame(context, columns=None if context else COLUMNS)
         )
+        refuse_doubled(context)
         unknown = [str(column) for column in context.columns if column not in COLUMNS]
         missing = [column for column in (ID, TEXT) if column not in context.columns]
         if unknown or missing:

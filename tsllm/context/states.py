@@ -3,7 +3,9 @@
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,12 @@ import numpy as np
 import torch
 
 from tsllm.backbones.fingerprint import compute_fingerprint
+from tsllm.context.contract import refuse_broken
 
 _BATCH_TOKENS = 2048
+_KEPT, _PART = ".npz", ".part"
+_STALE = 3600 * 10**9  # nanoseconds; no file takes an hour to write
+_SHARES = 8  # processes on one folder among which the bound holds to the byte
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,11 @@ class EncodedText:
 class StateStore:
     """Files of hidden states in a folder, the least recently used ones dropped when they outgrow a bound.
 
+    Several processes may use one folder, and the bound holds for all files in it.
+
     Args:
         folder: Where the files lie; made if it is not there.
-        max_bytes: Bound of all files together.
+        max_bytes: Bound of all files together; older files beyond it are dropped at once.
 
     Raises:
         ValueError: If the bound is not positive.
@@ -45,49 +53,74 @@ class StateStore:
             raise ValueError(f"max_bytes is {max_bytes}; it must be positive")
         self.folder, self.max_bytes = Path(folder), max_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sizes = {path.name: path.stat().st_size for path in self._sorted_files()}  # oldest use first
-
-    def _sorted_files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.npz"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        self._room = 0  # bytes that may be written before the folder is looked at again
+        self._make_room()
 
     @property
     def num_bytes(self) -> int:
         """Size of all files."""
-        return sum(self._sizes.values())
+        return sum(size for _, _, size in self._list_files())
 
     @staticmethod
-    def build_key(text: str, fingerprint: str, layer: int) -> str:
-        """Returns the file name of a text under a model's weights and layer."""
-        return hashlib.sha256(f"{fingerprint}\0{layer}\0{text}".encode()).hexdigest()[:32] + ".npz"
+    def build_key(text: str, fingerprint: str, layer: int, tokens: Any = ()) -> str:
+        """Returns the file name of a text under a model's weights and layer, and the tokens that it is split into."""
+        return hashlib.sha256(f"{fingerprint}\0{layer}\0{tokens}\0{text}".encode()).hexdigest()[:32] + ".npz"
 
     def get(self, key: str) -> EncodedText | None:
-        """Returns what is kept under a key, and counts it as used; None if it is not there."""
+        """Returns what is kept under a key, and counts it as used; None if it is not there, or damaged."""
         path = self.folder / key
         try:
             with np.load(path) as file:
                 entry = EncodedText(file["states"], file["offsets"])
-            os.utime(path)
-        except (OSError, ValueError, KeyError, EOFError):
-            self._sizes.pop(key, None)
+            self._mark_used(path)
+        except Exception:  # damaged bytes raise errors of zip, zlib, numpy and struct alike; they are computed again
             return None
-        self._sizes[key] = self._sizes.pop(key, 0) or path.stat().st_size
         return entry
 
     def put(self, key: str, entry: EncodedText) -> None:
         """Keeps an entry, whole or not at all; one larger than the bound is not kept."""
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-            np.savez(file, states=entry.states, offsets=entry.offsets)
-        size = Path(file.name).stat().st_size
-        if size > self.max_bytes:
-            Path(file.name).unlink()
-            return
-        self._sizes.pop(key, None)
-        while self.num_bytes + size > self.max_bytes:
-            oldest = next(iter(self._sizes))
-            (self.folder / oldest).unlink(missing_ok=True)
-            del self._sizes[oldest]
-        Path(file.name).rename(self.folder / key)
-        self._sizes[key] = size
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=_PART, delete=False) as file:
+            path = Path(file.name)
+        try:
+            with path.open("wb") as file:
+                np.savez(file, states=entry.states, offsets=entry.offsets)
+            size = path.stat().st_size
+            if size > self.max_bytes:
+                return
+            self._room -= size
+            if self._room < 0:
+                self._make_room()
+            self._mark_used(path)
+            path.rename(self.folder / key)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _mark_used(self, path: Path) -> None:
+        now = time.time_ns()  # finer than what the file system itself writes
+        os.utime(path, ns=(now, now))
+
+    def _list_files(self) -> list[tuple[int, str, int]]:
+        """Returns time of last use, name and size of all files, also of those that are being written."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((_KEPT, _PART)):
+                    with suppress(FileNotFoundError):  # another process has just dropped it
+                        state = entry.stat()
+                        found.append((state.st_mtime_ns, entry.name, state.st_size))
+        return found
+
+    def _make_room(self) -> None:
+        """Drops what a broken process left behind, and the least recently used files until the rest fits."""
+        files, stale = sorted(self._list_files()), time.time_ns() - _STALE
+        total = sum(size for _, _, size in files)
+        for used, name, size in files:
+            left_over = name.endswith(_PART) and used < stale
+            if left_over or (name.endswith(_KEPT) and total > self.max_bytes):
+                (self.folder / name).unlink(missing_ok=True)
+                total -= size
+        # Of what is left a share: others may write too before they look.
+        self._room = (self.max_bytes - total) // _SHARES
 
 
 class TextEncoder:
@@ -115,8 +148,9 @@ class TextEncoder:
         """Refuses a text that the model cannot read whole.
 
         Raises:
-            ValueError: With the name, the length and the way out.
+            ValueError: With the name, the length and the way out; or for half of a surrogate pair.
         """
+        refuse_broken(text, name)
         number = len(self.tokenizer(text)["input_ids"])
         if number > self.max_tokens:
             raise ValueError(
@@ -133,29 +167,31 @@ class TextEncoder:
         found: dict[str, EncodedText] = {}
         fresh: list[tuple[list[int], np.ndarray, str]] = []
         for text in dict.fromkeys(texts):
-            entry = self.store.get(self._key(text)) if self.store is not None else None
-            if entry is not None:
-                found[text] = entry
-                continue
             self.check_length(text)
             tokens = self.tokenizer(text, return_offsets_mapping=True)
-            fresh.append((tokens["input_ids"], np.array(tokens["offset_mapping"], np.int32).reshape(-1, 2), text))
+            ids, offsets = tokens["input_ids"], np.array(tokens["offset_mapping"], np.int32).reshape(-1, 2)
+            entry = self.store.get(self._key(text, ids, offsets)) if self.store is not None else None
+            if entry is not None:
+                found[text] = entry
+            else:
+                fresh.append((ids, offsets, text))
         fresh.sort(key=lambda item: len(item[0]))
         done = 0
         while done < len(fresh):
             size = max(1, _BATCH_TOKENS // max(1, len(fresh[min(done + 32, len(fresh) - 1)][0])))
             part = fresh[done : done + min(size, 32)]
-            for (_, offsets, text), states in zip(part, self._run([ids for ids, _, _ in part]), strict=True):
+            for (ids, offsets, text), states in zip(part, self._run([row for row, _, _ in part]), strict=True):
                 found[text] = EncodedText(states, offsets)
                 if self.store is not None:
-                    self.store.put(self._key(text), found[text])
+                    self.store.put(self._key(text, ids, offsets), found[text])
             done += len(part)
             if progress is not None:
                 progress(done)
         return [found[text] for text in texts]
 
-    def _key(self, text: str) -> str:
-        return StateStore.build_key(text, f"{self.fingerprint} {self.dtype}", self.layer)
+    def _key(self, text: str, ids: list[int], offsets: np.ndarray) -> str:
+        tokens = (ids, offsets.tolist())  # another tokenizer splits the text in another way, or numbers its parts so
+        return StateStore.build_key(text, f"{self.fingerprint} {self.dtype}", self.layer, tokens)
 
     @torch.no_grad()
     def _run(self, ids: list[list[int]]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 PARTS = ("background", "scenario", "constraints")
+_FIELDS = ("name", "seed", "past_time", "future_time", "metric_scaling", "weight")
 MIN, MAX = "constraint_min", "constraint_max"
 MAX_STEPS, MAX_VALUES = "constraint_variable_max_index", "constraint_variable_max_values"
 
@@ -107,20 +108,25 @@ def _read_lines(path: Path) -> Iterator[CikInstance]:
                 continue
             try:
                 yield read_instance(json.loads(line))
-            except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-                what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-                raise ValueError(f"{path}, line {number}: {what}") from error
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
 
 
 def read_instance(record: dict[str, Any]) -> CikInstance:
     """Builds an instance from one decoded line.
 
     Raises:
-        KeyError: If a field is missing.
-        ValueError: If a value makes no sense.
+        ValueError: If a field is missing, or a value makes no sense.
     """
-    past, future = _read_table(record["past_time"]), _read_table(record["future_time"])
+    missing = [name for name in _FIELDS if name not in record] if isinstance(record, dict) else _FIELDS
+    if missing:
+        raise ValueError(f"field {missing[0]!r} is missing")
+    past, future = _read_table(record, "past_time"), _read_table(record, "future_time")
     target = past.columns[-1]
+    if target not in future:
+        raise ValueError(
+            f"future_time holds {', '.join(map(str, future))}, but not the target {target!r} of past_time"
+        )
     truth = future[target].to_numpy(float)
     if not len(truth) or not past[target].notna().all() or not np.isfinite(truth).all():
         raise ValueError(f"{record['name']}/{record['seed']}: the target {target!r} has missing values or no future")
@@ -129,9 +135,10 @@ def read_instance(record: dict[str, Any]) -> CikInstance:
     steps = [*region, *map(int, step_highs)]
     if steps and not 0 <= min(steps) <= max(steps) < len(truth):
         raise ValueError(f"{record['name']}/{record['seed']}: step {max(steps)} lies outside the {len(truth)} to come")
+    weight = _read_weight(record["weight"])
     scoring = Scoring(
         truth, region, float(record["metric_scaling"]), record.get(MIN), record.get(MAX),
-        {int(step): float(value) for step, value in step_highs.items()}, Fraction(str(record["weight"])),
+        {int(step): float(value) for step, value in step_highs.items()}, weight,
     )  # fmt: skip
     texts = {part: record.get(part) or "" for part in PARTS}
     season = max(1, int(record.get("seasonal_period") or 1))
@@ -142,9 +149,31 @@ def read_instance(record: dict[str, Any]) -> CikInstance:
     )  # fmt: skip
 
 
-def _read_table(text: str) -> pd.DataFrame:
-    """Decodes column -> {time: value}, written as JSON text; the columns keep their order."""
-    columns = json.loads(text)
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
-    frame.index = pd.to_datetime(frame.index, format="mixed")
+def _read_weight(value: Any) -> Fraction:
+    try:
+        weight = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        weight = Fraction(0)
+    if weight <= 0:
+        raise ValueError(f"weight is {value!r}; give a number or a fraction above 0, such as 1/3")
+    return weight
+
+
+def _read_table(record: dict[str, Any], field: str) -> pd.DataFrame:
+    """Decodes column -> {time: value}, written as JSON text; the columns keep their order.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    try:
+        columns = json.loads(record[field])
+        frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{field} is no JSON text column -> {{time: value}} ({error})") from error
+    if frame.empty:
+        raise ValueError(f"{field} holds no values")
+    times = pd.to_datetime(pd.Series(frame.index.astype(str)), format="mixed", errors="coerce")
+    if times.isna().any():
+        raise ValueError(f"{field} has the time {frame.index[int(times.isna().argmax())]!r}; write 2024-01-31 12:00")
+    frame.index = pd.DatetimeIndex(times)
     return frame.sort_index()

@@ -164,7 +164,7 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
     Raises:
         FrameError: Naming series, row and column, for text, complex numbers, infinities and missing covariates.
     """
-    is_target = values.name == TARGET
+    is_target, table = values.name == TARGET, origin.table
     if not is_real(values) and not values.isna().all():
         _refuse_kind(values, ids, origin)
     values = values.astype("float64")
@@ -173,51 +173,71 @@ def read_numbers(values: pd.Series, ids: pd.Series, origin: Origin) -> pd.Series
         at, column = _fault(infinite, values, ids, origin)
         raise FrameError(
             f"{origin.place(ids, at)}: column {column!r} is infinite ({values.iloc[at]}); mend it, or mark a missing "
-            f"target with NaN: df[{column!r}] = df[{column!r}].replace([np.inf, -np.inf], np.nan)"
+            f"target with NaN: {table}[{column!r}] = {table}[{column!r}].replace([np.inf, -np.inf], np.nan)"
         )
     if not is_target and values.isna().any():
         at, column = _fault(values.isna().to_numpy(), values, ids, origin)
         group = "" if origin.wide else f".groupby({ID!r})"
         raise FrameError(
             f"{origin.place(ids, at)}: covariate {column!r} is missing; only {TARGET!r} may be NaN: fill the covariate"
-            f" (for example df[{column!r}] = df{group}[{column!r}].ffill(), and .bfill() for the first rows) or leave "
-            "it out"
+            f" (for example {table}[{column!r}] = {table}{group}[{column!r}].ffill(), and .bfill() for the first rows"
+            ") or leave it out"
         )
     return values
 
 
 def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
     """Raises the FrameError of a column that does not hold numbers, with the way that fits what it holds."""
-    is_target = values.name == TARGET
+    is_target, table = values.name == TARGET, origin.table
     numbers = try_numbers(values)
     bad = (values.notna() & numbers.isna()).to_numpy()
     at, column = _fault(bad, values, ids, origin)
     own = (ids == ids.iloc[at]) if origin.wide else pd.Series(True, index=ids.index)
     found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
     if ptypes.is_complex_dtype(values.dtype):
-        way = f"keep its real part, df[{column!r}] = df[{column!r}].to_numpy().real"
+        way = f"keep its real part, {table}[{column!r}] = {table}[{column!r}].to_numpy().real"
     elif not bad.any():
         # Decimals and the missing value of pandas need a way each that the other does not take.
-        missing = f".where(df[{column!r}].notna(), float('nan'))" if values.isna().any() else ""
-        way = f"convert it with df[{column!r}] = df[{column!r}]{missing}.astype(float)"
+        missing = f".where({table}[{column!r}].notna(), float('nan'))" if values.isna().any() else ""
+        way = f"convert it with {table}[{column!r}] = {table}[{column!r}]{missing}.astype(float)"
     elif is_target and numbers[own].notna().any():
         way = (
-            f"convert it with df[{column!r}] = pd.to_numeric(df[{column!r}], errors='coerce'), which marks what is"
-            " no number as missing"
+            f"convert it with {table}[{column!r}] = pd.to_numeric({table}[{column!r}], errors='coerce'), which marks "
+            "what is no number as missing"
         )
     elif is_target and origin.wide:
         way = (
-            f"drop it with df = df.drop(columns={column!r}), or name the columns that are series "
+            f"drop it with {table} = {table}.drop(columns={column!r}), or name the columns that are series "
             "(targets=[...], --targets), or, in a long table, its columns: id_col=..., target_col=... (--id, --target)"
         )
     elif is_target:
         way = f"none of its values is a number; name the column of numbers {column!r}"
+    elif ptypes.is_datetime64_any_dtype(values.dtype) or (table != Origin.table and numbers.isna().all()):
+        way = "give numbers in its place, as the history has them"
+    elif numbers.notna().any():
+        way = f"mend that value, and convert the column with {table}[{column!r}] = pd.to_numeric({table}[{column!r}])"
     else:
-        way = "convert it with pd.to_numeric"
+        way = f"write a number for each value, as {advise_encoding(values)}"
     leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
     raise FrameError(
         f"{origin.place(ids, at)}: column {column!r} is not numeric (found {_shorten(found)}, dtype {values.dtype}); "
         f"{way}{leave}"
+    )
+
+
+def advise_encoding(values: pd.Series) -> str:
+    """Returns the code that turns a column of names into columns of 0 and 1, in a table and alike in a later one.
+
+    >>> advise_encoding(pd.Series(["b", "a"], name="kind"))[-48:]
+    "X_df), and name the columns ['kind_a', 'kind_b']"
+    """
+    found = sorted(map(str, values.dropna().unique()))
+    names = [f"{values.name}_{value}" for value in found[:5]]
+    shown = f"{names}" if len(found) <= 5 else f"{names[:-1]} ... ({len(found)} in all)"
+    column = values.name
+    return (
+        f"kinds = pd.CategoricalDtype(sorted(df[{column!r}].unique())); df = pd.get_dummies(df.astype({{{column!r}: "
+        f"kinds}}), columns=[{column!r}], dtype=float) (the same kinds for df and X_df), and name the columns {shown}"
     )
 
 

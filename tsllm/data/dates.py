@@ -78,6 +78,8 @@ def parse_time(
     """
     if isinstance(times.dtype, pd.PeriodDtype):
         times = times.dt.to_timestamp()
+    if times.empty and not (ptypes.is_integer_dtype(times.dtype) or ptypes.is_datetime64_any_dtype(times.dtype)):
+        return times.astype("datetime64[ns]")
     if times.isna().any():
         at = int(times.isna().to_numpy().argmax())
         raise FrameError(f"{origin.place(ids, at)}: {origin.time!r} is missing; every row needs its time")
@@ -90,7 +92,7 @@ def parse_time(
     if ptypes.is_float_dtype(times.dtype) and (times % 1 == 0).all():
         times = times.astype("int64")
     if ptypes.is_integer_dtype(times.dtype):
-        if not counted:
+        if not counted and len(times):
             _refuse_compact_dates(times, origin)
         return times.astype("int64")
     if ptypes.is_numeric_dtype(times.dtype):
@@ -105,7 +107,7 @@ def parse_time(
             zoned = given.astype(str).str.strip().str.contains(_ZONE)
             what = f"UTC offsets ({(given[zoned] if zoned.any() else given).iloc[0]}); drop them"
         raise FrameError(
-            f"{name!r} carries {what} with df[{name!r}] = pd.to_datetime(df[{name!r}], "
+            f"{name!r} carries {what} with {origin.times} = pd.to_datetime({origin.times}, "
             "utc=True).dt.tz_localize(None): in UTC, clock changes leave neither gap nor duplicate"
         )
     beyond = ((times < EARLIEST) | (times > LATEST)).to_numpy()
@@ -141,10 +143,10 @@ def _refuse_compact_dates(times: pd.Series, origin: Origin) -> None:
     for pattern, meaning, code in _COMPACT:
         if text.str.fullmatch(pattern).all():
             name = origin.time
-            way = code.format(text=f"df[{name!r}].astype(str)")
+            way = code.format(text=f"{origin.times}.astype(str)")
             raise FrameError(
                 f"{name!r} holds integers such as {times.iloc[0]}, each of which may be {meaning}; write them as dates"
-                f" with df[{name!r}] = {way}, or give an integer freq if they count steps"
+                f" with {origin.times} = {way}, or give an integer freq if they count steps"
             )
 
 
@@ -155,7 +157,7 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
         at, name = int(signed.to_numpy().argmax()), origin.time
         raise FrameError(
             f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} ends in a zone whose sign is read in two ways; write "
-            f"+01:00 for an hour ahead of UTC: df[{name!r}] = df[{name!r}].str.replace(r' *[[]?(UTC|GMT) *', '', "
+            f"+01:00 for an hour ahead of UTC: {origin.times} = {origin.times}.str.replace(r' *[[]?(UTC|GMT) *', '', "
             "regex=True)"
         )
     if stripped.str.contains(_ZONE).any():
@@ -165,7 +167,7 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
         at, name = int(named.to_numpy().argmax()), origin.time
         raise FrameError(
             f"{origin.place(ids, at)}: {name} {times.iloc[at]!r} ends in the name of a time zone, which does not tell "
-            f"its offset; keep the local times with df[{name!r}] = df[{name!r}].str.replace({_LETTERS!r}, '', "
+            f"its offset; keep the local times with {origin.times} = {origin.times}.str.replace({_LETTERS!r}, '', "
             "regex=True), or write the offset, +01:00"
         )
     bare = stripped.str.replace(_WEEKDAY, "", regex=True)
@@ -177,7 +179,7 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
         at = int((alike != alike.iloc[0]).to_numpy().argmax())
         raise FrameError(
             f"{origin.place(ids, at)}: {origin.time} {times.iloc[at]!r} is written in another way than that of the "
-            f"first row ({times.iloc[0]!r})"
+            f"first row ({times.iloc[0]!r}); write all alike, such as 2024-03-04"
         )
     within = stripped.str.contains(_TWO_NUMBERS_WITHIN)
     if within.any():
@@ -192,7 +194,7 @@ def _read_text(times: pd.Series, ids: pd.Series, origin: Origin, day_first: bool
             name = origin.time
             raise FrameError(
                 f"{name!r} holds integers written as text ({times.iloc[0]!r}); if they count steps, convert them with "
-                f"df[{name!r}] = df[{name!r}].astype(int)"
+                f"{origin.times} = {origin.times}.astype(int)"
             )
     # What names no year is completed from the clock by the parser ("10:00", "today"), so it is no date here.
     dated = stripped.where(stripped.str.contains(r"^\w.*\d{4}|^\d{4}"))
@@ -231,8 +233,8 @@ def _read_two_numbers(
         if days_ahead == months_ahead:
             raise FrameError(
                 f"{name!r} is ambiguous: {times.iloc[0]!r} may put the day or the month first, and no row tells; say "
-                f"which with df[{name!r}] = pd.to_datetime(df[{name!r}], dayfirst=True) (or False), or write "
-                "2024-03-04"
+                f"which with {origin.times} = pd.to_datetime({origin.times}, dayfirst=True) (or False; on the "
+                "command line --day-first or --month-first, in a file day_first), or write 2024-03-04"
             )
         day_first = days_ahead
     day, month = (first, second) if day_first else (second, first)

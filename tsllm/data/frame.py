@@ -414,6 +414,12 @@ def future_frame(df: pd.DataFrame, h: int, freq: Freq | None = None) -> pd.DataF
     return pd.DataFrame({ID: lasts.index.repeat(h), TIME: times})
 
 
+def find_last_times(df: pd.DataFrame, h: int, freq: Freq | None = None) -> dict[Any, Any]:
+    """Returns for each series the last of the `h` steps after it; arguments as in `future_frame`."""
+    ahead = future_frame(df, h, freq)
+    return ahead.groupby(ID, sort=False)[TIME].last().to_dict()
+
+
 def validate_future(
     X_df: Any, keys: pd.DataFrame, covariates: Sequence[str], *, day_first: bool | None = None
 ) -> pd.DataFrame:
@@ -445,7 +451,7 @@ def validate_future(
     if len(df) == 0:
         raise FrameError(f"the frame of the future is empty; it needs the {len(keys)} rows of the steps ahead")
     df = df[[*names, TIME, *covariates]].reset_index(drop=True)
-    origin = Origin(np.arange(len(df)), time)
+    origin = Origin(np.arange(len(df)), time, not names, "X_df")
     ids = read_ids(df[ID], origin) if names else pd.Series("(all)", index=df.index)
     times = parse_time(df[TIME], ids, origin, day_first=day_first, counted=is_integer_time(keys))
     values = {c: read_numbers(df[c], ids, origin) for c in covariates}

@@ -1,6 +1,6 @@
 """Where the rows and columns of a long frame stand in the table that a user gave, for the texts of errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,26 @@ class Origin:
         rows: Position in that table of each row of the long frame [rows].
         time: What the time column is called there.
         wide: Whether each series is a column there.
+        table: What the table is called in advice.
     """
 
     rows: np.ndarray
     time: str = TIME
     wide: bool = False
+    table: str = "df"
 
     def take(self, order: np.ndarray) -> "Origin":
         """Returns the origin of the rows in another order."""
-        return Origin(self.rows[order], self.time, self.wide)
+        return replace(self, rows=self.rows[order])
 
     def place(self, ids: pd.Series, at: int) -> str:
         """Names series and row of the long frame's row `at`."""
         return f"series {name_of(ids, at)!r}, row {self.rows[at]}"
+
+    @property
+    def times(self) -> str:
+        """The time column in Python, as advice has it: df['ds']."""
+        return f"{self.table}[{self.time!r}]"
 
     def column(self, column: Any, series: Any) -> Any:
         """Returns what a column is called in the table: in a wide one, the target of a series has the series' name."""

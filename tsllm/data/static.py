@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.columns import is_real, require_columns
+from tsllm.data.columns import advise_encoding, is_real, require_columns
 from tsllm.types import ID, FrameError
 
 # Column -> its values, if it holds texts; None = it holds numbers.
@@ -47,7 +47,8 @@ def encode_static(df: pd.DataFrame, static: Sequence[str] | Mapping[str, Any]) -
         if len(new):
             raise FrameError(
                 f"series {df[ID].loc[new.index[0]]!r}: the static covariate {column!r} is {new.iloc[0]!r}, which "
-                f"training never saw; it knows {values}"
+                f"training never saw; it knows {values}: fit again with data that hold it, or put one of these in its "
+                f"place: df[{column!r}] = df[{column!r}].replace({new.iloc[0]!r}, {values[0]!r})"
             )
         found[column] = values
         made |= {_name(column, value): (texts == value).astype("float64") for value in values}
@@ -88,7 +89,8 @@ def _check_constant(df: pd.DataFrame, column: str) -> None:
     if (counts > 1).any():
         name = counts.index[int(np.argmax(counts.to_numpy() > 1))]
         values = df.loc[df[ID] == name, column].drop_duplicates().tolist()[:2]
+        encoded = "" if is_real(df[column]) else f", once it is numbers: {advise_encoding(df[column])}"
         raise FrameError(
             f"series {name!r}: {column!r} changes ({values[0]!r}, then {values[1]!r}), so it is not static; name it "
-            "among covariates (known ahead) or past_covariates"
+            f"among covariates (known ahead) or past_covariates{encoded}"
         )

@@ -190,7 +190,7 @@ def backtest(
         if context is not None:
             texts = names.read_texts(context) if is_table(context) else context
             texts = load_texts(texts, names) if isinstance(texts, str) else texts
-            built = tell_models(built, read, texts, timeless=timeless, reader=reader, freq=freq)
+            built = tell_models(built, read, texts, timeless=timeless, reader=reader, freq=freq, h=h)
         elif timeless or reader is not None:
             raise ValueError(f"{'timeless' if timeless else 'reader'} has no effect without context; leave it out")
         tell = lambda text: bar.update(label=text)  # noqa: E731

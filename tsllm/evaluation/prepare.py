@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from tsllm.context.contract import Context, load_texts
+from tsllm.context.contract import TIMES, Context, load_texts
+from tsllm.context.times import read_text_times
 from tsllm.data.benchmarks import Task, gift_eval_task, load_fev_tasks
 from tsllm.data.columns import is_table
+from tsllm.data.frame import find_last_times
 from tsllm.data.frequency import Freq
 from tsllm.data.loading import LoadedData, load_task
-from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.splits import SplitRule, compute_borders
 from tsllm.data.task import ForecastTask, build_task, load_data, load_given
 from tsllm.evaluation.config import DataEntry
@@ -130,6 +131,7 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     notes: list[str] = []
     if entry.split:
         return _prepare_customary(entry, loaded)
+    whole = loaded.df
     if loaded.task:
         df, step, notes = cut_to_task(loaded.df, loaded.task, loaded.freq)
         loaded = replace(loaded, df=df)
@@ -141,7 +143,7 @@ def prepare_task(entry: DataEntry) -> PreparedTask:
     # What is chosen by the data is chosen by the steps before the first cutoff alone.
     task = build_task(replace(loaded, df=windows.history(0)), asked)
     _check_season(windows, task.season)
-    texts = _read_texts(entry, loaded.df, loaded.names)
+    texts = _read_texts(entry, replace(loaded, df=whole), task.h)
     return PreparedTask(entry, loaded, task, windows, hash_frame(loaded.df), loaded.name, tuple(notes), texts)
 
 
@@ -157,11 +159,11 @@ def _prepare_customary(entry: DataEntry, loaded: LoadedData) -> PreparedTask:
     h, step = build_task(loaded, asked).h, entry.step_size or build_task(loaded, asked).h
     if part.test < h:
         raise ValueError(f"{entry.name}: the test part has {part.test} steps, less than the horizon of {h}")
-    loaded = replace(loaded, df=part.df)
+    whole, loaded = loaded.df, replace(loaded, df=part.df)
     windows = Windows.of(part.df, h, (part.test - h) // step + 1, step)
     task = build_task(replace(loaded, df=windows.history(0)), replace(asked, val_size=part.validation))
     _check_season(windows, task.season)
-    texts = _read_texts(entry, loaded.df, loaded.names)
+    texts = _read_texts(entry, replace(loaded, df=whole), task.h)
     return PreparedTask(entry, loaded, task, windows, hash_frame(part.df), loaded.name, part.notes, texts)
 
 
@@ -204,20 +206,21 @@ def cut_customary(loaded: LoadedData, split: SplitRule) -> CustomaryPart:
     return CustomaryPart(loaded.df[kept].reset_index(drop=True), validation, test, notes)
 
 
-def _read_texts(entry: DataEntry, df: pd.DataFrame, names: ColumnNames | None = None) -> Any:
-    """Returns the texts of an entry, checked against its series.
+def _read_texts(entry: DataEntry, loaded: LoadedData, h: int) -> Any:
+    """Returns the texts of an entry, checked against its series and the `h` steps after them.
 
     Raises:
         FrameError: If they do not fit the data, or one does not say when it was published.
         FileNotFoundError: If a table is not there.
     """
     texts = entry.context
-    if isinstance(texts, str):
-        texts = load_texts(texts, names, entry.day_first)
-    elif is_table(texts):
-        texts = (names or OWN).read_texts(texts)
     try:
-        Context.read(texts, df, timeless=entry.timeless).texts_at(df[TIME].max())
+        if isinstance(texts, str):
+            texts = load_texts(texts, loaded.names, entry.day_first)
+        elif is_table(texts):
+            texts = read_text_times(loaded.names.read_texts(texts), TIMES, day_first=entry.day_first)
+        last = None if texts is None else find_last_times(loaded.df, h, loaded.freq)
+        Context.read(texts, loaded.df, last=last, timeless=entry.timeless).texts_at(loaded.df[TIME].max())
     except FrameError as error:
         raise FrameError(f"{entry.name}: {error}") from error
     return texts

@@ -32,6 +32,7 @@ def tell_models(
     reader: Any = None,
     freq: Any = None,
     season: int | None = None,
+    h: int | None = None,
 ) -> list[Forecaster]:
     """Returns the models and, behind each, the same one told what was known, as `NAME+context`.
 
@@ -44,6 +45,7 @@ def tell_models(
             takes it (a model that reads texts itself does both); None = the model itself if it can, else the rules.
         freq: Frequency of the data; None infers it.
         season: Steps in a season; None = by frequency.
+        h: Steps after each series that a text may be about; None = any.
 
     Raises:
         FrameError: If the texts do not fit the data, or one does not say when it was published.
@@ -60,7 +62,7 @@ def tell_models(
     for model in models:
         made: Any = ContextForecaster(model, opened.read, context=context, check_length=opened.check_length, **options)
         if not told:
-            made.check_context(df)
+            made.check_context(df, h)
         if reader is None and model.reads_texts:
             made = copy(model)  # whoever trains it copies it again, weights and all
             made.alias = f"{model.alias}+context"

@@ -1,7 +1,7 @@
 """Any forecaster, told what is known: its forecasts changed where a text speaks, untouched where it is silent."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import EffectSpeaker, Idle, ProseReader, ReadOnce, sort_notes
 from tsllm.data.facts import TrainingFacts
-from tsllm.data.frame import infer_freq, validate_frame
+from tsllm.data.frame import find_last_times, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
 from tsllm.files import replace_folder
 from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns
@@ -44,6 +44,7 @@ class Explanation:
         effects: What was understood; `write_effects` writes it, `parse_effects` reads it back.
         forecast: Columns `ds, before, after`.
         idle: What changes nothing here, an effect or a sentence that was not read, each with the reason.
+        unread: Why the text was not read; empty = it was.
     """
 
     series: Any
@@ -51,12 +52,15 @@ class Explanation:
     effects: list[Effect]
     forecast: pd.DataFrame
     idle: tuple[Idle, ...] = ()
+    unread: str = ""
 
     def describe(self) -> str:
         """Says what the text does, one effect a line, and what of it does nothing, with the reason."""
         left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
         if self.effects:
             return write_effects(self.effects) + (f"\n(left out: {left})" if left else "")
+        if self.unread:
+            return f"(changes nothing, not read: {self.unread})"
         times = self.forecast[TIME]
         if left:
             return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
@@ -239,13 +243,13 @@ class ContextForecaster(Forecaster):
             level: As in `Forecaster.predict`.
             X_df: As in `Forecaster.predict`.
             context: One text, a mapping series -> text or a frame (see `Context.read`); None = that of `fit`. A row
-                with `published` is read only by series that end at or after it.
+                with `published` is read only by series that end at or after it; a warning says how many are not.
 
         Raises:
             FrameError: If the texts do not fit the data.
             ValueError: If there is no history or no horizon, or a text is too long for the reader.
         """
-        return self.predict_and_explain(df, h, level, X_df, context)[0]
+        return self._forecast(df, h, level, X_df, context, warns=True)[0]
 
     def predict_and_explain(
         self,
@@ -256,22 +260,45 @@ class ContextForecaster(Forecaster):
         context: Any = None,
     ) -> tuple[pd.DataFrame, list[Explanation]]:
         """Returns what `predict` and `explain_context` return, of one forecast."""
+        return self._forecast(df, h, level, X_df, context)
+
+    def _forecast(
+        self,
+        df: pd.DataFrame | None,
+        h: int | None,
+        level: Sequence[float] | None,
+        X_df: pd.DataFrame | None,
+        context: Any,
+        warns: bool = False,
+    ) -> tuple[pd.DataFrame, list[Explanation]]:
+        """Forecasts and explains; `warns` = says of texts for this forecast alone how many it may not read."""
         history = validate_frame(df, freq=self.freq) if df is not None else self._history
         if history is None:
             raise ValueError(f"{self.alias} has no history: call fit(df, h) first")
         given = self._context if context is None else context
         base = self._tell_base(given)
         before = base.predict(history, h if h is not None else self._h, level, X_df)
-        texts = self._read(given, history, before[TIME].max())
+        told = self._check_ahead(given, history, before)
+        texts = _read_at_ends(told, history)
+        if warns and not self._stands(given):
+            told.warn_of_unread(history)
         after, effects, idle = self._change(base, history, before, level, X_df, texts)
-        explained = []
-        for name, found in effects.items():
-            rows = (after[ID] == name).to_numpy()
-            frame = pd.DataFrame({TIME: after.loc[rows, TIME].to_numpy()})
-            frame["before"] = before.loc[rows, self.base.alias].to_numpy()
-            frame["after"] = after.loc[rows, self.alias].to_numpy()
-            explained.append(Explanation(name, write_notes(texts[name]), found, frame, tuple(idle[name])))
+        explained = [
+            Explanation(name, write_notes(texts[name]), found, self._compare(before, after, name), tuple(idle[name]))
+            for name, found in effects.items()
+        ]
+        row: Any  # its columns are named, which itertuples does not tell
+        for row in told.find_unread(history).itertuples():
+            name, why = getattr(row, ID), f"published at {row.published}, after the end of the series at {row.last}"
+            explained.append(Explanation(name, row.text, [], self._compare(before, after, name), unread=why))
         return after, explained
+
+    def _compare(self, before: pd.DataFrame, after: pd.DataFrame, name: Any) -> pd.DataFrame:
+        """Returns the forecasts of a series without and with texts, as an `Explanation` has them."""
+        rows = (after[ID] == name).to_numpy()
+        points = {"before": before.loc[rows, self.base.alias], "after": after.loc[rows, self.alias]}
+        times = {TIME: after.loc[rows, TIME].to_numpy()}
+        return pd.DataFrame(times | {label: values.to_numpy() for label, values in points.items()})
 
     def predict_rolling(
         self, df: pd.DataFrame, h: int, n_windows: int, step_size: int, level: Sequence[float] | None = None
@@ -320,7 +347,7 @@ class ContextForecaster(Forecaster):
         history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
         base = self._tell_base(self._context)
         before = base.predict(history, steps, None, X_df)
-        texts = self._read(self._context, history, before[TIME].max())
+        texts = _read_at_ends(self._check_ahead(self._context, history, before), history)
         windows, effects, _ = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         cleaned = _clean(history, windows, changed)
@@ -340,17 +367,26 @@ class ContextForecaster(Forecaster):
         X_df: pd.DataFrame | None = None,
         context: Any = None,
     ) -> list[Explanation]:
-        """Returns for each series with a text: the text, the effects, and the forecast before and after them."""
+        """Returns for each series with a text: the text, the effects, and the forecast before and after them.
+
+        A text that was published after the end of its series is not read; each has an explanation that says so
+        (`Explanation.unread`).
+        """
         return self.predict_and_explain(df, h, None, X_df, context)[1]
 
-    def check_context(self, df: pd.DataFrame) -> None:
+    def check_context(self, df: pd.DataFrame, h: int | None = None) -> None:
         """Looks whether the constructor's texts fit the data, as `fit` does, without fitting.
+
+        Args:
+            df: The data.
+            h: Steps after each series that a text may be about; None = any.
 
         Raises:
             FrameError: If they do not, or one does not say when it was published.
             ValueError: If a text is too long for the reader.
         """
-        self._check(self.context, validate_frame(df, freq=self.freq))
+        history = validate_frame(df, freq=self.freq)
+        self._check(self.context, history, None if h is None else find_last_times(history, h, self.freq))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
         """Writes the base, the reader and the settings into one folder, in one step or not at all.
@@ -397,22 +433,23 @@ class ContextForecaster(Forecaster):
         made._context = texts
         return made
 
-    def _check(self, context: Any, history: pd.DataFrame, last: Any = None) -> Context:
-        """Reads texts; those of the constructor serve many cutoffs, so they may lie ahead and must be dated."""
-        standing = context is not None and context is self.context
-        told = Context.read(
-            context, history, last=None if standing else last, timeless=self.timeless or not standing,
-            check_length=self.check_length,
-        )  # fmt: skip
+    def _stands(self, context: Any) -> bool:
+        """Whether texts are the constructor's, which serve many cutoffs: they may lie ahead and must be dated."""
+        return context is not None and context is self.context
+
+    def _check(self, context: Any, history: pd.DataFrame, last: Mapping[Any, Any] | None = None) -> Context:
+        """Reads texts."""
+        timeless = self.timeless or not self._stands(context)
+        told = Context.read(context, history, last=last, timeless=timeless, check_length=self.check_length)
         told.texts_at(history[TIME].max())
         if (told.table[TEXT].str.strip() != "").any():
             _require_dates(history)
         return told
 
-    def _read(self, context: Any, history: pd.DataFrame, last: Any) -> dict[Any, list[Note]]:
-        """Returns series -> notes that a forecast from the end of the history to `last` may read."""
-        told = self._check(context, history, last)
-        return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
+    def _check_ahead(self, context: Any, history: pd.DataFrame, ahead: pd.DataFrame) -> Context:
+        """Reads texts for a forecast of the steps of `ahead`."""
+        last = None if self._stands(context) else ahead.groupby(ID, sort=False)[TIME].last().to_dict()
+        return self._check(context, history, last)
 
     @property
     def _base_reads(self) -> bool:
@@ -457,8 +494,17 @@ class ContextForecaster(Forecaster):
         _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
-        read = {name: sort_notes(notes, windows[name], self._prose) for name, notes in texts.items()}
+        read = {name: self._understand(name, notes, windows[name]) for name, notes in texts.items()}
         return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
+
+    def _understand(self, name: Any, notes: Sequence[Note], window: Window) -> tuple[list[Effect], list[Idle]]:
+        """Returns what `sort_notes` does; an error names series and text."""
+        try:
+            return sort_notes(notes, window, self._prose)
+        except ValueError as error:
+            text = write_notes(notes)
+            shown = text if len(text) <= 80 else f"{text[:80]}..."
+            raise FrameError(f"series {name!r}, in the text {shown!r}: {error}") from error
 
     def _redraw(
         self, base: Forecaster, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None,
@@ -484,6 +530,11 @@ class ContextForecaster(Forecaster):
                 summary[:, 0] = drawn[0]
             result[name] = summary
         return result
+
+
+def _read_at_ends(told: Context, history: pd.DataFrame) -> dict[Any, list[Note]]:
+    """Returns series -> notes that a forecast from the end of the history may read."""
+    return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
 
 
 def _clean(history: pd.DataFrame, windows: dict[Any, Window], changed: dict[Any, list[Effect]]) -> pd.DataFrame:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tsllm.backbones.trust import check_json
-from tsllm.context.contract import COLUMNS, END, PUBLISHED, START, TEXT
+from tsllm.context.contract import COLUMNS, TEXT, TIMES
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reader import LearnedReader
 from tsllm.context.readers import EffectSpeaker, ProseReader, ReadInTurn
+from tsllm.context.times import read_text_times
 from tsllm.data.columns import as_pandas
 from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.files import write_json
@@ -105,7 +106,7 @@ def _check_texts(texts: Any) -> None:
         return
     good = isinstance(texts, list) and all(
         isinstance(row, Mapping) and {ID, TEXT} <= set(row) <= set(COLUMNS) and isinstance(row[ID], str | int)
-        and all(isinstance(row.get(name), str | None) for name in (TEXT, PUBLISHED, START, END))
+        and all(isinstance(row.get(name), str | None) for name in (TEXT, *TIMES))
         for row in texts
     )  # fmt: skip
     if not good:
@@ -120,9 +121,9 @@ def write_texts(context: Any) -> Any:
         return [{ID: _plain(name), TEXT: text} for name, text in context.items()]
     rows = []
     table = pd.DataFrame(context) if isinstance(context, list) else as_pandas(context)
-    for row in table.reindex(columns=list(COLUMNS)).to_dict("records"):
-        kept = {name: value for name, value in row.items() if not pd.isna(value)}
-        times = {name: str(pd.Timestamp(kept[name])) for name in (PUBLISHED, START, END) if name in kept}
+    table = read_text_times(table.reindex(columns=list(COLUMNS)), TIMES)
+    for row in table.to_dict("records"):
+        times = {name: str(row[name]) for name in TIMES if not pd.isna(row[name])}
         rows.append({ID: _plain(row[ID]), TEXT: row[TEXT]} | times)
     return rows
 

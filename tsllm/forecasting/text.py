@@ -398,7 +398,11 @@ class TextForecaster(Forecaster):
         self, history: pd.DataFrame, future: pd.DataFrame, X_df: pd.DataFrame | None, context: Any = None
     ) -> dict[Any, _Window]:
         given = self._context if context is None else context
-        told = Context.read(given, history, timeless=True)
+        standing = context is None and self.context is not None  # texts for many cutoffs, which may lie ahead
+        last = None if standing else future.groupby(ID, sort=False)[TIME].last().to_dict()
+        told = Context.read(given, history, last=last, timeless=True)
+        if not standing:
+            told.warn_of_unread(history)
         ahead = self._join_covariates(future, X_df)
         groups = dict(iter(ahead.groupby(ID, sort=False)))
         windows: dict[Any, _Window] = {}

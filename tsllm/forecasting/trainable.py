@@ -9,6 +9,7 @@ import torch
 
 from tsllm.context.contract import Context
 from tsllm.data.facts import TrainingFacts
+from tsllm.data.frame import find_last_times
 from tsllm.data.loading import LoadedData
 from tsllm.data.prepared import PreparedData, Strides, hold_out_end, prepare_data
 from tsllm.data.scaling import StandardScaler
@@ -162,11 +163,15 @@ class TrainableForecaster(TransferableForecaster):
             target_scale=self.target_scale,
         )
 
-    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
+    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None, h: int | None = None) -> None:
         told = self._told if context is None else Context.read(context, df, timeless=True)
-        if told is None and self.context is not None:
+        standing = context is None and self.context is not None  # texts for many cutoffs, which may lie ahead
+        if told is None and standing:
             told = Context.read(self.context, df, timeless=self.timeless)
         if told is not None:
+            if h is not None and not standing:
+                told.refuse_outside(df, find_last_times(df, h, self._freq_of(df)))
+                told.warn_of_unread(df)
             from tsllm.forecasting.texts import warn_of_silence
 
             assert self.model is not None

@@ -135,7 +135,7 @@ class TrainedForecaster(Forecaster):
             future=self._scale_future(X_df, history, scaler),
             **self._cut(history),
         )
-        self._tell(windows, history, context)
+        self._tell(windows, history, context, h)
         return self._forecast_frame(windows, scaler, h, level).drop(columns=CUTOFF)
 
     def predict_rolling(
@@ -202,13 +202,14 @@ class TrainedForecaster(Forecaster):
         for batch in self._iterate(windows):
             yield self._run(batch)[0], batch["future_values"]
 
-    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None) -> None:
+    def _tell(self, windows: WindowDataset, df: pd.DataFrame, context: Any = None, h: int | None = None) -> None:
         """Gives windows what is told of their series.
 
         Args:
             windows: Of contexts and horizons.
             df: The history that they are of.
             context: Texts for this forecast; None = those that stand.
+            h: Steps after the history that are forecast; None = none, its own end is.
 
         Raises:
             ValueError: If texts are given to a model that reads none.

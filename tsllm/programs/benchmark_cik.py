@@ -90,8 +90,11 @@ def run_cik(
         Arm -> RCRPS.
 
     Raises:
-        ValueError: If an arm is unknown or lacks its reader or model, or no instance can be forecast by all arms.
+        ValueError: If an arm is unknown or lacks its reader or model, no instance can be forecast by all arms, or
+            there are fewer than two samples.
     """
+    if samples < 2:
+        raise ValueError(f"--samples is {samples}; the score compares the paths of a forecast, so give at least 2")
     instances = load_cik(file)
     start = time.perf_counter()
     base = None if model is None else CikBase(str(model) if isinstance(model, Path) else model, seed)

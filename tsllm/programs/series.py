@@ -204,7 +204,7 @@ def run_supervised(
         set_seed(args.seed)
         model = build_for_data(model_args.model, model_args.model_config, data, pretrained=model_args.pretrained)
         if told is not None:
-            tell_parts(model, data, told)
+            tell_parts(model, data, told, data_args.day_first)
         trainer = ForecastTrainer(model, args, data.train, data.validation, data.scaler)
         start = None if model_args.pretrained is None or not score_start else _score(trainer, data.test, "start")
         trainer.train(args.resume_from_checkpoint)

@@ -136,7 +136,7 @@ class _Program:
         self.model: ForecastModel = build_for_data(
             model_args.model, model_args.model_config, self.data, pretrained=model_args.pretrained
         )
-        texts = tell_parts(self.model, self.data, told)
+        texts = tell_parts(self.model, self.data, told, data_args.day_first)
         self.seconds: dict[str, float] = {}
         # Everything that a start and its controls depend on besides their own training arguments.
         parts = (self.data.train, self.data.validation)

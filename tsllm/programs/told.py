@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from tsllm.context.contract import Context, load_texts
+from tsllm.data.frame import find_last_times
 from tsllm.data.prepared import PreparedData
 from tsllm.hub.told import READS_ITSELF
 from tsllm.models.base import ForecastModel
@@ -40,8 +41,16 @@ def refuse_told(told: ContextArguments, why: str) -> None:
 NO_PROMPTS = "language models are trained here on prompts without texts, or on texts that the recipe writes"
 
 
-def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments) -> Context | None:
+def tell_parts(
+    model: ForecastModel, data: PreparedData, told: ContextArguments, day_first: bool | None = None
+) -> Context | None:
     """Gives the windows of all parts what may be read at their cutoffs.
+
+    Args:
+        model: Reads them.
+        data: The parts.
+        told: The texts.
+        day_first: As in `load_texts`.
 
     Returns:
         The texts; None if there are none.
@@ -60,8 +69,9 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
         )
     from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 
-    texts = load_texts(told.context, data.loaded.names)
-    context = Context.read(texts, data.loaded.df, timeless=told.timeless)
+    texts = load_texts(told.context, data.loaded.names, day_first)
+    last = find_last_times(data.loaded.df, data.task.h, data.loaded.freq)
+    context = Context.read(texts, data.loaded.df, last=last, timeless=told.timeless)
     encoder = open_text_encoder(model.config)
     for part in (data.train, data.validation, data.test):
         if part is not None:
