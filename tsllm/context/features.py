@@ -1,0 +1,66 @@
+"""What a reader's head sees of a sentence: states of a frozen language model, averaged over and around a mention."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsllm.context.plain import PlainSentence
+from tsllm.context.reading import ALLOWED
+from tsllm.context.states import EncodedText
+
+KINDS = tuple(ALLOWED)
+NEAR = 6  # tokens on either side of a mention that belong to its surroundings
+LAST = 2  # tokens at the end of a sentence, which have seen all of it
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of M mentions and K sentences.
+
+    Attributes:
+        mentions: Averages over the mention, its surroundings, and the end of its sentence, float16 [M, 3, d].
+        kinds: Index of the mention's kind in `KINDS` [M].
+        sentences: Average, largest values and end of a sentence, float16 [K, 3, d].
+        counts: Mentions of each sentence [K].
+    """
+
+    mentions: Tensor
+    kinds: Tensor
+    sentences: Tensor
+    counts: tuple[int, ...]
+
+
+def build_features(encoded: Sequence[EncodedText], sentences: Sequence[PlainSentence]) -> Features:
+    """Averages the states of sentences.
+
+    Args:
+        encoded: States of the text of each sentence.
+        sentences: At least one.
+    """
+    mentions, whole, kinds = [], [], []
+    for entry, sentence in zip(encoded, sentences, strict=True):
+        states = torch.from_numpy(entry.states[1:]).float()  # without the line break
+        offsets = entry.offsets[1:]
+        end = states[-LAST:].mean(0)
+        whole.append(torch.stack([states.mean(0), states.amax(0), end]).half())
+        for place, kind in zip(sentence.places, sentence.kinds, strict=True):
+            first, last = _find_tokens(offsets, place)
+            near = states[max(0, first - NEAR) : last + NEAR].mean(0)
+            mentions.append(torch.stack([states[first:last].mean(0), near, end]).half())
+            kinds.append(KINDS.index(kind))
+    width = encoded[0].states.shape[1]
+    return Features(
+        torch.stack(mentions) if mentions else torch.zeros(0, 3, width, dtype=torch.float16),
+        torch.tensor(kinds, dtype=torch.long),
+        torch.stack(whole),
+        tuple(len(sentence.kinds) for sentence in sentences),
+    )
+
+
+def _find_tokens(offsets: np.ndarray, place: tuple[int, int]) -> tuple[int, int]:
+    """Returns the first token that shares a character with a place, and the one behind the last."""
+    shared = np.flatnonzero((offsets[:, 0] < place[1]) & (offsets[:, 1] > place[0]))
+    return int(shared[0]), int(shared[-1]) + 1
