@@ -27,12 +27,14 @@ class Event:
         text: What is said.
         effects: What it means; empty = nothing.
         truth: The future as it comes [H].
+        kind: Which of `KINDS` it is; empty where nothing is told, or in another way.
     """
 
     window: Window
     text: str
     effects: list[Effect]
     truth: np.ndarray
+    kind: str = ""
 
 
 class EventWriter(PairWriter):
@@ -55,7 +57,7 @@ class EventWriter(PairWriter):
         old_forms: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(seed, held_out, fold=fold, old_forms=old_forms)
-        self.kinds = tuple(kinds)
+        self.kinds, self.kind = tuple(kinds), ""
         times = window.future_times
         steps = set(times[1:] - times[:-1])
         self.step = min(steps, default=pd.Timedelta(0))
@@ -116,7 +118,7 @@ class EventWriter(PairWriter):
         self.entity, self.quantity = "the market", "price"
         pieces = [self._write_background() for _ in range(self.rng.integers(2))]
         if not quiet:
-            kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
+            kind = self.kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
             slots = self._make_span()
             if kind == "factor":
                 slots |= {"f": (self._pick(("double", "triple", "halve")), "multiply"), "g": ("twice", "multiply")}
@@ -163,7 +165,7 @@ def write_event(
         text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
     if quiet == bool(effects):
         return None
-    return Event(window, text, effects, apply_effects(window, effects, future[None])[0])
+    return Event(window, text, effects, apply_effects(window, effects, future[None])[0], writer.kind)
 
 
 def check_kinds(kinds: Sequence[str], languages: Sequence[str] = ("en",)) -> None:

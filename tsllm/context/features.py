@@ -1,4 +1,4 @@
-"""What a reader's head sees of a sentence: states of a frozen language model, averaged over and around a mention."""
+"""What a reader's head sees of a sentence: states of a frozen language model, averaged over a mention and beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tsllm.context.reading import ALLOWED
 from tsllm.context.states import EncodedText
 
 KINDS = tuple(ALLOWED)
-NEAR = 6  # tokens on either side of a mention that belong to its surroundings
+NEAR = 5  # tokens on either side of a mention that tell what it is
 LAST = 2  # tokens at the end of a sentence, which have seen all of it
 
 
@@ -21,7 +21,8 @@ class Features:
     """Features of M mentions and K sentences.
 
     Attributes:
-        mentions: Averages over the mention, its surroundings, and the end of its sentence, float16 [M, 3, d].
+        mentions: Averages over the mention, what is before it and behind it, and the end of its sentence, float16
+            [M, 4, d].
         kinds: Index of the mention's kind in `KINDS` [M].
         sentences: Average, largest values and end of a sentence, float16 [K, 3, d].
         counts: Mentions of each sentence [K].
@@ -42,22 +43,28 @@ def build_features(encoded: Sequence[EncodedText], sentences: Sequence[PlainSent
     """
     mentions, whole, kinds = [], [], []
     for entry, sentence in zip(encoded, sentences, strict=True):
-        states = torch.from_numpy(entry.states[1:]).float()  # without the line break
-        offsets = entry.offsets[1:]
+        said = entry.offsets[:, 1] > 1  # not the line break in front, nor a token that begins each text
+        states, offsets = torch.from_numpy(entry.states[said]).float(), entry.offsets[said]
         end = states[-LAST:].mean(0)
         whole.append(torch.stack([states.mean(0), states.amax(0), end]).half())
         for place, kind in zip(sentence.places, sentence.kinds, strict=True):
             first, last = _find_tokens(offsets, place)
-            near = states[max(0, first - NEAR) : last + NEAR].mean(0)
-            mentions.append(torch.stack([states[first:last].mean(0), near, end]).half())
+            before, behind = states[max(0, first - NEAR) : first], states[last : last + NEAR]
+            parts = [states[first:last].mean(0), _average(before), _average(behind), end]
+            mentions.append(torch.stack(parts).half())
             kinds.append(KINDS.index(kind))
     width = encoded[0].states.shape[1]
     return Features(
-        torch.stack(mentions) if mentions else torch.zeros(0, 3, width, dtype=torch.float16),
+        torch.stack(mentions) if mentions else torch.zeros(0, 4, width, dtype=torch.float16),
         torch.tensor(kinds, dtype=torch.long),
         torch.stack(whole),
         tuple(len(sentence.kinds) for sentence in sentences),
     )
+
+
+def _average(states: Tensor) -> Tensor:
+    """Averages over tokens; zeros where there are none."""
+    return states.sum(0) / max(1, len(states))
 
 
 def _find_tokens(offsets: np.ndarray, place: tuple[int, int]) -> tuple[int, int]:

@@ -27,6 +27,8 @@ _VERB_FACTORS = ("double", "triple", "quadruple", "halve")
 _NOUN_FACTORS = ("double", "twice", "half", "triple", "a third of", "a quarter of", "two thirds of")
 KINDS = ("multiply", "multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero", "zero", "zero", "over",
          "over")  # fmt: skip
+_CLAUSES = ("multiply", "factor", "raise", "raise", "lower", "lower", "set", "cap", "cap", "floor", "floor", "zero",
+            "zero")  # fmt: skip
 FOLDS = (3, 4)
 _UNITS = ("second", "minute", "hour", "hour", "hour", "day", "day", "day", "week", "month")
 _EXTRA = {
@@ -80,6 +82,22 @@ class PairWriter:
         flat = pieces + ([*wrong, *told] if self.rng.random() < 0.5 else [*told, *wrong])
         flat += behind
         return self._join(flat or [self._write_background()])
+
+    def write_clause(self) -> Reading:
+        """Returns one short sentence about an effect of any kind, or one that takes it back; without a span."""
+        subject = self._pick(stock.SUBJECTS, free=True) if self.rng.random() < 0.7 else ("the market", "price")
+        self.entity, self.quantity = subject
+        kind = _CLAUSES[int(self.rng.integers(len(_CLAUSES)))]
+        slots = self._make_values(kind)
+        main, participle, noun = self._pick_words(kind)
+        if self.wide and self.rng.random() < 0.12:
+            frame = self._pick(_EXTRA["DENIALS"], True).replace(" {span}", "").replace("{main}", main)
+            return self._join([self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})])
+        lead = self._pick(("we expect", "there will be", "the plan speaks of", "so much is sure:"), True)
+        form = self._pick((main, main, main, main, f"{lead} {noun}", f"{{c}} comes, {participle}"), True)
+        opener = self._pick(stock.OPENERS, extra=_EXTRA["OPENERS"], form=True) if self.rng.random() < 0.2 else ""
+        piece = self._fill(f"{opener}{form}.", slots)
+        return self._join([self._state(piece, kind if kind == "zero" else NONE)])
 
     def _join(self, pieces: list[Piece]) -> Reading:
         text = ""
@@ -403,3 +421,9 @@ def write_pairs(number: int, seed: int, held_out: bool = False, wide: bool = Fal
     """Writes `number` texts with their roles; equal arguments give equal texts."""
     writer = PairWriter(seed, held_out, wide, fold)
     return [writer.write() for _ in range(number)]
+
+
+def write_clauses(number: int, seed: int, wide: bool = False, fold: int = 4) -> list[Reading]:
+    """Writes `number` short sentences, each about one effect; equal arguments give equal texts."""
+    writer = PairWriter(seed, wide=wide, fold=fold)
+    return [writer.write_clause() for _ in range(number)]

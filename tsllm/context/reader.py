@@ -1,7 +1,8 @@
 """A learned reader: a small head on the frozen hidden states of each sentence gives each mention its role.
 
-Sentences are read one by one, with numbers and moments put alike (`tsllm.context.plain`). Nothing is generated freely. Numbers and moments are copied from the text, and the head may only choose among the roles
-that the grammar allows for a mention of that kind, so that whatever it says can be carried out.
+Sentences are read one by one, with numbers and moments put alike (`tsllm.context.plain`). Nothing is generated freely:
+numbers and moments are copied from the text, and the head may only choose among the roles that the grammar allows for
+a mention of that kind, so that whatever it says can be carried out.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class ReaderConfig:
     hidden_size: int = 576
     d_model: int = 128
     num_members: int = 3
-    dropout: float = 0.3
+    dropout: float = 0.2
     confidence: float = 0.0
     fingerprint: str = ""
 
@@ -122,14 +123,14 @@ class _Member(nn.Module):
         self.mention_norm, self.sentence_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.kind = nn.Embedding(len(KINDS), d // 4)
         self.drop = nn.Dropout(config.dropout)
-        self.mention_hidden, self.role = nn.Linear(3 * width + d // 4, d), nn.Linear(d, len(ROLES))
+        self.mention_hidden, self.role = nn.Linear(4 * width + d // 4, d), nn.Linear(d, len(ROLES))
         self.sentence_hidden, self.statement = nn.Linear(3 * width, d), nn.Linear(d, len(STATEMENTS))
         allowed = torch.tensor([[role in ALLOWED[kind] for role in ROLES] for kind in KINDS])
         self.register_buffer("allowed", allowed, persistent=False)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """Returns scores of roles [M, roles], minus infinity where the grammar forbids, and of statements [K, 4]."""
-        x = self.mention_norm(features.mentions.float()).flatten(1)  # [M, 3 * width]
+        x = self.mention_norm(features.mentions.float()).flatten(1)  # [M, 4 * width]
         x = torch.cat([self.drop(x), self.kind(features.kinds)], 1)
         roles = self.role(self.drop(F.gelu(self.mention_hidden(x))))
         y = self.drop(self.sentence_norm(features.sentences.float()).flatten(1))  # [K, 3 * width]

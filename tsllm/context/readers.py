@@ -4,13 +4,17 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, Reading, sort_reading
+from tsllm.context.reading import NONE, VALUES, Reading, sort_reading
 from tsllm.context.structure import read_structure
 
 logger = logging.getLogger(__name__)
+
+FARTHEST = 10  # times the largest value of the history, beyond which a value is taken for a misreading
 
 
 class EffectSpeaker(ABC):
@@ -72,11 +76,11 @@ def sort_effects(
         if not acts_on(effect, window):
             what = "value of the history" if effect.kind == "ignore" else "step to forecast"
             idle.append((effect, f"no {what} lies in that time"))
-        elif is_plausible(effect, window):
-            told.append(effect)
-        else:
-            idle.append((effect, "it would cut off almost all of the history"))
+        elif doubt := find_doubt(effect, window):
+            idle.append((effect, doubt))
             logger.warning("%s is left out: %s", *idle[-1])
+        else:
+            told.append(effect)
     return told, idle
 
 
@@ -88,13 +92,26 @@ def acts_on(effect: Effect, window: Window) -> bool:
     return bool(effect.covers(times).any())
 
 
-def is_plausible(effect: Effect, window: Window) -> bool:
-    """Tells whether a bound of the whole horizon leaves a twentieth of the history's values as they are."""
-    if effect.kind not in {"cap", "floor"} or effect.start is not None or effect.end is not None:
-        return True
+def find_doubt(effect: Effect, window: Window) -> str:
+    """Returns why an effect is more likely misread than meant; empty if nothing speaks against it.
+
+    A bound of the whole horizon must leave a twentieth of the history's values as they are, and no value may lie ten
+    times as far from zero as any of the history.
+    """
     number = float(effect.number or 0.0)
-    kept = window.past <= number if effect.kind == "cap" else window.past >= number
-    return bool(kept.mean() >= 0.05)
+    if effect.kind in {"cap", "floor"} and effect.start is None and effect.end is None:
+        kept = window.past <= number if effect.kind == "cap" else window.past >= number
+        if kept.mean() < 0.05:
+            return "it would cut off almost all of the history"
+    moves = (
+        effect.kind in {"set", "add"}
+        or (effect.kind == "floor" and number > 0)
+        or (effect.kind == "cap" and number < 0)
+    )
+    largest = float(np.nanmax(np.abs(window.past), initial=0.0))
+    if moves and largest > 0 and abs(number) > FARTHEST * largest:
+        return f"it is more than {FARTHEST} times as large as any value of the history"
+    return ""
 
 
 class ReadInTurn:
@@ -126,3 +143,35 @@ class ReadInTurn:
 def read_in_turn(*readers: Callable[[str], Reading]) -> "ReadInTurn":
     """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
     return ReadInTurn(readers)
+
+
+class ReadAgreed:
+    """A reader that says what moves the forecast only where all of its readers say the same.
+
+    Moments and durations are the first reader's.
+
+    Args:
+        readers: At least two.
+    """
+
+    def __init__(self, readers: Sequence[Callable[[str], Reading]]) -> None:
+        self.readers = tuple(readers)
+
+    def __call__(self, text: str) -> Reading:
+        """Gives roles to the mentions of a text."""
+        readings = [reader(text) for reader in self.readers]
+        first = readings[0]
+        roles = [
+            role if role not in VALUES or all(other.roles[k] == role for other in readings) else NONE
+            for k, role in enumerate(first.roles)
+        ]
+        statements = [
+            said if all(other.statements[k] == said for other in readings) else NONE
+            for k, said in enumerate(first.statements)
+        ]
+        return Reading(first.text, first.mentions, roles, first.sentences, statements)
+
+
+def read_agreed(*readers: Callable[[str], Reading]) -> "ReadAgreed":
+    """Returns a reader that says what moves the forecast only where all readers say the same."""
+    return ReadAgreed(readers)

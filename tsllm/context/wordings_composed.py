@@ -16,8 +16,9 @@ _FALL = ("fall", "drop", "shrink", "decrease", "plunge", "slump", "lose", "retre
          "be marked down", "ease off", "edge lower", "go lower", "weaken", "step down", "be driven down", "decline",
          "come down", "be reduced", "slide", "dip", "contract", "be trimmed", "give up", "shed")  # fmt: skip
 _AHEAD = ("{{q}} will {} {{v}}", "{{q}} should {} {{v}}", "{{q}} is going to {} {{v}}",
-          "{{q}} is expected to {} {{v}}", "{{q}} is set to {} {{v}}", "{{q}} is forecast to {} {{v}}", "{{q}} is about to {} {{v}}",
-          "{{q}} has to {} {{v}}", "we see {{q}} {} {{v}}", "expect {{q}} to {} {{v}}")  # fmt: skip
+          "{{q}} is expected to {} {{v}}", "{{q}} is set to {} {{v}}", "{{q}} is forecast to {} {{v}}",
+          "{{q}} is about to {} {{v}}", "{{q}} has to {} {{v}}",
+          "we see {{q}} {} {{v}}", "expect {{q}} to {} {{v}}")  # fmt: skip
 _MORE = ("higher", "greater", "larger", "up", "dearer", "stronger", "more")
 _LESS = ("lower", "smaller", "less", "down", "cheaper", "weaker", "reduced")
 _USUAL = ("than usual", "than normal", "than on other days", "than it would be otherwise", "compared with the usual",

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsllm.context.features import Features, build_features
-from tsllm.context.pairs import FOLDS, write_pairs
+from tsllm.context.pairs import FOLDS, write_clauses, write_pairs
 from tsllm.context.plain import PlainSentence, simplify
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.reading import NONE, ROLES, STATEMENTS, Reading
@@ -34,6 +34,7 @@ class ReaderArguments:
         num_backbone_layers: Layers of it that run; 0 = all.
         dtype: What it computes in: "float32", or "bfloat16", which halves the time on processors that have it.
         num_pairs: Synthetic texts to train on.
+        num_clauses: Short sentences beside them, each about one effect.
         wide: Whether further wordings are trained on (`tsllm.context.wordings_more`).
         fold: Which fifth of the wordings is held out: 4, or 3 for development, where 4 stays unseen, too.
         num_validation: Synthetic texts of wordings held out.
@@ -52,6 +53,7 @@ class ReaderArguments:
     num_backbone_layers: int = 16
     dtype: str = "float32"
     num_pairs: int = 2000
+    num_clauses: int = 2600
     wide: bool = True
     fold: int = 4
     num_validation: int = 120
@@ -59,7 +61,7 @@ class ReaderArguments:
     confidence: float = 0.0
     max_steps: int = 400
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     seed: int = 0
     cache_gb: float = 2.0
 
@@ -95,8 +97,9 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     start = time.perf_counter()
     where = (args.backbone, args.backbone_weights, args.num_backbone_layers, args.dtype)
     encoder = open_encoder(*where, cache_gb=args.cache_gb)
+    clauses = write_clauses(args.num_clauses, args.seed + 3, wide=args.wide, fold=args.fold)
     parts = {
-        "train": write_pairs(args.num_pairs, args.seed, wide=args.wide, fold=args.fold),
+        "train": write_pairs(args.num_pairs, args.seed, wide=args.wide, fold=args.fold) + clauses,
         "seen": write_pairs(args.num_validation, args.seed + 1, fold=args.fold),
         "held_out": write_pairs(args.num_validation, args.seed + 2, held_out=True, fold=args.fold),
     }
@@ -116,6 +119,7 @@ def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
         "encoding_seconds": encoding,
         "backbone_weights": args.backbone_weights,
         "texts": args.num_pairs,
+        "clauses": args.num_clauses,
         "sentences": len(told["train"]),
         "fold": args.fold,
         "wide": args.wide,
