@@ -18,8 +18,8 @@ import pandas as pd
 from tsllm.context.applying import Window, apply_effects, clean_history
 from tsllm.context.events import KINDS, Event, write_event
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import read_agreed, read_effects, read_in_turn
-from tsllm.context.reading import Reading
+from tsllm.context.readers import read_effects, read_in_turn
+from tsllm.context.reading import NONE, VALUES, Reading
 from tsllm.data.loading import load_frame
 from tsllm.forecasting.readers import load_reader
 
@@ -83,6 +83,13 @@ def show(name: str, rows: list[dict[str, float]], quiet: bool = False) -> None:
     print(f"{name} ({len(rows)} days): {', '.join(told)}")
 
 
+def agree(first: Reading, other: Reading) -> Reading:
+    """Returns the first reading, with what moves the forecast only where the other one says the same."""
+    roles = [a if a not in VALUES or a == b else NONE for a, b in zip(first.roles, other.roles, strict=True)]
+    stated = [a if a == b else NONE for a, b in zip(first.statements, other.statements, strict=True)]
+    return Reading(first.text, first.mentions, roles, first.sentences, stated)
+
+
 def open_readers(reader: str | None, controls: Sequence[str]) -> Readers:
     """Returns the rules, a trained reader alone and with them, and its controls."""
     readers: Readers = {"rules": read_by_rules}
@@ -90,7 +97,7 @@ def open_readers(reader: str | None, controls: Sequence[str]) -> Readers:
         learned = load_reader(reader).read
         readers |= {"learned": learned, "rules+learned": read_in_turn(read_by_rules, learned)}
         readers |= {"learned+rules": read_in_turn(learned, read_by_rules)}
-        readers |= {"agreed": read_agreed(learned, read_by_rules)}
+        readers |= {"agreed": lambda text: agree(learned(text), read_by_rules(text))}
     return readers | {f"control {k}": load_reader(folder).read for k, folder in enumerate(controls)}
 
 

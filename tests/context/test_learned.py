@@ -8,10 +8,10 @@ import torch
 
 from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.context.features import build_features
-from tsllm.context.pairs import PairWriter, write_pairs
+from tsllm.context.pairs import PairWriter, write_clauses, write_pairs
 from tsllm.context.plain import simplify
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
-from tsllm.context.reading import ALLOWED, NONE, ROLES, Reading
+from tsllm.context.reading import ALLOWED, NONE, ROLES, VALUES, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
 from tsllm.context.wordings import EFFECTS, SPAN_FORMS
 from tsllm.context.wordings_composed import EFFECTS as COMPOSED
@@ -158,9 +158,9 @@ def test_features_average_the_mention_its_surroundings_and_the_end():
     states = np.arange(number, dtype=np.float16)[:, None]  # one token a character
     offsets = np.array([(k, k + 1) for k in range(number)], np.int32)
     features = build_features([EncodedText(states, offsets)], [sentence])
-    # The number is at 5 and 6, with six tokens on either side of it, but the line break at 0 is left out.
-    assert features.mentions[0, :, 0].tolist() == [5.5, np.mean(range(1, 11)).item(), 10.5 - 1]
-    assert features.sentences[0, :, 0].tolist() == [5.5, 10.0, 9.5]
+    # "40" stands at 5 and 6, "Cap " at 1 to 4 (the line break is left out), " now!" at 7 to 11.
+    assert features.mentions[0, :, 0].tolist() == [5.5, 2.5, 9.0, 10.5]
+    assert features.sentences[0, :, 0].tolist() == [6.0, 11.0, 10.5]
     assert (features.kinds.tolist(), features.counts) == ([0], (1,))
 
 
@@ -285,3 +285,14 @@ def test_opposites_stand_in_the_same_frames_and_nothing_of_the_stock_comes_twice
     for kind, parts in COMPOSED.items():
         slot = {"factor": "{f}", "zero": "", "over": ""}.get(kind, "{v}")
         assert all(slot in words for words in (*parts[0], *parts[1]))
+
+
+def test_clauses_tell_of_every_kind_and_take_some_back():
+    clauses = write_clauses(300, 0, wide=True)
+    assert [r.text for r in clauses] == [r.text for r in write_clauses(300, 0, wide=True)]
+    assert {role for r in clauses for role in r.roles} >= {*VALUES, NONE, "start", "length"} - {"add", "subtract"}
+    assert {s for r in clauses for s in r.statements} == {NONE, "zero"}
+    assert all("{" not in r.text for r in clauses)
+    taken_back = [r for r in clauses if r.text.startswith(("Nobody expects that", "It is wrong that"))]
+    assert taken_back
+    assert all({*r.roles} <= {NONE} and r.statements == [NONE] for r in taken_back)

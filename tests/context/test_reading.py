@@ -7,7 +7,7 @@ from tsllm.context.applying import Window
 from tsllm.context.effects import write_effects
 from tsllm.context.lexer import find_mentions, resolve_moment, split_sentences
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import read_effects, read_in_turn
+from tsllm.context.readers import read_effects, read_in_turn, sort_effects
 from tsllm.context.reading import NONE, Reading, assemble
 
 TIMES = pd.date_range("2024-03-06", periods=72, freq="h")  # a Wednesday
@@ -214,3 +214,21 @@ def test_readers_that_assemble_get_no_effect_of_the_past_either():
         "In 2022 it was capped at 9.",
     ):
         assert assemble(read_by_rules(text), TIMES, PAST) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "left_out"),
+    [
+        ("The load is held at 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),  # the history ends at 95
+        ("The load is held at 950 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
+        ("The load is at least 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),
+        ("The load is at most 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
+        ("The load is at most -951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),
+    ],
+)
+def test_a_value_far_beyond_the_history_is_left_out_with_its_reason(said, left_out):
+    told, idle = sort_effects(said, window(), read_by_rules)
+    assert (len(told), len(idle)) == ((0, 1) if left_out else (1, 0))
+    if left_out:
+        assert idle[0][1] == "it is more than 10 times as large as any value of the history"
+    assert sort_effects(said, window(0 * window().past), read_by_rules)[1] == []  # nothing to compare with

@@ -1,4 +1,4 @@
-"""What a reader's head sees of a sentence: states of a frozen language model, averaged over a mention and beside it."""
+"""What a reader's head sees of a sentence: states of a frozen language model, averaged over and beside a mention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -84,7 +84,7 @@ class PairWriter:
         return self._join(flat or [self._write_background()])
 
     def write_clause(self) -> Reading:
-        """Returns one short sentence about an effect of any kind, or one that takes it back; without a span."""
+        """Returns one short sentence about an effect of any kind, at times with its span, or one that takes it back."""
         subject = self._pick(stock.SUBJECTS, free=True) if self.rng.random() < 0.7 else ("the market", "price")
         self.entity, self.quantity = subject
         kind = _CLAUSES[int(self.rng.integers(len(_CLAUSES)))]
@@ -95,6 +95,10 @@ class PairWriter:
             return self._join([self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})])
         lead = self._pick(("we expect", "there will be", "the plan speaks of", "so much is sure:"), True)
         form = self._pick((main, main, main, main, f"{lead} {noun}", f"{{c}} comes, {participle}"), True)
+        if self.rng.random() < 0.35:
+            slots |= self._make_span()
+            span = self._pick_span(kind)[0]
+            form = self._pick((f"{form} {span}", f"{form} {span}", f"{span}, {form}"), True)
         opener = self._pick(stock.OPENERS, extra=_EXTRA["OPENERS"], form=True) if self.rng.random() < 0.2 else ""
         piece = self._fill(f"{opener}{form}.", slots)
         return self._join([self._state(piece, kind if kind == "zero" else NONE)])

@@ -9,7 +9,7 @@ import numpy as np
 from tsllm.context.applying import Window
 from tsllm.context.effects import Effect
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, VALUES, Reading, sort_reading
+from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
 
 logger = logging.getLogger(__name__)
@@ -143,35 +143,3 @@ class ReadInTurn:
 def read_in_turn(*readers: Callable[[str], Reading]) -> "ReadInTurn":
     """Returns a reader that takes, sentence by sentence, the first reader that finds something there."""
     return ReadInTurn(readers)
-
-
-class ReadAgreed:
-    """A reader that says what moves the forecast only where all of its readers say the same.
-
-    Moments and durations are the first reader's.
-
-    Args:
-        readers: At least two.
-    """
-
-    def __init__(self, readers: Sequence[Callable[[str], Reading]]) -> None:
-        self.readers = tuple(readers)
-
-    def __call__(self, text: str) -> Reading:
-        """Gives roles to the mentions of a text."""
-        readings = [reader(text) for reader in self.readers]
-        first = readings[0]
-        roles = [
-            role if role not in VALUES or all(other.roles[k] == role for other in readings) else NONE
-            for k, role in enumerate(first.roles)
-        ]
-        statements = [
-            said if all(other.statements[k] == said for other in readings) else NONE
-            for k, said in enumerate(first.statements)
-        ]
-        return Reading(first.text, first.mentions, roles, first.sentences, statements)
-
-
-def read_agreed(*readers: Callable[[str], Reading]) -> "ReadAgreed":
-    """Returns a reader that says what moves the forecast only where all readers say the same."""
-    return ReadAgreed(readers)

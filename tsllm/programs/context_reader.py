@@ -53,13 +53,13 @@ class ReaderArguments:
     num_backbone_layers: int = 16
     dtype: str = "float32"
     num_pairs: int = 2000
-    num_clauses: int = 2600
+    num_clauses: int = 3200
     wide: bool = True
     fold: int = 4
     num_validation: int = 120
     num_members: int = 3
     confidence: float = 0.0
-    max_steps: int = 400
+    max_steps: int = 500
     batch_size: int = 256
     learning_rate: float = 2e-3
     seed: int = 0
