@@ -52,9 +52,9 @@ class PairWriter:
     Args:
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock instead of the training part.
-        wide: Whether those of `tsllm.context.wordings_more` and `tsllm.context.wordings_composed` come in too.
+        wide: Whether those of `tsllm.context.wordings_more` and `wordings_composed` come in too.
         fold: Which fifth is held out: 4, or 3 for development, where the training part leaves both out.
-        old_forms: Whether what is held out are words alone, in the forms of sentences and spans of the training part.
+        old_forms: Whether words alone are held out, in the forms of sentences and spans of the training part.
 
     Raises:
         ValueError: If held out and wide are both asked for, or there is no such fold.
@@ -84,7 +84,7 @@ class PairWriter:
         return self._join(flat or [self._write_background()])
 
     def write_clause(self) -> Reading:
-        """Returns one short sentence about an effect of any kind, at times with its span, or one that takes it back."""
+        """Returns one short sentence about an effect, at times with its span, or one that takes an effect back."""
         subject = self._pick(stock.SUBJECTS, free=True) if self.rng.random() < 0.7 else ("the market", "price")
         self.entity, self.quantity = subject
         kind = _CLAUSES[int(self.rng.integers(len(_CLAUSES)))]
