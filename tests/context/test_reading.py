@@ -219,14 +219,14 @@ def test_readers_that_assemble_get_no_effect_of_the_past_either():
 @pytest.mark.parametrize(
     ("said", "left_out"),
     [
-        ("The load is held at 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),  # the history ends at 95
-        ("The load is held at 950 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
-        ("The load is at least 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),
+        ("The load is at least 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),  # the history ends at 95
+        ("The load is at least 950 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
+        ("The load is held at 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
         ("The load is at most 951 from 2024-03-07 08:00 to 2024-03-07 10:00.", False),
         ("The load is at most -951 from 2024-03-07 08:00 to 2024-03-07 10:00.", True),
     ],
 )
-def test_a_value_far_beyond_the_history_is_left_out_with_its_reason(said, left_out):
+def test_a_bound_far_beyond_the_history_is_left_out_with_its_reason(said, left_out):
     told, idle = sort_effects(said, window(), read_by_rules)
     assert (len(told), len(idle)) == ((0, 1) if left_out else (1, 0))
     if left_out:

@@ -14,7 +14,7 @@ from tsllm.context.structure import read_structure
 
 logger = logging.getLogger(__name__)
 
-FARTHEST = 10  # times the largest value of the history, beyond which a value is taken for a misreading
+FARTHEST = 10  # times the largest value of the history, beyond which a bound is taken for a misreading
 
 
 class EffectSpeaker(ABC):
@@ -95,21 +95,18 @@ def acts_on(effect: Effect, window: Window) -> bool:
 def find_doubt(effect: Effect, window: Window) -> str:
     """Returns why an effect is more likely misread than meant; empty if nothing speaks against it.
 
-    A bound of the whole horizon must leave a twentieth of the history's values as they are, and no value may lie ten
-    times as far from zero as any of the history.
+    A bound of the whole horizon must leave a twentieth of the history's values as they are, and one of a span may not
+    force the forecast to ten times the largest value of the history.
     """
+    if effect.kind not in {"cap", "floor"}:
+        return ""
     number = float(effect.number or 0.0)
-    if effect.kind in {"cap", "floor"} and effect.start is None and effect.end is None:
+    if effect.start is None and effect.end is None:
         kept = window.past <= number if effect.kind == "cap" else window.past >= number
-        if kept.mean() < 0.05:
-            return "it would cut off almost all of the history"
-    moves = (
-        effect.kind in {"set", "add"}
-        or (effect.kind == "floor" and number > 0)
-        or (effect.kind == "cap" and number < 0)
-    )
+        return "" if kept.mean() >= 0.05 else "it would cut off almost all of the history"
     largest = float(np.nanmax(np.abs(window.past), initial=0.0))
-    if moves and largest > 0 and abs(number) > FARTHEST * largest:
+    forced = number if effect.kind == "floor" else -number
+    if largest > 0 and forced > FARTHEST * largest:
         return f"it is more than {FARTHEST} times as large as any value of the history"
     return ""
 
