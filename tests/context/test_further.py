@@ -225,8 +225,8 @@ def test_each_writer_keeps_to_its_part_of_the_stock():
     picked = {True: set(), False: set()}
 
     class Spy(FurtherWriter):
-        def _pick(self, options, free=False, extra=()):
-            option = super()._pick(options, free, extra)
+        def _pick(self, options, free=False, extra=(), form=False):
+            option = super()._pick(options, free, extra, form)
             if not free and len(options) >= 5 and isinstance(options, tuple) and isinstance(options[0], str):
                 picked[self.held_out].add((options, option))
             return option

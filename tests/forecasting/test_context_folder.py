@@ -41,10 +41,10 @@ def reader(tmp_path_factory):
     backbone = save_tiny_backbone(tmp_path_factory.mktemp("llm"), "llama", layers=2)
     encoder = open_encoder(backbone, "pretrained", 1, cache_gb=0)
     torch.manual_seed(0)
-    head = ReaderHead(ReaderConfig(backbone, num_backbone_layers=1, hidden_size=encoder.width, d_model=8, num_layers=1,
-                                   num_heads=2, fingerprint=encoder.fingerprint))  # fmt: skip
+    head = ReaderHead(ReaderConfig(backbone, num_backbone_layers=1, hidden_size=encoder.width, d_model=8,
+                                   num_members=1, fingerprint=encoder.fingerprint))  # fmt: skip
     with torch.no_grad():
-        head.statement[-1].bias[1] = 1e6
+        head.members[0].statement.bias[1] = 1e6
     return LearnedReader(encoder, head)
 
 
@@ -212,9 +212,9 @@ def test_damaged_and_nested_folders_are_refused_by_name(saved, tmp_path):
     [
         ({"hidden_size": 10**9}, "asks for a size of 1000000000"),
         ({"d_model": 10**8}, "asks for a size of 100000000"),
-        ({"num_layers": 10**7}, "asks for a size of 10000000"),
+        ({"num_members": 10**7}, "asks for a size of 10000000"),
         ({"d_model": 16}, "does not fit reader.json"),
-        ({"num_layers": True}, "num_layers is True; it must be of type int"),
+        ({"num_members": True}, "num_members is True; it must be of type int"),
         ({"backbone": 3}, "backbone is 3"),
         ({"dtype": "object"}, "dtype is 'object'"),
         ({"code": "x"}, r"unknown settings \['code'\]"),

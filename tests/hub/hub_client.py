@@ -254,7 +254,7 @@ def make_told(root, base):
     )
     encoder = open_encoder(save_tiny_backbone(root / "reads", "llama", layers=1), "pretrained", 1, cache_gb=0)
     torch.manual_seed(0)
-    sizes = {"num_backbone_layers": 1, "hidden_size": encoder.width, "d_model": 8, "num_layers": 1, "num_heads": 2}
+    sizes = {"num_backbone_layers": 1, "hidden_size": encoder.width, "d_model": 8, "num_members": 1}
     head = ReaderHead(ReaderConfig(str(root / "reads"), fingerprint=encoder.fingerprint, **sizes))
     reader = read_in_turn(read_by_rules, LearnedReader(encoder, head).read)
     news = {"a": "The shop is closed on 2024-03-03: sales are 0."}

@@ -27,12 +27,14 @@ class Event:
         text: What is said.
         effects: What it means; empty = nothing.
         truth: The future as it comes [H].
+        kind: Which of `KINDS` it is; empty where nothing is told, or in another way.
     """
 
     window: Window
     text: str
     effects: list[Effect]
     truth: np.ndarray
+    kind: str = ""
 
 
 class EventWriter(PairWriter):
@@ -43,14 +45,19 @@ class EventWriter(PairWriter):
         held_out: Whether wordings come from the validation part of the stock.
         window: Of data with a fixed step, of at most a day.
         kinds: Of `KINDS`, one of which is drawn.
+        fold: As in `PairWriter`.
+        old_forms: As in `PairWriter`.
 
     Raises:
         ValueError: If the step is another, or the horizon is too short.
     """
 
-    def __init__(self, seed: int, held_out: bool, window: Window, kinds: Sequence[str] = KINDS) -> None:
-        super().__init__(seed, held_out)
-        self.kinds = tuple(kinds)
+    def __init__(
+        self, seed: int, held_out: bool, window: Window, kinds: Sequence[str] = KINDS, fold: int = 4,
+        old_forms: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(seed, held_out, fold=fold, old_forms=old_forms)
+        self.kinds, self.kind = tuple(kinds), ""
         times = window.future_times
         steps = set(times[1:] - times[:-1])
         self.step = min(steps, default=pd.Timedelta(0))
@@ -111,7 +118,7 @@ class EventWriter(PairWriter):
         self.entity, self.quantity = "the market", "price"
         pieces = [self._write_background() for _ in range(self.rng.integers(2))]
         if not quiet:
-            kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
+            kind = self.kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
             slots = self._make_span()
             if kind == "factor":
                 slots |= {"f": (self._pick(("double", "triple", "halve")), "multiply"), "g": ("twice", "multiply")}
@@ -124,7 +131,7 @@ class EventWriter(PairWriter):
 
 def write_event(
     window: Window, future: np.ndarray, seed: int, held_out: bool, quiet: bool, language: str = "en",
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = KINDS, fold: int = 4, old_forms: bool = False,
 ) -> Event | None:  # fmt: skip
     """Writes one event.
 
@@ -137,6 +144,8 @@ def write_event(
         language: `en`, or one of `tsllm.context.foreign.TONGUES`, whose few wordings are all alike.
         kinds: What may be told, of `KINDS` and of `tsllm.context.further.FURTHER`; one that has a place in the window
             is drawn. Other languages have those of `KINDS` alone.
+        fold: As in `PairWriter`; further kinds and other languages know 4 alone.
+        old_forms: As in `PairWriter`, likewise.
 
     Returns:
         None where the grammar cannot place the event, such as a weekday on another day, or a quiet text says one, or
@@ -148,7 +157,7 @@ def write_event(
     check_kinds(kinds, [language])
     if set(kinds) & set(FURTHER):
         return _write_of(kinds, window, future, seed, held_out, quiet)
-    writer = EventWriter(seed, held_out, window, kinds)
+    writer = EventWriter(seed, held_out, window, kinds, fold, old_forms)
     if language == "en":
         reading = writer.write_day(quiet)
         text, effects = reading.text, assemble(reading, window.future_times, window.past_times)
@@ -156,7 +165,7 @@ def write_event(
         text, effects = ForeignWriter(writer.rng, language, window).write(quiet)
     if quiet == bool(effects):
         return None
-    return Event(window, text, effects, apply_effects(window, effects, future[None])[0])
+    return Event(window, text, effects, apply_effects(window, effects, future[None])[0], writer.kind)
 
 
 def check_kinds(kinds: Sequence[str], languages: Sequence[str] = ("en",)) -> None:

@@ -2,7 +2,8 @@
 
 A text is put together from the stock of `tsllm.context.wordings`: subjects x causes x clauses x sentence forms x ways
 to say a span x ways to write moments, durations and numbers, between sentences that say nothing. Every fifth wording
-of each list is held out for validation; what `tsllm.context.wordings_more` adds is for training alone.
+of each list is held out for validation; what `tsllm.context.wordings_more` and `wordings_composed` add is for training
+alone.
 """
 
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context import wordings as stock
+from tsllm.context import wordings_composed as composed
 from tsllm.context import wordings_more as more
 from tsllm.context.lexer import find_mentions, split_sentences
 from tsllm.context.reading import NONE, Reading
@@ -25,7 +27,14 @@ _VERB_FACTORS = ("double", "triple", "quadruple", "halve")
 _NOUN_FACTORS = ("double", "twice", "half", "triple", "a third of", "a quarter of", "two thirds of")
 KINDS = ("multiply", "multiply", "factor", "raise", "lower", "set", "cap", "floor", "zero", "zero", "zero", "over",
          "over")  # fmt: skip
+_CLAUSES = ("multiply", "factor", "raise", "raise", "lower", "lower", "set", "cap", "cap", "floor", "floor", "zero",
+            "zero")  # fmt: skip
+FOLDS = (3, 4)
 _UNITS = ("second", "minute", "hour", "hour", "hour", "day", "day", "day", "week", "month")
+_EXTRA = {
+    name: getattr(more, name) + getattr(composed, name)
+    for name in ("SPAN_FORMS", "OPENERS", "BACKGROUND", "DISTRACTORS", "DENIALS")
+}
 
 
 @dataclass
@@ -43,17 +52,23 @@ class PairWriter:
     Args:
         seed: Of all choices.
         held_out: Whether wordings come from the validation part of the stock instead of the training part.
-        wide: Whether those of `tsllm.context.wordings_more` come in too.
+        wide: Whether those of `tsllm.context.wordings_more` and `wordings_composed` come in too.
+        fold: Which fifth is held out: 4, or 3 for development, where the training part leaves both out.
+        old_forms: Whether words alone are held out, in the forms of sentences and spans of the training part.
 
     Raises:
-        ValueError: If both are asked for.
+        ValueError: If held out and wide are both asked for, or there is no such fold.
     """
 
-    def __init__(self, seed: int, held_out: bool = False, wide: bool = False) -> None:
+    def __init__(
+        self, seed: int, held_out: bool = False, wide: bool = False, fold: int = 4, old_forms: bool = False
+    ) -> None:
         if held_out and wide:
             raise ValueError("what is held out has no further wordings; leave wide out")
+        if fold not in FOLDS:
+            raise ValueError(f"fold is {fold!r}; choose 4, the one to test on, or 3 for development")
         self.rng = np.random.default_rng(seed)
-        self.held_out, self.wide = held_out, wide
+        self.held_out, self.wide, self.fold, self.old_forms = held_out, wide, fold, old_forms
 
     def write(self) -> Reading:
         """Returns one text with its roles."""
@@ -67,6 +82,26 @@ class PairWriter:
         flat = pieces + ([*wrong, *told] if self.rng.random() < 0.5 else [*told, *wrong])
         flat += behind
         return self._join(flat or [self._write_background()])
+
+    def write_clause(self) -> Reading:
+        """Returns one short sentence about an effect, at times with its span, or one that takes an effect back."""
+        subject = self._pick(stock.SUBJECTS, free=True) if self.rng.random() < 0.7 else ("the market", "price")
+        self.entity, self.quantity = subject
+        kind = _CLAUSES[int(self.rng.integers(len(_CLAUSES)))]
+        slots = self._make_values(kind)
+        main, participle, noun = self._pick_words(kind)
+        if self.wide and self.rng.random() < 0.12:
+            frame = self._pick(_EXTRA["DENIALS"], True).replace(" {span}", "").replace("{main}", main)
+            return self._join([self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})])
+        lead = self._pick(("we expect", "there will be", "the plan speaks of", "so much is sure:"), True)
+        form = self._pick((main, main, main, main, f"{lead} {noun}", f"{{c}} comes, {participle}"), True)
+        if self.rng.random() < 0.35:
+            slots |= self._make_span()
+            span = self._pick_span(kind)[0]
+            form = self._pick((f"{form} {span}", f"{form} {span}", f"{span}, {form}"), True)
+        opener = self._pick(stock.OPENERS, extra=_EXTRA["OPENERS"], form=True) if self.rng.random() < 0.2 else ""
+        piece = self._fill(f"{opener}{form}.", slots)
+        return self._join([self._state(piece, kind if kind == "zero" else NONE)])
 
     def _join(self, pieces: list[Piece]) -> Reading:
         text = ""
@@ -86,19 +121,21 @@ class PairWriter:
             stated.append(told[0] if told else NONE)
         return Reading(text, mentions, given, sentences, stated)
 
-    def _pick(self, options: Sequence[T], free: bool = False, extra: Sequence[T] = ()) -> T:
+    def _pick(self, options: Sequence[T], free: bool = False, extra: Sequence[T] = (), form: bool = False) -> T:
         """Picks an option; from the part of the stock that this writer may use, unless `free`.
 
         Args:
             options: Of which every fifth is held out, unless there are less than five.
             free: Whether nothing is held out.
-            extra: More of them, for training alone.
+            extra: More of them, for training alone; what `options` have, held out or not, is no more.
+            form: Whether they are forms of sentences or of spans rather than words.
         """
         part = list(options)
         if not free and len(options) >= 5:
-            part = [o for k, o in enumerate(options) if (k % 5 == 4) == self.held_out]
+            new = self.held_out and not (form and self.old_forms)
+            part = [o for k, o in enumerate(options) if (k % 5 == self.fold if new else k % 5 < self.fold)]
         if self.wide:
-            part += extra
+            part += [option for option in extra if option not in options]
         return part[int(self.rng.integers(len(part)))]
 
     def _fill(self, template: str, slots: dict[str, tuple[str, str]], capital: bool = True) -> Piece:
@@ -120,7 +157,7 @@ class PairWriter:
         """Returns words for slots that play no part."""
         rng = self.rng
         if name in {"c", "C"}:
-            cause = self._pick(stock.CAUSES)
+            cause = self._pick(stock.CAUSES, extra=composed.CAUSES)
             return (cause if name == "c" else cause[0].upper() + cause[1:]), NONE
         options = {
             "q": lambda: self.quantity,
@@ -253,7 +290,7 @@ class PairWriter:
         if draw < 0.05:
             return [self._state(self._fill(self._pick(stock.HOLIDAYS), self._make_span()), "holiday")]
         if draw < 0.08:
-            span = self._pick(stock.SPAN_FORMS)
+            span = self._pick(stock.SPAN_FORMS, form=True)
             return [self._fill(self._open(self._pick(stock.DELAYS).replace("{span}", span)) + ".", self._make_span())]
         kind = KINDS[self.rng.integers(len(KINDS))]
         slots = self._make_span() | self._make_values(kind)
@@ -269,18 +306,18 @@ class PairWriter:
     def _arrange(self, kind: str, slots: dict[str, tuple[str, str]]) -> list[Piece]:
         main, participle, noun = self._pick_words(kind)
         span, verb = self._pick_span(kind)
-        cause = self._pick(stock.CAUSES)
+        cause = self._pick(stock.CAUSES, extra=composed.CAUSES)
         if kind in {"zero", "over"} and self.rng.random() < 0.2 and "{day}" not in span:
-            span += self._pick(stock.ZERO_PERIODIC)
+            span += self._pick(stock.ZERO_PERIODIC, form=True)
         if kind in {"cap", "floor"} and self.rng.random() < 0.55:
             return self._write_bound(main, noun, slots)
         if kind == "multiply" and self.rng.random() < 0.2:
-            correction = self._pick(stock.CORRECTIONS).replace("{main}", main)
+            correction = self._pick(stock.CORRECTIONS, form=True).replace("{main}", main)
             first = self._fill(self._open(f"there is {cause} {span}") + ".", slots)
             return [first, self._fill(correction, slots)]
         statement = kind if kind in {"zero", "over"} else NONE
         was = "was" if kind == "over" else "will be"
-        now = self._pick(("During this time", "Meanwhile", "For its duration", "Then", "In that time"))
+        now = self._pick(("During this time", "Meanwhile", "For its duration", "Then", "In that time"), form=True)
         seen = "there was" if kind == "over" else "we expect"
         forms = (
             [f"there {was} {cause} {span}, {participle}."],
@@ -304,7 +341,7 @@ class PairWriter:
         )
         words = {"main": main, "noun": noun, "participle": participle, "cause": cause, "span": span, "verb": verb}
         filled = [[sentence.format(**words) for sentence in form] for form in more.FORMS] if self.wide else []
-        sentences = self._pick(forms, extra=filled)
+        sentences = self._pick(forms, extra=filled, form=True)
         stated = len(sentences) - 1 if "It " not in sentences[-1] else 0
         pieces = []
         for k, sentence in enumerate(sentences):
@@ -316,10 +353,14 @@ class PairWriter:
 
     def _pick_span(self, kind: str) -> tuple[str, str]:
         """Returns a way to say when something is, and a verb that says so."""
-        return self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS), self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS)
+        span = self._pick(stock.SPAN_FORMS, extra=_EXTRA["SPAN_FORMS"], form=True)
+        return span, self._pick(stock.SPAN_VERBS, extra=more.SPAN_VERBS, form=True)
 
     def _pick_words(self, kind: str) -> tuple[str, str, str]:
         """Returns a main clause, a participle and a noun phrase of a kind of effect."""
+        if self.wide and self.rng.random() < 0.5:
+            main, participle, noun = (self._pick(words, True) for words in composed.EFFECTS[kind])
+            return main, participle, noun
         main, participle, noun = (
             self._pick(words, extra=added)
             for words, added in zip(stock.EFFECTS[kind], more.EFFECTS[kind], strict=True)
@@ -341,7 +382,8 @@ class PairWriter:
                     f"{first}, while {second}.",
                     "values lie between {low} and {high}.",
                     "{q} ranges from {low} to {high}.",
-                )
+                ),
+                form=True,
             )
             return [self._fill(self._open(joined), {"low": a, "high": b})]
         form = self._pick(
@@ -351,34 +393,41 @@ class PairWriter:
                 f"there is {noun}.",
                 f"{main} at all times.",
                 f"at any time {main}.",
-            )
+            ),
+            form=True,
         )
         return [self._fill(self._open(form), slots)]
 
     def _open(self, sentence: str) -> str:
-        return self._pick(stock.OPENERS, extra=more.OPENERS) + sentence
+        return self._pick(stock.OPENERS, extra=_EXTRA["OPENERS"], form=True) + sentence
 
     def _state(self, piece: Piece, statement: str) -> Piece:
         return Piece(piece.text, piece.roles, statement)
 
     def _write_background(self) -> Piece:
-        return self._fill(self._pick(stock.BACKGROUND, extra=more.BACKGROUND), {})
+        return self._fill(self._pick(stock.BACKGROUND, extra=_EXTRA["BACKGROUND"]), {})
 
     def _write_distractor(self) -> Piece:
         if self.wide and self.rng.random() < 0.5:
             return self._write_denial()
-        return self._fill(self._pick(stock.DISTRACTORS, extra=more.DISTRACTORS), {})
+        return self._fill(self._pick(stock.DISTRACTORS, extra=_EXTRA["DISTRACTORS"]), {})
 
     def _write_denial(self) -> Piece:
         """Writes that an effect does not come, in the very words of one that does; nothing in it plays a part."""
         kind = self._pick(KINDS, True)
         slots = self._make_span() | self._make_values(kind)
-        main, span = self._pick_words(kind)[0], self._pick(stock.SPAN_FORMS, extra=more.SPAN_FORMS)
-        frame = self._pick(more.DENIALS, True).replace("{main}", main).replace("{span}", span)
+        main, span = self._pick_words(kind)[0], self._pick(stock.SPAN_FORMS, extra=_EXTRA["SPAN_FORMS"], form=True)
+        frame = self._pick(_EXTRA["DENIALS"], True).replace("{main}", main).replace("{span}", span)
         return self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})
 
 
-def write_pairs(number: int, seed: int, held_out: bool = False, wide: bool = False) -> list[Reading]:
+def write_pairs(number: int, seed: int, held_out: bool = False, wide: bool = False, fold: int = 4) -> list[Reading]:
     """Writes `number` texts with their roles; equal arguments give equal texts."""
-    writer = PairWriter(seed, held_out, wide)
+    writer = PairWriter(seed, held_out, wide, fold)
     return [writer.write() for _ in range(number)]
+
+
+def write_clauses(number: int, seed: int, wide: bool = False, fold: int = 4) -> list[Reading]:
+    """Writes `number` short sentences, each about one effect; equal arguments give equal texts."""
+    writer = PairWriter(seed, wide=wide, fold=fold)
+    return [writer.write_clause() for _ in range(number)]

@@ -1,14 +1,14 @@
-"""A learned reader: a small head on the frozen hidden states of a text gives each mention its role.
+"""A learned reader: a small head on the frozen hidden states of each sentence gives each mention its role.
 
-Nothing is generated freely. Numbers and moments are copied from the text, and the head may only choose among the roles
-that the grammar allows for a mention of that kind, so that whatever it says can be carried out.
+Sentences are read one by one, with numbers and moments put alike (`tsllm.context.plain`). Nothing is generated freely:
+numbers and moments are copied from the text, and the head may only choose among the roles that the grammar allows for
+a mention of that kind, so that whatever it says can be carried out.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from tsllm.backbones.trust import check_json
 from tsllm.backbones.weights import read_header
-from tsllm.context.reading import ALLOWED, ROLES, STATEMENTS, Reading
-from tsllm.context.states import EncodedText, TextEncoder
+from tsllm.context.features import KINDS, Features, build_features
+from tsllm.context.plain import simplify
+from tsllm.context.reading import ALLOWED, NONE, ROLES, STATEMENTS, VALUES, Reading
+from tsllm.context.states import TextEncoder
 from tsllm.files import replace_folder, write_json
 
-KINDS = tuple(ALLOWED)
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
 
 
@@ -34,10 +35,10 @@ class ReaderConfig:
         num_backbone_layers: Layers of it that run.
         dtype: What it computes in: "float32", or "bfloat16", which halves the time on processors that have it.
         hidden_size: Width of its states.
-        d_model: Width of the head.
-        num_layers: Layers of the head, which reads in both directions.
-        num_heads: Attention heads of each.
-        dropout: On the way in and in the layers.
+        d_model: Width of the head's hidden layers.
+        num_members: Heads that are trained apart and vote.
+        dropout: On the way in and in the hidden layers.
+        confidence: Probability from which a number is given a part, or a sentence a statement; below it, silence.
         fingerprint: Tells the backbone's weights from others.
     """
 
@@ -46,10 +47,10 @@ class ReaderConfig:
     num_backbone_layers: int = 8
     dtype: str = "float32"
     hidden_size: int = 576
-    d_model: int = 96
-    num_layers: int = 2
-    num_heads: int = 4
-    dropout: float = 0.1
+    d_model: int = 128
+    num_members: int = 3
+    dropout: float = 0.2
+    confidence: float = 0.0
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class ReaderConfig:
             fits = whole if kind is int else isinstance(value, kind) or (kind is float and whole)
             if not fits:
                 raise ValueError(f"{f.name} is {value!r}; it must be of type {kind.__name__}")
-        for name in ("hidden_size", "d_model", "num_layers", "num_heads"):
+        for name in ("hidden_size", "d_model", "num_members"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.num_backbone_layers < 0:
@@ -68,110 +69,73 @@ class ReaderConfig:
             raise ValueError(f"backbone_weights is {self.backbone_weights!r}; choose pretrained or spectrum")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}; choose float32 or bfloat16")
-        if self.d_model % self.num_heads or self.d_model % 2:
-            raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of num_heads ({self.num_heads})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
-
-
-@dataclass(frozen=True)
-class ReaderBatch:
-    """Texts as tensors: N texts of T tokens, M mentions, K sentences in all.
-
-    Attributes:
-        states: [N, T, d].
-        mask: True where there is a token [N, T].
-        mention_pool: Row k averages the tokens of mention k over the flattened texts [M, N * T].
-        mention_kinds: [M].
-        sentence_pool: [K, N * T].
-    """
-
-    states: Tensor
-    mask: Tensor
-    mention_pool: Tensor
-    mention_kinds: Tensor
-    sentence_pool: Tensor
+        if self.d_model % 4:
+            raise ValueError(f"d_model is {self.d_model}; it must be a multiple of 4")
+        for name in ("dropout", "confidence"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
 
 
 class ReaderHead(nn.Module):
-    """Reads hidden states in both directions and scores roles of mentions and statements of sentences."""
+    """Scores roles of mentions and statements of sentences; its members are trained apart and vote."""
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(_Member(config) for _ in range(config.num_members))
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Returns probabilities of roles [M, roles], 0 where the grammar forbids, and of statements [K, 4]."""
+        votes = [member(features) for member in self.members]
+        roles, statements = (torch.stack(part).softmax(-1).mean(0) for part in zip(*votes, strict=True))
+        return roles, statements
+
+    def decide(self, features: Features) -> tuple[list[str], list[str]]:
+        """Returns the role of each mention and the statement of each sentence; `none` where the vote is unsure.
+
+        What plays a part only with a value (moments, durations) needs no certainty.
+        """
+        roles, statements = self(features)
+        return (
+            [_choose(row, ROLES, self.config.confidence if _is_value(row) else 0.0) for row in roles],
+            [_choose(row, STATEMENTS, self.config.confidence) for row in statements],
+        )
+
+
+def _is_value(row: Tensor) -> bool:
+    """Tells whether the likeliest role of a mention changes the forecast by itself."""
+    return ROLES[int(row.argmax())] in VALUES
+
+
+def _choose(row: Tensor, names: Sequence[str], confidence: float) -> str:
+    best = int(row.argmax())
+    return names[best] if float(row[best]) >= confidence else NONE
+
+
+class _Member(nn.Module):
+    """One hidden layer over the features of a mention, and one over those of a sentence."""
 
     allowed: Tensor
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
-        self.config = config
-        d = config.d_model
-        self.norm = nn.LayerNorm(config.hidden_size)
-        self.project = nn.Linear(config.hidden_size, d)
+        width, d = config.hidden_size, config.d_model
+        self.mention_norm, self.sentence_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.kind = nn.Embedding(len(KINDS), d // 4)
         self.drop = nn.Dropout(config.dropout)
-        layer = nn.TransformerEncoderLayer(
-            d, config.num_heads, 2 * d, config.dropout, batch_first=True, norm_first=True
-        )
-        self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
-        self.kind = nn.Embedding(len(KINDS), d)
-        self.role = nn.Sequential(nn.Linear(2 * d, d), nn.GELU(), nn.Linear(d, len(ROLES)))
-        self.statement = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, len(STATEMENTS)))
+        self.mention_hidden, self.role = nn.Linear(4 * width + d // 4, d), nn.Linear(d, len(ROLES))
+        self.sentence_hidden, self.statement = nn.Linear(3 * width, d), nn.Linear(d, len(STATEMENTS))
         allowed = torch.tensor([[role in ALLOWED[kind] for role in ROLES] for kind in KINDS])
         self.register_buffer("allowed", allowed, persistent=False)
 
-    def forward(self, batch: ReaderBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """Returns scores of roles [M, roles], minus infinity where the grammar forbids, and of statements [K, 4]."""
-        x = self.drop(self.project(self.norm(batch.states)))  # [N, T, d_model]
-        x = x + _build_positions(x.shape[1], x.shape[2])
-        x = self.layers(x, src_key_padding_mask=~batch.mask)
-        flat = x.flatten(0, 1)  # [N * T, d_model]
-        mentions = torch.cat([batch.mention_pool @ flat, self.kind(batch.mention_kinds)], 1)  # [M, 2 * d_model]
-        roles = self.role(mentions).masked_fill(~self.allowed[batch.mention_kinds], float("-inf"))
-        return roles, self.statement(batch.sentence_pool @ flat)
-
-
-def _build_positions(length: int, width: int) -> Tensor:
-    """Sinusoidal positions [length, width] (Vaswani 2017), at a tenth of their size."""
-    rates = torch.exp(-np.log(10000.0) * torch.arange(0, width, 2) / width)
-    angles = torch.arange(length)[:, None] * rates
-    return 0.1 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
-
-
-def build_batch(encoded: Sequence[EncodedText], readings: Sequence[Reading]) -> ReaderBatch:
-    """Pads texts and finds the tokens of their mentions and sentences."""
-    length = max(len(e.states) for e in encoded)
-    width = encoded[0].states.shape[1]
-    states = torch.zeros(len(encoded), length, width)
-    mask = torch.zeros(len(encoded), length, dtype=torch.bool)
-    mentions, kinds, sentences = [], [], []
-    for n, (entry, reading) in enumerate(zip(encoded, readings, strict=True)):
-        states[n, : len(entry.states)] = torch.from_numpy(entry.states).float()
-        mask[n, : len(entry.states)] = True
-        for mention in reading.mentions:
-            mentions.append(_find_tokens(entry.offsets, mention.start, mention.end) + n * length)
-            kinds.append(KINDS.index(mention.kind))
-        sentences += [_find_tokens(entry.offsets, *place) + n * length for place in reading.sentences]
-    total = len(encoded) * length
-    return ReaderBatch(
-        states, mask, _pool(mentions, total), torch.tensor(kinds, dtype=torch.long), _pool(sentences, total)
-    )
-
-
-def _find_tokens(offsets: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Returns the tokens that share a character with a place."""
-    return np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start))
-
-
-def _pool(groups: list[np.ndarray], total: int) -> Tensor:
-    pool = torch.zeros(len(groups), total)
-    for row, tokens in enumerate(groups):
-        pool[row, torch.from_numpy(tokens)] = 1 / max(1, len(tokens))
-    return pool
-
-
-def compute_loss(head: ReaderHead, batch: ReaderBatch, readings: Sequence[Reading]) -> Tensor:
-    """Cross-entropy of roles plus that of statements."""
-    roles, statements = head(batch)
-    wanted = torch.tensor([ROLES.index(role) for r in readings for role in r.roles], dtype=torch.long)
-    stated = torch.tensor([STATEMENTS.index(s) for r in readings for s in r.statements], dtype=torch.long)
-    loss = F.cross_entropy(statements, stated)
-    return loss + F.cross_entropy(roles, wanted) if len(wanted) else loss
+        x = self.mention_norm(features.mentions.float()).flatten(1)  # [M, 4 * width]
+        x = torch.cat([self.drop(x), self.kind(features.kinds)], 1)
+        roles = self.role(self.drop(F.gelu(self.mention_hidden(x))))
+        y = self.drop(self.sentence_norm(features.sentences.float()).flatten(1))  # [K, 3 * width]
+        statements = self.statement(self.drop(F.gelu(self.sentence_hidden(y))))
+        return roles.masked_fill(~self.allowed[features.kinds], float("-inf")), statements
 
 
 class LearnedReader:
@@ -201,13 +165,17 @@ class LearnedReader:
             ValueError: If the text is longer than the model can read.
         """
         reading = Reading.open(text)
-        if not reading.sentences:
+        sentences = simplify(reading)
+        if not sentences:
             return reading
-        roles, statements = self.head(build_batch(self.encoder.encode([text]), [reading]))
-        return Reading(
-            text, reading.mentions, [ROLES[k] for k in roles.argmax(-1)], reading.sentences,
-            [STATEMENTS[k] for k in statements.argmax(-1)],
-        )  # fmt: skip
+        encoded = self.encoder.encode([sentence.text for sentence in sentences])
+        found, statements = self.head.decide(build_features(encoded, sentences))
+        roles, given = [NONE] * len(reading.mentions), iter(found)
+        for place in reading.sentences:
+            for k, mention in enumerate(reading.mentions):
+                if place[0] <= mention.start and mention.end <= place[1]:
+                    roles[k] = next(given)
+        return Reading(text, reading.mentions, roles, reading.sentences, statements)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the head and what it was trained on into a folder; the backbone is not copied."""
@@ -231,11 +199,14 @@ class LearnedReader:
         given = check_json(folder / CONFIG) or {}
         unknown = sorted(set(given) - {f.name for f in fields(ReaderConfig)})
         if unknown:
-            raise ValueError(f"{folder / CONFIG} has unknown settings {unknown}; train the reader again")
+            raise ValueError(
+                f"{folder / CONFIG} has unknown settings {unknown}; it comes from another version, so train the "
+                f"reader again"
+            )
         config = ReaderConfig(**given)
         # Sizes are held against the file's before memory is taken for them.
         header = read_header(folder / WEIGHTS)
-        largest = max(config.hidden_size, config.d_model, config.num_layers)
+        largest = max(config.hidden_size, config.d_model, config.num_members)
         if largest > max(header.largest, len(header.shapes)):
             raise ValueError(f"{folder / CONFIG} asks for a size of {largest}, which {WEIGHTS} does not hold")
         with torch.device("meta"):

@@ -19,7 +19,7 @@ from tsllm.context.reading import Reading
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.context import ContextForecaster, Explanation
 from tsllm.forecasting.readers import open_encoder
-from tsllm.programs.context_reader import ReaderArguments, train_head
+from tsllm.programs.context_reader import ReaderArguments, collect_sentences, encode_sentences, train_head
 from tsllm.types import ID, TARGET, TIME
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Told:
 
 
 def train_short_reader(
-    backbone: str, weights: str, layers: int = 8, texts: int = 600, steps: int = 250, seed: int = 0
+    backbone: str, weights: str, layers: int = 16, texts: int = 600, steps: int = 200, seed: int = 0
 ) -> LearnedReader:
     """Trains a reader on short texts, within about half a minute of one CPU core."""
     encoder = open_encoder(backbone, weights, layers, seed=seed)
@@ -87,8 +87,9 @@ def train_short_reader(
     readings = [writer.write() for _ in range(texts)]
     config = ReaderConfig(backbone, weights, layers, hidden_size=encoder.width, fingerprint=encoder.fingerprint)
     torch.manual_seed(seed)
-    arguments = ReaderArguments("", max_steps=steps, learning_rate=2e-3, seed=seed)
-    head = train_head(config, encoder.encode([r.text for r in readings]), readings, arguments)
+    arguments = ReaderArguments("", max_steps=steps, seed=seed)
+    sentences = collect_sentences(readings)
+    head = train_head(config, encode_sentences(encoder, sentences), sentences, arguments)
     return LearnedReader(encoder, head)
 
 
