@@ -11,7 +11,8 @@ else.
 import re
 from dataclasses import dataclass
 
-from tsllm.context.lexer import Mention, is_clock, iterate_inside
+from tsllm.context.lexer import Mention
+from tsllm.context.moments import is_clock
 from tsllm.context.reading import Reading
 
 _YEAR = re.compile(r"(?:18|19|20)\d\d")
@@ -42,7 +43,9 @@ def simplify(reading: Reading) -> list[PlainSentence]:
 def _simplify(reading: Reading, place: tuple[int, int]) -> PlainSentence:
     text, last = "\n", place[0]
     places, kinds = [], []
-    for mention in iterate_inside(reading.mentions, place):
+    for mention in reading.mentions:
+        if mention.start < place[0] or place[1] < mention.end:
+            continue
         text += reading.text[last : mention.start]
         said = _say(mention)
         places.append((len(text), len(text) + len(said)))
@@ -54,7 +57,7 @@ def _simplify(reading: Reading, place: tuple[int, int]) -> PlainSentence:
 def _say(mention: Mention) -> str:
     """Returns what stands for a mention; words that say more than a number ("double", "tomorrow") stay."""
     if mention.kind == "moment":
-        return _say_moment(mention.text)
+        return _say_moment(mention.meaning)
     if mention.kind == "number":
         return "1990" if _YEAR.fullmatch(mention.text) else "40"
     return {"percent": "40%", "duration": "3 hours"}.get(mention.kind, mention.text)
