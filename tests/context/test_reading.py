@@ -9,7 +9,7 @@ from tsllm.context.effects import parse_effects, write_effects
 from tsllm.context.lexer import find_mentions, split_sentences
 from tsllm.context.moments import resolve_moment
 from tsllm.context.parser import read_by_rules
-from tsllm.context.readers import read_effects, read_in_turn
+from tsllm.context.readers import EffectSpeaker, read_effects, read_in_turn, sort_effects
 from tsllm.context.reading import NONE, Reading, assemble
 
 TIMES = pd.date_range("2024-03-06", periods=72, freq="h")  # a Wednesday
@@ -246,3 +246,27 @@ def test_like_a_month_draws_from_its_steps():
     assert paths[:, 30:].tolist() == [[5.0 + hour for hour in range(6, 24)]] * 3
     other = apply_effects(NOVEMBER, parse_effects("like June"), np.zeros((3, 48)))
     assert (other == 0).all()  # the history holds no June
+
+
+@pytest.mark.parametrize(
+    ("said", "doubt"),
+    [
+        ("floor 951 from 2024-03-07 08:00 to 2024-03-07 10:00", "more than 10 times as large"),  # history to 95
+        ("floor 950 from 2024-03-07 08:00 to 2024-03-07 10:00", ""),
+        ("set 951 from 2024-03-07 08:00 to 2024-03-07 10:00", ""),
+        ("cap 951 from 2024-03-07 08:00 to 2024-03-07 10:00", ""),
+        ("cap -951 from 2024-03-07 08:00 to 2024-03-07 10:00", "more than 10 times as large"),
+        ("cap -1", "cut off almost all of the history"),
+        ("cap 5", ""),
+    ],
+)
+def test_what_a_trained_reader_may_have_misread_is_left_out_with_its_reason(said, doubt):
+    class Saying(EffectSpeaker):
+        def speak(self, text, window):
+            return parse_effects(said)
+
+    told, idle = sort_effects("Whatever.", window(), Saying())
+    assert [str(effect) for effect in told] == ([] if doubt else [said])
+    assert len(idle) == bool(doubt)
+    assert doubt in "".join(reason for _, reason in idle)
+    assert [str(e) for e in read_effects("Output is capped at -1.", window())] == ["cap -1"]  # the rules are obeyed

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tsllm.context.analogies import read_analogies
 from tsllm.context.applying import Window
 from tsllm.context.dated import write_dates
@@ -12,6 +14,8 @@ from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, Reading, sort_reading
 from tsllm.context.structure import read_structure
+
+FARTHEST = 10  # times the largest value of the history, beyond which a bound is taken for a misreading
 
 
 class EffectSpeaker(ABC):
@@ -92,16 +96,21 @@ def _read_note(note: Note, window: Window, prose: ProseReader | None) -> tuple[l
         return [], []
     times, past_times = window.future_times, window.past_times
     effects, rest = read_structure(note.text, times, past_times)
+    found: list[Effect] = []
     idle: list[Idle] = []
     if isinstance(prose, EffectSpeaker):
         told, over = write_dates(replace(note, text=rest), times, past_times)
-        effects += prose.speak(str(told), window) if told.text.strip() else []
         idle += over
+        found = prose.speak(str(told), window) if told.text.strip() else []
     elif prose is not None:
         likes, unread, rest = read_analogies(rest, times, past_times)
         read, left = sort_reading(prose(rest), times, past_times, note)
-        effects += [*likes, *read]
-        idle += [*unread, *left]
+        found, idle = [*likes, *read], [*unread, *left]
+    if getattr(prose, "reader", prose) is not read_by_rules:  # what was trained can misread
+        doubts = [(effect, find_doubt(effect, window)) for effect in found]
+        found = [effect for effect, doubt in doubts if not doubt]
+        idle += [(effect, doubt) for effect, doubt in doubts if doubt]
+    effects += found
     kept = []
     for effect in effects:
         parts, reason = note.clip(effect, window.times)
@@ -116,6 +125,26 @@ def acts_on(effect: Effect, window: Window) -> bool:
         return True  # its span says when the sun rises and sets
     times = window.past_times if effect.kind == "ignore" else window.future_times
     return bool(effect.covers(times).any())
+
+
+def find_doubt(effect: Effect, window: Window) -> str:
+    """Returns why an effect is more likely misread than meant; empty if nothing speaks against it.
+
+    A bound of the whole horizon must leave a twentieth of the history's values as they are, and one of a span may not
+    force the forecast to more than ten times the largest value of the history.
+    """
+    if effect.kind not in {"cap", "floor"}:
+        return ""
+    number = float(effect.number or 0.0)
+    if effect.start is None and effect.end is None:
+        kept = window.past <= number if effect.kind == "cap" else window.past >= number
+        doubt = "" if kept.mean() >= 0.05 else "it would cut off almost all of the history"
+    else:
+        largest = float(np.nanmax(np.abs(window.past), initial=0.0))
+        forced = number if effect.kind == "floor" else -number
+        far = 0 < FARTHEST * largest < forced
+        doubt = f"it is more than {FARTHEST} times as large as any value of the history" if far else ""
+    return f"{doubt}, so a trained reader may have misread it; the rules take it as it is said" if doubt else ""
 
 
 class ReadOnce:
