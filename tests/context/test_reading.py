@@ -269,4 +269,6 @@ def test_what_a_trained_reader_may_have_misread_is_left_out_with_its_reason(said
     assert [str(effect) for effect in told] == ([] if doubt else [said])
     assert len(idle) == bool(doubt)
     assert doubt in "".join(reason for _, reason in idle)
+    if said.startswith("floor"):  # a history of zeros is no reason to believe it
+        assert sort_effects("Whatever.", window(0 * window().past), Saying())[0] == []
     assert [str(e) for e in read_effects("Output is capped at -1.", window())] == ["cap -1"]  # the rules are obeyed

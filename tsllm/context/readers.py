@@ -142,7 +142,7 @@ def find_doubt(effect: Effect, window: Window) -> str:
     else:
         largest = float(np.nanmax(np.abs(window.past), initial=0.0))
         forced = number if effect.kind == "floor" else -number
-        far = 0 < FARTHEST * largest < forced
+        far = forced > FARTHEST * largest
         doubt = f"it is more than {FARTHEST} times as large as any value of the history" if far else ""
     return f"{doubt}, so a trained reader may have misread it; the rules take it as it is said" if doubt else ""
 
