@@ -159,7 +159,7 @@ def test_a_span_that_lasts_no_time_is_nothing(text, span, reason):
 
 def test_a_row_that_lasts_no_time_is_an_error():
     news = pd.DataFrame({"unique_id": ["a"], "text": ["Capped at 7."], "start": ["2024-01-11"], "end": ["2024-01-11"]})
-    with pytest.raises(FrameError, match="row 0 starts and ends at 2024-01-11"):
+    with pytest.raises(FrameError, match=r"row 0 \(series .a.\) starts and ends at 2024-01-11"):
         ContextForecaster(SeasonalNaive(24)).fit(DF, 24, news)
     news["end"] = "2024-01-12"
     assert ContextForecaster(SeasonalNaive(24)).fit(DF, 24, news).predict()["SeasonalNaive+context"].max() == 7
@@ -173,7 +173,7 @@ class Speaker(EffectSpeaker):
 
     def speak(self, text, window):
         self.asked.append(text)
-        return parse_effects("cap 9")
+        return parse_effects("set 9")
 
 
 def test_a_language_model_is_told_dates_and_nothing_that_is_over():
@@ -189,7 +189,7 @@ def test_a_language_model_is_told_dates_and_nothing_that_is_over():
         "It is closed 2024-01-10 and on 2024-01-11 14:00.",
         "From 2024-01-11 05:00:00 until 2024-01-11 08:00:00: Quiet.",
     ]
-    assert told[0] == ["cap 9", "cap 9 from 2024-01-11 05:00 to 2024-01-11 08:00"]
+    assert told[0] == ["set 9", "set 9 from 2024-01-11 05:00 to 2024-01-11 08:00"]
     assert told[1] == ["tomorrow = 2024-01-05, over before the forecast"]
 
 

@@ -117,6 +117,11 @@ class Context:
             place, span = f"context row {row} (series {name!r})", spans[name]
             if end < start:
                 raise FrameError(f"{place} ends at {end}, before it starts at {start}")
+            if start == end:
+                raise FrameError(
+                    f"{place} starts and ends at {start}, so it is about no time: `end` is the first moment that it "
+                    "is not about any more; give a later one, or leave it out"
+                )
             if end < span["min"]:
                 raise FrameError(f"{place} ends at {end}, before the series begins at {span['min']}; leave it out")
             if last is not None and start > last[name] and not published > span["max"]:
@@ -433,44 +438,3 @@ def _tabulate(context: Any, ids: list[Any]) -> pd.DataFrame:
     else:
         raise FrameError(f"context is a {type(context).__name__}; give a text, a mapping series -> text, or a frame")
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _read_times(table: pd.DataFrame, column: str) -> pd.Series:
-    """Reads times; numbers would count as nanoseconds since 1970, and the data have no time zones."""
-    times = [_read_time(value, f"context row {row}: {column}") for row, value in enumerate(table[column])]
-    return pd.Series(pd.to_datetime(times), index=table.index)
-
-
-def _read_time(value: Any, name: str) -> Any:
-    if pd.isna(value):
-        return pd.NaT
-    if isinstance(value, int | float | np.number):
-        raise FrameError(f"{name} is {value}, a number; write times as 2024-01-31 12:00")
-    time = pd.to_datetime(value, errors="coerce")
-    if pd.isna(time):
-        raise FrameError(f"{name} is {value!r}, which is no time; write 2024-01-31 12:00")
-    if time.tzinfo is not None:
-        raise FrameError(f"{name} has a time zone ({value}); give the times as the data have them, without one")
-    return time
-
-
-def _check_spans(table: pd.DataFrame, df: pd.DataFrame, last: Any) -> None:
-    if table[[START, END]].isna().all(axis=None):
-        return
-    if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
-        raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
-    first = df[TIME].min()
-    for row, (start, end) in enumerate(zip(table[START], table[END], strict=True)):
-        if not pd.isna(start) and not pd.isna(end) and end < start:
-            raise FrameError(f"context row {row} ends at {end}, before it starts at {start}")
-        if not pd.isna(start) and end == start:
-            raise FrameError(
-                f"context row {row} starts and ends at {start}, so it is about no time: `end` is the first moment "
-                "that it is not about any more; give a later one, or leave it out"
-            )
-        if not pd.isna(end) and end < first:
-            raise FrameError(f"context row {row} ends at {end}, before the data begin at {first}")
-        if last is not None and not pd.isna(start) and start > last:
-            raise FrameError(
-                f"context row {row} starts at {start}, behind the last forecast step {last}; leave it out or raise h"
-            )

@@ -77,8 +77,9 @@ _EDGE = (
     rf"|{_MONTH}(?: \d{{4}}\b)?)"
 )
 _HEAD = rf"\b(?:first|last) (?:{_LENGTH}|(?:minute|hour|day|week)\b) of (?:the )?{_PLACE}"
-_NEXT = rf"\b(?:next|coming) {_LENGTH}"
-_OFFSET = rf"(?<!\bthe )(?<!\bby ){_LENGTH} (?:before|after) (?:the )?(?:{_EDGE}|{_WHEN})"
+# "The next 3 days", but not "the next 3 days after Friday", a length that counts from there.
+_NEXT = rf"\b(?:next|coming) {_LENGTH}(?! (?:after|from|following|beginning|starting)\b)"
+_OFFSET = rf"(?<!\bthe )(?<!\bby )(?<!\bnext )(?<!\bcoming ){_LENGTH} (?:before|after) (?:the )?(?:{_EDGE}|{_WHEN})"
 _PARTS = (
     rf"(?:{DAY},? (?:in the |at )?{_PART}|(?<=the ){_PART} of (?:the )?{DAY}|(?<=in ){_PART} of {DAY}"
     r"|\bthis (?:morning|afternoon|evening)\b)"

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tsllm.context.effects import Effect, write_time
-from tsllm.context.moments import is_clock
-from tsllm.context.spans import Span
+
+if TYPE_CHECKING:
+    from tsllm.context.spans import Span
 
 _ONE, _INSTANT = pd.Timedelta(days=1), pd.Timedelta("1ns")
 # What is said from where the speaker stands; other times that are left open are completed by those of the row.
@@ -82,7 +83,7 @@ class Note:
         first = base.normalize() + _ONE if _PERIOD.search(sentence) else base + _INSTANT
         return pd.DatetimeIndex([first, *times[times > first]])
 
-    def spread(self, span: Span, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool) -> Span:
+    def spread(self, span: "Span", times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool) -> "Span":
         """Returns a span whose times of day are those of each day that the row is about, if they name no day.
 
         Args:
@@ -91,6 +92,8 @@ class Note:
             past_times: The times of the history.
             over: Whether the history is meant.
         """
+        from tsllm.context.moments import is_clock  # a forecast without texts reads no times
+
         plain = not (span.ago or span.again or (span.days and span.ranges))
         if not (self.has_span and plain and span.texts and all(map(is_clock, span.texts))):
             return span
