@@ -8,17 +8,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from tsllm.context.notes import Note
 from tsllm.context.times import read_text_times, refuse_doubled
 from tsllm.data.columns import as_pandas, is_table
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.reading import SUFFIXES, read_table
 from tsllm.types import ID, TIME, FrameError
+
+if TYPE_CHECKING:
+    from tsllm.context.notes import Note
 
 TEXT, PUBLISHED, START, END = "text", "published", "start", "end"
 TIMES = (PUBLISHED, START, END)
@@ -145,7 +147,7 @@ class Context:
         allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
         return {name: write_notes(notes) for name, notes in _list_notes(allowed).items()}
 
-    def notes_at(self, cutoffs: Mapping[Any, Any]) -> dict[Any, list[Note]]:
+    def notes_at(self, cutoffs: Mapping[Any, Any]) -> "dict[Any, list[Note]]":
         """Returns what series may read, each at a cutoff of its own: series -> its notes, in the order given.
 
         Args:
@@ -397,12 +399,14 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
     return read_text_times(table, TIMES, day_first=day_first)
 
 
-def write_notes(notes: Sequence[Note]) -> str:
+def write_notes(notes: "Sequence[Note]") -> str:
     """Writes notes as one text, one a line, each behind the times that it is about."""
     return "\n".join(map(str, notes))
 
 
-def _list_notes(table: pd.DataFrame) -> dict[Any, list[Note]]:
+def _list_notes(table: pd.DataFrame) -> "dict[Any, list[Note]]":
+    from tsllm.context.notes import Note  # a forecast without texts needs none
+
     notes: dict[Any, list[Note]] = {}
     rows = table.loc[table[TEXT] != "", [ID, TEXT, PUBLISHED, START, END]]
     for name, text, *times in rows.itertuples(index=False, name=None):
