@@ -65,5 +65,5 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
     encoder = open_text_encoder(model.config)
     for part in (data.train, data.validation, data.test):
         if part is not None:
-            part.further = ToldWindows(part, context, encoder)
+            part.further = ToldWindows(part, context, encoder, model.text_reader.lens, learns=part is data.train)
     return context

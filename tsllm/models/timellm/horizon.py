@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.models.config import TEXT_OPTIONS
-from tsllm.models.inputs import NUM_CALENDAR, Inputs
+from tsllm.models.inputs import NUM_CALENDAR, Inputs, RawForecast
 from tsllm.models.timellm.config import HORIZON_OPTIONS, TimeLLMConfig
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import patchify
@@ -107,13 +107,16 @@ class HorizonReader(nn.Module):
         of_texts = {name: options[name] for name in TEXT_OPTIONS}
         self.texts = TextReader(hidden_size, num_parameters, NUM_CALENDAR, **of_texts) if config.text_layers else None
 
-    def forward(self, hidden: Tensor, rows: Tensor, forecast: Tensor, inputs: Inputs) -> Tensor:
+    def forward(
+        self, hidden: Tensor, rows: Tensor, forecast: Tensor, units: tuple[Tensor, Tensor], inputs: Inputs
+    ) -> Tensor:
         """Computes the residual.
 
         Args:
             hidden: Hidden states of the patches [B * C, P, d].
             rows: Normalised series [B * C, L].
             forecast: What the head says, in the normalised space [B * C, H, K']; no gradient flows back into it.
+            units: Location and scale of the windows [B, 1, C].
             inputs: Covariates, texts and calendar.
 
         Returns:
@@ -136,10 +139,13 @@ class HorizonReader(nn.Module):
         residual = self.answer(queries)  # [B * C, H, K']
         if self.texts is None or inputs.text_states is None:
             return residual
-        assert inputs.text_mask is not None
         assert inputs.text_calendar is not None
-        states, mask = inputs.text_states.flatten(0, 1), inputs.text_mask.flatten(0, 1)  # [B * C, ...]
-        return residual + self.texts(queries, self._for_channels(inputs.text_calendar), states, mask)
+        assert inputs.text_rows is not None
+        assert inputs.text_mask is not None
+        told = (inputs.text_calendar, inputs.text_states, inputs.text_rows, inputs.text_mask)
+        answered = (forecast + residual).unflatten(0, (-1, self.num_channels)).transpose(1, 2)  # [B, H, C, K']
+        facts = RawForecast(answered, *units).describe().transpose(1, 2).flatten(0, 1)  # [B * C, H, K' + 2]
+        return residual + self.texts(queries, facts, *told)
 
     def _for_channels(self, tokens: Tensor) -> Tensor:
         """Gives every channel of a sample the sample's tokens: [B, T, D] -> [B * C, T, D]."""

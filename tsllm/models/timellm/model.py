@@ -236,7 +236,7 @@ class TimeLLM(ForecastModel):
         else:
             hidden = self.read_patches(rows, prompt)  # [B * C, P, d]
             parameters = self.map_patches(hidden)
-            parameters = parameters + self.horizon(hidden, rows, parameters, inputs)
+            parameters = parameters + self.horizon(hidden, rows, parameters, (loc, scale), inputs)
         parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
         return RawForecast(parameters.transpose(1, 2), loc, scale)
 
