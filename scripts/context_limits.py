@@ -7,7 +7,7 @@ at its cap, from one hour to another, or nothing happens. Floor and cap are quan
 only numbers in a text are times. The day before, a sentence says so, in one of 96 wordings a kind
 (`scripts/limit_phrases.py`); of a third of the days on which nothing happens nothing is said. A native model with the
 branch that reads texts is trained on 96 -> 24 hours, and its control on a language model of random weights with the
-same spectrum (`--weights spectrum`). Test days have wordings of training, phrases that it does not know, and forms too.
+same spectrum (`--weights spectrum`). Test days have wordings of training, phrases that it does not know, or forms too.
 
 Errors are mean absolute errors in the deviations of the training part: `none` without text, `told` with it, `swapped`
 with the text of the next day in the list, `written` with the event carried out on the model's own forecast. The share

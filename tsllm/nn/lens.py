@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 DIRECTIONS = 128
-_LEAST_DEVIATION = 0.01  # of the features' mean; what hardly varies in some texts is not magnified in others
+_LEAST_DEVIATION = 1e-4  # of the features' mean; less is rounding
+_LEAST_VARIANCE = 1e-6  # of the largest direction's
 
 
 def shorten_width(hidden_size: int) -> int:
@@ -48,7 +49,8 @@ class Lens(nn.Module):
         """Finds centre and directions.
 
         Args:
-            states: Hidden states of each text [T, d]; shortened, their features vary by 1 on the average.
+            states: Hidden states of each text [T, d]. Shortened, their features vary by 1 on the average; directions
+                in which they do not vary are not read.
         """
         tokens = torch.cat(list(states)).float()  # [M, d]
         centre = tokens.mean(0)
@@ -58,7 +60,8 @@ class Lens(nn.Module):
         centred = centred / deviation
         variances, found = torch.linalg.eigh((centred.T @ centred / len(centred)).double())  # ascending
         count = self.directions.shape[1]
-        kept = found[:, -count:].flip(1) / variances[-count:].mean().clamp_min(1e-12).sqrt()
+        variances, found = variances[-count:].flip(0), found[:, -count:].flip(1)  # [d'], [d, d']
+        kept = found * (variances > _LEAST_VARIANCE * variances[0]) / variances.mean().clamp_min(1e-12).sqrt()
         self.centre.copy_(centre)
         self.directions.copy_(kept / deviation[:, None])
 
