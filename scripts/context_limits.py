@@ -1,11 +1,11 @@
 """Prices told to lie at the floor or at the cap: does a model learn to read, and does it read words that it never saw?
 
-python scripts/context_limits.py --model dlinear --steps 1500
+python scripts/context_limits.py --model dlinear --steps 1000
 
 Days of the French price before the test part are drawn, and each future gets an event: the price lies at its floor, or
 at its cap, from one hour to another, or nothing happens. Floor and cap are quantiles of the training part, so that the
 only numbers in a text are times. The day before, a sentence says so, in one of 96 wordings a kind
-(`scripts/limit_phrases.py`); of a third of the days on which nothing happens nothing is said. A native model with the
+(`scripts/limit_phrases.py`); on a quarter of the days nothing happens and nothing is said. A native model with the
 branch that reads texts is trained on 96 -> 24 hours, and its control on a language model of random weights with the
 same spectrum (`--weights spectrum`). Test days have wordings of training, phrases that it does not know, or forms too.
 
@@ -69,25 +69,20 @@ class Events:
             values = self.z[start:end]
             if with_future:
                 values, end = np.concatenate([values, self.change(day, told)]), end + STEPS
-            parts.append(pd.DataFrame({ID: f"day-{number}", TIME: self.times[start:end], TARGET: values}))
+            parts.append(pd.DataFrame({ID: f"day-{number:04d}", TIME: self.times[start:end], TARGET: values}))
         return pd.concat(parts, ignore_index=True)
 
     def news(self, days: list[tuple[int, Told]]) -> pd.DataFrame:
         """Returns the texts of days, each published the day before."""
         first = [self.times[day * STEPS] for day, _ in days]
-        names, texts = [f"day-{k}" for k in range(len(days))], [told.text for _, told in days]
+        names, texts = [f"day-{k:04d}" for k in range(len(days))], [told.text for _, told in days]
         frame = pd.DataFrame({ID: names, "text": texts, "start": first})
         return frame.assign(published=frame["start"] - DAY, end=frame["start"] + DAY)
 
 
-def draw_training(rng: np.random.Generator, days: range, count: int, pool: Pool) -> list[tuple[int, Told]]:
-    """Draws days and events; a third of those on which nothing happens have no text."""
-    drawn = []
-    for day in rng.choice(days, count):
-        told = write_told(rng, KINDS[rng.integers(len(KINDS))], pool)
-        silent = told.kind == NOTHING and rng.random() < 1 / 3
-        drawn.append((int(day), told._replace(text="") if silent else told))
-    return drawn
+def draw_days(rng: np.random.Generator, days: np.ndarray, pool: Pool) -> list[tuple[int, Told]]:
+    """Draws an event, or nothing, and a sentence about it for each of some days."""
+    return [(int(day), write_told(rng, KINDS[rng.integers(len(KINDS))], pool)) for day in days]
 
 
 def measure(forecaster: NeuralForecaster, events: Events, days: list[tuple[int, Told]]) -> dict[str, float]:
@@ -130,8 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dlinear", help="a native model that reads texts")
     parser.add_argument("--weights", default="pretrained", help="of the language model: pretrained, spectrum, random")
-    parser.add_argument("--days", type=int, default=2000, help="drawn for training")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument(
+        "--days", type=int, default=1500, help="with a text, drawn for training; a third as many come without one"
+    )
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
@@ -149,11 +146,10 @@ def main() -> None:
     levels = {kind: float(np.quantile(z[: len(known)], level)) for kind, level in QUANTILES.items()}
     events, rng = Events(z, times, levels), np.random.default_rng(0)
     seen, pools = (TRIED, TRIED_POOLS) if args.develop else (SEEN, POOLS)
-    drawn = draw_training(rng, range(CONTEXT // STEPS, border), args.days, seen)
-    tests = {
-        name: [(day, write_told(rng, KINDS[rng.integers(len(KINDS))], pool)) for day in range(border, last)]
-        for name, pool in pools.items()
-    }
+    first = CONTEXT // STEPS
+    drawn = draw_days(rng, rng.integers(first, border, args.days), seen)
+    drawn += [(int(day), Told(NOTHING, "", 0, 0)) for day in rng.integers(first, border, args.days // 3)]
+    tests = {name: draw_days(rng, np.arange(border, last), pool) for name, pool in pools.items()}
     forecaster = train(args, events, drawn)
     if args.save:
         forecaster.save_pretrained(args.save)

@@ -114,7 +114,7 @@ def test_a_text_that_several_windows_read_is_encoded_once(backbone, batch, told)
     apart = model(**batch, **told).predictions
     told["text_rows"][1, 1] = told["text_rows"][0, 1]
     read = []
-    model.texts.reader.encoder.register_forward_hook(lambda _, given, __: read.append(given[0].shape))
+    model.texts.reader.mix.register_forward_hook(lambda _, given, __: read.append(given[0].shape))
     torch.testing.assert_close(model(**batch, **told).predictions, apart)
     assert read == [(BATCH - 1, TOKENS, 64)]
 

@@ -1,6 +1,7 @@
 """What each window is told: texts as frozen hidden states, beside the window's own tensors."""
 
 import logging
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -86,12 +87,13 @@ class ToldWindows:
             slots[b].setdefault(self._place[row], len(slots[b]))
         rows = torch.tensor([[*own, *[0] * (max(map(len, slots)) - len(own))] for own in slots])  # [B, R]
         window, channel, of = (np.array(column) for column in zip(*told, strict=True))  # [P] each
-        slot = [slots[b][self._place[row]] for b, _, row in told]
-        start, end, ahead = self._start[of][:, None], self._end[of][:, None], times[window]  # [P, H]
+        slot = np.array([slots[b][self._place[row]] for b, _, row in told])
+        start, end, ahead = self._start[of][:, None], self._end[of][:, None], times[window]  # [P, 1], [P, H]
         about = (np.isnat(start) | (start <= ahead)) & (np.isnat(end) | (end > ahead))  # [P, H]
-        read = torch.zeros(len(indices), channels, rows.shape[1], times.shape[1], dtype=torch.bool)  # [B, C, R, H]
-        for b, c, r, steps in zip(window, channel, slot, torch.from_numpy(about), strict=True):
-            read[b, c, r] |= steps
+        shape = (len(indices), channels, rows.shape[1])
+        cell = torch.from_numpy(np.ravel_multi_index((window, channel, slot), shape))
+        count = torch.zeros(math.prod(shape), times.shape[1]).index_add_(0, cell, torch.from_numpy(about).float())
+        read = (count > 0).view(*shape, -1)  # [B, C, R, H]
         lengths = self._lengths[rows]  # [B, R]
         tokens = torch.arange(int(lengths.max()))
         places = (self._firsts[rows].unsqueeze(-1) + tokens).clamp_max(len(self._bank) - 1)  # [B, R, T]

@@ -288,7 +288,8 @@ class ForecastModel(PreTrainedModel):
                 f"past_time_features is missing; the configuration names {config.num_time_features} of them"
             )
         with fast_matmul():
-            raw = self._read_texts(self.forecast(inputs), inputs)
+            raw = self.forecast(inputs)
+        raw = self._read_texts(raw, inputs)  # its maps are small, and fastest as torch computes them
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from tsllm.nn.attention.full import CrossAttention
+from tsllm.nn.attention.full import CrossAttention, FullAttention
 from tsllm.nn.dropout import Dropout
-from tsllm.nn.encoder import FeedForward, build_encoder
+from tsllm.nn.encoder import FeedForward
 from tsllm.nn.lens import Lens, shorten_width
 from tsllm.nn.older_state import OlderState
 
@@ -93,8 +93,8 @@ class TextReader(OlderState):
     """The queries read the hidden states of texts, and answer by a residual of their own.
 
     Texts have an attention of their own instead of places in the common memory, so that a step of which nothing is
-    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told. One
-    encoder layer runs over each text, alone and once a batch, however many windows read it.
+    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told. The
+    tokens of a text see each other once, alone and once a batch, however many windows read it.
 
     Args:
         hidden_size: Width d of the hidden states.
@@ -119,9 +119,9 @@ class TextReader(OlderState):
         super().__init__()
         self.lens = Lens(hidden_size)
         self.embed = nn.Linear(shorten_width(hidden_size), d_model)
-        self.encoder = build_encoder(
-            1, d_model, num_heads, d_ff, dropout=dropout, norm_position="pre", final_norm="layer"
-        )
+        self.norm_mix = nn.LayerNorm(d_model)
+        self.mix = FullAttention(d_model, num_heads)  # without dropout on its maps it runs fused
+        self.norm_tokens = nn.LayerNorm(d_model)
         self.calendar = nn.Linear(num_calendar, d_model, bias=False)  # a text speaks of times
         self.layers = nn.ModuleList(HorizonLayer(d_model, num_heads, d_ff, dropout) for _ in range(READING_LAYERS))
         self.answer = Effect(d_model, num_parameters)
@@ -132,7 +132,7 @@ class TextReader(OlderState):
         return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
 
     def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
-        """Refuses the branch of an older version, which had one layer and no encoder.
+        """Refuses the branch of an older version, which had one reading layer.
 
         Raises:
             ValueError: If the state holds one.
@@ -159,15 +159,19 @@ class TextReader(OlderState):
         Returns:
             [B * C, H, K'], zero at steps of which nothing is told.
         """
-        told = mask.any(dim=4).any(dim=3).flatten(0, 1)  # [B * C, H]
-        cells = told.any(dim=1).nonzero()[:, 0]  # [M]
+        about = mask.any(dim=4).flatten(0, 1)  # [B * C, H, R]
+        told, counts = about.any(dim=2), about.any(dim=1).sum(dim=1)  # [B * C, H], [B * C]
+        cells = counts.nonzero()[:, 0]  # [M]
         residual = queries.new_zeros(*queries.shape[:2], facts.shape[-1] - 2)
         if not len(cells):
             return residual
-        tokens, place = self._encode(states.to(queries.dtype), rows, mask.any(dim=2).any(dim=1))
         windows = cells // mask.shape[1]
-        memory = tokens[place[windows]].flatten(1, 2)  # [M, R * T, D]
-        readable = mask.flatten(0, 1)[cells].flatten(2)  # [M, H, R * T]
+        tokens, place = self._encode(states.to(queries.dtype), rows, mask.any(dim=2).any(dim=1))
+        # A series reads its own texts, not those of its neighbours: [M, R'], R' the most that one has.
+        own = about[cells].any(dim=1).int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        memory = tokens[place[windows].gather(1, own)].flatten(1, 2)  # [M, R' * T, D]
+        readable = mask.flatten(0, 1).transpose(1, 2)[cells.unsqueeze(1), own]  # [M, R', H, T]
+        readable = readable.transpose(1, 2).flatten(2)  # [M, H, R' * T]
         asking = queries[cells] + self.calendar(calendar.to(queries.dtype))[windows]
         for layer in self.layers:
             asking = layer(asking, memory, readable)  # [M, H, D]
@@ -192,7 +196,7 @@ class TextReader(OlderState):
         own = real[read][first]  # [U, T]
         embedded = self.embed(states[read][first][own])  # padding is not mapped
         tokens = embedded.new_zeros(*own.shape, embedded.shape[-1]).masked_scatter(own.unsqueeze(-1), embedded)
-        tokens, _ = self.encoder(tokens, own)  # [U, T, D]
+        tokens = self.norm_tokens(tokens + self.mix(self.norm_mix(tokens), own))  # [U, T, D]
         return tokens, torch.zeros_like(rows).masked_scatter(read, found)
 
 

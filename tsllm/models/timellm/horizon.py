@@ -104,7 +104,7 @@ class HorizonReader(nn.Module):
             HorizonLayer(width, options["num_heads"], options["d_ff"], dropout) for _ in range(options["num_layers"])
         )
         self.answer = Answer(width, num_parameters)
-        of_texts = {name: options[name] for name in TEXT_OPTIONS}
+        of_texts = {name: config.horizon_reader.get(name, value) for name, value in TEXT_OPTIONS.items()}
         self.texts = TextReader(hidden_size, num_parameters, NUM_CALENDAR, **of_texts) if config.text_layers else None
 
     def forward(
