@@ -11,8 +11,10 @@ same spectrum (`--weights spectrum`). Test days have wordings of training, phras
 
 Errors are mean absolute errors in the deviations of the training part: `none` without text, `told` with it, `swapped`
 with the text of the next day in the list, `written` with the event carried out on the model's own forecast. The share
-removed is (none - told) / (none - written). `--develop` is for choosing settings: it leaves the test days and the
-wordings of tests alone, and some of the wordings of training play those that it does not know.
+removed is (none - told) / (none - written). Whatever is told, the branch knows the weekday, which the base may not;
+`calm` is told a sentence of training by which nothing happens, and the share against it counts reading alone.
+`--develop` is for choosing settings: it leaves the test days and the wordings of tests alone, and some of the wordings
+of training play those that it does not know.
 """
 
 import argparse
@@ -85,19 +87,35 @@ def draw_days(rng: np.random.Generator, days: np.ndarray, pool: Pool) -> list[tu
     return [(int(day), write_told(rng, KINDS[rng.integers(len(KINDS))], pool)) for day in days]
 
 
-def measure(forecaster: NeuralForecaster, events: Events, days: list[tuple[int, Told]]) -> dict[str, float]:
-    """Returns the mean absolute error of each arm."""
+def measure(
+    forecaster: NeuralForecaster, events: Events, days: list[tuple[int, Told]], calm: list[Told]
+) -> dict[str, float]:
+    """Returns the mean absolute error of each arm.
+
+    Args:
+        forecaster: Reads texts.
+        events: The price.
+        days: Days and what is told of them.
+        calm: As many sentences by which nothing happens.
+    """
     truth = np.stack([events.change(*one) for one in days])  # [N, H]
     swapped = [(day, days[(k + 1) % len(days)][1]) for k, (day, _) in enumerate(days)]
+    arms = {"told": days, "swapped": swapped, "calm": [(day, one) for (day, _), one in zip(days, calm, strict=True)]}
+    told: dict[str, str | pd.DataFrame] = {"none": ""} | {name: events.news(of) for name, of in arms.items()}
     history, found = events.frame(days, with_future=False), {}
-    for name, context in (("none", ""), ("told", events.news(days)), ("swapped", events.news(swapped))):
+    for name, context in told.items():
         forecast = forecaster.predict(history, context=context)
         found[name] = forecast[forecaster.alias].to_numpy().reshape(truth.shape)
     limits = events.levels[FLOOR], events.levels[CAP]
-    found["written"] = np.stack(
-        [apply_told(told, own, *limits) for (_, told), own in zip(days, found["none"], strict=True)]
-    )
+    for name in ("none", "calm"):
+        carried = [apply_told(told, own, *limits) for (_, told), own in zip(days, found[name], strict=True)]
+        found[f"{name}, written"] = np.stack(carried)
     return {name: float(np.abs(forecast - truth).mean()) for name, forecast in found.items()}
+
+
+def find_share(errors: dict[str, float], base: str) -> str:
+    """Returns which share of the event's error is removed, against a forecast told nothing or a calm sentence."""
+    return f"{100 * (errors[base] - errors['told']) / (errors[base] - errors[f'{base}, written']):.0f} %"
 
 
 def train(args: argparse.Namespace, events: Events, days: list[tuple[int, Told]]) -> NeuralForecaster:
@@ -153,13 +171,14 @@ def main() -> None:
     forecaster = train(args, events, drawn)
     if args.save:
         forecaster.save_pretrained(args.save)
+    calm = {name: [write_told(rng, NOTHING, seen) for _ in days] for name, days in tests.items()}
     for name, days in tests.items():
         for quiet in (False, True):
-            errors = measure(forecaster, events, [one for one in days if (one[1].kind == NOTHING) == quiet])
-            share = 100 * (errors["none"] - errors["told"]) / (errors["none"] - errors["written"] + 1e-12)
-            print(f"{name}, {'quiet days' if quiet else 'events'}  "
-                  + "  ".join(f"{k} {v:.3f}" for k, v in errors.items())
-                  + ("" if quiet else f"  removed {share:.0f} %"), flush=True)  # fmt: skip
+            chosen = [k for k, (_, told) in enumerate(days) if (told.kind == NOTHING) == quiet]
+            errors = measure(forecaster, events, [days[k] for k in chosen], [calm[name][k] for k in chosen])
+            line = "  ".join(f"{arm} {error:.3f}" for arm, error in errors.items())
+            removed = f"  removed {find_share(errors, 'none')}, against calm {find_share(errors, 'calm')}"
+            print(f"{name}, {'quiet days' if quiet else 'events'}  {line}{'' if quiet else removed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -289,7 +289,9 @@ class ForecastModel(PreTrainedModel):
             )
         with fast_matmul():
             raw = self.forecast(inputs)
-        raw = self._read_texts(raw, inputs)  # its maps are small, and fastest as torch computes them
+        if inputs.text_states is not None:
+            answer = self.answer_texts(raw, inputs)  # its maps are small, and fastest as torch computes them
+            raw = replace(raw, parameters=raw.parameters + answer)
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras
@@ -299,13 +301,11 @@ class ForecastModel(PreTrainedModel):
             output.loss = loss.compute(self, output, future_values, **config.loss_kwargs)
         return output
 
-    def _read_texts(self, raw: RawForecast, inputs: Inputs) -> RawForecast:
-        """Adds to a forecast what the texts say, in the model's normalised space; nothing where nothing is told."""
-        if self.texts is None or inputs.text_states is None:
-            return raw
-        told = (inputs.text_calendar, inputs.text_states, inputs.text_rows, inputs.text_mask)
-        residual = self.texts(raw.describe(), *told)
-        return replace(raw, parameters=raw.parameters + residual)
+    def answer_texts(self, raw: RawForecast, inputs: Inputs) -> Tensor:
+        """Returns what texts add to the parameters of a forecast [B, H, C, num_parameters]; zero where none is."""
+        assert self.texts is not None
+        residual: Tensor = self.texts(raw.describe(), *inputs.told)
+        return residual
 
     def compute_quantiles(self, output: ForecastOutput, levels: list[float]) -> Tensor:
         """Returns the quantiles [B, H, C, len(levels)] of a forecast; a point head raises ValueError."""

@@ -37,6 +37,11 @@ class Inputs:
     text_mask: Tensor | None = None  # [B, C, H, R, T] bool
     text_calendar: Tensor | None = None  # [B, H, NUM_CALENDAR]
 
+    @property
+    def told(self) -> tuple[Tensor | None, ...]:
+        """What a `TextReader` reads: calendar, states, rows and mask."""
+        return self.text_calendar, self.text_states, self.text_rows, self.text_mask
+
 
 @dataclass
 class RawForecast:
@@ -46,6 +51,7 @@ class RawForecast:
     loc: Tensor | None = None  # [B, 1, C], or [B, H, C] if it differs from step to step
     scale: Tensor | None = None  # [B, 1, C]
     extras: dict[str, Any] = field(default_factory=dict)
+    queries: Tensor | None = None  # [B * C, H, D], of a model whose own queries read texts
 
     def describe(self) -> Tensor:
         """Returns what is forecast, and its units: [B, H, C, num_parameters + 2], without gradients."""

@@ -62,8 +62,9 @@ def tell_parts(model: ForecastModel, data: PreparedData, told: ContextArguments)
 
     texts = load_texts(told.context, data.loaded.names)
     context = Context.read(texts, data.loaded.df, timeless=told.timeless)
-    encoder = open_text_encoder(model.config)
+    encoder, reader = open_text_encoder(model.config), model.text_reader
+    assert reader is not None
     for part in (data.train, data.validation, data.test):
         if part is not None:
-            part.further = ToldWindows(part, context, encoder, model.text_reader.lens, learns=part is data.train)
+            part.further = ToldWindows(part, context, encoder, reader.lens, learns=part is data.train)
     return context

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsllm.models.config import TEXT_OPTIONS
-from tsllm.models.inputs import NUM_CALENDAR, Inputs, RawForecast
+from tsllm.models.inputs import NUM_CALENDAR, Inputs
 from tsllm.models.timellm.config import HORIZON_OPTIONS, TimeLLMConfig
 from tsllm.nn.normalization import InstanceNorm
 from tsllm.nn.patching import patchify
@@ -107,20 +107,18 @@ class HorizonReader(nn.Module):
         of_texts = {name: config.horizon_reader.get(name, value) for name, value in TEXT_OPTIONS.items()}
         self.texts = TextReader(hidden_size, num_parameters, NUM_CALENDAR, **of_texts) if config.text_layers else None
 
-    def forward(
-        self, hidden: Tensor, rows: Tensor, forecast: Tensor, units: tuple[Tensor, Tensor], inputs: Inputs
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, rows: Tensor, forecast: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Computes the residual.
 
         Args:
             hidden: Hidden states of the patches [B * C, P, d].
             rows: Normalised series [B * C, L].
             forecast: What the head says, in the normalised space [B * C, H, K']; no gradient flows back into it.
-            units: Location and scale of the windows [B, 1, C].
-            inputs: Covariates, texts and calendar.
+            inputs: Covariates.
 
         Returns:
-            What is added to the forecast: [B * C, H, K'].
+            What is added to the forecast [B * C, H, K'], and the queries behind the reading [B * C, H, D], which may
+            read texts next.
         """
         own = self.values(cut_tokens(rows.unsqueeze(-1), self.patch_length))  # [B * C, P', D]
         queries = self.steps + self.channels[:, None]  # [C, H, D]
@@ -136,16 +134,7 @@ class HorizonReader(nn.Module):
         memory = torch.cat([self.hidden(self.norm_hidden(hidden)), torch.cat(tokens, dim=1) + self.places], dim=1)
         for layer in self.layers:
             queries = layer(queries, memory)
-        residual = self.answer(queries)  # [B * C, H, K']
-        if self.texts is None or inputs.text_states is None:
-            return residual
-        assert inputs.text_calendar is not None
-        assert inputs.text_rows is not None
-        assert inputs.text_mask is not None
-        told = (inputs.text_calendar, inputs.text_states, inputs.text_rows, inputs.text_mask)
-        answered = (forecast + residual).unflatten(0, (-1, self.num_channels)).transpose(1, 2)  # [B, H, C, K']
-        facts = RawForecast(answered, *units).describe().transpose(1, 2).flatten(0, 1)  # [B * C, H, K' + 2]
-        return residual + self.texts(queries, facts, *told)
+        return self.answer(queries), queries
 
     def _for_channels(self, tokens: Tensor) -> Tensor:
         """Gives every channel of a sample the sample's tokens: [B, T, D] -> [B * C, T, D]."""
