@@ -74,7 +74,8 @@ class Variant:
             table = write_texts(data.loaded.df, seed=0)
             encoder = open_text_encoder(self.model.config)
             began = time.process_time()
-            self.windows.further = ToldWindows(self.windows, Context.read(table, data.loaded.df), encoder)
+            told, lens = Context.read(table, data.loaded.df), self.model.text_reader.lens
+            self.windows.further = ToldWindows(self.windows, told, encoder, lens, learns=True)
             self.encoding, self.texts = time.process_time() - began, table["text"].nunique()
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
 

@@ -33,8 +33,9 @@ class Batch(TypedDict, total=False):
     future_values: Tensor  # [B, H, C], NaN = missing target, skipped by every loss
     series_loc: Tensor  # [B, 1, C], original value = value * series_scale + series_loc
     series_scale: Tensor  # [B, 1, C]
-    text_states: Tensor  # [B, C, T, d]
-    text_mask: Tensor  # [B, C, H, T] bool, True = the token is of a text about this step
+    text_states: Tensor  # [B, R, T, d'], of up to R texts a window
+    text_rows: Tensor  # [B, R], which text each is
+    text_mask: Tensor  # [B, C, H, R, T] bool, True = the token is of a text about this step
     text_calendar: Tensor  # [B, H, F']
 
 

@@ -8,14 +8,16 @@ import torch
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.fixtures.texts import make_told_days
 from tsllm.context.contract import Context
+from tsllm.data.windows import WindowDataset
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.forecasting.texts import compute_waves
+from tsllm.forecasting.texts import ToldWindows, compute_waves, open_text_encoder
 from tsllm.types import FrameError
 
 H, LENGTH, N = 6, 24, 240
 SIZES = {"context_length": LENGTH, "patch_length": 8, "patch_stride": 8, "d_model": 8, "num_heads": 2, "d_ff": 8}
 SIZES |= {"num_prototypes": 10, "num_backbone_layers": 1, "reader": "horizon", "text_layers": 2, "prompt": False}
 LEARN = {"max_steps": 150, "per_device_train_batch_size": 16, "learning_rate": 5e-3, "eval_steps": 75}
+TAUGHT = pd.DataFrame({"unique_id": ["a", "b"], "text": ["min median 2", "trend up"], "published": "2024-01-01"})
 QUICK = {"max_steps": 2, "per_device_train_batch_size": 8, "eval_steps": 2}
 
 
@@ -41,7 +43,9 @@ def make_frame():
 @pytest.fixture(scope="module")
 def made(backbone):
     """A forecaster that has learned to answer texts somehow: its answer's weights are drawn."""
-    model = NeuralForecaster("timellm", H, backbone=backbone, val_size=24, training=QUICK, **SIZES).fit(make_frame())
+    model = NeuralForecaster("timellm", H, backbone=backbone, val_size=24, training=QUICK, **SIZES)
+    model.fit(make_frame(), context=TAUGHT)
+    model._told = None
     torch.manual_seed(1)
     torch.nn.init.normal_(model.model.horizon.texts.answer.value.weight)
     return model
@@ -150,12 +154,51 @@ def test_a_saved_reader_reads_the_same_and_refuses_other_weights(made, backbone,
 def test_the_calendar_is_waves_of_day_week_and_year():
     times = np.array([["2024-01-01T06:00", "2024-01-01T12:00"], ["2024-01-04T12:00", "2024-01-08T00:00"]], "M8[ns]")
     waves = compute_waves(times)
-    assert waves.shape == (2, 2, 18)
-    sines, cosines = waves[..., :9], waves[..., 9:]
+    assert waves.shape == (2, 2, 34)
+    sines, cosines = waves[..., :17], waves[..., 17:]
     torch.testing.assert_close(sines[0, 0, :4], torch.tensor([1.0, 0.0, -1.0, 0.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(cosines[0, 1, :4], torch.tensor([-1.0, 1.0, -1.0, 1.0]), atol=1e-5, rtol=0)
-    assert cosines[1, 0, 4] == pytest.approx(-1.0, abs=1e-5)  # Thursday noon: half a week after Monday
-    assert cosines[1, 1, 4] == pytest.approx(1.0, abs=1e-5)
+    assert cosines[1, 0, 12] == pytest.approx(-1.0, abs=1e-5)  # Thursday noon: half a week after Monday
+    assert cosines[1, 1, 12] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_window_holds_a_text_once_however_many_series_read_it(made):
+    frame = make_frame()
+    rows = [("a", "trend up", "2024-01-04", "2024-01-05"), ("b", "trend up", "2024-01-04 20:00", "2024-01-05")]
+    rows += [("a", "min median 2", "2024-01-04 23:00", "2024-01-06")]
+    told = Context.read(
+        pd.DataFrame(rows, columns=["unique_id", "text", "start", "end"]).assign(published=rows[0][2]), frame
+    )
+    windows, lens = WindowDataset(frame, LENGTH, H, stride=H), made.model.text_reader.lens
+    words = ToldWindows(windows, told, open_text_encoder(made.model.config), lens)
+    first = 8  # its context ends on 3 January at 23:00, before the texts are published
+    assert words(windows, torch.tensor([first])) == {}
+    batch = words(windows, torch.tensor([first, first + 3]))  # forecasts 4 January from 18:00 on
+    assert batch["text_rows"].tolist() == [[0, 0], [0, 1]]
+    mask = batch["text_mask"]  # [B, C, H, R, T]
+    assert not mask[0].any()
+    assert mask[1, 0].any(-1).T.tolist() == [[True] * 6, [False] * 5 + [True]]
+    assert mask[1, 1].any(-1).T.tolist() == [[False, False, True, True, True, True], [False] * 6]
+    encoder = open_text_encoder(made.model.config)
+    for r, text in enumerate(("trend up", "min median 2")):
+        states = lens(torch.from_numpy(encoder.encode([text])[0].states))
+        real = mask[1, :, :, r].any(0).any(0)
+        torch.testing.assert_close(batch["text_states"][1, r][real], states)
+
+
+def test_the_lens_is_fitted_to_the_first_texts_of_training_alone_and_kept(made, backbone, tmp_path):
+    lens = made.model.text_reader.lens
+    assert lens.is_fitted
+    centre = lens.centre.clone()
+    encoder = open_text_encoder(made.model.config)
+    states = [torch.from_numpy(entry.states).float() for entry in encoder.encode(TAUGHT["text"].tolist())]
+    torch.testing.assert_close(centre, torch.cat(states).mean(0))
+    made.predict(context="prices")
+    assert torch.equal(made.model.text_reader.lens.centre, centre)
+    made.save_pretrained(tmp_path / "saved")
+    again = NeuralForecaster(str(tmp_path / "saved"), training={"max_steps": 1})
+    again.fit(make_frame(), context=TAUGHT.assign(text="prices"))
+    assert torch.equal(again.model.text_reader.lens.centre, centre)
 
 
 def test_words_decide_what_numbers_cannot_tell(backbone):

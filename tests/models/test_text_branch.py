@@ -5,14 +5,15 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.contract.test_models import SIZES
 from tests.fixtures.backbones import save_tiny_backbone
 from tsllm.models import MODELS, build_model
-from tsllm.models.inputs import RawForecast
+from tsllm.models.inputs import NUM_CALENDAR, RawForecast
 from tsllm.models.patchtst import PatchTST, PatchTSTPretraining, PatchTSTPretrainingConfig
 
-LENGTH, HORIZON, CHANNELS, BATCH, TOKENS, WIDTH = 32, 8, 2, 3, 5, 16
+LENGTH, HORIZON, CHANNELS, BATCH, TEXTS, TOKENS, WIDTH = 32, 8, 2, 3, 2, 5, 16
 READERS = sorted(set(MODELS.names()) - {"timellm", "patchcast"})  # Time-LLM's horizon queries read texts themselves
 
 
@@ -45,12 +46,13 @@ def batch():
 def told():
     """Series 1 of window 0 is told something of steps 2 and 3."""
     generator = torch.Generator().manual_seed(4)
-    mask = torch.zeros(BATCH, CHANNELS, HORIZON, TOKENS, dtype=torch.bool)
-    mask[0, 1, 2:4] = True
+    mask = torch.zeros(BATCH, CHANNELS, HORIZON, TEXTS, TOKENS, dtype=torch.bool)
+    mask[0, 1, 2:4, 1] = True
     return {
-        "text_states": torch.randn(BATCH, CHANNELS, TOKENS, WIDTH, generator=generator),
+        "text_states": torch.randn(BATCH, TEXTS, TOKENS, WIDTH, generator=generator),
+        "text_rows": torch.arange(BATCH * TEXTS).view(BATCH, TEXTS),
         "text_mask": mask,
-        "text_calendar": torch.randn(BATCH, HORIZON, 18, generator=generator),
+        "text_calendar": torch.randn(BATCH, HORIZON, NUM_CALENDAR, generator=generator),
     }
 
 
@@ -74,19 +76,70 @@ def test_only_what_is_told_is_changed_to_the_bit(name, backbone, batch, told):
     assert int(changed.sum()) == 2
 
 
+def answer(model, gate, **bias):
+    """Makes a branch answer every text alike: an affine function of the forecast, by a gate before its sigmoid."""
+    parts = dict.fromkeys(("value", "rate", "level", "amount"), 0.0) | bias
+    effect = model.texts.reader.answer
+    with torch.no_grad():
+        effect.gate.weight.zero_()
+        effect.gate.bias.fill_(gate)
+        count = len(effect.value.bias) // 4
+        effect.value.bias.copy_(torch.tensor(list(parts.values())).repeat_interleave(count))
+
+
 @pytest.mark.parametrize("name", ["dlinear", "patchtst", "timexer"])
-def test_the_residual_is_gate_times_value_in_units_of_the_window(name, backbone, batch, told):
+def test_the_answer_is_gate_times_an_affine_function_of_the_forecast(name, backbone, batch, told):
     model = build(name, text_backbone=backbone, text_layers=2).double()
     batch, told = ({k: v.double() if v.is_floating_point() else v for k, v in d.items()} for d in (batch, told))
-    with torch.no_grad():
-        answer = model.texts.reader.answer
-        answer.gate.weight.zero_()
-        answer.gate.bias.fill_(math.log(3))  # sigmoid(ln 3) = 3 / 4
-        answer.value.bias.fill_(2.0)
-        added = model(**batch, **told).predictions - model(**batch).predictions
     past = batch["past_values"][0, :, 1]
     scale = 1.0 if name == "dlinear" else (past.var(unbiased=False) + 1e-5).sqrt()
-    torch.testing.assert_close(added[0, 2:4, 1], torch.full((2,), 1.5, dtype=torch.double) * scale, atol=1e-9, rtol=0)
+    with torch.no_grad():
+        silent = model(**batch).predictions[0, 2:4, 1]
+        for gate, bias, expected in (
+            (math.log(3), {"value": 2.0}, silent + 1.5 * scale),  # sigmoid(ln 3) = 3 / 4
+            (math.log(3), {"amount": 2.0}, silent + 1.5),
+            (50.0, {"rate": -1.0, "level": -1.0, "amount": 9.0}, torch.full_like(silent, 9.0)),  # held at 9
+            (50.0, {"rate": -0.5, "level": -0.5}, silent / 2),  # halved
+            (-50.0, {"amount": 9.0}, silent),
+        ):
+            answer(model, gate, **bias)
+            found = model(**batch, **told).predictions[0, 2:4, 1]
+            torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+def test_a_text_that_several_windows_read_is_encoded_once(backbone, batch, told):
+    model = build_reader("dlinear", backbone)
+    told["text_mask"][:, :, :, 1] = True
+    told["text_states"][1, 1] = told["text_states"][0, 1]
+    apart = model(**batch, **told).predictions
+    told["text_rows"][1, 1] = told["text_rows"][0, 1]
+    read = []
+    model.texts.reader.mix.register_forward_hook(lambda _, given, __: read.append(given[0].shape))
+    torch.testing.assert_close(model(**batch, **told).predictions, apart)
+    assert read == [(BATCH - 1, TOKENS, 64)]
+
+
+def test_a_step_reads_the_texts_about_it_whole_and_no_others(backbone, batch, told):
+    model = build_reader("dlinear", backbone)
+    before = model(**batch, **told).predictions
+    told["text_mask"][0, 1, 5:, 0, :3] = True  # another text, of three tokens, about the last steps
+    both = model(**batch, **told).predictions
+    torch.testing.assert_close(both[0, :5], before[0, :5])
+    assert (both[0, 5:, 1] - before[0, 5:, 1]).abs().min() > 1e-4
+    told["text_states"][0, 0, 3:] += 1.0  # behind its end
+    torch.testing.assert_close(model(**batch, **told).predictions, both)
+    told["text_states"][0, 0, 0] += 1.0
+    assert (model(**batch, **told).predictions[0, 5:, 1] - both[0, 5:, 1]).abs().min() > 1e-6
+
+
+def test_the_branch_of_an_older_version_is_refused(backbone, tmp_path):
+    model = build_reader("dlinear", backbone)
+    model.save_pretrained(tmp_path / "saved")
+    state = load_file(tmp_path / "saved" / "model.safetensors")
+    older = {name.replace("layers.0.", "layer."): tensor for name, tensor in state.items() if "layers.1" not in name}
+    save_file(older, tmp_path / "saved" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"reads texts by a branch of an older version.*train it again"):
+        type(model).from_pretrained(tmp_path / "saved")
 
 
 def test_queries_know_the_forecast_and_the_units_of_the_window():

@@ -1,6 +1,7 @@
 """What each window is told: texts as frozen hidden states, beside the window's own tensors."""
 
 import logging
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +16,16 @@ from tsllm.data.windows import WindowDataset
 from tsllm.models.config import ForecastConfig, TextSource
 from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
+from tsllm.nn.lens import Lens, shorten_width
 from tsllm.types import CUTOFF, ID, FrameError
 
 logger = logging.getLogger(__name__)
 
-_WAVES = ((86_400, 4), (7 * 86_400, 3), (31_556_952, 2))  # seconds of a period, and how many harmonics of it
+_WAVES = (
+    (86_400, 12),
+    (7 * 86_400, 3),
+    (31_556_952, 2),
+)  # seconds of a period, and how many harmonics of it: 12 tell hours apart
 _CHUNK = 4096
 
 
@@ -30,54 +36,72 @@ class ToldWindows:
         windows: The set that it is made for.
         told: The texts.
         encoder: Turns texts into states; every distinct text is computed once.
+        lens: Of the model, which shortens them.
+        learns: Whether these are windows of training, whose texts a lens that has seen none is fitted to.
 
     Raises:
         FrameError: If the data count their steps, or a text does not say when it was published.
         ValueError: If a text is longer than the language model can read.
     """
 
-    def __init__(self, windows: WindowDataset, told: Context, encoder: TextEncoder) -> None:
+    def __init__(
+        self, windows: WindowDataset, told: Context, encoder: TextEncoder, lens: Lens, learns: bool = False
+    ) -> None:
         self._read, used = find_rows(windows, told)
-        texts = told.table[TEXT].to_numpy()[used]
+        texts = told.table[TEXT].to_numpy()
         logger.info(
             "%d of %d texts are read by some of %d windows; the others are published later, or about other times",
-            len(used), int((told.table[TEXT] != "").sum()), len(windows),
+            len(used), int((texts != "").sum()), len(windows),
         )  # fmt: skip
-        for row, text in zip(used, texts, strict=True):
-            encoder.check_length(text, f"the text of context row {row}")
-        states = encoder.encode(list(texts))
-        self._states = {row: torch.from_numpy(entry.states) for row, entry in zip(used, states, strict=True)}
+        for row in used:
+            encoder.check_length(texts[row], f"the text of context row {row}")
+        places = {text: k for k, text in enumerate(dict.fromkeys(texts[used]))}
+        states = [torch.from_numpy(entry.states) for entry in encoder.encode(list(places))]
+        if learns and states and not lens.is_fitted:
+            lens.fit(states)
+        self._bank = lens(torch.cat(states)).cpu() if states else torch.zeros(0, shorten_width(encoder.width))
+        self._lengths = torch.tensor([len(part) for part in states], dtype=torch.int64)  # [U]
+        self._firsts = self._lengths.cumsum(0) - self._lengths  # [U], where each begins in the bank
+        self._place = {row: places[texts[row]] for row in used}
         self._start, self._end = (told.table[name].to_numpy() for name in (START, END))
-        self._width = encoder.width
 
     def __call__(self, windows: WindowDataset, indices: Tensor) -> dict[str, Tensor]:
-        """Returns the tensors `text_states`, `text_mask` and `text_calendar` of a batch; none if nothing is told.
+        """Returns the tensors of `TEXT_KEYS` of a batch; none if nothing is told.
 
         Args:
             windows: The set.
             indices: [B].
         """
         channels = windows.num_channels
-        cells = (indices[:, None] * channels + torch.arange(channels)).flatten().tolist()  # B * C
-        rows = [self._read.get(cell, ()) for cell in cells]
-        if not any(rows):
+        told = [
+            (b, c, row)
+            for b, window in enumerate(indices.tolist())
+            for c in range(channels)
+            for row in self._read.get(window * channels + c, ())
+        ]
+        if not told:
             return {}
         times = windows.times(indices)[:, windows.context_length :]  # [B, H]
-        states, masks = [], []
-        for k, own in enumerate(rows):
-            ahead = times[k // channels][:, None]  # [H, 1]
-            parts = [self._states[row] for row in own] or [torch.zeros(0, self._width, dtype=torch.float16)]
-            which = np.repeat(np.array(own, dtype=np.int64), [len(part) for part in parts] if own else 0)  # [T]
-            start, end = self._start[which], self._end[which]
-            about = (np.isnat(start) | (start <= ahead)) & (np.isnat(end) | (end > ahead))  # [H, T]
-            states.append(torch.cat(parts))
-            masks.append(torch.from_numpy(about).T)
-        shape = (len(indices), channels)
-        padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)  # [B * C, T, d]
-        mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).transpose(1, 2)  # [B * C, H, T]
+        slots: list[dict[int, int]] = [{} for _ in range(len(indices))]  # of a window: text -> its place r
+        for b, _, row in told:
+            slots[b].setdefault(self._place[row], len(slots[b]))
+        rows = torch.tensor([[*own, *[0] * (max(map(len, slots)) - len(own))] for own in slots])  # [B, R]
+        window, channel, of = (np.array(column) for column in zip(*told, strict=True))  # [P] each
+        slot = np.array([slots[b][self._place[row]] for b, _, row in told])
+        start, end, ahead = self._start[of][:, None], self._end[of][:, None], times[window]  # [P, 1], [P, H]
+        about = (np.isnat(start) | (start <= ahead)) & (np.isnat(end) | (end > ahead))  # [P, H]
+        shape = (len(indices), channels, rows.shape[1])
+        cell = torch.from_numpy(np.ravel_multi_index((window, channel, slot), shape))
+        count = torch.zeros(math.prod(shape), times.shape[1]).index_add_(0, cell, torch.from_numpy(about).float())
+        read = (count > 0).view(*shape, -1)  # [B, C, R, H]
+        lengths = self._lengths[rows]  # [B, R]
+        tokens = torch.arange(int(lengths.max()))
+        places = (self._firsts[rows].unsqueeze(-1) + tokens).clamp_max(len(self._bank) - 1)  # [B, R, T]
+        real = tokens < lengths.unsqueeze(-1)  # [B, R, T]
         return {
-            "text_states": padded.unflatten(0, shape),
-            "text_mask": mask.unflatten(0, shape),
+            "text_states": self._bank[places],
+            "text_rows": rows,
+            "text_mask": read.transpose(2, 3).unsqueeze(-1) & real[:, None, None],
             "text_calendar": compute_waves(times),
         }
 
@@ -121,11 +145,11 @@ def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[in
 
 
 def compute_waves(times: np.ndarray) -> Tensor:
-    """Returns sines and cosines of day, week and year [B, H, 18] at times [B, H], weeks beginning on Monday."""
+    """Returns sines and cosines of day, week and year [B, H, 34] at times [B, H], weeks beginning on Monday."""
     monday = np.datetime64("1970-01-05", "s")
     seconds = (times.astype("datetime64[s]") - monday).astype(np.float64)  # [B, H]
     waves = [2 * np.pi * k * seconds / period for period, count in _WAVES for k in range(1, count + 1)]
-    angles = np.stack(waves, axis=-1)  # [B, H, 9]
+    angles = np.stack(waves, axis=-1)  # [B, H, 17]
     made = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     assert made.shape[-1] == NUM_CALENDAR
     return torch.from_numpy(made).float()

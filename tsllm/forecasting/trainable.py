@@ -119,7 +119,7 @@ class TrainableForecaster(TransferableForecaster):
         model = self._restart(data) if self._start is not None else build_for_data(self.name, self.config, data)
         for part in (data.train, data.validation):
             if part is not None and self._told is not None:
-                self._tell_told(part, self._told, model)
+                self._tell_told(part, self._told, model, learns=part is data.train)
         label = f"{self.alias}: training" if self.verbose else ""
         self.log = train_model(model, data, self.training, self.progress, self.max_seconds, label)
         earlier = TrainingFacts() if self._start is None else self._start.spec.data
@@ -194,13 +194,15 @@ class TrainableForecaster(TransferableForecaster):
         """Whether the model itself reads texts, so that `fit` and `predict` take `context`."""
         return super().reads_texts if self.model is not None else bool(self.config.get("text_layers"))
 
-    def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel) -> None:
+    def _tell_told(self, windows: WindowDataset, told: Context, model: ForecastModel, learns: bool = False) -> None:
         """Gives windows the hidden states of what may be read at their cutoffs."""
         if not model.config.text_layers:
             self.refuse_context()
         from tsllm.forecasting.texts import ToldWindows, open_text_encoder
 
-        windows.further = ToldWindows(windows, told, open_text_encoder(model.config))
+        encoder, reader = open_text_encoder(model.config), model.text_reader
+        assert reader is not None
+        windows.further = ToldWindows(windows, told, encoder, reader.lens, learns)
 
     def _restart(self, data: PreparedData) -> ForecastModel:
         """Puts the model back to what was saved and lets it take over what the new data decide."""

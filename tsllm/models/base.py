@@ -238,6 +238,7 @@ class ForecastModel(PreTrainedModel):
         prompt: Any = None,
         season: Tensor | None = None,
         text_states: Tensor | None = None,
+        text_rows: Tensor | None = None,
         text_mask: Tensor | None = None,
         text_calendar: Tensor | None = None,
     ) -> ForecastOutput:
@@ -256,10 +257,11 @@ class ForecastModel(PreTrainedModel):
             series_scale: [B, 1, C], above 0.
             prompt: The batch's prompts, tokenised before; only Time-LLM reads it, which else writes them itself.
             season: [B] integers, steps in a season (1 = none); only models with `uses_season` read it.
-            text_states: [B, C, T, d], frozen hidden states of what is told of each series; None = nothing is told.
-                Only models with `text_layers` read it.
-            text_mask: [B, C, H, T] bool, True = the token is of a text about this step; needed with `text_states`.
-            text_calendar: [B, H, NUM_CALENDAR], waves of day, week and year at the horizon; needed with `text_states`.
+            text_states: [B, R, T, d'], what a model's `Lens` made of the hidden states of up to R texts a window;
+                None = nothing is told. Only models with `text_layers` read it.
+            text_rows: [B, R] integers, which text each is; needed with `text_states`, as what follows.
+            text_mask: [B, C, H, R, T] bool, True = the token is of a text about this step.
+            text_calendar: [B, H, NUM_CALENDAR], waves of day, week and year at the horizon.
 
         Raises:
             ValueError: If a shape does not fit the configuration.
@@ -276,6 +278,7 @@ class ForecastModel(PreTrainedModel):
             prompt,
             season,
             text_states,
+            text_rows,
             text_mask,
             text_calendar,
         )
@@ -285,7 +288,10 @@ class ForecastModel(PreTrainedModel):
                 f"past_time_features is missing; the configuration names {config.num_time_features} of them"
             )
         with fast_matmul():
-            raw = self._read_texts(self.forecast(inputs), inputs)
+            raw = self.forecast(inputs)
+        if inputs.text_states is not None:
+            answer = self.answer_texts(raw, inputs)  # its maps are small, and fastest as torch computes them
+            raw = replace(raw, parameters=raw.parameters + answer)
         head = self.output_head.to_output(raw.parameters, raw.loc, raw.scale)
         output = ForecastOutput(
             predictions=head.predictions, quantiles=head.quantiles, distribution=head.distribution, extras=raw.extras
@@ -295,12 +301,11 @@ class ForecastModel(PreTrainedModel):
             output.loss = loss.compute(self, output, future_values, **config.loss_kwargs)
         return output
 
-    def _read_texts(self, raw: RawForecast, inputs: Inputs) -> RawForecast:
-        """Adds to a forecast what the texts say, in the model's normalised space; nothing where nothing is told."""
-        if self.texts is None or inputs.text_states is None:
-            return raw
-        residual = self.texts(raw.describe(), inputs.text_calendar, inputs.text_states, inputs.text_mask)
-        return replace(raw, parameters=raw.parameters + residual)
+    def answer_texts(self, raw: RawForecast, inputs: Inputs) -> Tensor:
+        """Returns what texts add to the parameters of a forecast [B, H, C, num_parameters]; zero where none is."""
+        assert self.texts is not None
+        residual: Tensor = self.texts(raw.describe(), *inputs.told)
+        return residual
 
     def compute_quantiles(self, output: ForecastOutput, levels: list[float]) -> Tensor:
         """Returns the quantiles [B, H, C, len(levels)] of a forecast; a point head raises ValueError."""

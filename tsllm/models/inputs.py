@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from tsllm.models.config import ForecastConfig
+from tsllm.nn.lens import shorten_width
 from tsllm.nn.normalization import compute_masked_moments
 
-NUM_CALENDAR = 18  # waves of day, week and year at a step that texts speak of
-TEXT_KEYS = ("text_states", "text_mask", "text_calendar")
+NUM_CALENDAR = 34  # waves of day, week and year at a step that texts speak of
+TEXT_KEYS = ("text_states", "text_rows", "text_mask", "text_calendar")
 
 
 @dataclass
@@ -31,9 +32,15 @@ class Inputs:
     series_scale: Tensor | None = None  # [B, 1, C]
     prompt: Any = None
     season: Tensor | None = None  # [B] integers
-    text_states: Tensor | None = None  # [B, C, T, d]
-    text_mask: Tensor | None = None  # [B, C, H, T] bool
+    text_states: Tensor | None = None  # [B, R, T, d']
+    text_rows: Tensor | None = None  # [B, R] integers
+    text_mask: Tensor | None = None  # [B, C, H, R, T] bool
     text_calendar: Tensor | None = None  # [B, H, NUM_CALENDAR]
+
+    @property
+    def told(self) -> tuple[Tensor | None, ...]:
+        """What a `TextReader` reads: calendar, states, rows and mask."""
+        return self.text_calendar, self.text_states, self.text_rows, self.text_mask
 
 
 @dataclass
@@ -44,6 +51,7 @@ class RawForecast:
     loc: Tensor | None = None  # [B, 1, C], or [B, H, C] if it differs from step to step
     scale: Tensor | None = None  # [B, 1, C]
     extras: dict[str, Any] = field(default_factory=dict)
+    queries: Tensor | None = None  # [B * C, H, D], of a model whose own queries read texts
 
     def describe(self) -> Tensor:
         """Returns what is forecast, and its units: [B, H, C, num_parameters + 2], without gradients."""
@@ -79,13 +87,15 @@ def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Ten
             "text_layers"
         )
     if missing:
-        raise ValueError(f"{missing[0]} is missing; text_states, text_mask and text_calendar belong together")
+        raise ValueError(f"{missing[0]} is missing; {', '.join(TEXT_KEYS[:-1])} and {TEXT_KEYS[-1]} belong together")
     states, batch = inputs.text_states, inputs.past_values.shape[0]
     assert states is not None
-    channels, tokens = config.num_channels, list(states.shape[2:3])
+    texts, tokens = list(states.shape[1:2]), list(states.shape[2:3])
+    width = shorten_width(config.text_source.hidden_size)
     return {
-        "text_states": (states, [batch, channels, *tokens, config.text_source.hidden_size]),
-        "text_mask": (inputs.text_mask, [batch, channels, config.prediction_length, *tokens]),
+        "text_states": (states, [batch, *texts, *tokens, width]),
+        "text_rows": (inputs.text_rows, [batch, *texts]),
+        "text_mask": (inputs.text_mask, [batch, config.num_channels, config.prediction_length, *texts, *tokens]),
         "text_calendar": (inputs.text_calendar, [batch, config.prediction_length, NUM_CALENDAR]),
     }
 

@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from tsllm.nn.attention.full import CrossAttention
+from tsllm.nn.attention.full import CrossAttention, FullAttention
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import FeedForward
+from tsllm.nn.lens import Lens, shorten_width
+from tsllm.nn.older_state import OlderState
 
 SMALL = 0.02  # deviation of the first places, as language models draw theirs
+READING_LAYERS = 2
 
 
 class HorizonLayer(nn.Module):
@@ -56,20 +59,51 @@ class Answer(nn.Module):
         return torch.sigmoid(self.gate(queries)) * self.value(queries)
 
 
-class TextReader(nn.Module):
+class Effect(nn.Module):
+    """What a text does to a forecast: sigmoid(gate) * (an affine function of what is forecast), zero at first.
+
+    The function is of the forecast as it stands in the window's units (f, with y = location + scale * f) and in those
+    of the series: value + rate * f + level * location / scale + amount / scale. So a text that says "at the cap", "by
+    half" or "five more" asks for numbers that do not depend on the window.
+
+    Args:
+        d_model: Width D of the queries.
+        num_parameters: K', numbers that the output head wants a step.
+    """
+
+    def __init__(self, d_model: int, num_parameters: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.gate = nn.Linear(d_model, 1)
+        self.value = nn.Linear(d_model, 4 * num_parameters)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, queries: Tensor, facts: Tensor) -> Tensor:
+        """Maps queries [N, H, D] and what is forecast [N, H, K' + 2] to a residual [N, H, K']."""
+        queries = self.norm(queries)
+        forecast, location, log_scale = facts[..., :-2], facts[..., -2:-1], facts[..., -1:]
+        inverse = (-log_scale).exp()
+        value, rate, level, amount = self.value(queries).chunk(4, dim=-1)  # [N, H, K'] each
+        change = value + rate * forecast + level * (location * inverse) + amount * inverse
+        return torch.sigmoid(self.gate(queries)) * change
+
+
+class TextReader(OlderState):
     """The queries read the hidden states of texts, and answer by a residual of their own.
 
     Texts have an attention of their own instead of places in the common memory, so that a step of which nothing is
-    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told.
+    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told. The
+    tokens of a text see each other once, alone and once a batch, however many windows read it.
 
     Args:
         hidden_size: Width d of the hidden states.
         num_parameters: K', numbers that the output head wants a step.
         num_calendar: F, waves of the calendar a step.
         d_model: Width D of the queries.
-        num_heads: Heads of the cross-attention.
-        d_ff: Inner width of the feed-forward part.
-        dropout: Rate on both sublayers.
+        num_heads: Heads of the attention.
+        d_ff: Inner width of the feed-forward parts.
+        dropout: Rate on all sublayers.
     """
 
     def __init__(
@@ -83,41 +117,87 @@ class TextReader(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        # Nothing trained in front of the map: no gradient then flows through the wide states.
-        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
-        self.embed = nn.Linear(hidden_size, d_model)
+        self.lens = Lens(hidden_size)
+        self.embed = nn.Linear(shorten_width(hidden_size), d_model)
+        self.norm_mix = nn.LayerNorm(d_model)
+        self.mix = FullAttention(d_model, num_heads)  # without dropout on its maps it runs fused
+        self.norm_tokens = nn.LayerNorm(d_model)
         self.calendar = nn.Linear(num_calendar, d_model, bias=False)  # a text speaks of times
-        self.layer = HorizonLayer(d_model, num_heads, d_ff, dropout)
-        self.answer = Answer(d_model, num_parameters)
+        self.layers = nn.ModuleList(HorizonLayer(d_model, num_heads, d_ff, dropout) for _ in range(READING_LAYERS))
+        self.answer = Effect(d_model, num_parameters)
 
     @property
     def is_silent(self) -> bool:
         """Whether nothing was learned of texts, so that none changes a forecast."""
         return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
 
-    def forward(self, queries: Tensor, calendar: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+    def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Refuses the branch of an older version, which had one reading layer.
+
+        Raises:
+            ValueError: If the state holds one.
+        """
+        if f"{prefix}layer.read.query.weight" in state:
+            raise ValueError(
+                "the model reads texts by a branch of an older version, which this one does not have; train it again "
+                "with the same texts, or use it with the version that trained it"
+            )
+
+    def forward(
+        self, queries: Tensor, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, mask: Tensor
+    ) -> Tensor:
         """Computes the residual.
 
         Args:
-            queries: [N, H, D].
-            calendar: Waves of day, week and year at the steps of the horizon [N, H, F].
-            states: Hidden states of the texts [N, T, d].
-            mask: [N, H, T], True = the token is of a text about this step.
+            queries: One a window, channel and step [B * C, H, D].
+            facts: What is forecast, and its units [B * C, H, K' + 2].
+            calendar: Waves of day, week and year at the steps of the horizon [B, H, F].
+            states: Shortened hidden states of up to R texts a window [B, R, T, d'].
+            rows: Which text each is [B, R]; equal numbers are equal texts.
+            mask: [B, C, H, R, T], True = the token is of a text about this step.
 
         Returns:
-            [N, H, K'], zero at steps of which nothing is told.
+            [B * C, H, K'], zero at steps of which nothing is told.
         """
-        told = mask.any(dim=2)  # [N, H]
-        rows = told.any(dim=1).nonzero()[:, 0]  # [M]
-        residual = queries.new_zeros(*queries.shape[:2], self.answer.value.out_features)
-        if not len(rows):
+        about = mask.any(dim=4).flatten(0, 1)  # [B * C, H, R]
+        told, counts = about.any(dim=2), about.any(dim=1).sum(dim=1)  # [B * C, H], [B * C]
+        cells = counts.nonzero()[:, 0]  # [M]
+        residual = queries.new_zeros(*queries.shape[:2], facts.shape[-1] - 2)
+        if not len(cells):
             return residual
-        mask = mask[rows]
-        tokens = self.embed(self.norm(states[rows].to(queries.dtype)))  # [M, T, D]
-        asking = queries[rows] + self.calendar(calendar[rows].to(queries.dtype))
-        asking = self.layer(asking, tokens, mask)  # [M, H, D]
-        answer = self.answer(asking).masked_fill(~told[rows].unsqueeze(-1), 0.0)  # [M, H, K']
-        return residual.index_copy(0, rows, answer)
+        windows = cells // mask.shape[1]
+        tokens, place = self._encode(states.to(queries.dtype), rows, mask.any(dim=2).any(dim=1))
+        # A series reads its own texts, not those of its neighbours: [M, R'], R' the most that one has.
+        own = about[cells].any(dim=1).int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        memory = tokens[place[windows].gather(1, own)].flatten(1, 2)  # [M, R' * T, D]
+        readable = mask.flatten(0, 1).transpose(1, 2)[cells.unsqueeze(1), own]  # [M, R', H, T]
+        readable = readable.transpose(1, 2).flatten(2)  # [M, H, R' * T]
+        asking = queries[cells] + self.calendar(calendar.to(queries.dtype))[windows]
+        for layer in self.layers:
+            asking = layer(asking, memory, readable)  # [M, H, D]
+        answer = self.answer(asking, facts[cells]).masked_fill(~told[cells].unsqueeze(-1), 0.0)  # [M, H, K']
+        return residual.index_copy(0, cells, answer)
+
+    def _encode(self, states: Tensor, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes each distinct text that is read once.
+
+        Args:
+            states: [B, R, T, d'].
+            rows: [B, R].
+            real: [B, R, T], True = a token of a text that is read.
+
+        Returns:
+            Tokens of the distinct texts [U, T, D], and which of them stands at each place [B, R] (any where none is
+            read).
+        """
+        read = real.any(dim=2)  # [B, R]
+        distinct, found = rows[read].unique(return_inverse=True)  # [U], [P]
+        first = found.new_zeros(len(distinct)).scatter_(0, found, torch.arange(len(found), device=found.device))
+        own = real[read][first]  # [U, T]
+        embedded = self.embed(states[read][first][own])  # padding is not mapped
+        tokens = embedded.new_zeros(*own.shape, embedded.shape[-1]).masked_scatter(own.unsqueeze(-1), embedded)
+        tokens = self.norm_tokens(tokens + self.mix(self.norm_mix(tokens), own))  # [U, T, D]
+        return tokens, torch.zeros_like(rows).masked_scatter(read, found)
 
 
 class TextBranch(nn.Module):
@@ -143,20 +223,20 @@ class TextBranch(nn.Module):
         self.facts = nn.Linear(num_facts, d_model, bias=False)
         self.reader = reader
 
-    def forward(self, facts: Tensor, calendar: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
         """Computes the residual.
 
         Args:
             facts: What is forecast, and its units [B, H, C, num_facts].
-            calendar: Waves of day, week and year at the steps of the horizon [B, H, F].
-            states: Hidden states of the texts [B, C, T, d].
-            mask: [B, C, H, T], True = the token is of a text about this step.
+            calendar: See `TextReader`, as the others.
+            states: [B, R, T, d'].
+            rows: [B, R].
+            mask: [B, C, H, R, T].
 
         Returns:
             [B, H, C, K'], zero at steps of which nothing is told.
         """
-        batch, _, channels, _ = facts.shape
-        queries = self.steps + self.channels[:, None] + self.facts(facts).transpose(1, 2)  # [B, C, H, D]
-        calendar = calendar.repeat_interleave(channels, dim=0)  # [B * C, H, F]
-        residual = self.reader(queries.flatten(0, 1), calendar, states.flatten(0, 1), mask.flatten(0, 1))
-        return residual.unflatten(0, (batch, channels)).transpose(1, 2)  # [B, H, C, K']
+        facts = facts.transpose(1, 2)  # [B, C, H, num_facts]
+        queries = self.steps + self.channels[:, None] + self.facts(facts)  # [B, C, H, D]
+        residual = self.reader(queries.flatten(0, 1), facts.flatten(0, 1), calendar, states, rows, mask)
+        return residual.unflatten(0, facts.shape[:2]).transpose(1, 2)  # [B, H, C, K']

@@ -72,8 +72,9 @@ def tell_parts(
     texts = load_texts(told.context, data.loaded.names, day_first)
     last = find_last_times(data.loaded.df, data.task.h, data.loaded.freq)
     context = Context.read(texts, data.loaded.df, last=last, timeless=told.timeless)
-    encoder = open_text_encoder(model.config)
+    encoder, reader = open_text_encoder(model.config), model.text_reader
+    assert reader is not None
     for part in (data.train, data.validation, data.test):
         if part is not None:
-            part.further = ToldWindows(part, context, encoder)
+            part.further = ToldWindows(part, context, encoder, reader.lens, learns=part is data.train)
     return context

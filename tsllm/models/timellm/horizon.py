@@ -104,20 +104,21 @@ class HorizonReader(nn.Module):
             HorizonLayer(width, options["num_heads"], options["d_ff"], dropout) for _ in range(options["num_layers"])
         )
         self.answer = Answer(width, num_parameters)
-        of_texts = {name: options[name] for name in TEXT_OPTIONS}
+        of_texts = {name: config.horizon_reader.get(name, value) for name, value in TEXT_OPTIONS.items()}
         self.texts = TextReader(hidden_size, num_parameters, NUM_CALENDAR, **of_texts) if config.text_layers else None
 
-    def forward(self, hidden: Tensor, rows: Tensor, forecast: Tensor, inputs: Inputs) -> Tensor:
+    def forward(self, hidden: Tensor, rows: Tensor, forecast: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Computes the residual.
 
         Args:
             hidden: Hidden states of the patches [B * C, P, d].
             rows: Normalised series [B * C, L].
             forecast: What the head says, in the normalised space [B * C, H, K']; no gradient flows back into it.
-            inputs: Covariates, texts and calendar.
+            inputs: Covariates.
 
         Returns:
-            What is added to the forecast: [B * C, H, K'].
+            What is added to the forecast [B * C, H, K'], and the queries behind the reading [B * C, H, D], which may
+            read texts next.
         """
         own = self.values(cut_tokens(rows.unsqueeze(-1), self.patch_length))  # [B * C, P', D]
         queries = self.steps + self.channels[:, None]  # [C, H, D]
@@ -133,13 +134,7 @@ class HorizonReader(nn.Module):
         memory = torch.cat([self.hidden(self.norm_hidden(hidden)), torch.cat(tokens, dim=1) + self.places], dim=1)
         for layer in self.layers:
             queries = layer(queries, memory)
-        residual = self.answer(queries)  # [B * C, H, K']
-        if self.texts is None or inputs.text_states is None:
-            return residual
-        assert inputs.text_mask is not None
-        assert inputs.text_calendar is not None
-        states, mask = inputs.text_states.flatten(0, 1), inputs.text_mask.flatten(0, 1)  # [B * C, ...]
-        return residual + self.texts(queries, self._for_channels(inputs.text_calendar), states, mask)
+        return self.answer(queries), queries
 
     def _for_channels(self, tokens: Tensor) -> Tensor:
         """Gives every channel of a sample the sample's tokens: [B, T, D] -> [B * C, T, D]."""

@@ -231,14 +231,23 @@ class TimeLLM(ForecastModel):
         prompt = inputs.prompt
         if prompt is None:
             prompt = self._write_reference(rows) if self.config.reference_quirks else self.write_prompt(inputs)
+        queries = None
         if self.horizon is None:
             parameters = self.read(rows, prompt)  # [B * C, H, parameters]
         else:
             hidden = self.read_patches(rows, prompt)  # [B * C, P, d]
             parameters = self.map_patches(hidden)
-            parameters = parameters + self.horizon(hidden, rows, parameters, inputs)
+            residual, queries = self.horizon(hidden, rows, parameters, inputs)
+            parameters = parameters + residual
         parameters = parameters.unflatten(0, (-1, self.config.num_channels))  # [B, C, H, parameters]
-        return RawForecast(parameters.transpose(1, 2), loc, scale)
+        return RawForecast(parameters.transpose(1, 2), loc, scale, queries=queries)
+
+    def answer_texts(self, raw: RawForecast, inputs: Inputs) -> Tensor:
+        """Returns what the horizon queries, behind their reading of patches and covariates, add for texts."""
+        assert self.text_reader is not None
+        facts = raw.describe().transpose(1, 2).flatten(0, 1)  # [B * C, H, parameters + 2]
+        residual: Tensor = self.text_reader(raw.queries, facts, *inputs.told)  # [B * C, H, parameters]
+        return residual.unflatten(0, (-1, self.config.num_channels)).transpose(1, 2)
 
     def read(self, rows: Tensor, prompt: Prompt | None) -> Tensor:
         """Maps normalised series [N, L] behind their prompts to head parameters [N, H, K], as published."""
