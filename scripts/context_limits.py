@@ -1,6 +1,6 @@
 """Prices told to lie at the floor or at the cap: does a model learn to read, and does it read words that it never saw?
 
-python scripts/context_limits.py --model dlinear --steps 1000
+python scripts/context_limits.py --model dlinear --steps 1500
 
 Days of the French price before the test part are drawn, and each future gets an event: the price lies at its floor, or
 at its cap, from one hour to another, or nothing happens. Floor and cap are quantiles of the training part, so that the
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument(
         "--days", type=int, default=1500, help="with a text, drawn for training; a third as many come without one"
     )
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
