@@ -1,6 +1,6 @@
 """Prices told to lie at the floor or at the cap: does a model learn to read, and does it read words that it never saw?
 
-python scripts/context_limits.py --model dlinear --steps 1000
+python scripts/context_limits.py --model dlinear --steps 1500
 
 Days of the French price before the test part are drawn, and each future gets an event: the price lies at its floor, or
 at its cap, from one hour to another, or nothing happens. Floor and cap are quantiles of the training part, so that the
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument(
         "--days", type=int, default=1500, help="with a text, drawn for training; a third as many come without one"
     )
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
@@ -177,8 +177,9 @@ def main() -> None:
             chosen = [k for k, (_, told) in enumerate(days) if (told.kind == NOTHING) == quiet]
             errors = measure(forecaster, events, [days[k] for k in chosen], [calm[name][k] for k in chosen])
             line = "  ".join(f"{arm} {error:.3f}" for arm, error in errors.items())
-            removed = f"  removed {find_share(errors, 'none')}, against calm {find_share(errors, 'calm')}"
-            print(f"{name}, {'quiet days' if quiet else 'events'}  {line}{'' if quiet else removed}", flush=True)
+            if not quiet:
+                line += f"  removed {find_share(errors, 'none')}, against calm {find_share(errors, 'calm')}"
+            print(f"{name}, {'quiet days' if quiet else 'events'}  {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,21 @@ def test_a_text_longer_than_the_model_is_refused_not_cut(llm, tokenizer):  # noq
         TextEncoder(llm, tokenizer).encode(["x" * 601])
 
 
+def test_an_opening_token_is_read_first_and_gives_no_state(llm, tokenizer, tmp_path):  # noqa: F811
+    tokenizer.bos_token = "^"
+    (opened,) = TextEncoder(llm, tokenizer, StateStore(tmp_path), opens=True).encode(["08:00"])
+    (whole,) = TextEncoder(llm, tokenizer).encode(["^08:00"])
+    assert opened.states.shape == (5, 32)
+    assert np.abs(opened.states.astype(float) - whole.states[1:]).max() < 2e-3
+    assert opened.offsets.tolist() == [[k, k + 1] for k in range(5)]
+    (plain,) = TextEncoder(llm, tokenizer, StateStore(tmp_path)).encode(["08:00"])
+    assert not np.array_equal(plain.states, opened.states)
+    with pytest.raises(ValueError, match="the text has 600 tokens, but the model reads 599"):
+        TextEncoder(llm, tokenizer, opens=True).encode(["x" * 600])
+    tokenizer.bos_token = "a"  # to the encoder this looks as if the tokenizer put it in front of "a"
+    assert TextEncoder(llm, tokenizer, opens=True).opening == []
+
+
 def test_equal_seeds_write_equal_texts_whose_roles_the_grammar_allows():
     first, again, other = write_pairs(60, 5), write_pairs(60, 5), write_pairs(60, 6)
     assert [r.text for r in first] == [r.text for r in again]

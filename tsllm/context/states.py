@@ -130,14 +130,19 @@ class TextEncoder:
         llm: A bare decoder of transformers, cut to the layers that are read; its output is the last layer's.
         tokenizer: Its fast tokenizer.
         store: Where results are kept; None = nowhere.
+        opens: Whether the language model reads its opening token in front of a text, where it has one. Decoders park
+            attention on their first token, whose state then says little of the word there ("08:00 to 14:00: ...").
     """
 
-    def __init__(self, llm: Any, tokenizer: Any, store: StateStore | None = None) -> None:
+    def __init__(self, llm: Any, tokenizer: Any, store: StateStore | None = None, opens: bool = False) -> None:
         self.llm, self.tokenizer, self.store = llm.eval(), tokenizer, store
+        opening = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        comes_anyway = tokenizer("a")["input_ids"][:1] == opening
+        self.opening = opening if opens and not comes_anyway else []
         self.fingerprint = compute_fingerprint(llm)
         self.layer = int(llm.config.num_hidden_layers)
         self.dtype = str(next(llm.parameters()).dtype)
-        self.max_tokens = int(getattr(llm.config, "max_position_embeddings", 1024))
+        self.max_tokens = int(getattr(llm.config, "max_position_embeddings", 1024)) - len(self.opening)
 
     @property
     def width(self) -> int:
@@ -180,8 +185,9 @@ class TextEncoder:
         while done < len(fresh):
             size = max(1, _BATCH_TOKENS // max(1, len(fresh[min(done + 32, len(fresh) - 1)][0])))
             part = fresh[done : done + min(size, 32)]
-            for (ids, offsets, text), states in zip(part, self._run([row for row, _, _ in part]), strict=True):
-                found[text] = EncodedText(states, offsets)
+            run = self._run([self.opening + ids for ids, _, _ in part])
+            for (ids, offsets, text), states in zip(part, run, strict=True):
+                found[text] = EncodedText(states[len(self.opening) :], offsets)
                 if self.store is not None:
                     self.store.put(self._key(text, ids, offsets), found[text])
             done += len(part)
@@ -190,7 +196,8 @@ class TextEncoder:
         return [found[text] for text in texts]
 
     def _key(self, text: str, ids: list[int], offsets: np.ndarray) -> str:
-        tokens = (ids, offsets.tolist())  # another tokenizer splits the text in another way, or numbers its parts so
+        # Another tokenizer splits the text in another way, or numbers its parts so.
+        tokens = (self.opening + ids, offsets.tolist())
         return StateStore.build_key(text, f"{self.fingerprint} {self.dtype}", self.layer, tokens)
 
     @torch.no_grad()

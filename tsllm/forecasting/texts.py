@@ -160,7 +160,7 @@ def _open_encoder(source: TextSource, num_layers: int) -> tuple[TextEncoder, str
     loaded = load_backbone(
         source.backbone, revision=source.revision, weights=source.weights, seed=source.seed, num_layers=num_layers
     )
-    encoder = TextEncoder(loaded.llm, loaded.tokenizer, StateStore(cache_folder() / "context_states"))
+    encoder = TextEncoder(loaded.llm, loaded.tokenizer, StateStore(cache_folder() / "context_states"), opens=True)
     return encoder, loaded.commit
 
 
