@@ -25,13 +25,13 @@ from tsllm.types import ID, TARGET, TIME
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("cap", "zero", "raise")
+KINDS = ("cap", "floor", "set", "zero", "raise", "lower")
 SHOWN = {"pretrained": "A reader on SmolLM2", "spectrum": "The same reader on random weights (same spectrum)"}
 _FIRST, _LAST = 8, 20  # steps of the day that the sentence is about
 
 
 class ShortWriter(PairWriter):
-    """Writes short texts: one limit, standstill or rise with its span, or a sentence that says nothing."""
+    """Writes short texts: one limit, value, standstill, rise or fall with its span, or a sentence that says nothing."""
 
     def write(self) -> Reading:
         """Returns one text with its roles."""
