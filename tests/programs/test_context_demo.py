@@ -1,6 +1,6 @@
-import re
-
 """The picture of a sentence that is told: what is said, and what is drawn."""
+
+import re
 
 import pandas as pd
 import pytest
