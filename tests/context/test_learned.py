@@ -141,6 +141,8 @@ def test_a_damaged_file_is_computed_again(kind, llm, tokenizer, tmp_path):  # no
 
 def test_another_tokenizer_on_the_same_weights_gets_states_of_its_own(llm, tokenizer, tmp_path):  # noqa: F811
     class Shifted:
+        bos_token_id = None
+
         def __call__(self, text, **options):
             tokens = tokenizer(text, **options)
             return {**tokens, "input_ids": [(k + 7) % 200 for k in tokens["input_ids"]]}
@@ -222,10 +224,10 @@ def test_mentions_of_a_kind_read_alike_and_keep_their_places():
     text = "On 2024-01-11, 1,234 came. Sales double by 7 pm tomorrow, for two hours; minus 5 per cent since 1987."
     first, second = simplify(Reading.open(text))
     assert first.text == "\nOn Monday, 40 came."
-    assert second.text == "\nSales double by 9:00 tomorrow, for 3 hours; minus 40% since 1990."
+    assert second.text == "\nSales double by tomorrow 9:00, for 3 hours; minus 40% since 1990."
     assert [first.text[a:b] for a, b in first.places] == ["Monday", "40"]
-    assert second.kinds == ("factor", "moment", "moment", "duration", "percent", "number")
-    assert [second.text[a:b] for a, b in second.places] == ["double", "9:00", "tomorrow", "3 hours", "40%", "1990"]
+    assert second.kinds == ("factor", "moment", "duration", "percent", "number")
+    assert [second.text[a:b] for a, b in second.places] == ["double", "tomorrow 9:00", "3 hours", "40%", "1990"]
     other = simplify(Reading.open(text.replace("1,234", "7").replace("two hours", "a week")))
     assert [first, second] == other
 

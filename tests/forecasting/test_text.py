@@ -250,11 +250,12 @@ def _windows(forecaster, df, context=None):
 def test_texts_that_do_not_fit_the_prompt_are_counted_and_stand_only_where_they_speak(forecaster):
     df = make_frame()
     name, last = df["unique_id"].iloc[0], df["ds"].iloc[29]
-    ahead = pd.date_range(last, periods=200, freq=df["ds"].iloc[1] - df["ds"].iloc[0])
+    step = df["ds"].iloc[1] - df["ds"].iloc[0]
     news = pd.DataFrame({"unique_id": name, "text": "It is closed all day. " * 5, "published": last}, index=range(200))
     with pytest.raises(
         ValueError, match=r"series 's0': with its 200 texts the prompt has \d+ tokens.*`start` and `end`"
     ):
         forecaster.fit(df).predict(context=news)
-    spans = news.assign(start=ahead, end=ahead + (ahead[1] - ahead[0]))
-    assert len(forecaster.predict(context=spans.tail(195))) == 6
+    start = pd.DatetimeIndex([last - k % 20 * step for k in range(200)])  # all are over
+    spans = news.assign(start=start, end=start + step)
+    assert len(forecaster.predict(context=spans)) == 6
