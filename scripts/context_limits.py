@@ -177,8 +177,9 @@ def main() -> None:
             chosen = [k for k, (_, told) in enumerate(days) if (told.kind == NOTHING) == quiet]
             errors = measure(forecaster, events, [days[k] for k in chosen], [calm[name][k] for k in chosen])
             line = "  ".join(f"{arm} {error:.3f}" for arm, error in errors.items())
-            removed = f"  removed {find_share(errors, 'none')}, against calm {find_share(errors, 'calm')}"
-            print(f"{name}, {'quiet days' if quiet else 'events'}  {line}{'' if quiet else removed}", flush=True)
+            if not quiet:
+                line += f"  removed {find_share(errors, 'none')}, against calm {find_share(errors, 'calm')}"
+            print(f"{name}, {'quiet days' if quiet else 'events'}  {line}", flush=True)
 
 
 if __name__ == "__main__":
