@@ -97,7 +97,7 @@ def write_told(rng: np.random.Generator, kind: str, pool: Pool) -> Told:
     """Draws a wording and a span of three hours or more.
 
     >>> write_told(np.random.default_rng(0), FLOOR, SEEN).text
-    'Tomorrow between 08:00 and 18:00, expect the price to fall to the minimum.'
+    'From 18:00 to 23:00 the price will collapse to the floor.'
     """
     start = int(rng.integers(0, 22))
     end = int(rng.integers(start + 3, 25))

@@ -31,7 +31,7 @@ _FIRST, _LAST = 8, 20  # steps of the day that the sentence is about
 
 
 class ShortWriter(PairWriter):
-    """Writes short texts: one limit, value, standstill, rise or fall with its span, or a sentence that says nothing."""
+    """Writes short texts: one effect with its span, or a sentence that says nothing."""
 
     def write(self) -> Reading:
         """Returns one text with its roles."""
