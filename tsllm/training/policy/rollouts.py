@@ -86,26 +86,57 @@ def compute_sample_scores(rollout: Rollout) -> dict[str, Tensor]:
     }
 
 
+def merge_inputs(whole: dict[str, Tensor], part: dict[str, Tensor], replaced: Tensor) -> dict[str, Tensor]:
+    """Returns the inputs with the windows marked in `replaced` [B] taken from `part`, in order.
+
+    Texts differ in number and length between batches, and a batch of which nothing is told has none: what is missing
+    is filled up with zeros, which no mask marks as told.
+    """
+    merged = {}
+    for name in whole | part:
+        old, new = whole.get(name), part.get(name)
+        if name.startswith("text_"):
+            shape = (old if new is None else new).shape  # type: ignore[union-attr]
+            sizes = [max(x.shape[k] for x in (old, new) if x is not None) for k in range(1, len(shape))]
+            like = old if old is not None else new
+            old, new = (
+                _fill(x, like, count, sizes) for x, count in ((old, len(replaced)), (new, int(replaced.sum())))
+            )
+        assert old is not None
+        assert new is not None
+        merged[name] = _put(old, new, replaced)
+    return merged
+
+
+def _fill(values: Tensor | None, like: Tensor | None, count: int, sizes: list[int]) -> Tensor:
+    assert like is not None
+    filled = like.new_zeros(count, *sizes)
+    if values is not None:
+        filled[tuple(slice(size) for size in values.shape)] = values
+    return filled
+
+
+def _put(whole: Tensor, new: Tensor, at: Tensor) -> Tensor:
+    whole = whole.clone()
+    whole[at] = new
+    return whole
+
+
 def merge_rollouts(rollout: Rollout, part: Rollout, replaced: Tensor) -> Rollout:
     """Returns `rollout` with the windows marked in `replaced` [B] taken from `part`, in order."""
     batch, group = replaced.shape[0], rollout.samples.shape[0]
 
-    def put(whole: Tensor, new: Tensor, at: Tensor) -> Tensor:
-        whole = whole.clone()
-        whole[at] = new
-        return whole
-
     channels = rollout.scored.rewards.shape[0] // batch
     rows = replaced.repeat_interleave(channels)  # [R]
     scored = {
-        field.name: put(getattr(rollout.scored, field.name), getattr(part.scored, field.name), rows)
+        field.name: _put(getattr(rollout.scored, field.name), getattr(part.scored, field.name), rows)
         for field in fields(Scored)
         if field.name != "effective_size"
     }
     return replace(
         rollout,
-        inputs={k: put(v, part.inputs[k], replaced) for k, v in rollout.inputs.items()},
-        samples=put(rollout.samples.transpose(0, 1), part.samples.transpose(0, 1), replaced).transpose(0, 1),
-        old_log_probs=put(rollout.old_log_probs, part.old_log_probs, rows.repeat_interleave(group)),
+        inputs=merge_inputs(rollout.inputs, part.inputs, replaced),
+        samples=_put(rollout.samples.transpose(0, 1), part.samples.transpose(0, 1), replaced).transpose(0, 1),
+        old_log_probs=_put(rollout.old_log_probs, part.old_log_probs, rows.repeat_interleave(group)),
         scored=Scored(**scored, effective_size=rollout.scored.effective_size),
     )
