@@ -1,32 +1,42 @@
 """What a user may give as context, and who may read it when."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from tsllm.context.contract import Context, find_named, load_texts
+from tsllm.context.contract import Context, find_named, load_texts, write_notes
 from tsllm.data.frame import find_last_times
 from tsllm.forecasting.context_folder import write_texts
-from tsllm.types import FrameError
+from tsllm.types import ID, FrameError
 
 DF = pd.DataFrame({"unique_id": ["a"] * 4 + ["b"] * 4, "ds": [*pd.date_range("2024-01-01", periods=4)] * 2, "y": 1.0})
 
 
+def write(told, cutoff=None):
+    """Series -> what it may read at a cutoff, one note a line; all of it, dated or not, without one."""
+    if cutoff is None:
+        told, cutoff = replace(told, timeless=True), pd.Timestamp.max
+    notes = told.notes_at(dict.fromkeys(told.table[ID], pd.Timestamp(cutoff)))
+    return {name: write_notes(found) for name, found in notes.items()}
+
+
 def test_the_three_shapes_say_the_same():
     expected = {"a": "It rains.", "b": "It rains."}
-    assert Context.read("It rains.", DF).texts() == expected
-    assert Context.read(expected, DF).texts() == expected
-    assert Context.read(pd.DataFrame({"unique_id": ["a", "b"], "text": "It rains."}), DF).texts() == expected
-    assert Context.read({"b": "x", "a": ""}, DF).texts() == {"b": "x"}
-    assert Context.read(None, DF).texts() == {}
-    assert Context.read("", DF).texts() == {}
+    assert write(Context.read("It rains.", DF)) == expected
+    assert write(Context.read(expected, DF)) == expected
+    assert write(Context.read(pd.DataFrame({"unique_id": ["a", "b"], "text": "It rains."}), DF)) == expected
+    assert write(Context.read({"b": "x", "a": ""}, DF)) == {"b": "x"}
+    assert write(Context.read(None, DF)) == {}
+    assert write(Context.read("", DF)) == {}
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t "])
 def test_a_blank_text_says_nothing_and_needs_no_date(blank):
     told = Context.read({"a": blank, "b": blank}, DF)
-    assert told.texts() == {}
-    assert told.texts_at("2024-01-02") == {}
-    assert Context.read(blank, DF).texts_at("2024-01-02") == {}
+    assert write(told) == {}
+    assert write(told, "2024-01-02") == {}
+    assert write(Context.read(blank, DF), "2024-01-02") == {}
 
 
 def test_a_text_is_read_only_at_or_after_its_publication():
@@ -38,22 +48,22 @@ def test_a_text_is_read_only_at_or_after_its_publication():
         }
     )
     told = Context.read(frame, DF)
-    assert told.texts_at("2024-01-01") == {}
-    assert told.texts_at("2024-01-02") == {"a": "one"}
-    assert told.texts_at("2024-01-03") == {"a": "one\ntwo", "b": "three"}
+    assert write(told, "2024-01-01") == {}
+    assert write(told, "2024-01-02") == {"a": "one"}
+    assert write(told, "2024-01-03") == {"a": "one\ntwo", "b": "three"}
 
 
 def test_a_text_without_publication_is_refused_in_back_tests_unless_timeless():
     with pytest.raises(FrameError, match=r"context row 0 .*does not say when it was published"):
-        Context.read({"a": "x"}, DF).texts_at("2024-01-02")
-    assert Context.read({"a": "x"}, DF, timeless=True).texts_at("2024-01-02") == {"a": "x"}
+        write(Context.read({"a": "x"}, DF), "2024-01-02")
+    assert write(Context.read({"a": "x"}, DF, timeless=True), "2024-01-02") == {"a": "x"}
 
 
 def test_a_span_is_told_to_the_reader():
     frame = pd.DataFrame(
         {"unique_id": ["a"], "text": ["No sales."], "start": ["2024-01-05"], "end": ["2024-01-06 12:00"]}
     )
-    assert Context.read(frame, DF).texts() == {"a": "From 2024-01-05 00:00:00 until 2024-01-06 12:00:00: No sales."}
+    assert write(Context.read(frame, DF)) == {"a": "From 2024-01-05 00:00:00 until 2024-01-06 12:00:00: No sales."}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_a_doubled_column_is_named():
     doubled = pd.DataFrame([["a", "x", "y"]], columns=["unique_id", "text", "text"])
     with pytest.raises(FrameError, match=r"column 'text' twice; keep the first with context = "):
         Context.read(doubled, DF)
-    assert Context.read(doubled.loc[:, ~doubled.columns.duplicated()], DF).texts() == {"a": "x"}
+    assert write(Context.read(doubled.loc[:, ~doubled.columns.duplicated()], DF)) == {"a": "x"}
 
 
 def test_a_row_is_about_times_of_its_own_series():
@@ -197,13 +207,13 @@ def test_half_of_a_character_is_refused_with_the_row():
     with pytest.raises(FrameError, match=r"context row 1 .series 'b'. has .*ud800' at character 6") as caught:
         Context.read({"a": "Closed", "b": "Closed\ud800."}, DF)
     way = str(caught.value).split("drop it with ")[1]
-    assert Context.read({"b": eval(way, {"text": "Closed\ud800."})}, DF).texts() == {"b": "Closed."}
+    assert write(Context.read({"b": eval(way, {"text": "Closed\ud800."})}, DF)) == {"b": "Closed."}
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")
 def test_categories_name_series_as_strings_do():
     frame = pd.DataFrame({"unique_id": pd.Categorical(["a"], ["a", "b"]), "text": pd.Categorical(["It rains."])})
-    assert Context.read(frame, DF).texts() == {"a": "It rains."}
+    assert write(Context.read(frame, DF)) == {"a": "It rains."}
 
 
 SHOPS = ["north", "north-east", "Shop 1", "7", "a"]
@@ -260,7 +270,7 @@ def test_sentences_about_different_series_are_no_one_text(text, ids):
         find_named(text, ids)
     rows = pd.DataFrame({"unique_id": ["north", "south"], "text": ["It is closed.", "It is capped at 90."]})
     frame = DF.assign(unique_id=DF["unique_id"].map({"a": "north", "b": "south"}))
-    assert Context.read(rows, frame).texts() == {"north": "It is closed.", "south": "It is capped at 90."}
+    assert write(Context.read(rows, frame)) == {"north": "It is closed.", "south": "It is capped at 90."}
 
 
 def test_sentences_about_the_same_series_are_one_text():
@@ -270,10 +280,10 @@ def test_sentences_about_the_same_series_are_one_text():
 
 def test_numbers_as_names_and_a_mapping_says_it_outright():
     df = DF.assign(unique_id=[1] * 4 + [2] * 4)
-    assert Context.read("It is closed for 2 hours.", df).texts() == dict.fromkeys((1, 2), "It is closed for 2 hours.")
-    assert Context.read("Series 2 is closed.", df).texts() == {2: "Series 2 is closed."}
+    assert write(Context.read("It is closed for 2 hours.", df)) == dict.fromkeys((1, 2), "It is closed for 2 hours.")
+    assert write(Context.read("Series 2 is closed.", df)) == {2: "Series 2 is closed."}
     text = "Series 2 is closed."
-    assert Context.read({1: text, 2: text}, df).texts() == {1: text, 2: text}
+    assert write(Context.read({1: text, 2: text}, df)) == {1: text, 2: text}
 
 
 def test_another_case_is_another_spelling(caplog):

@@ -137,16 +137,6 @@ class Context:
         rows = self.table.to_json(orient="values", date_format="iso", date_unit="ns")
         return hashlib.sha256(f"{self.timeless} {rows}".encode()).hexdigest()[:16]
 
-    def texts_at(self, cutoff: Any) -> dict[Any, str]:
-        """Returns what may be read at a cutoff: series -> its texts, one a line, in the order given.
-
-        Raises:
-            FrameError: If a text does not say when it was published and is not declared timeless.
-        """
-        self.refuse_undated(cutoff)
-        allowed = self.table[self.table[PUBLISHED].isna() | (self.table[PUBLISHED] <= pd.Timestamp(cutoff))]
-        return {name: write_notes(notes) for name, notes in _list_notes(allowed).items()}
-
     def notes_at(self, cutoffs: Mapping[Any, Any]) -> "dict[Any, list[Note]]":
         """Returns what series may read, each at a cutoff of its own: series -> its notes, in the order given.
 
@@ -154,7 +144,7 @@ class Context:
             cutoffs: Series -> the last time of its history; others read nothing.
 
         Raises:
-            FrameError: As `texts_at`.
+            FrameError: As `refuse_undated`.
         """
         if self.table.empty or not cutoffs:
             return {}
@@ -204,7 +194,7 @@ class Context:
             The rows of the table with a text for the series [R], and which of them each window reads, bool [N, R].
 
         Raises:
-            FrameError: As `texts_at`.
+            FrameError: As `refuse_undated`.
         """
         self.refuse_undated(cutoffs[0])
         rows = self.table[(self.table[ID] == name) & (self.table[TEXT] != "")]
@@ -228,10 +218,6 @@ class Context:
                 f"back-test cannot tell whether the cutoff {cutoff} may read it; add a column `published`, or declare "
                 "the texts timeless"
             )
-
-    def texts(self) -> dict[Any, str]:
-        """Returns all texts, for a forecast made now: series -> its texts, one a line."""
-        return {name: write_notes(notes) for name, notes in _list_notes(self.table).items()}
 
 
 def refuse_broken(text: str, name: str) -> None:

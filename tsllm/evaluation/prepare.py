@@ -220,7 +220,7 @@ def _read_texts(entry: DataEntry, loaded: LoadedData, h: int) -> Any:
         elif is_table(texts):
             texts = read_text_times(loaded.names.read_texts(texts), TIMES, day_first=entry.day_first)
         last = None if texts is None else find_last_times(loaded.df, h, loaded.freq)
-        Context.read(texts, loaded.df, last=last, timeless=entry.timeless).texts_at(loaded.df[TIME].max())
+        Context.read(texts, loaded.df, last=last, timeless=entry.timeless).refuse_undated(loaded.df[TIME].max())
     except FrameError as error:
         raise FrameError(f"{entry.name}: {error}") from error
     return texts

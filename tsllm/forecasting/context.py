@@ -441,7 +441,7 @@ class ContextForecaster(Forecaster):
         """Reads texts."""
         timeless = self.timeless or not self._stands(context)
         told = Context.read(context, history, last=last, timeless=timeless, check_length=self.check_length)
-        told.texts_at(history[TIME].max())
+        told.refuse_undated(history[TIME].max())
         if (told.table[TEXT].str.strip() != "").any():
             _require_dates(history)
         return told

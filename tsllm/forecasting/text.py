@@ -337,7 +337,7 @@ class TextForecaster(Forecaster):
         Raises:
             FrameError: If a series is too short, or a text does not say when it was published and is not timeless.
         """
-        Context.read(self._context, self._validate(df), timeless=self.timeless).texts_at(df[TIME].max())
+        Context.read(self._context, self._validate(df), timeless=self.timeless).refuse_undated(df[TIME].max())
         return super().predict_rolling(df, h, n_windows, step_size, level)
 
     def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None, context: Any = None) -> dict[Any, np.ndarray]:

@@ -37,8 +37,25 @@ class HorizonLayer(nn.Module):
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
 
-class Answer(nn.Module):
-    """What queries add to the forecast: sigmoid(gate) * value; the map to the value starts at zero.
+class _Gated(nn.Module):
+    """Numbers of queries and a gate, sigmoid(gate) in front of them; the map to the numbers starts at zero."""
+
+    def __init__(self, d_model: int, count: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.gate = nn.Linear(d_model, 1)
+        self.value = nn.Linear(d_model, count)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def open(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the gate [N, H, 1] and the numbers [N, H, count] of queries [N, H, D]."""
+        queries = self.norm(queries)
+        return torch.sigmoid(self.gate(queries)), self.value(queries)
+
+
+class Answer(_Gated):
+    """What queries add to the forecast: sigmoid(gate) * value, zero at first.
 
     Args:
         d_model: Width D of the queries.
@@ -46,21 +63,16 @@ class Answer(nn.Module):
     """
 
     def __init__(self, d_model: int, num_parameters: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d_model)
-        self.gate = nn.Linear(d_model, 1)
-        self.value = nn.Linear(d_model, num_parameters)
-        nn.init.zeros_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        super().__init__(d_model, num_parameters)
 
     def forward(self, queries: Tensor) -> Tensor:
         """Maps queries [N, H, D] to a residual [N, H, K']."""
-        queries = self.norm(queries)
-        return torch.sigmoid(self.gate(queries)) * self.value(queries)
+        gate, value = self.open(queries)
+        return gate * value
 
 
-class Effect(nn.Module):
-    """What a text does to a forecast: sigmoid(gate) * (an affine function of what is forecast), zero at first.
+class AffineAnswer(_Gated):
+    """What a text adds to a forecast: sigmoid(gate) * (an affine function of what is forecast), zero at first.
 
     The function is of the forecast as it stands in the window's units (f, with y = location + scale * f) and in those
     of the series: value + rate * f + level * location / scale + amount / scale. So a text that says "at the cap", "by
@@ -72,21 +84,15 @@ class Effect(nn.Module):
     """
 
     def __init__(self, d_model: int, num_parameters: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d_model)
-        self.gate = nn.Linear(d_model, 1)
-        self.value = nn.Linear(d_model, 4 * num_parameters)
-        nn.init.zeros_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        super().__init__(d_model, 4 * num_parameters)
 
     def forward(self, queries: Tensor, facts: Tensor) -> Tensor:
         """Maps queries [N, H, D] and what is forecast [N, H, K' + 2] to a residual [N, H, K']."""
-        queries = self.norm(queries)
+        gate, numbers = self.open(queries)
         forecast, location, log_scale = facts[..., :-2], facts[..., -2:-1], facts[..., -1:]
         inverse = (-log_scale).exp()
-        value, rate, level, amount = self.value(queries).chunk(4, dim=-1)  # [N, H, K'] each
-        change = value + rate * forecast + level * (location * inverse) + amount * inverse
-        return torch.sigmoid(self.gate(queries)) * change
+        value, rate, level, amount = numbers.chunk(4, dim=-1)  # [N, H, K'] each
+        return gate * (value + rate * forecast + level * (location * inverse) + amount * inverse)
 
 
 class TextReader(OlderState):
@@ -124,7 +130,7 @@ class TextReader(OlderState):
         self.norm_tokens = nn.LayerNorm(d_model)
         self.calendar = nn.Linear(num_calendar, d_model, bias=False)  # a text speaks of times
         self.layers = nn.ModuleList(HorizonLayer(d_model, num_heads, d_ff, dropout) for _ in range(READING_LAYERS))
-        self.answer = Effect(d_model, num_parameters)
+        self.answer = AffineAnswer(d_model, num_parameters)
 
     @property
     def is_silent(self) -> bool:
