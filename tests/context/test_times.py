@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tsllm.context.applying import Window
+from tsllm.context.lexer import find_mentions
 from tsllm.context.readers import sort_effects
 
 TIMES = pd.date_range("2024-12-19", "2025-01-05 23:00", freq="h")  # from a Thursday on
@@ -160,3 +161,10 @@ def test_what_cannot_be_read_exactly_is_not_read_and_the_reason_is_given(said, s
     effects, reasons = read(sentence.format(said))
     assert effects == []
     assert REFUSED[said] in reasons[0]
+
+
+def test_a_length_that_counts_from_a_moment_is_a_length():
+    (length, moment) = find_mentions("It is closed for the next 3 days after 25 December.")
+    assert (length.kind, length.text, moment.kind, moment.text) == ("duration", "3 days", "moment", "25 December")
+    (ahead,) = find_mentions("It is closed for the next 3 days.")
+    assert (ahead.kind, ahead.text) == ("moment", "next 3 days")

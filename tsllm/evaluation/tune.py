@@ -270,7 +270,7 @@ def tune_model(
         study.enqueue_trial(_check_first(first, space))
     distributions = {name: _build_distribution(optuna, kind) for name, kind in sorted(space.items())}
     if sampler == "sobol":
-        for drawn in draw_spread(space, trials - (first is not None), seed):
+        for drawn in draw_spread(space, trials, seed):
             study.enqueue_trial(drawn)
     known = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else dict(spec)
     name = str(getattr(spec, "name", known.get("name", "model")))
