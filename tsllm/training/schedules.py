@@ -1,4 +1,4 @@
-"""Learning-rate schedules: by epoch, as the forecasting literature's experiments use them, and falls at given steps."""
+"""Learning-rate schedules: by epoch, as experiments of the forecasting literature use them, and falls at steps."""
 
 import math
 from collections.abc import Callable, Sequence
