@@ -104,7 +104,9 @@ class _ModelRun:
         self.base = next((m for m in config.models if spec.perturb and m.name == spec.variant_of), spec)
         self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
         self.searched: dict[str, Any] = {}
-        self.measured: dict[str, Any] = {}  # the budget of the training that found the length, where there is one
+        # Of the training that found the length, where there is one: its budget and its log.
+        self.measured: dict[str, Any] = {}
+        self.measured_log: list[dict[str, Any]] = []
         self.files = fingerprint(spec)
         self._frozen: Any = None
         self._said: set[str] = set()
@@ -173,6 +175,7 @@ class _ModelRun:
             found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {}, list(model.log))
             self.store.save(key, found, None)
         self.measured = {"seed": seed} | read_budget(found.log, found.cost.fit_seconds)
+        self.measured_log = found.log
         return replace(spec, training=self.config.budget.retraining(spec.training, found.log))
 
     def _run_seed(self, seed: int) -> CellResult:
@@ -204,6 +207,7 @@ class _ModelRun:
         joined.facts |= chosen | self.searched
         if self.measured and spec.is_trainable:
             joined.facts |= {"budget": self.measured} if seed == self.measured["seed"] else {}
+            joined.log = self.measured_log
         elif spec.is_trainable and joined.log:
             joined.facts["budget"] = {"seed": spec.training.get("seed", seed)} | read_budget(
                 joined.log, parts[0].cost.fit_seconds
