@@ -19,7 +19,7 @@ from tsllm.evaluation.budget import (
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.fits import describe_days, describe_selection
 from tsllm.evaluation.protocol import LongTermConfig
-from tsllm.evaluation.tune import build_space
+from tsllm.evaluation.space import build_space
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, check_training

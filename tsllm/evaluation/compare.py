@@ -23,6 +23,7 @@ from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
 from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
+from tsllm.evaluation.space import apply_params
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.context import ContextForecaster
@@ -140,7 +141,7 @@ class _ModelRun:
             self.spec = settled
 
     def _search_settings(self, spec: ModelSpec) -> ModelSpec:
-        from tsllm.evaluation.tune import apply_params, tune_for_task
+        from tsllm.evaluation.tune import tune_for_task
 
         rule = self.config.tune
         tuned = spec
