@@ -32,7 +32,7 @@ _TIME = r"\d{1,2}(?:[:.]\d{2})?"
 _NTH = r"\d{1,2}(?:st|nd|rd|th)?"
 _JOIN = r"(?: ?[-–—] ?| (?:to|until|till|and|through) (?:the )?)"
 _MONTH = rf"(?-i:{'|'.join(MONTHS)}|(?:{'|'.join(m[:3] for m in MONTHS if m != 'May')}|Sept)\b\.?)"
-_ENDS = r"(?=\s*[.;:)]|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
+_ENDS = r"(?=\s*[.;:)](?!\d)|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
 _ALONE = r"(?<!\d)(?<!\d[.,:-])"
 # What makes a number a factor: words behind it, unless they count how often something is, or in front of it.
 _TIMES = re.compile(
