@@ -18,8 +18,10 @@ WORDS |= {f"{t}-{s}": WORDS[t] + WORDS[s] for t in _TENS for s in SMALL[1:10]}
 WORDS |= {"a hundred": 100.0, "one hundred": 100.0, "a thousand": 1000.0, "a dozen": 12.0, "half a dozen": 6.0}
 FACTORS: dict[str, float] = {
     "double": 2, "doubled": 2, "doubles": 2, "doubling": 2, "twice": 2, "twofold": 2, "triple": 3, "tripled": 3,
-    "triples": 3, "tripling": 3, "threefold": 3, "quadruple": 4, "quadrupled": 4, "quadruples": 4, "fourfold": 4,
-    "fivefold": 5, "tenfold": 10, "half": 0.5, "halve": 0.5, "halved": 0.5, "halves": 0.5, "halving": 0.5,
+    "triples": 3, "tripling": 3, "threefold": 3, "thrice": 3, "treble": 3, "trebled": 3, "trebles": 3, "trebling": 3,
+    "quadruple": 4, "quadrupled": 4, "quadruples": 4, "quadrupling": 4, "fourfold": 4, "quintuple": 5, "quintupled": 5,
+    "quintuples": 5, "fivefold": 5, "sixfold": 6, "sevenfold": 7, "eightfold": 8, "ninefold": 9, "tenfold": 10,
+    "hundredfold": 100, "half": 0.5, "halve": 0.5, "halved": 0.5, "halves": 0.5, "halving": 0.5,
     "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 0.25, "three quarters": 0.75, "a fifth": 0.2, "a tenth": 0.1,
 }  # fmt: skip
@@ -30,8 +32,16 @@ _TIME = r"\d{1,2}(?:[:.]\d{2})?"
 _NTH = r"\d{1,2}(?:st|nd|rd|th)?"
 _JOIN = r"(?: ?[-–—] ?| (?:to|until|till|and|through) (?:the )?)"
 _MONTH = rf"(?-i:{'|'.join(MONTHS)}|(?:{'|'.join(m[:3] for m in MONTHS if m != 'May')}|Sept)\b\.?)"
-_ENDS = r"(?=\s*[.;:)]|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
+_ENDS = r"(?=\s*[.;:)](?!\d)|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
 _ALONE = r"(?<!\d)(?<!\d[.,:-])"
+# What makes a number a factor: words behind it, unless they count how often something is, or in front of it.
+_TIMES = re.compile(
+    r"[- ]?fold\b|x\b| ?×(?! ?\d)| ?times\b(?! (?:an?|per|each|every|daily|weekly|monthly|in)\b)", re.IGNORECASE
+)
+_FACTOR_OF = re.compile(
+    r"(?:\ba factor(?: of)?|\bmultipl(?:y|ies|ied|ying)(?: \w+){0,3} by)(?: about| around| roughly| exactly)? $",
+    re.IGNORECASE,
+)
 # Ranges and lists of which each part leaves out what another one says.
 _HOURS = re.compile(rf"{_ALONE}(?P<parts>{_TIME}{_JOIN})(?P<last>{_TIME}){_HALF}", re.IGNORECASE)
 _HOURS_OF_24 = re.compile(rf"{_ALONE}(?P<parts>\d{{1,2}}{_JOIN})(?P<last>\d{{1,2}}:\d{{2}})", re.IGNORECASE)
@@ -67,7 +77,8 @@ class Mention:
     """Something in a text that an effect may copy.
 
     Attributes:
-        kind: `number`, `percent`, `factor` (a number said as "double", "half"), `moment` or `duration`.
+        kind: `number`, `percent`, `factor` ("double", "half", the 3 of "3 times" or of "a factor of 3"), `moment` or
+            `duration`.
         start: Place of its first character.
         end: Place behind its last character.
         text: As it stands.
@@ -98,10 +109,16 @@ def find_mentions(text: str) -> list[Mention]:
             found.append(part)
         else:
             kind = str(match.lastgroup)
+            kind = "factor" if kind == "number" and _is_factor(text, match) else kind
             value = _READ[kind](match[0].lower()) if kind in _READ else 0.0
             found.append(Mention(kind, match.start(), match.end(), match[0], value))
         place = found[-1].end
     return found
+
+
+def _is_factor(text: str, match: re.Match[str]) -> bool:
+    """Tells whether the words around a number make it a factor."""
+    return bool(_TIMES.match(text, match.end()) or _FACTOR_OF.search(text[: match.start()]))
 
 
 def _find_parts(text: str) -> Iterator[Mention]:
@@ -182,6 +199,6 @@ def _read_duration(text: str) -> float:
 _READ = {
     "number": read_number,
     "percent": lambda text: read_number(re.split(r" ?(?:%|per ?cent)", text)[0]),
-    "factor": lambda text: float(FACTORS[text]),
+    "factor": lambda text: float(FACTORS[text]) if text in FACTORS else read_number(text),
     "duration": _read_duration,
 }

@@ -32,9 +32,12 @@ _FLOOR = re.compile(
     r"bounded below|at least|no less than|not (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
     r"(?:stay|remain)s? above|greater than or equal", re.IGNORECASE,
 )  # fmt: skip
-_TIMES = re.compile(r"^(?:-fold| ?times|x\b| ?×)", re.IGNORECASE)
 _RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
 _FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
+_BY = re.compile(r"\bby (?:about |around |roughly )?(?:a factor(?: of)? )?$", re.IGNORECASE)
+_COMPARED = re.compile(
+    r"(?:-fold| times|x) (?:higher|lower|more|less|rise|fall|increase|decrease|drop|jump)\b", re.IGNORECASE
+)
 _TO = re.compile(
     r" ?[-–—] ?|,? (?:to|until|till?|through|thru|up to|up until)(?: and including)? (?:the )?", re.IGNORECASE
 )
@@ -113,12 +116,12 @@ def _read_duration(before: str, behind: str) -> str:
 
 def _read_value(mention: Mention, before: str, behind: str) -> str:
     near = re.split(r"[,;]", before)[-1]
+    around = near[-50:] + " " + behind[:25]
     if mention.kind == "factor":
-        return "multiply"
-    if _TIMES.match(behind):
-        return "multiply"
+        if not _BY.search(near) and not _COMPARED.match(behind):
+            return "multiply"
+        return "lower" if _FALL.search(around) else "raise" if _RISE.search(around) else "multiply"
     if mention.kind == "percent":
-        around = near[-50:] + " " + behind[:25]
         if _FALL.search(around):
             return "lower"
         return "raise" if _RISE.search(around) else NONE

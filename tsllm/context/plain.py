@@ -11,7 +11,7 @@ else.
 import re
 from dataclasses import dataclass
 
-from tsllm.context.lexer import Mention
+from tsllm.context.lexer import FACTORS, Mention
 from tsllm.context.moments import is_clock
 from tsllm.context.reading import Reading
 
@@ -60,6 +60,8 @@ def _say(mention: Mention) -> str:
         return _say_moment(mention.meaning)
     if mention.kind == "number":
         return "1990" if _YEAR.fullmatch(mention.text) else "40"
+    if mention.kind == "factor":
+        return mention.text if mention.text.lower() in FACTORS else "3"  # of "3 times"
     return {"percent": "40%", "duration": "3 hours"}.get(mention.kind, mention.text)
 
 

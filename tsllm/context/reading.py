@@ -34,7 +34,7 @@ DURATIONS = ("length", "every", "delay")
 ROLES = (NONE, *VALUES, *MOMENTS, *DURATIONS)
 ALLOWED = {
     "number": (NONE, *VALUES), "percent": (NONE, "multiply", "raise", "lower", "set", "cap", "floor"),
-    "factor": (NONE, "multiply"), "moment": (NONE, *MOMENTS), "duration": (NONE, *DURATIONS),
+    "factor": (NONE, "multiply", "raise", "lower"), "moment": (NONE, *MOMENTS), "duration": (NONE, *DURATIONS),
 }  # fmt: skip
 # What a sentence may state: nothing comes in; a stretch of the history misleads; a day off.
 STATEMENTS = (NONE, "zero", "over", "holiday")
@@ -226,17 +226,41 @@ def _find_step(times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> pd.Time
 
 
 def make_effect(mention: Mention, role: str) -> Effect:
-    """Returns what a number, percentage or factor means in a role of `VALUES`, without a span."""
+    """Returns what a number, percentage or factor means in a role of `VALUES`, without a span.
+
+    A factor multiplies; in a rise or a fall ("falls by a factor of 4", "rises by a third") it is one of that.
+
+    Example:
+        >>> fourth, third = Mention("factor", 0, 1, "4", 4.0), Mention("factor", 0, 7, "a third", 1 / 3)
+        >>> [make_effect(m, role).number for m in (fourth, third) for role in ("multiply", "lower")]
+        [4.0, 0.25, 0.3333333333333333, 0.6666666666666667]
+    """
     value = mention.value
+    if role in {"raise", "lower"} and mention.kind in _SHIFTS:
+        return Effect("multiply", _SHIFTS[mention.kind](value, role == "raise"))
     if role == "raise":
-        return Effect("multiply", 1 + value / 100) if mention.kind == "percent" else Effect("add", value)
+        return Effect("add", value)
     if role == "lower":
-        return Effect("multiply", 1 - value / 100) if mention.kind == "percent" else Effect("add", -abs(value))
+        return Effect("add", -abs(value))
     if role == "subtract":
         return Effect("add", -abs(value))
     if role == "multiply":
         return Effect("multiply", value / 100 if mention.kind == "percent" else value)
     return Effect(role, value)
+
+
+def _shift_by_percent(value: float, up: bool) -> float:
+    return 1 + value / 100 if up else 1 - value / 100
+
+
+def _shift_by_factor(value: float, up: bool) -> float:
+    """Returns what "by a factor of 3" or "by a third" makes of 1: from 1 on a number is a factor, below it a share."""
+    if value < 1:
+        return 1 + value if up else 1 - value
+    return value if up else 1 / value
+
+
+_SHIFTS = {"percent": _shift_by_percent, "factor": _shift_by_factor}
 
 
 def _is_bound(effect: Effect) -> bool:
