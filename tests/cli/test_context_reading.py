@@ -68,7 +68,7 @@ def test_a_table_is_read_by_its_series_times_and_publication():
     )
     news.to_csv("later.csv", index=False)
     said, read = predict("told", "--context", "later.csv")
-    assert "texts read for south\n1 of 2 texts not read: published later, or about other times" in said
+    assert "texts read for south\n1 of 2 texts not read: published later, about other times, or over" in said
     moved = read["TimeLLM"] != plain["TimeLLM"]
     assert read.loc[moved, "unique_id"].unique().tolist() == ["south"]
     assert read.loc[moved, "ds"].tolist() == [f"2024-01-11 0{hour}:00:00" for hour in (2, 3, 4, 5)]

@@ -193,7 +193,7 @@ def test_effects_are_put_on_the_steps_that_they_change():
 def test_numbers_and_moments_come_from_the_text():
     assert dict(find_numbers("It halves, then rises by 15 % to 1,200.")) == {
         "add": ("1200", "-1200"), "cap": ("15", "1200"), "floor": ("15", "1200"), "lower": ("15",),
-        "multiply": ("0.5", "0.15", "1200"), "raise": ("15",), "set": ("0", "15", "1200"),
+        "multiply": ("0.5", "1.5", "0.15", "1200"), "raise": ("15",), "set": ("0", "15", "1200"),
     }  # fmt: skip
     assert dict(find_numbers("Closed.")) == {"set": ("0",)}
     told = find_times("Closed on 31 January from 8 am for two hours.", WINDOW)

@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from tsllm.data.task import ForecastTask
 from tsllm.evaluation.budget import (
     TOLERANCE,
     BudgetRule,
@@ -12,13 +14,15 @@ from tsllm.evaluation.budget import (
     count_steps,
     count_windows,
     describe_own_budgets,
+    find_falls,
 )
-from tsllm.evaluation.compare_report import _describe_fits
 from tsllm.evaluation.config import CompareConfig
+from tsllm.evaluation.fits import describe_days, describe_selection
 from tsllm.evaluation.protocol import LongTermConfig
+from tsllm.evaluation.space import build_space
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
-from tsllm.training.args import check_training
+from tsllm.training.args import ArgumentsError, ForecastTrainingArguments, check_training
 from tsllm.training.batches import GlobalBatches
 
 
@@ -90,6 +94,65 @@ def test_a_training_by_the_rule_lowers_its_rate_and_goes_on():
     assert min(rates) < 0.1
 
 
+def test_a_training_anew_repeats_another_one_up_to_its_best_step_with_the_same_falls():
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=300, freq="h")})
+    frame["y"] = np.sin(np.arange(300) / 24 * 2 * np.pi) + np.random.default_rng(0).normal(size=300)
+    rule = BudgetRule(patience_windows=128, decay_windows=32, cap_windows=3200, eval_every_windows=32, retrain=True)
+    training = rule.apply({"learning_rate": 0.3, "per_device_train_batch_size": 16}, 200) | {"logging_steps": 1}
+    options = {"context_length": 24, "season": 24}
+    found = NeuralForecaster("dlinear", 12, val_size=60, training=training, **options).fit(frame)
+    losses = [(e["step"], e["eval_loss"]) for e in found.log if "eval_loss" in e]
+    best = min(losses, key=lambda one: one[1])[0]
+    rates = {e["step"]: e["learning_rate"] for e in found.log if "learning_rate" in e}
+    assert len({rates[step] for step in range(1, best + 1)}) > 1  # else nothing falls before the best step
+    made = rule.retraining(training, found.log)
+    assert (made["max_steps"], made["lr_scheduler_type"]) == (best, "constant")
+    assert not {"eval_steps", "early_stopping_patience", "lr_scheduler_kwargs"} & set(made)
+    # On the data of the other training it is the same training, weight for weight.
+    again = NeuralForecaster("dlinear", 12, val_size=0, training=made, **options).fit(frame.iloc[:-60])
+    anew = {e["step"]: e["learning_rate"] for e in again.log if "learning_rate" in e}
+    assert [anew[step] for step in range(1, best + 1)] == pytest.approx([rates[step] for step in range(1, best + 1)])
+    left, right = found.predict(frame)["DLinear"], again.predict(frame)["DLinear"]
+    assert right.to_numpy() == pytest.approx(left.to_numpy(), rel=1e-5)
+    # On all data it has seen the last steps.
+    whole = NeuralForecaster("dlinear", 12, val_size=0, training=made, **options).fit(frame)
+    assert abs(whole.predict(frame)["DLinear"] - left).max() > 1e-3
+
+
+def test_falls_are_those_of_the_schedule_that_watches_the_validation_loss():
+    losses = np.random.default_rng(0).normal(size=40).round(1).tolist()
+    for borne in (0, 1, 3):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        options = {"factor": 0.3, "patience": borne, "threshold": 0.0, "eps": 0}
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **options)
+        falls = []
+        for step, loss in enumerate(losses, 1):
+            before = optimizer.param_groups[0]["lr"]
+            schedule.step(loss)
+            falls += [step] if optimizer.param_groups[0]["lr"] < before else []
+        assert find_falls(list(enumerate(losses, 1)), borne) == falls
+        assert falls
+
+
+def test_retraining_needs_a_validation_and_convergence():
+    with pytest.raises(ValueError, match="retrain is of kind convergence; with a fixed number of windows give"):
+        BudgetRule(kind="windows", windows=3200, retrain=True)
+    with pytest.raises(ValueError, match="training was never validated, so that its best length is not known"):
+        BudgetRule(retrain=True).retraining({}, [{"step": 5, "loss": 1.0}])
+    constant = BudgetRule(retrain=True).retraining({"lr_scheduler_type": "constant"}, [{"step": 5, "eval_loss": 1.0}])
+    assert constant == {"lr_scheduler_type": "constant", "max_steps": 5}
+    for options, said in (
+        ({"lr_falls": [0]}, r"lr_falls are \[0\]; give steps of at least 1"),
+        (
+            {"lr_falls": [5], "lr_schedule": "type1"},
+            "falls of a constant rate, but lr_schedule is 'type1'",
+        ),
+        ({"lr_falls": [5], "lr_scheduler_type": "cosine"}, "leave lr_falls out, or set lr_scheduler_type: constant"),
+    ):
+        with pytest.raises(ArgumentsError, match=said):
+            ForecastTrainingArguments(**options)
+
+
 def test_a_rule_without_a_validation_part_asks_for_no_validation():
     rule = BudgetRule(kind="windows", windows=1000, eval_every_windows=100)
     made = rule.apply({"learning_rate": 0.01}, 40, validates=False)
@@ -157,14 +220,14 @@ def test_every_trainable_model_of_the_prices_sees_as_many_windows():
 
 
 HEADLINE = BudgetRule(patience_windows=3200, cap_windows=48_000, eval_every_windows=800)
-FINER = BudgetRule(patience_windows=4800, decay_windows=1600, cap_windows=48_000, eval_every_windows=800)
+FINER = BudgetRule(patience_windows=4800, decay_windows=1600, cap_windows=96_000, eval_every_windows=800, retrain=True)
 PARTS = ("", "_prices", "_m3", "_etth1")
 
 
 @pytest.mark.parametrize(
     ("name", "budget", "tune", "patience"),
     [("does_the_llm_help" + part, HEADLINE, (4, 4800, "tpe"), 4) for part in PARTS]
-    + [("does_the_llm_help_finer" + part, FINER, (5, 3200, "sobol"), 6) for part in PARTS if part != "_prices"],
+    + [("does_the_llm_help_finer" + part, FINER, (9, 3200, "sobol"), 6) for part in PARTS],
 )
 def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_rule(name, budget, tune, patience):
     config, models = load_trained(name)
@@ -172,9 +235,29 @@ def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_
     assert (config.tune.trials, config.tune.windows, config.tune.sampler) == tune
     for model in models:
         rule = config.budget.apply(model.training, 10**6)
-        assert (rule["eval_steps"], rule["early_stopping_patience"], rule["max_steps"]) == (50, patience, 3000)
+        assert (rule["eval_steps"], rule["early_stopping_patience"]) == (50, patience)
+        assert rule["max_steps"] == budget.cap_windows // 16
         trial = config.budget.apply(model.training, 10**6, trial_windows=config.tune.windows)
         assert trial == rule | {"max_steps": config.tune.windows // 16}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_all_models_of_the_finer_rule_learn_from_the_same_steps_and_search_their_loss(part):
+    config, models = load_trained("does_the_llm_help_finer" + part)
+    said = describe_days(config)
+    if part == "_prices":  # LEAR stands there twice, once as it is used in practice
+        assert said == (
+            "LEAR-daily learns from later steps than the trained models, up to each cutoff. DynamicOptimizedTheta, "
+            "MSTL, LEAR and the trained models learn from the same steps."
+        )
+    else:
+        assert said == "Trained and statistical models learn from the same steps."
+    for entry in config.data:
+        task = ForecastTask(h=24, context_length=entry.context_length or 168, freq="h", season=24)
+        for model in models:
+            space = build_space(model, task, config.tune.search)
+            assert {"learning_rate", "context_length", "head"} <= set(space)
+            assert ("d_model" in space) == ("dropout" in space) == (model.model != "dlinear")
 
 
 def test_a_trial_ends_with_a_validation_and_never_after_the_rule():
@@ -263,7 +346,7 @@ def test_trained_models_that_no_rule_reaches_are_named():
     assert describe_own_budgets(models[:2]) == ""
     assert describe_own_budgets([models[0], models[2]]) == ""  # beside nothing that is trained
     config = CompareConfig(["x.csv"], given[:3], budget={"kind": "convergence"})
-    assert _describe_fits(config)[1].endswith(describe_own_budgets(models[:3]))
+    assert describe_selection(config).endswith(describe_own_budgets(models[:3]))
 
 
 def test_budgets_of_one_rule_are_equal_whatever_the_batch():

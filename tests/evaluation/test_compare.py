@@ -25,6 +25,7 @@ from tsllm.evaluation.backtest import run_backtest
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
 from tsllm.evaluation.config import CompareConfig, DataEntry, TuneRule
+from tsllm.evaluation.fits import describe_days
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
@@ -885,3 +886,76 @@ def test_settings_are_searched_on_validation_alone_and_used(data, tmp_path):
     assert "the best of 3 trials each, drawn at random" in report
     assert f"## What the search found\n\n{facts['searched']}" in report
     assert report.count(facts["searched"]) == 1  # what is shuffled was not searched again
+
+
+def test_every_seed_is_trained_anew_on_all_steps_for_the_length_that_one_training_found(data, tmp_path):
+    batch = {"per_device_train_batch_size": 16, "learning_rate": 0.05}
+    model = {"model": "dlinear", "options": TINY | {"head": "quantile"}, "training": batch}
+    shuffled = {**model, "alias": "Shuffled", "perturb": "input", "variant": "shuffled", "variant_of": "DLinear"}
+    once = {"model": "AutoETS", "options": {"refit": False, "input_size": 48}}
+    rule = {
+        "patience_windows": 162,
+        "decay_windows": 81,
+        "cap_windows": 810,
+        "eval_every_windows": 81,
+        "retrain": True,
+    }
+    config = make_config(data, tmp_path, ["SeasonalNaive", model, shuffled, once], budget=rule)
+    build = Interrupting(after=99)
+    (result,) = results = run_with(config, build)
+    # One training finds the length, each seed is one more; what is estimated once is built once.
+    assert build.built == [*[("SeasonalNaive", 0)] * 4, *[("DLinear", 0)] * 2, ("DLinear", 1), ("AutoETS", 0)]
+    found, second = (facts.get("budget") for facts in result.facts["DLinear"])
+    assert second is None
+    assert result.facts["DLinear"][1]["steps"] == found["best_step"]
+    assert found["steps"] > found["best_step"] > 0
+    # The second seed by hand: all steps before the first cutoff, that many steps.
+    windows = result.prepared.windows
+    training = config.budget.retraining(config.budget.apply(batch, 81), result_log(config)) | {"seed": 1}
+    made = NeuralForecaster(
+        "dlinear",
+        6,
+        freq="h",
+        season=24,
+        val_size=0,
+        training=training,
+        layout=result.prepared.task.layout,
+        **TINY,
+        head="quantile",
+    )
+    made.fit(windows.history(0))
+    expected = made.predict_rolling(windows.df, 6, 4, 6)["DLinear"]
+    got = result.runs[1].frame.sort_values(["unique_id", "cutoff", "ds"])["DLinear"]
+    np.testing.assert_allclose(got.to_numpy(), expected.to_numpy(), rtol=1e-5)
+    report = build_compare_report(config, results, "command")[0].to_markdown()
+    assert "every seed is then trained anew on all steps before the cutoff, the validation steps among them" in report
+    assert (
+        "So is AutoETS, estimated where they are. Trained and statistical models learn from the same steps." in report
+    )
+    assert "AutoETS was estimated once, on the steps before the first cutoff, and run on from there." in report
+    assert "The training that found the length for all seeds, one of each model" in report
+    with pytest.raises(ValueError, match="look_backs are chosen seed by seed"):
+        make_config(data, tmp_path, ["SeasonalNaive", model], budget=rule, look_backs=[6, 12])
+
+
+def result_log(config):
+    """Returns the log of the training that found the length, from its cell."""
+    cells = [p.parent for p in Path(config.output_dir).rglob("cell.json") if '"length": true' in p.read_text()]
+    (cell,) = cells
+    return json.loads((cell / "cell.json").read_text())["log"]
+
+
+def test_the_report_says_which_models_learn_from_later_steps():
+    models = ["SeasonalNaive", {"model": "dlinear"}, "AutoETS", {"model": "MSTL", "options": {"refit": False}}]
+    rule = {"patience_windows": 9, "cap_windows": 99, "eval_every_windows": 9}
+
+    def say(models=models, n_windows=4, refit=False, **entry):
+        data = [{"name": "epf-fr-be", "n_windows": n_windows, **entry}]
+        return describe_days(CompareConfig(data, models, refit=refit, budget=rule | {"retrain": not entry}))
+
+    later = "AutoETS learns from later steps than the trained models, up to each cutoff."
+    assert say() == f"{later} MSTL and the trained models learn from the same steps."
+    assert say(refit=True) == say(n_windows=1) == "Trained and statistical models learn from the same steps."
+    held = "The validation steps, the last ones before the cutoff, teach the trained models no weights."
+    assert say(val_size=48) == f"{later} {held}"
+    assert say(models[:2]) == say([models[0], models[2]]) == ""

@@ -9,18 +9,13 @@ import pytest
 from tsllm.data.task import ForecastTask
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.prepare import prepare_task
+from tsllm.evaluation.space import Choice, Range, apply_params, build_space, draw_spread, find_first
 from tsllm.evaluation.tune import (
     LEVELS,
-    Choice,
-    Range,
     Trial,
     TrialStore,
     TuneResult,
-    apply_params,
-    build_space,
     check_equal_search,
-    draw_spread,
-    find_first,
     tune_for_task,
     tune_model,
     validate,

@@ -143,7 +143,8 @@ def test_days_ahead_read_the_days_that_were_forecast():
     assert three[STEPS : 2 * STEPS] == pytest.approx(second, abs=1e-9)
     third = model.predict(np.concatenate([second, one_day])[None], days.weekdays[[62]])[0]
     assert three[2 * STEPS :] == pytest.approx(third[:1], abs=1e-9)
-    assert lear._forecast_from(days, np.array([60]), 9, lags, 60)[0] == pytest.approx(three, abs=1e-9)
+    fits = lear.DayFits(days, lags, 60, {})
+    assert lear._forecast_from(days, np.array([60]), 9, fits)[0] == pytest.approx(three, abs=1e-9)
 
 
 def test_intervals_are_nested_and_cover_about_their_level():
@@ -165,13 +166,16 @@ def test_the_half_width_is_an_order_statistic_of_the_errors_of_the_last_days():
     y = noisy_days(70, seed=7)
     out = LEAR(lags=[1], calibration_days=9).predict(frame(y), h=STEPS, level=[90])
     days = Days(y, np.zeros((71, STEPS, 0)), np.arange(71)[:, None].repeat(STEPS, 1) % 7)
-    made = lear._forecast_from(days, np.arange(61, 70), STEPS, Lags((1,), ()), 61)
+    fits = lear.DayFits(days, Lags((1,), ()), 61, {})
+    made = lear._forecast_from(days, np.arange(61, 70), STEPS, fits)
     widest = np.abs(y[61:] - made).max(0)  # of nine errors the ninth covers nine of ten
     assert (out["LEAR-hi-90"] - out["LEAR"]).to_numpy() == pytest.approx(widest, rel=1e-6)
     # The future stays unknown to the fit: estimated on days 0 to 60 alone.
     changed = y.copy()
     changed[61:] += 100
-    again = lear._forecast_from(days._replace(y=changed), np.array([61]), STEPS, Lags((1,), ()), 61)
+    changed_days = days._replace(y=changed)
+    fits = lear.DayFits(changed_days, Lags((1,), ()), 61, {})
+    again = lear._forecast_from(changed_days, np.array([61]), STEPS, fits)
     assert again[0] == pytest.approx(made[0], abs=1e-12)
 
 
@@ -193,6 +197,24 @@ def test_rolling_forecasts_equal_single_ones_and_input_size_bounds_what_is_read(
         model.predict_rolling(older, h=3, n_windows=1, step_size=1).iloc[:3],
         model.predict_rolling(df, h=3, n_windows=1, step_size=1).iloc[:3],
     )
+
+
+def test_estimated_once_it_reads_later_days_with_the_weights_of_before():
+    df = frame(noisy_days(90))
+    history, later = df.iloc[: -STEPS * 4], df.iloc[: -STEPS * 2]
+    once = LEAR(refit=False).fit(history, h=2 * STEPS)
+    first = once.predict(level=[80])
+    pd.testing.assert_frame_equal(first, LEAR().predict(history, h=2 * STEPS, level=[80]))
+    rolled = once.predict_rolling(df, h=2 * STEPS, n_windows=3, step_size=STEPS, level=[80])
+    width = (rolled["LEAR-hi-80"] - rolled["LEAR-lo-80"]).to_numpy().reshape(3, 2 * STEPS)
+    np.testing.assert_allclose(width, width[[0, 0, 0]], atol=1e-9)  # calibrated once
+    # The weights are those of `fit`: forgetting all but the days that the lags read changes nothing.
+    last = rolled["LEAR"].to_numpy()[-2 * STEPS :]
+    np.testing.assert_allclose(once.predict(later.tail(STEPS * 25))["LEAR"].to_numpy(), last, rtol=1e-9)
+    assert abs(LEAR().predict(later, h=2 * STEPS)["LEAR"].to_numpy() - last).max() > 1e-3
+    assert once.refit_rule == "LEAR is estimated once, by fit, on all steps of each series."
+    with pytest.raises(FrameError, match="series 'b' was not in the data of fit; LEAR has no parameters for it"):
+        once.predict(df.assign(unique_id="b"))
 
 
 def test_daily_half_hourly_and_integer_time_have_days_too():

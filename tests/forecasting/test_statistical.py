@@ -283,6 +283,40 @@ def test_input_size_bounds_what_mstl_sees_at_each_cutoff():
     assert "on all steps of" in StatisticalForecaster("MSTL").refit_rule
 
 
+@pytest.mark.parametrize("model", ["AutoETS", "DynamicOptimizedTheta", "MSTL"])
+def test_a_model_estimated_once_keeps_its_parameters_and_reads_later_histories(model):
+    df = hours(days=24)
+    season = {} if model == "MSTL" else {"season": 24}
+    history, size = df.iloc[: -24 * 3], 24 * 15
+    once = StatisticalForecaster(model, refit=False, input_size=size, **season).fit(history, h=24)
+    anew = StatisticalForecaster(model, input_size=size, **season)
+    # On the data of fit both are the same; later, one is the library's forward pass with the parameters of before.
+    first = once.predict(level=[80])
+    pd.testing.assert_frame_equal(first, anew.predict(history, h=24, level=[80]), rtol=1e-6)
+    rolled = once.predict_rolling(df, h=24, n_windows=3, step_size=24, level=[80])
+    pd.testing.assert_frame_equal(rolled.iloc[:24].drop(columns="cutoff"), first, rtol=1e-6)
+    values = df["y"].to_numpy()
+    estimated = once._build([24, 168] if model == "MSTL" else 24).fit(history["y"].to_numpy()[-size:])
+    expected = estimated.forward(values[-24 - size : -24], 24)["mean"]
+    np.testing.assert_allclose(rolled[model].to_numpy()[48:], expected, rtol=1e-6)
+    # Later values change later forecasts, but no parameter.
+    jump = df.assign(y=np.where(np.arange(len(df)) >= len(history), values + 50, values))
+    again = once.predict_rolling(jump, h=24, n_windows=3, step_size=24)
+    assert abs(again[model].to_numpy()[24:] - rolled[model].to_numpy()[24:]).mean() > 2
+    pd.testing.assert_frame_equal(once.predict(history, level=[80]), first)
+    assert once.refit_rule == f"{model} is estimated once, by fit, on the last 360 steps of each series."
+
+
+def test_what_cannot_be_estimated_once_is_told():
+    with pytest.raises(ValueError, match="CrostonClassic cannot run its parameters over another history; leave refit"):
+        StatisticalForecaster("CrostonClassic", refit=False)
+    with pytest.raises(ValueError, match="AutoARIMA reads regressors, so it is estimated at each cutoff"):
+        StatisticalForecaster("AutoARIMA", refit=False, harmonics={24: 2})
+    once = StatisticalForecaster("Naive", refit=False).fit(hours(days=8), h=2)
+    with pytest.raises(FrameError, match="series 'new' was not in the data of fit; Naive has no parameters for it"):
+        once.predict(hours(days=8, name="new"))
+
+
 def test_seasons_that_do_not_fit_are_told():
     with pytest.raises(ValueError, match=r"AutoETS has one season, season is \[24, 168\]"):
         StatisticalForecaster("AutoETS", season=[24, 168])

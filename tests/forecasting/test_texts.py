@@ -14,6 +14,7 @@ from tsllm.forecasting.texts import ToldWindows, compute_waves, open_text_encode
 from tsllm.types import FrameError
 
 H, LENGTH, N = 6, 24, 240
+HOUR = pd.Timedelta("1h")
 SIZES = {"context_length": LENGTH, "patch_length": 8, "patch_stride": 8, "d_model": 8, "num_heads": 2, "d_ff": 8}
 SIZES |= {"num_prototypes": 10, "num_backbone_layers": 1, "reader": "horizon", "text_layers": 2, "prompt": False}
 LEARN = {"max_steps": 150, "per_device_train_batch_size": 16, "learning_rate": 5e-3, "eval_steps": 75}
@@ -101,8 +102,9 @@ def test_windows_read_the_rows_that_they_may():
     table["published"], table["start"] = ["2024-01-01", "2024-01-01", "2024-01-02"], [None, None, "2024-01-05"]
     told = Context.read(table, make_frame())
     days = np.array(["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"], dtype="datetime64[ns]")
-    rows, reads = told.rows_of_windows("a", days, days + np.timedelta64(1, "D"), days + np.timedelta64(2, "D"))
+    rows, reads = told.rows_of_windows("a", days, days + np.timedelta64(1, "D"), days + np.timedelta64(2, "D"), HOUR)
     assert rows["text"].tolist() == ["one", "two"]
+    assert rows["row"].tolist() == [1, 2]
     assert reads.tolist() == [[True, False], [True, False], [True, True], [True, True]]
 
 

@@ -26,6 +26,8 @@ from tsllm.forecasting.readers import open_reader
 from tsllm.forecasting.saved import open_saved
 from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 from tsllm.hub.package import PackageError, check_package
+from tsllm.programs.text_effects import keep_sayable
+from tsllm.programs.text_start import check_spoken_start
 from tsllm.text.loading import load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, build_gain, collect_events
@@ -72,6 +74,13 @@ def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
     metrics = json.loads((taught / "metrics.json").read_text())
     assert (metrics["writes"], metrics["steps"], metrics["events"]) == ("effects", 2, 6)
     assert set(metrics["test"]) == {"seen", "held_out"}
+    rows = pd.read_csv(taught / "events_test.csv")
+    assert rows.groupby("wordings")["reward"].mean().to_dict() == pytest.approx(
+        {name: scores["reward"] for name, scores in metrics["test"].items()}
+    )
+    for name, beside in metrics["against_rules"].items():
+        scores = metrics["test"][name]
+        assert beside["difference"] == pytest.approx(scores["reward"] - scores["rules"])
     for scores in metrics["test"].values():
         assert scores["written"] > scores["reward"] >= -3.0
         assert scores["used"] >= scores["reward"]
@@ -83,7 +92,7 @@ def test_a_supervised_run_leaves_an_adapter_that_says_effects(place, taught):
     assert (told.predict(context="")["SeasonalNaive+context"] == told.base.predict()["SeasonalNaive"]).all()
 
 
-def test_an_adapter_that_says_effects_is_kept_in_the_folder_of_a_told_forecaster(place, taught, tmp_path):
+def test_an_adapter_that_says_effects_is_kept_in_the_folder_of_a_told_forecaster(place, taught, tmp_path, caplog):
     df = pd.read_csv(place / "series.csv", parse_dates=["ds"])
     base = NeuralForecaster("dlinear", 24, context_length=48, training={"max_steps": 1}).fit(df)
     reader = SpokenReader.from_pretrained(taught)
@@ -94,8 +103,14 @@ def test_an_adapter_that_says_effects_is_kept_in_the_folder_of_a_told_forecaster
     window = collect_events(df, 48, 24, 24, stride=24, most=1, seed=0)[0].window
     said = [r.say([r.ask(window, "Seven it is.")]) for r in (reader, back.reader)]
     assert said[0] == said[1]
-    SpokenReader.from_pretrained(taught, constrained=False).save_pretrained(tmp_path / "free")
+    with caplog.at_level("WARNING"):
+        SpokenReader.from_pretrained(taught, constrained=False).save_pretrained(tmp_path / "free")
+    assert "was trained under the grammar of effects and is now free of it" in caplog.text
+    caplog.clear()
     assert SpokenReader.from_pretrained(tmp_path / "free").constrained is False
+    assert not caplog.text
+    assert SpokenReader.from_pretrained(tmp_path / "free", constrained=True).grammar is not None
+    assert "was trained without the grammar of effects and is now held to it" in caplog.text
     pd.testing.assert_frame_equal(back.predict(df), told.predict(df), check_exact=True)
     kept = {p.name for p in (tmp_path / "told" / "reader").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "effects.json", "README.md"} <= kept
@@ -199,6 +214,55 @@ def test_what_does_not_go_together_is_refused(place):
         collect_events(weeks.assign(ds=range(99)), 28, 14, 7, stride=7, most=0, seed=0)
 
 
+def test_training_goes_on_from_an_adapter_that_writes_the_same_and_was_asked_alike(place, taught, tmp_path, caplog):
+    settings = json.loads((taught / "effects.json").read_text())
+    numbers, old, free = (tmp_path / name for name in ("numbers", "old", "free"))
+    numbers.mkdir()
+    (numbers / "text_forecaster.json").write_text("{}")
+    for folder, changes in ((old, {"format": 1}), (free, {"constrained": False, "kinds": ["cap", "floor"]})):
+        folder.mkdir()
+        (folder / "effects.json").write_text(json.dumps(settings | changes))
+    sft, grpo = load_recipe("sft_text").main, load_recipe("grpo_text").main
+    given = options(place, "refused", test_windows=0)
+    refused = r"numbers was trained to write numbers \(text_forecaster.json\), but this run writes effects; give an"
+    for main, config, more in ((sft, SFT, []), (grpo, GRPO, ["num_generations=2"])):
+        with pytest.raises(ArgumentsError, match=refused):
+            main([config, *given, *more, f"adapter={numbers}"])
+    with pytest.raises(ArgumentsError, match=r"was trained to write effects \(effects.json\), but this run writes"):
+        sft([f"--config={RECIPES}/configs/sft_text/epf_smollm2.yaml", *given, f"adapter={taught}"])
+    with pytest.raises(ValueError, match=r"format 1, which asks in other words than this version"):
+        grpo([GRPO, *given, "num_generations=2", f"adapter={old}"])
+    check_spoken_start(taught, SpokenSettings(1, kinds=tuple(settings["kinds"])))
+    assert not caplog.text
+    check_spoken_start(free, SpokenSettings(1, kinds=tuple(settings["kinds"])))
+    assert f"{free} was trained with constrained False, and goes on with True" in caplog.text
+    assert f"{free} was trained with kinds ('cap', 'floor'), and goes on with ('multiply', 'raise'," in caplog.text
+
+
+def test_training_goes_on_from_an_adapter_of_the_same_weights_alone(place, taught, tmp_path):
+    torch.manual_seed(1)
+    other = LlamaForCausalLM(LlamaForCausalLM.from_pretrained(place / "llm").config)
+    other.save_pretrained(tmp_path / "other")
+    load_language_model(str(place / "llm"))[1].save_pretrained(tmp_path / "other")
+    changes = {"adapter": taught, "language_model": tmp_path / "other", "num_generations": 2, "test_windows": 0}
+    with pytest.raises(ValueError, match="the weights are others"):
+        load_recipe("grpo_text").main([GRPO, *options(place, "refused", **changes)])
+
+
+def test_events_whose_answers_cannot_be_copied_are_counted_and_never_leave_silence_alone(caplog):
+    ds = pd.date_range("2024-01-01", periods=72, freq="h")
+    window = Window(np.arange(48.0), ds[:48], ds[48:], 24)
+    said = Event(window, "Output is capped at 9.", [Effect("cap", 9.0)], np.full(24, 9.0))
+    foreign = Event(window, "Zwanzig sind das Hoechste.", [Effect("cap", 20.0)], np.full(24, 20.0))
+    quiet = Event(window, "It is winter.", [], np.arange(24.0))
+    assert keep_sayable([said, quiet], TAUGHT) == [said, quiet]
+    assert not caplog.text
+    assert keep_sayable([said, foreign, quiet], TAUGHT) == [said, quiet]
+    assert "1 of 3 events are left out of training: their answers cannot be copied from their texts" in caplog.text
+    with pytest.raises(ArgumentsError, match=r"of 1 events that tell something none has .* set copies: false"):
+        keep_sayable([foreign, quiet], TAUGHT)
+
+
 def teach(folder, prompts, answers, steps=300):
     """Teaches the tiny model to give one of a few answers to any prompt, as fine-tuning would begin to."""
     model, words = load_language_model(str(folder / "llm"))
@@ -227,6 +291,10 @@ def test_rollouts_under_the_grammar_can_all_be_read_and_keep_to_their_texts(plac
     assert metrics["reward"] == {"name": "effects_gain", "bound": 3.0, "cost": 0.02, "silence": 0.5}
     scores = [metrics[when][name] for when in ("start", "test") for name in ("seen", "held_out")]
     assert [score["readable"] for score in scores] == [1.0] * 4
+    assert (place / "held" / "events_start.csv").is_file()
+    for name, changed in metrics["comparison"].items():
+        assert changed["paired"]["difference"] == pytest.approx(changed["reward"])
+        assert changed["paired"]["events"] == metrics["test"][name]["events"]
     history = json.loads((place / "held" / "history.json").read_text())
     assert [entry["effects/readable"] for entry in history if "effects/readable" in entry] == [1.0] * 2
     reader = SpokenReader.from_pretrained(place / "held")

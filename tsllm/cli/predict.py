@@ -417,9 +417,9 @@ def print_read(context: Any, df: Any, out: Any) -> None:
     table = Context.read(context, df, timeless=True)
     told, read, names = table.table[table.table[TEXT] != ""], 0, []
     for name, ahead in out.groupby(ID, sort=False)[TIME]:
-        cutoff = df.loc[df[ID] == name, TIME].to_numpy()[-1:]
-        times = ahead.to_numpy()
-        reads = table.rows_of_windows(name, cutoff, times[:1], times[-1:])[1] if len(told) else None
+        past, times = df.loc[df[ID] == name, TIME].to_numpy(), ahead.to_numpy()
+        step = times[0] - past[-1]
+        reads = table.rows_of_windows(name, past[-1:], times[:1], times[-1:], step)[1] if len(told) else None
         if reads is not None and reads.any():
             read += int(reads.sum())
             names.append(one_line(name))
@@ -428,7 +428,7 @@ def print_read(context: Any, df: Any, out: Any) -> None:
         f"texts read for {', '.join(names[:5])}{more}" if names else "no text is read: the forecast is the plain one"
     )
     if read < len(told):
-        typer.echo(f"{len(told) - read} of {len(told)} texts not read: published later, or about other times")
+        typer.echo(f"{len(told) - read} of {len(told)} texts not read: published later, about other times, or over")
 
 
 def write_frame(frame, path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -60,7 +60,8 @@ def tune(
     from tsllm.data.task import Asked
     from tsllm.evaluation.config import DataEntry
     from tsllm.evaluation.prepare import prepare_task
-    from tsllm.evaluation.tune import apply_params, check_equal_search, tune_for_task
+    from tsllm.evaluation.space import apply_params
+    from tsllm.evaluation.tune import check_equal_search, tune_for_task
     from tsllm.files import check_folder
     from tsllm.forecasting.model_spec import ModelSpec
 

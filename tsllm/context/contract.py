@@ -178,31 +178,49 @@ class Context:
             )  # fmt: skip
 
     def rows_of_windows(
-        self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
+        self, name: Any, cutoffs: np.ndarray, firsts: np.ndarray, lasts: np.ndarray, step: pd.Timedelta
     ) -> tuple[pd.DataFrame, np.ndarray]:
-        """Returns what windows of a series may read: published by the cutoff, and about a time of the horizon.
+        """Returns what windows of a series tell a model that reads texts itself.
 
-        A text without `start` and `end` is about every time; `end` is the first moment that it is not about.
+        A window reads what was published by its cutoff, is about a time of its horizon (a text without `start` and
+        `end` is about every time; `end` is the first moment that it is not about), and is not over by its words. A
+        text with `published` has dates where it counts from there (`tsllm.context.dated.list_versions`).
 
         Args:
             name: Of the series.
             cutoffs: Last times of the contexts [N].
             firsts: First times of the horizons [N].
             lasts: Last times of the horizons [N].
+            step: From one time to the next.
 
         Returns:
-            The rows of the table with a text for the series [R], and which of them each window reads, bool [N, R].
+            Columns `text, start, end, row`, a line for each version of a text that some window may read, `row` being
+            its row in the table [V]; and which of them each window reads, at most one of a row, bool [N, V].
 
         Raises:
             FrameError: As `refuse_undated`.
         """
+        from tsllm.context.dated import list_versions  # a forecast without texts reads no times
+
         self.refuse_undated(cutoffs[0])
         rows = self.table[(self.table[ID] == name) & (self.table[TEXT] != "")]
         published, start, end = (rows[column].to_numpy() for column in (PUBLISHED, START, END))
-        reads = np.isnat(published) | (published <= cutoffs[:, None])  # [N, R]
-        reads &= np.isnat(start) | (start <= lasts[:, None])
-        reads &= np.isnat(end) | (end > firsts[:, None])
-        return rows, reads
+        may_read = np.isnat(published) | (published <= cutoffs[:, None])  # [N, R]
+        may_read &= np.isnat(start) | (start <= lasts[:, None])
+        may_read &= np.isnat(end) | (end > firsts[:, None])
+        found: list[tuple[Any, ...]] = []
+        reads: list[np.ndarray] = []
+        read = np.flatnonzero(may_read.any(axis=0))
+        for k, note in zip(read, _list_notes(rows.iloc[read]).get(name, ()), strict=True):
+            for version in list_versions(note, step):
+                open_ = may_read[:, k].copy()  # [N]
+                open_ &= True if version.since is None else firsts >= version.since.to_datetime64()
+                open_ &= True if version.until is None else firsts < version.until.to_datetime64()
+                if open_.any():
+                    found.append((version.text, start[k], end[k], rows.index[k]))
+                    reads.append(open_)
+        told = pd.DataFrame(found, columns=[TEXT, START, END, "row"])
+        return told.astype({START: start.dtype, END: end.dtype}), np.array(reads, bool).reshape(-1, len(cutoffs)).T
 
     def refuse_undated(self, cutoff: Any) -> None:
         """Refuses a text that does not say when it was published, unless it is declared timeless.

@@ -83,6 +83,17 @@ class Note:
         first = base.normalize() + _ONE if _PERIOD.search(sentence) else base + _INSTANT
         return pd.DatetimeIndex([first, *times[times > first]])
 
+    def lies_within(self, start: pd.Timestamp, end: pd.Timestamp) -> bool:
+        """Tells whether it says outright that it is about no time outside a stretch."""
+        return self.start is not None and self.end is not None and start <= self.start and self.end <= end
+
+    def is_daily(self, span: "Span") -> bool:
+        """Tells whether a span names times of day and no day, in a row that says which days it is about."""
+        from tsllm.context.moments import is_clock  # a forecast without texts reads no times
+
+        plain = not (span.ago or span.again or (span.days and span.ranges))
+        return self.has_span and plain and bool(span.texts) and all(map(is_clock, span.texts))
+
     def spread(self, span: "Span", times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, over: bool) -> "Span":
         """Returns a span whose times of day are those of each day that the row is about, if they name no day.
 
@@ -92,10 +103,7 @@ class Note:
             past_times: The times of the history.
             over: Whether the history is meant.
         """
-        from tsllm.context.moments import is_clock  # a forecast without texts reads no times
-
-        plain = not (span.ago or span.again or (span.days and span.ranges))
-        if not (self.has_span and plain and span.texts and all(map(is_clock, span.texts))):
+        if not self.is_daily(span):
             return span
         first = self.start if self.start is not None else past_times[0]
         last = self.end if self.end is not None else max(times[-1] + _INSTANT, first + _INSTANT)

@@ -95,7 +95,7 @@ def sort_reading(
             each sentence that says none. What a sentence says beyond them is not cut off here.
     """
     note = Note(reading.text) if note is None else note
-    inside = [_inside(reading, place) for place in reading.sentences]
+    inside = [list_inside(reading, place) for place in reading.sentences]
     seen = [_see(reading, place, times, note) for place in reading.sentences]
     spans = [
         collect_span(reading.text, found, reading.mentions, place, view[0].year)
@@ -207,14 +207,15 @@ def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], t
     first = reading.sentences[k][0]
     if any(m.kind == "moment" and hours[0] < m.end - first and m.start - first < hours[1] for m in reading.mentions):
         return ""
-    outside = [m for m, r in _inside(reading, reading.sentences[k])
+    outside = [m for m, r in list_inside(reading, reading.sentences[k])
                if r in VALUES and not hours[0] <= m.start - first < hours[1]]  # fmt: skip
     if not outside and reading.statements[k] != "zero":
         return ""
     return f"{sentence[slice(*hours)]!r} may be hours or amounts; write 08:00"
 
 
-def _inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str]]:
+def list_inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str]]:
+    """Returns the mentions of a sentence that play a part, with their roles."""
     pairs = zip(reading.mentions, reading.roles, strict=True)
     return [(m, r) for m, r in pairs if place[0] <= m.start and m.end <= place[1] and r != NONE]
 

@@ -31,7 +31,7 @@ _IS = re.compile(
     r"consider|suppose|assume|imagine)\b|\w+ing to\b", re.IGNORECASE,
 )  # fmt: skip
 _YEAR = re.compile(r"\b(?:in|during|of|since) ((?:19|20)\d\d)\b(?!-)", re.IGNORECASE)
-_LAST = re.compile(r"\b(?:last|previous|past) $", re.IGNORECASE)
+LAST = re.compile(r"\b(?:last|previous|past) $", re.IGNORECASE)
 _SIDE = re.compile(r"\b(?:(?P<before>before|prior to)|after)(?: the)? $", re.IGNORECASE)
 _EVERY = re.compile(r"\b(?:every|each) $", re.IGNORECASE)
 _PLURAL = re.compile(rf"(?:{_WEEKDAY})s|weekends", re.IGNORECASE)
@@ -124,9 +124,9 @@ def collect_span(
             setattr(span, role, mention.value)
         elif mention.kind == "moment":
             front = text[place[0] : mention.start]
-            if _PLURAL.fullmatch(mention.text) or _EVERY.search(front):
+            if comes_again(mention, front):
                 span.again = 7
-            _add_moment(span, f"last {mention.meaning}" if _LAST.search(front) else mention.meaning, role, front)
+            _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front)
     if span.again and any(_PLURAL.search(t) for pair in span.ranges for t in pair):
         span.unread = "Mondays to Fridays"
     if _DAILY.search(masked):
@@ -136,6 +136,11 @@ def collect_span(
     if found := _SOON.search(masked):
         span.soon = _unmask(found, mentions, place)
     return span
+
+
+def comes_again(mention: Mention, front: str) -> bool:
+    """Tells whether a moment is meant again and again ("Mondays", "every Monday"); `front` stands before it."""
+    return bool(_PLURAL.fullmatch(mention.text) or _EVERY.search(front))
 
 
 def _add_moment(span: Span, said: str, role: str, front: str) -> None:

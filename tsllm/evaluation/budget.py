@@ -4,6 +4,7 @@ Steps are no measure: a step of 64 windows learns from four times as many as one
 is written from the rule (`BudgetRule.describe`), never typed.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -12,10 +13,10 @@ from tsllm.evaluation.findings import join_words
 from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.options import DEFAULT_TRAINING, merge_training
+from tsllm.training.schedules import FALL
 
 # Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
 TOLERANCE = 0.05
-DECAY = 0.3
 _DEFAULTS = {f.name: f.default for f in fields(ForecastTrainingArguments)}
 
 
@@ -31,6 +32,9 @@ class BudgetRule:
             falls to three tenths, again and again; less than the patience, or 0 = the rate stays constant.
         windows: Of windows: windows seen.
         eval_every_windows: Windows seen between validations; the best one's weights are kept.
+        retrain: Of convergence: whether the length until the best validation and the falls of the rate are found
+            once, with the first seed, and every seed is then trained anew for so long on all steps before the first
+            cutoff, the validation steps among them.
 
     Raises:
         ValueError: If numbers do not fit together.
@@ -42,6 +46,7 @@ class BudgetRule:
     decay_windows: int = 0
     windows: int = 0
     eval_every_windows: int = 1600
+    retrain: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("convergence", "windows"):
@@ -64,6 +69,8 @@ class BudgetRule:
             )
         if self.decay_windows:
             self._check_decay()
+        if self.retrain and self.kind == "windows":
+            raise ValueError("retrain is of kind convergence; with a fixed number of windows give val_size: 0 instead")
 
     def _check_decay(self) -> None:
         if self.kind == "windows":
@@ -110,7 +117,7 @@ class BudgetRule:
             return {"lr_scheduler_type": "constant"}
         # torch lowers the rate at the validation after `patience` ones that were no better.
         borne = -(-self.decay_windows // self.eval_every_windows) - 1
-        kwargs = {"factor": DECAY, "patience": borne, "threshold": 0.0}
+        kwargs = {"factor": FALL, "patience": borne, "threshold": 0.0}
         return {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": kwargs}
 
     def apply(
@@ -137,6 +144,29 @@ class BudgetRule:
             rule.pop("lr_scheduler_kwargs", None)  # they belong to the rule's own schedule
         return merge_training(rule, training)
 
+    def retraining(self, training: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns the options of a training without validation that repeats another one up to its best step.
+
+        Args:
+            training: Options of the other one, as `apply` gave them.
+            log: Its entries, those of validations with `step` and `eval_loss`.
+
+        Raises:
+            ValueError: If nothing was validated.
+        """
+        losses = [(int(e["step"]), float(e["eval_loss"])) for e in log if "eval_loss" in e]
+        if not losses:
+            raise ValueError("training was never validated, so that its best length is not known; give val_size")
+        best = min(losses, key=lambda one: (one[1], one[0]))[0]
+        idle = ("eval_steps", "early_stopping_patience", "lr_scheduler_kwargs")
+        kept = {name: value for name, value in training.items() if name not in idle}
+        kept["max_steps"] = best
+        if str(training.get("lr_scheduler_type", "")).endswith("reduce_lr_on_plateau"):
+            borne = int(training["lr_scheduler_kwargs"]["patience"])
+            kept |= {"lr_scheduler_type": "constant"}
+            kept |= {"lr_falls": [step for step in find_falls(losses, borne) if step < best] or None}
+        return kept
+
     def describe(self) -> str:
         """Returns the rule as a sentence."""
         every = f"validated every {self.eval_every_windows:,} windows"
@@ -152,8 +182,36 @@ class BudgetRule:
         return (
             "Every trainable model trains until its validation loss has not improved for "
             f"{self.patience_windows:,} windows seen, at most {self.cap_windows:,}, {every}, and keeps its best "
-            f"weights.{falls}"
+            f"weights.{falls}{self._describe_retraining()}"
         )
+
+    def _describe_retraining(self) -> str:
+        return (
+            " That is done once, with the first seed; every seed is then trained anew on all steps before the cutoff, "
+            "the validation steps among them, for as many steps as led to the best validation and with the same falls "
+            "of the rate."
+            if self.retrain
+            else ""
+        )
+
+
+def find_falls(losses: Sequence[tuple[int, float]], borne: int) -> list[int]:
+    """Returns the steps after which `ReduceLROnPlateau` (threshold 0) lowers the rate.
+
+    Args:
+        losses: Step and validation loss, in order.
+        borne: Validations without a better loss that it bears.
+
+    >>> find_falls([(10, 3.0), (20, 2.0), (30, 2.0), (40, 2.5), (50, 1.0)], borne=1)
+    [40]
+    """
+    best, bad, falls = math.inf, 0, []
+    for step, loss in losses:
+        best, bad = (loss, 0) if loss < best else (best, bad + 1)
+        if bad > borne:
+            bad = 0
+            falls.append(step)
+    return falls
 
 
 def count_windows(steps: int, batch_size: int, num_train_windows: int) -> int:

@@ -8,7 +8,7 @@ from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model
 from tsllm.evaluation.prepare import PreparedTask
-from tsllm.evaluation.tune import build_space
+from tsllm.evaluation.space import build_space
 from tsllm.forecasting.checks import check_forecaster, is_absent
 from tsllm.forecasting.model_spec import ModelSpec, reads_covariates
 from tsllm.forecasting.neural import NeuralForecaster

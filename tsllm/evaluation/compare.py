@@ -23,6 +23,7 @@ from tsllm.evaluation.config import CompareConfig
 from tsllm.evaluation.leakage import check_saved_model, is_trained_on
 from tsllm.evaluation.prepare import PreparedTask, prepare_tasks
 from tsllm.evaluation.saved import fingerprint, list_files
+from tsllm.evaluation.space import apply_params
 from tsllm.files import lock_folder
 from tsllm.forecasting.base import Forecaster, name_interval_columns
 from tsllm.forecasting.context import ContextForecaster
@@ -104,6 +105,9 @@ class _ModelRun:
         self.base = next((m for m in config.models if spec.perturb and m.name == spec.variant_of), spec)
         self.tell: Tell = lambda text: tell(f"{prepared.name}: {spec.name}, {text}")
         self.searched: dict[str, Any] = {}
+        # Of the training that found the length, where there is one: its budget and its log.
+        self.measured: dict[str, Any] = {}
+        self.measured_log: list[dict[str, Any]] = []
         self.files = fingerprint(spec)
         self._frozen: Any = None
         self._said: set[str] = set()
@@ -130,12 +134,14 @@ class _ModelRun:
             validates = self.prepared.task.val_size != 0
             training = self.config.budget.apply(settled.training, windows, validates=validates)
             settled = replace(settled, training=training)
+            if self.config.budget.retrain:
+                settled = self._find_length(settled)
         self.base = settled
         if was_base:
             self.spec = settled
 
     def _search_settings(self, spec: ModelSpec) -> ModelSpec:
-        from tsllm.evaluation.tune import apply_params, tune_for_task
+        from tsllm.evaluation.tune import tune_for_task
 
         rule = self.config.tune
         tuned = spec
@@ -158,6 +164,21 @@ class _ModelRun:
         self.searched = {"searched": result.describe(), "trials": rule.trials}
         return apply_params(spec, result.best.params)
 
+    def _find_length(self, spec: ModelSpec) -> ModelSpec:
+        """Trains with validation, once, and returns the entry with as many steps as led to the best validation."""
+        task, seed = self.prepared.task, self.config.seeds[0]
+        key = self._describe_cell(spec, task, seed, []) | {"length": True}
+        found = self.store.load(key)
+        if found is None:
+            self.tell("length of training on validation")
+            model = self._prepare(build_forecaster(spec, task, seed))
+            model.fit(self.prepared.training, task.h)
+            found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {}, list(model.log))
+            self.store.save(key, found, None)
+        self.measured = {"seed": seed} | read_budget(found.log, found.cost.fit_seconds)
+        self.measured_log = found.log
+        return replace(spec, training=self.config.budget.retraining(spec.training, found.log))
+
     def _run_seed(self, seed: int) -> CellResult:
         n_windows, spec = self.prepared.windows.n_windows, self.spec
         task = self.prepared.task
@@ -168,8 +189,10 @@ class _ModelRun:
             except RuntimeError as error:
                 return self._fail(error, range(n_windows))
             task = replace(task, context_length=chosen["look_back"], pads_short=False)
+        if self.measured:
+            task = replace(task, val_size=0)
         trained = spec.is_seeded or spec.perturb
-        size = (int(self.config.refit) or n_windows) if trained else 1
+        size = (int(self.config.refit) or n_windows) if trained or spec.keeps_estimates else 1
         blocks = [list(range(first, min(first + size, n_windows))) for first in range(0, n_windows, size)]
         parts = []
         for block in blocks:
@@ -183,7 +206,10 @@ class _ModelRun:
             parts.append(found)
         joined = join_cells(parts)
         joined.facts |= chosen | self.searched
-        if spec.is_trainable and joined.log:
+        if self.measured and spec.is_trainable:
+            joined.facts |= {"budget": self.measured} if seed == self.measured["seed"] else {}
+            joined.log = self.measured_log
+        elif spec.is_trainable and joined.log:
             joined.facts["budget"] = {"seed": spec.training.get("seed", seed)} | read_budget(
                 joined.log, parts[0].cost.fit_seconds
             )

@@ -9,7 +9,6 @@ import pandas as pd
 
 from tsllm.evaluation import figures
 from tsllm.evaluation.ablation import describe_verdict, explain_variant
-from tsllm.evaluation.budget import describe_own_budgets
 from tsllm.evaluation.budgets import describe_budgets, find_unconverged, sentence_budgets, tabulate_budgets
 from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.config import CompareConfig
@@ -23,6 +22,7 @@ from tsllm.evaluation.findings import (
     join_words,
     read_rows,
 )
+from tsllm.evaluation.fits import describe_days, describe_refits, describe_selection, find_anew, find_once
 from tsllm.evaluation.leakage import find_flags
 from tsllm.evaluation.methods import DataFacts, MethodFacts, write_methods
 from tsllm.evaluation.prototypes import compute_prototype_attention
@@ -42,7 +42,6 @@ from tsllm.evaluation.tables import (
     rank_rows,
 )
 from tsllm.evaluation.told_report import build_told_section, examine_compared, tabulate_changes
-from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.types import CUTOFF, ID, TIME
 
 logger = logging.getLogger(__name__)
@@ -257,7 +256,10 @@ class _TaskPart:
         size = int(self.config.refit) or self.prepared.windows.n_windows
         fits = -(-self.prepared.windows.n_windows // size)
         which = f"the first of {fits} fits of " if fits > 1 else ""
-        table = TableBlock(tabulate_budgets(self.budgets), f"Training of {which}each model and seed")
+        caption = f"Training of {which}each model and seed"
+        if self.config.budget is not None and self.config.budget.retrain:
+            caption = "The training that found the length for all seeds, one of each model"
+        table = TableBlock(tabulate_budgets(self.budgets), caption)
         return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
 
     def _describe_searches(self) -> list[Section]:
@@ -413,30 +415,6 @@ def _describe_ranks(ranks: FriedmanNemenyi | None, blocks: str) -> Section:
     return Section("Ranks", [said], pictures=[figures.draw_critical_difference(ranks)])
 
 
-def _describe_fits(config: CompareConfig) -> tuple[str, str]:
-    """Returns how often trained models are fitted, and how their settings were chosen; in words."""
-    refit = "anew at each window" if config.refit is True else "once, on the steps before the first cutoff"
-    if not isinstance(config.refit, bool):
-        refit = f"anew at each {config.refit}th window"
-    chosen = []
-    if config.look_backs:
-        lengths = join_words([str(n) for n in config.look_backs])
-        chosen.append(f"Look-back of every trained model: the best on validation among {lengths} steps.")
-    if config.budget is not None:
-        chosen.append(config.budget.describe())
-    if config.tune is not None:
-        chosen.append(config.tune.describe())
-    if config.max_seconds:
-        chosen.append(f"Training budget: {config.max_seconds:g} seconds for each model and seed.")
-    chosen += [own] if (own := describe_own_budgets(config.models)) else []
-    return refit, " ".join(chosen)
-
-
-def _is_estimated(spec: ModelSpec) -> bool:
-    """Tells whether a model is estimated anew with each forecast, whatever `refit` says of trained ones."""
-    return spec.kind == "statistical" or any(map(_is_estimated, spec.members))
-
-
 def _write_methods(
     config: CompareConfig, summaries: Sequence[TaskSummary], wholes: Sequence[str], ranked: bool
 ) -> list[str]:
@@ -446,7 +424,6 @@ def _write_methods(
         cutoffs = p.windows.keys[CUTOFF]
         sizes = (p.windows.num_series, p.windows.n_windows, p.task.h, p.windows.step)
         data.append(DataFacts(summary.name, *sizes, str(cutoffs.min()), str(cutoffs.max()), summary.unit))
-    refit, chosen = _describe_fits(config)
     budgets = describe_budgets(summaries[0].budgets)
     if len(summaries) > 1:
         budgets = [sentence_budgets(summary.name, summary.budgets) for summary in summaries if summary.budgets]
@@ -457,9 +434,11 @@ def _write_methods(
             trained=sum(m.is_trainable for m in config.models),
             reference=config.reference,
             seeds=config.seeds,
-            refit=refit,
-            selection=chosen,
-            anew=[m.name for m in config.models if _is_estimated(m)],
+            refit=describe_refits(config),
+            selection=describe_selection(config),
+            anew=find_anew(config.models),
+            once=find_once(config.models),
+            days=describe_days(config),
             budgets=budgets,
             level=max(config.level) if config.level else None,
             ablated=[name for name in wholes if _has_language_model(config, name)],
@@ -479,10 +458,19 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
             "scaled or chosen uses the steps before the first cutoff."
         )
         lines += p.notes
-    refit, chosen = _describe_fits(config)
-    lines.append(f"Trained models are fitted {refit}; local statistical models are estimated anew at each window.")
-    lines += [chosen] if chosen else []
+    lines.append(_describe_fits(config))
+    lines += [chosen] if (chosen := describe_selection(config)) else []
     return Section("Setting", lines)
+
+
+def _describe_fits(config: CompareConfig) -> str:
+    refits = describe_refits(config)
+    said = [f"Trained models are fitted {refits}."]
+    if once := find_once(config.models):
+        said.append(f"So {'is' if len(once) == 1 else 'are'} {join_words(once)}, estimated where they are.")
+    if anew := find_anew(config.models):
+        said.append(f"{join_words(anew)} {'is' if len(anew) == 1 else 'are'} estimated anew at each window.")
+    return " ".join([*said, *filter(None, [describe_days(config)])])
 
 
 def _name_files(summaries: Sequence[TaskSummary]) -> list[str]:

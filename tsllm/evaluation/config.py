@@ -289,6 +289,8 @@ class CompareConfig:
         converges = isinstance(self.budget, BudgetRule) and self.budget.kind == "convergence"
         if converges and any(entry.val_size == 0 for entry in self.data):
             raise ValueError("the budget ends by validation loss, but val_size is 0; give val_size, or kind: windows")
+        if isinstance(self.budget, BudgetRule) and self.budget.retrain and self.look_backs:
+            raise ValueError("look_backs are chosen seed by seed, which retrain does not wait for; use tune: instead")
         self._check_seeds()
 
     def _check_trials(self) -> None:

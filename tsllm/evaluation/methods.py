@@ -70,6 +70,8 @@ class MethodFacts:
         refit: How often trained models are fitted, in words after "Trained models were fitted".
         selection: How settings were chosen, a sentence or more; empty = as given.
         anew: Models that are estimated anew at each cutoff.
+        once: Statistical models that are estimated when the trained ones are fitted.
+        days: Whether trained and statistical models learn from the same steps, a sentence or two; empty = unsaid.
         budgets: What training got, from `describe_budgets` for one data set, a sentence each for several.
         level: Coverage of the widest interval, per cent; None = point forecasts only.
         ablated: Aliases of models whose variants without a language model were compared.
@@ -84,6 +86,8 @@ class MethodFacts:
     refit: str = "once, on the steps before the first cutoff"
     selection: str = ""
     anew: Sequence[str] = field(default_factory=tuple)
+    once: Sequence[str] = field(default_factory=tuple)
+    days: str = ""
     budgets: Sequence[str] = field(default_factory=tuple)
     level: float | None = None
     ablated: Sequence[str] = field(default_factory=tuple)
@@ -135,6 +139,10 @@ def _describe_data(facts: MethodFacts) -> str:
 def _describe_training(facts: MethodFacts) -> str:
     were = "was" if len(facts.anew) == 1 else "were"
     anew = f" {join_words(facts.anew)} {were} estimated anew at each cutoff, on steps up to it." if facts.anew else ""
+    if facts.once:
+        were = "was" if len(facts.once) == 1 else "were"
+        anew = f" {join_words(facts.once)} {were} estimated {facts.refit}, and run on from there.{anew}"
+    anew += f" {facts.days}" if facts.days else ""
     if not facts.trained:
         return f"No model was trained.{anew}"
     count = len(facts.seeds)

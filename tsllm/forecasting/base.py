@@ -406,16 +406,23 @@ class Forecaster:
 class HistoryForecaster(Forecaster):
     """What forecasters share that are estimated with the forecast: they remember the history and the horizon of `fit`.
 
-    A subclass sets `alias` and implements `_validate`.
+    A subclass sets `alias` and implements `_validate`; one that can be estimated once also implements `_estimate`.
     """
 
     _history: pd.DataFrame | None = None
     _h: int | None = None
+    refit = True  # False: estimated by `fit`, and later histories are read with the same parameters
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
-        """Remembers the history and the horizon; everything else happens with the forecast."""
+        """Remembers the history and the horizon; without `refit` it estimates, too."""
         self._history, self._h = self._validate(df), h
+        if not self.refit:
+            self._estimate(self._history)
         return self
+
+    def _estimate(self, history: pd.DataFrame) -> None:
+        """Keeps what the history says of the parameters."""
+        raise NotImplementedError
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the horizon stays."""
@@ -441,14 +448,16 @@ class HistoryForecaster(Forecaster):
         return history, steps
 
 
-def write_refit_rule(alias: str, input_size: int | None) -> str:
-    """Says when a model that is estimated with each forecast is estimated, and on what.
+def write_refit_rule(alias: str, input_size: int | None, refit: bool = True) -> str:
+    """Says when a statistical model is estimated, and on what.
 
     >>> write_refit_rule("MSTL", 1344)
     'MSTL is estimated anew at each cutoff, on the last 1,344 steps of each series.'
+    >>> write_refit_rule("MSTL", 1344, refit=False)
+    'MSTL is estimated once, by fit, on the last 1,344 steps of each series.'
     """
     seen = f"the last {input_size:,} steps" if input_size is not None else "all steps"
-    return f"{alias} is estimated anew at each cutoff, on {seen} of each series."
+    return f"{alias} is estimated {'anew at each cutoff' if refit else 'once, by fit'}, on {seen} of each series."
 
 
 def count_torch_parameters(model: Any) -> tuple[int, int]:

@@ -39,11 +39,11 @@ class LEAR(HistoryForecaster):
     and transformed by asinh (Uniejewski, Weron & Ziel, 2018); the penalty minimises the AIC along the LARS path, with
     the variance of the target as that of the noise, as the authors' program does.
 
-    It is estimated anew at each cutoff, on `input_size` steps up to it. A day is the steps that follow the cutoff, so
-    a cutoff in the middle of a day is no worse than one at midnight. Beyond the paper: any number of steps a day, no
-    or many covariates, and horizons of several days, where forecasts stand in for the days that have not been.
-    Intervals are split-conformal: the model is estimated on all but the last days, whose absolute errors give the
-    half-width of each step ahead; the forecast itself is then estimated on all days.
+    It is estimated anew at each cutoff, on `input_size` steps up to it, unless `refit` is False. A day is the steps
+    that follow the cutoff, so a cutoff in the middle of a day is no worse than one at midnight. Beyond the paper: any
+    number of steps a day, no or many covariates, and horizons of several days, where forecasts stand in for the days
+    that have not been. Intervals are split-conformal: the model is estimated on all but the last days, whose absolute
+    errors give the half-width of each step ahead; the forecast itself is then estimated on all days.
 
     Args:
         season: Steps in a day; None = by frequency. Integer time has no days of its own, so it must be given there;
@@ -55,6 +55,7 @@ class LEAR(HistoryForecaster):
         covariate_lags: Days before whose covariates are read, besides those of the day itself.
         input_size: How many last steps each fit sees; None = all.
         calibration_days: Last days that the intervals are calibrated on; None = a fifth of all, at most 56.
+        refit: False estimates once, on the data of `fit`, and calibrates there; later histories give the lags alone.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -72,6 +73,7 @@ class LEAR(HistoryForecaster):
         covariate_lags: Sequence[int] = (1, 7),
         input_size: int | None = None,
         calibration_days: int | None = None,
+        refit: bool = True,
     ) -> None:
         _require_sklearn()
         counts = {"season": season, "input_size": input_size, "calibration_days": calibration_days}
@@ -85,12 +87,14 @@ class LEAR(HistoryForecaster):
             raise ValueError("lags names no day; give some, such as (1, 2, 3, 7)")
         self.alias, self.season, self.freq, self.input_size = alias, season, freq, input_size
         self.covariates, self.calibration_days = list_covariates(covariates), calibration_days
+        self.refit = refit
+        self._kept: dict[Any, Kept] = {}
         self.lags = Lags(tuple(lags), tuple(covariate_lags) if covariates else ())
 
     @property
     def refit_rule(self) -> str:
         """When it is estimated and on what, as a sentence for reports."""
-        return write_refit_rule(self.alias, self.input_size)
+        return write_refit_rule(self.alias, self.input_size, self.refit)
 
     def predict(
         self,
@@ -119,12 +123,27 @@ class LEAR(HistoryForecaster):
         for name, group in history.groupby(ID, sort=False):
             days = self._cut_days(group, future[future[ID] == name], season, freq)
             self._check_days(name, days, season)
-            made.append(self._forecast(days, steps, level))
+            made.append(self._forecast(days, steps, level, None if self.refit else self._find_kept(name)))
         out[[self.alias, *name_interval_columns(self.alias, level)]] = np.concatenate(made)  # [series * h, columns]
         return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
         return validate_complete(df, self.freq, list(self.covariates), self.alias, self.input_size)
+
+    def _estimate(self, history: pd.DataFrame) -> None:
+        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+        season = self._find_season(freq)
+        seen = history if self.input_size is None else history.groupby(ID, sort=False).tail(self.input_size)
+        self._kept = {}
+        for name, group in seen.groupby(ID, sort=False):
+            days = self._cut_days(group, group.iloc[:0], season, freq)
+            self._check_days(name, days, season)
+            self._kept[name] = Kept(days, {}, {})
+
+    def _find_kept(self, name: Any) -> "Kept":
+        if name not in self._kept:
+            raise FrameError(f"series {name!r} was not in the data of fit; {self.alias} has no parameters for it")
+        return self._kept[name]
 
     def _find_season(self, freq: Freq) -> int:
         """Returns the steps of a day."""
@@ -173,13 +192,16 @@ class LEAR(HistoryForecaster):
                 "shorter lags"
             )
 
-    def _forecast(self, days: "Days", h: int, level: Sequence[float] | None) -> np.ndarray:
+    def _forecast(self, days: "Days", h: int, level: Sequence[float] | None, kept: "Kept | None") -> np.ndarray:
         """Returns the point forecast and the interval bounds [h, 1 + 2 * levels] of one series."""
-        num_days = len(days.y)
-        point = _forecast_from(days, np.array([num_days]), h, self.lags, num_days)[0]  # [h]
+        kept = Kept(days, {}, {}) if kept is None else kept
+        fits = DayFits(kept.days, self.lags, len(kept.days.y), kept.models)
+        point = _forecast_from(days, np.array([len(days.y)]), h, fits)[0]  # [h]
         columns = [point]
         if level:
-            calibration = self._calibrate(days, h)
+            if h not in kept.calibrations:
+                kept.calibrations[h] = self._calibrate(kept.days, h)
+            calibration = kept.calibrations[h]
             for lv in level:
                 half = calibration.half_width(lv)[:, 0].double().numpy()  # [h]
                 columns += [point - half, point + half]
@@ -202,7 +224,7 @@ class LEAR(HistoryForecaster):
                 f"{blocks + 1} there and {self.lags.longest + LEAST_DAYS} to fit; give more history, or no level"
             )
         origins = np.arange(fitted, num_days - blocks + 1)
-        forecasts = _forecast_from(days, origins, h, self.lags, fitted)  # [N, h]
+        forecasts = _forecast_from(days, origins, h, DayFits(days, self.lags, fitted, {}))  # [N, h]
         actual = np.stack([days.y[t : t + blocks].reshape(-1)[:h] for t in origins])  # [N, h]
         return Calibration.from_residuals(torch.from_numpy(actual - forecasts)[..., None])  # [N, h, 1]
 
@@ -362,23 +384,57 @@ def fit_lasso(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
     return weights, float(model.intercept_)
 
 
-def _forecast_from(days: Days, origins: np.ndarray, h: int, lags: Lags, fitted: int) -> np.ndarray:
-    """Returns forecasts [N, h] of the days from `origins` on, by models estimated on the first `fitted` days.
+class DayFits(NamedTuple):
+    """Where the regressions of a day come from.
+
+    Attributes:
+        days: They are estimated on the first of these.
+        lags: What they read.
+        fitted: On how many.
+        models: Steps of the forecast day -> regressions; those that are missing are estimated and kept.
+    """
+
+    days: Days
+    lags: Lags
+    fitted: int
+    models: dict[int, DayModel]
+
+    def of(self, steps: int) -> DayModel:
+        """Returns the regressions of the first `steps` steps of a day."""
+        if steps not in self.models:
+            self.models[steps] = _fit_day(self.days, self.lags, self.fitted, steps)
+        return self.models[steps]
+
+
+class Kept(NamedTuple):
+    """What is estimated once of a series.
+
+    Attributes:
+        days: The days of `fit`.
+        models: As in `DayFits`.
+        calibrations: Horizon -> conformal half-widths from these days.
+    """
+
+    days: Days
+    models: dict[int, DayModel]
+    calibrations: dict[int, Calibration]
+
+
+def _forecast_from(days: Days, origins: np.ndarray, h: int, fits: DayFits) -> np.ndarray:
+    """Returns forecasts [N, h] of the days from `origins` on.
 
     Day by day: a day that lies after the origin is read as it was forecast.
     """
+    lags = fits.lags
     longest, season = lags.longest, days.y.shape[1]
     past = _windows(days.y, origins, longest)  # [N, longest, S]
-    models: dict[int, DayModel] = {}
     made = []
     for block in range(-(-h // season)):
         steps = min(season, h - block * season)
-        if steps not in models:
-            models[steps] = _fit_day(days, lags, fitted, steps)
         now = origins + block
         covariates = _windows(days.covariates, now + 1, longest + 1)  # [N, longest + 1, S, K]
         regressors = build_regressors(past, covariates, lags, steps)
-        forecast = models[steps].predict(regressors, days.weekdays[now][:, :steps])  # [N, steps]
+        forecast = fits.of(steps).predict(regressors, days.weekdays[now][:, :steps])  # [N, steps]
         made.append(forecast)
         if steps == season:
             past = np.concatenate([past[:, 1:], forecast[:, None]], axis=1)

@@ -130,6 +130,11 @@ class ModelSpec:
         return self.kind in ("native", "neuralforecast", "few-shot") and not self.perturb
 
     @property
+    def keeps_estimates(self) -> bool:
+        """Whether a statistical model is estimated once and reads later windows with the same parameters."""
+        return self.kind == "statistical" and self.options.get("refit") is False
+
+    @property
     def fixes_context(self) -> bool:
         """Whether its options name its context, so that nothing else decides it."""
         return "context_length" in self.options or "input_size" in self.options

@@ -25,6 +25,7 @@ from tsllm.text.settings import SPOKEN_SETTINGS
 from tsllm.training.args import read_dataclass
 
 logger = logging.getLogger(__name__)
+CUT = "\n..."  # a last line that is no effect, behind an answer that was cut off, so that it cannot be read
 _LONGEST = 1024
 _FORMAT = 2
 
@@ -94,10 +95,19 @@ class EffectGrammar(SentenceGrammar):
         return open_answers(window, text if self.copies else None, self.kinds)
 
 
+_OTHERWISE = {
+    True: "%s was trained without the grammar of effects and is now held to it, numbers and moments to those that the "
+    "English rules find where copies is true; its answers may be worse than they were in its test",
+    False: "%s was trained under the grammar of effects and is now free of it; it learned nothing where the grammar "
+    "left it no choice, so that its answers may not be readable, and those then change nothing",
+}
+
+
 class SpokenReader(EffectSpeaker):
     """Asks a language model for effects, one a line, and takes its likeliest answer.
 
-    Under the grammar every answer can be read. An answer that cannot be read is warned about and changes nothing.
+    Under the grammar every answer can be read; where one had to end because its tokens ran out, that is warned about.
+    An answer that cannot be read, because it is none or was cut off, is warned about and changes nothing.
 
     Args:
         model: A causal language model.
@@ -126,7 +136,7 @@ class SpokenReader(EffectSpeaker):
 
         Args:
             source: Folder or Hub id.
-            constrained: Whether answers follow the grammar; None = as it was trained.
+            constrained: Whether answers follow the grammar; None = as it was trained, another choice is warned about.
             **options: `device` of `load_language_model`.
 
         Raises:
@@ -143,6 +153,8 @@ class SpokenReader(EffectSpeaker):
         settings = read_dataclass(SpokenSettings, given, str(folder / SPOKEN_SETTINGS), "max_tokens")
         model, tokenizer = load_language_model(str(folder), **options)
         held = settings.constrained if constrained is None else constrained
+        if held != settings.constrained:
+            logger.warning(_OTHERWISE[held], source)
         made = cls(model, tokenizer, settings.max_tokens, held, settings.copies, settings.kinds)
         made.source = folder
         return made
@@ -196,35 +208,59 @@ class SpokenReader(EffectSpeaker):
             return []
         return effects
 
-    @torch.inference_mode()
     def say(self, requests: Sequence[str], batch_size: int = 16) -> list[str]:
-        """Returns the likeliest answer to each request of `ask`.
+        """Returns the likeliest answer to each request of `ask`; one that was cut off ends with `CUT`.
+
+        An answer under the grammar is always whole. Where it says something else than it would have with more tokens,
+        a warning says of which text.
 
         Raises:
             ValueError: If a request and its answer do not fit the model, or was not asked with `ask` while answers
                 follow the grammar.
         """
         self.model.eval()
-        answers, side = [], self.tokenizer.padding_side
+        answers: list[str] = []
+        hurried: list[str] = []
+        for start in range(0, len(requests), batch_size):
+            part = list(requests[start : start + batch_size])
+            said, short = self._answer(part)
+            answers += said
+            hurried += [request for request, late in zip(part, short, strict=True) if late]
+        if hurried:
+            logger.warning(
+                "%d of %d answers had to end within %d tokens, so that what the text says further on may be missing; "
+                "give its sentences as texts (rows) of their own. The first is that to %r",
+                len(hurried), len(requests), self.max_tokens, hurried[0],
+            )  # fmt: skip
+        return answers
+
+    @torch.inference_mode()
+    def _answer(self, requests: list[str]) -> tuple[list[str], list[bool]]:
+        """Returns answers to one batch of requests, and which had to end sooner than they would have."""
+        side = self.tokenizer.padding_side
         self.tokenizer.padding_side = "left"  # answers begin at the same place
         try:
-            for start in range(0, len(requests), batch_size):
-                part = list(requests[start : start + batch_size])
-                inputs = self.tokenizer(part, return_tensors="pt", padding=True, add_special_tokens=False)
-                length = inputs["input_ids"].shape[1]
-                self._check_length(length)
-                out = self.model.generate(
-                    input_ids=inputs["input_ids"].to(self.model.device),
-                    attention_mask=inputs["attention_mask"].to(self.model.device),
-                    max_new_tokens=self.max_tokens,
-                    do_sample=False,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                    logits_processor=build_processors(self.grammar),
-                )
-                answers += self.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
+            # With what the tokenizer puts in front of a text (BOS), as TRL's trainers do.
+            inputs = self.tokenizer(requests, return_tensors="pt", padding=True)
         finally:
             self.tokenizer.padding_side = side
-        return [answer.strip() for answer in answers]
+        length = inputs["input_ids"].shape[1]
+        self._check_length(length)
+        processors = build_processors(self.grammar)
+        out = self.model.generate(
+            input_ids=inputs["input_ids"].to(self.model.device),
+            attention_mask=inputs["attention_mask"].to(self.model.device),
+            max_new_tokens=self.max_tokens,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+            logits_processor=processors,
+        )[:, length:]
+        said = [answer.strip() for answer in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
+        if self.grammar is not None:
+            return said, processors[0].hurried.tolist()
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, *_find_ends(self.model)}
+        cut = [int(row[-1]) not in ends for row in out]
+        return [f"{answer}{CUT}" if off else answer for answer, off in zip(said, cut, strict=True)], [False] * len(cut)
 
     def _check_length(self, tokens: int) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -233,3 +269,9 @@ class SpokenReader(EffectSpeaker):
                 f"a text with its request has {tokens} tokens and the answer up to {self.max_tokens}, but the model "
                 f"reads {limit}; give a shorter text"
             )
+
+
+def _find_ends(model: Any) -> list[int]:
+    """Returns the tokens at which `generate` ends an answer."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)

@@ -35,7 +35,8 @@ DEFAULT_MODELS = ("AutoETS", "DynamicOptimizedTheta")
 class StatisticalForecaster(HistoryForecaster):
     """Any model of statsforecast, by class name; one fit a series, anew for every history.
 
-    For these local models fitting and forecasting are one act, so `predict(df)` estimates on `df`.
+    For these local models fitting and forecasting are one act, so `predict(df)` estimates on `df`, unless `refit` is
+    False.
 
     Args:
         model: Class name in `statsforecast.models`, such as "AutoETS", "DynamicOptimizedTheta", "AutoARIMA".
@@ -50,6 +51,8 @@ class StatisticalForecaster(HistoryForecaster):
             model of one season knows several: dynamic harmonic regression (Hyndman & Athanasopoulos, 2021, section
             12.1). `StatisticalForecaster("AutoARIMA", harmonics={24: 4, 168: 3}, covariates=["load"],
             options={"seasonal": False})` is an ARIMAX for hours, in seconds.
+        refit: False estimates once, by `fit`; `predict(df)` then runs the same parameters over `df`, so that states
+            and, of MSTL, the seasonal parts are up to date. For models that can do that (AutoETS, MSTL, Theta models).
         n_jobs: Processes.
         transform: "log1p", "asinh" or "none": the scale on which it is estimated; see `scale_target`.
         non_negative: Whether forecasts below 0 become 0.
@@ -80,6 +83,7 @@ class StatisticalForecaster(HistoryForecaster):
         input_size: int | None = None,
         covariates: Sequence[str] = (),
         harmonics: Mapping[int, int] | None = None,
+        refit: bool = True,
         n_jobs: int = 1,
         transform: str = "none",
         non_negative: bool = False,
@@ -97,12 +101,14 @@ class StatisticalForecaster(HistoryForecaster):
         self._check_season()
         if (self.covariates or self.harmonics) and not self.model_class.uses_exog:
             raise ValueError(f"{model} reads no regressors; leave covariates and harmonics out, or take AutoARIMA")
+        self.refit, self._estimated = refit, {}
+        self._check_refit()
         self._build(2)  # wrong options raise here, not in the middle of a comparison
 
     @property
     def refit_rule(self) -> str:
         """When it is estimated and on what, as a sentence for reports."""
-        return write_refit_rule(self.alias, self.input_size)
+        return write_refit_rule(self.alias, self.input_size, self.refit)
 
     def predict(
         self,
@@ -124,6 +130,8 @@ class StatisticalForecaster(HistoryForecaster):
         ahead = self._read_future(X_df, history, steps, freq)
         if self.input_size is not None:
             history = history.groupby(ID, sort=False).tail(self.input_size)
+        if not self.refit:
+            return self._run_estimated(history, steps, level, freq)
         if self.harmonics:
             ahead = future_frame(history, steps, freq) if ahead is None else ahead
             history, ahead = add_harmonics(history, ahead, self.harmonics)
@@ -153,7 +161,7 @@ class StatisticalForecaster(HistoryForecaster):
         df = validate_complete(df, self.freq, self.covariates, self.alias, self.input_size, span)
         compute_quantile_levels(level)
         check_windows(df, h, n_windows, step_size)
-        if self.harmonics:
+        if self.harmonics or not self.refit:
             return super().predict_rolling(df, h, n_windows, step_size, level)
         freq = self._find_freq(df)
         seasons = self._find_seasons(freq, df, df.groupby(ID, sort=False).size() - span)
@@ -163,6 +171,42 @@ class StatisticalForecaster(HistoryForecaster):
 
     def _find_freq(self, df: pd.DataFrame) -> Freq:
         return normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
+
+    def _check_refit(self) -> None:
+        """Refuses to estimate once what cannot be run over another history."""
+        if self.refit:
+            return
+        if self.covariates or self.harmonics:
+            raise ValueError(f"{self.alias} reads regressors, so it is estimated at each cutoff; leave refit out")
+        if not hasattr(self.model_class, "forward"):
+            raise ValueError(
+                f"{self.model_class.__name__} cannot run its parameters over another history; leave refit out, or "
+                "take AutoETS, MSTL or a Theta model"
+            )
+
+    def _estimate(self, history: pd.DataFrame) -> None:
+        seen = history if self.input_size is None else history.groupby(ID, sort=False).tail(self.input_size)
+        seasons = self._find_seasons(self._find_freq(history), seen, seen.groupby(ID, sort=False).size())
+        self._estimated = {
+            name: self._build(seasons).fit(group[TARGET].to_numpy(dtype=float))
+            for name, group in seen.groupby(ID, sort=False)
+        }
+
+    def _run_estimated(self, history: pd.DataFrame, h: int, level: Sequence[float] | None, freq: Freq) -> pd.DataFrame:
+        """Runs the parameters of `fit` over a history and forecasts from its end."""
+        parts = []
+        for name, group in history.groupby(ID, sort=False):
+            if name not in self._estimated:
+                raise FrameError(f"series {name!r} was not in the data of fit; {self.alias} has no parameters for it")
+            y = group[TARGET].to_numpy(dtype=float)
+            made = self._estimated[name].forward(y, h, level=_sorted(level) or None)
+            columns = {"mean": self.alias} | {
+                f"{side}-{lv}": f"{self.alias}-{side}-{lv}" for lv in _sorted(level) for side in ("lo", "hi")
+            }
+            parts.append(pd.DataFrame({column: made[key] for key, column in columns.items()}))
+        out = future_frame(history, h, freq)
+        out[list(parts[0].columns)] = pd.concat(parts, ignore_index=True).to_numpy()
+        return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def _check_season(self) -> None:
         """Refuses seasons that the model does not take.

@@ -417,7 +417,7 @@ class TextForecaster(Forecaster):
             own = groups[series]
             known = {c: np.concatenate([tail[c].to_numpy(), own[c].to_numpy()]) for c in self.covariates}
             times = [str(t) for t in (*tail[TIME], *own[TIME])]
-            about = [note for note in notes.get(series, ()) if note.is_about(own[TIME].iloc[0], own[TIME].iloc[-1])]
+            about = _date(notes.get(series, ()), group[TIME], own[TIME])
             known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
             windows[series] = _Window(text, scale, len(about))
@@ -480,6 +480,18 @@ class TextForecaster(Forecaster):
         if parsed.failure is not None:
             self.report.failures[str(parsed.failure)] += 1
         return np.nan if parsed.values is None else parsed.values
+
+
+def _date(notes: Sequence[Any], past: pd.Series, ahead: pd.Series) -> list[Any]:
+    """Returns the notes about a horizon, with dates where they count from their publication, without what is over."""
+    about = [note for note in notes if note.is_about(ahead.iloc[0], ahead.iloc[-1])]
+    if not any(note.published is not None for note in about):
+        return about
+    from tsllm.context.dated import write_dates  # a forecast without dated texts reads no times
+
+    times = (pd.DatetimeIndex(ahead), pd.DatetimeIndex(past))
+    told = [note if note.published is None else write_dates(note, *times)[0] for note in about]
+    return [note for note in told if note.text]
 
 
 def _choose_prompt(

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -48,22 +49,21 @@ class ToldWindows:
         self, windows: WindowDataset, told: Context, encoder: TextEncoder, lens: Lens, learns: bool = False
     ) -> None:
         self._read, used = find_rows(windows, told)
-        texts = told.table[TEXT].to_numpy()
         logger.info(
             "%d of %d texts are read by some of %d windows; the others are published later, or about other times",
-            len(used), int((texts != "").sum()), len(windows),
+            used["row"].nunique(), int((told.table[TEXT] != "").sum()), len(windows),
         )  # fmt: skip
-        for row in used:
-            encoder.check_length(texts[row], f"the text of context row {row}")
-        places = {text: k for k, text in enumerate(dict.fromkeys(texts[used]))}
+        for text, row in zip(used[TEXT], used["row"], strict=True):
+            encoder.check_length(text, f"the text of context row {row}")
+        places = {text: k for k, text in enumerate(dict.fromkeys(used[TEXT]))}
         states = [torch.from_numpy(entry.states) for entry in encoder.encode(list(places))]
         if learns and states and not lens.is_fitted:
             lens.fit(states)
         self._bank = lens(torch.cat(states)).cpu() if states else torch.zeros(0, shorten_width(encoder.width))
         self._lengths = torch.tensor([len(part) for part in states], dtype=torch.int64)  # [U]
         self._firsts = self._lengths.cumsum(0) - self._lengths  # [U], where each begins in the bank
-        self._place = {row: places[texts[row]] for row in used}
-        self._start, self._end = (told.table[name].to_numpy() for name in (START, END))
+        self._place = [places[text] for text in used[TEXT]]
+        self._start, self._end = (used[name].to_numpy() for name in (START, END))
 
     def __call__(self, windows: WindowDataset, indices: Tensor) -> dict[str, Tensor]:
         """Returns the tensors of `TEXT_KEYS` of a batch; none if nothing is told.
@@ -115,33 +115,36 @@ def warn_of_silence(alias: str, model: Any, told: Context) -> None:
         )  # fmt: skip
 
 
-def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[int, ...]], list[int]]:
+def find_rows(windows: WindowDataset, told: Context) -> tuple[dict[int, tuple[int, ...]], pd.DataFrame]:
     """Returns which texts windows read.
 
     Returns:
-        window * C + channel -> rows of the table of texts, without those that are told nothing; and all rows read.
+        window * C + channel -> places in what is read, without those that are told nothing; and what is read
+        (`Context.rows_of_windows`).
 
     Raises:
         FrameError: See `ToldWindows`.
     """
+    parts = [told.table.iloc[:0][[TEXT, START, END]].assign(row=0)]
     if not (told.table[TEXT] != "").any():
-        return {}, []
+        return {}, parts[0]
     keys = windows.window_frame()
-    parts = [windows.times(part)[:, [windows.context_length, -1]] for part in torch.arange(len(windows)).split(_CHUNK)]
-    ahead = np.repeat(np.concatenate(parts), windows.num_channels, axis=0)  # [N * C, 2]
-    if not np.issubdtype(ahead.dtype, np.datetime64):
+    edges = [windows.context_length - 1, windows.context_length, -1]
+    times = np.concatenate([windows.times(part)[:, edges] for part in torch.arange(len(windows)).split(_CHUNK)])
+    if not np.issubdtype(times.dtype, np.datetime64):
         raise FrameError("texts speak of dates, but the data count their steps; give dates in `ds`, or no context")
+    step = pd.Timedelta(times[0, 1] - times[0, 0])
+    ahead = np.repeat(times[:, 1:], windows.num_channels, axis=0)  # [N * C, 2]
     read: dict[int, tuple[int, ...]] = {}
-    used: set[int] = set()
     cutoffs = keys[CUTOFF].to_numpy()
     for name, all_cells in keys.groupby(ID, sort=False).indices.items():
         for start in range(0, len(all_cells), _CHUNK):
             cells = np.asarray(all_cells)[start : start + _CHUNK]
-            rows, reads = told.rows_of_windows(name, cutoffs[cells], *ahead[cells].T)
-            index = rows.index.to_numpy()
-            used.update(index[reads.any(axis=0)].tolist())
-            read |= {int(cells[k]): tuple(index[reads[k]].tolist()) for k in np.flatnonzero(reads.any(axis=1))}
-    return read, sorted(used)
+            rows, reads = told.rows_of_windows(name, cutoffs[cells], ahead[cells, 0], ahead[cells, 1], step)
+            places = sum(map(len, parts)) + np.arange(len(rows))
+            read |= {int(cells[k]): tuple(places[reads[k]].tolist()) for k in np.flatnonzero(reads.any(axis=1))}
+            parts.append(rows)
+    return read, pd.concat(parts, ignore_index=True)
 
 
 def compute_waves(times: np.ndarray) -> Tensor:

@@ -27,6 +27,7 @@ from tsllm.hub.record import write_history, write_metrics
 from tsllm.hub.text_card import write_text_card
 from tsllm.paired import LEAST_WINDOWS, diebold_mariano
 from tsllm.programs.artefacts import writing
+from tsllm.programs.text_start import check_start
 from tsllm.text.generate import SamplingOptions
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError, DataArguments
@@ -157,7 +158,11 @@ def prepare_text(
     """Loads data and model; tests the starting point if `args.test_windows` and `args.evaluate_start` ask for it.
 
     What `check` refuses is told before that test.
+
+    Raises:
+        ArgumentsError: If the adapter to go on from writes effects.
     """
+    check_start(model_args.adapter, "numbers")
     asked = read_asked(model_args, data_args)
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)

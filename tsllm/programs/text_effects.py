@@ -2,34 +2,33 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from tsllm.backbones.pretrained import SMOLLM2
-from tsllm.context.effects import Effect
 from tsllm.context.events import Event
 from tsllm.context.gain import EffectsGain
 from tsllm.context.grammar import name_effects, open_answers
-from tsllm.context.readers import read_effects
-from tsllm.context.spoken import align, read_said, write_said
 from tsllm.data.splits import split_frame
 from tsllm.data.task import build_task, load_data
-from tsllm.forecasting.spoken import SpokenReader
+from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 from tsllm.hub.artefacts import describe_environment
 from tsllm.hub.package import TEXT_ARTEFACTS
 from tsllm.hub.record import write_card_file, write_history, write_metrics
 from tsllm.programs.artefacts import writing
+from tsllm.programs.effects_scores import compare, compare_with_rules, score_reader
+from tsllm.programs.text_start import check_spoken_start
 from tsllm.text.loading import fetch_folder, load_language_model, read_base_model
 from tsllm.training.args import ArgumentsError, DataArguments
 from tsllm.training.text.effects import EffectsReward, build_effects_dataset, collect_events, write_event_answer
 from tsllm.training.text.supervised import TextModelArguments, save_adapter, train_text
 
 logger = logging.getLogger(__name__)
-OWNED = TEXT_ARTEFACTS
+OWNED = (*TEXT_ARTEFACTS, "events_*.csv")
 MORE_TOKENS = 8  # room of an answer beyond the longest that was written
 
 
@@ -44,6 +43,7 @@ class EffectsProgram:
         gain: The reward, which also judges the tests.
         facts: For `metrics.json`.
         results: "start" and "test" -> name of the events -> scores.
+        rows: The same with a row for each event.
     """
 
     reader: SpokenReader
@@ -52,13 +52,14 @@ class EffectsProgram:
     gain: EffectsGain
     facts: dict[str, Any]
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, dict[str, pd.DataFrame]] = field(default_factory=dict)
 
     def test(self, when: str) -> None:
         """Tests the model as it is now."""
         if self.tests:
-            self.results[when] = {
-                name: score_reader(self.reader, found, self.gain) for name, found in self.tests.items()
-            }
+            scored = {name: score_reader(self.reader, found, self.gain) for name, found in self.tests.items()}
+            self.results[when] = {name: scores for name, (scores, _) in scored.items()}
+            self.rows[when] = {name: rows for name, (_, rows) in scored.items()}
             logger.warning("%s: %s", when, self.results[when])
 
     def write(self, trainer: Any, folder: Path, content: dict[str, Any]) -> None:
@@ -68,6 +69,9 @@ class EffectsProgram:
         self.reader.describe().save(folder)
         write_metrics(folder, content)
         write_history(folder, trainer.state.log_history)
+        for when, found in self.rows.items():
+            named = [rows.assign(wordings=name) for name, rows in found.items()]
+            pd.concat(named).to_csv(folder / f"events_{when}.csv", index=False)
         write_card_file(folder, _CARD)
 
 
@@ -77,7 +81,7 @@ A LoRA adapter of tsllm that writes what a text means for a forecast, one effect
 
 ```python
 from tsllm import ContextForecaster, SeasonalNaive
-from tsllm.forecasting.spoken import SpokenReader
+from tsllm.forecasting.spoken import SpokenReader, SpokenSettings
 
 told = ContextForecaster(SeasonalNaive(24), SpokenReader.from_pretrained("FOLDER"))
 ```
@@ -124,7 +128,9 @@ def run_effects(
             "learning_rate": args.learning_rate, "processes": args.world_size,
             "loss": [entry["loss"] for entry in log if "loss" in entry],
             "rewards": [entry["rewards/task/mean"] for entry in log if "rewards/task/mean" in entry],
-            "environment": describe_environment(), "comparison": compare(program.results),
+            "environment": describe_environment(),
+            "comparison": compare(program.results, program.rows),
+            "against_rules": compare_with_rules(program.rows.get("test", {})),
         }  # fmt: skip
         program.write(trainer, folder, content)
     return content
@@ -135,6 +141,8 @@ def prepare_effects(
 ) -> EffectsProgram:
     """Loads data and model, writes the events, and tests the starting point if that is asked for."""
     data_args.refuse_scale("what a text means is learned on the values as they are")
+    said = name_effects(model_args.kinds)
+    check_spoken_start(model_args.adapter, SpokenSettings(1, {}, model_args.constrained, model_args.copies, said))
     asked = data_args.asked()
     loaded = load_data(data_args.dataset, asked, data_path=data_args.data_path, targets=data_args.targets)
     task = build_task(loaded, asked)
@@ -172,9 +180,9 @@ def prepare_effects(
         model_args.language_model, adapter=model_args.adapter, revision=model_args.revision, device=args.device,
         load_in_4bit=model_args.load_in_4bit,
     )  # fmt: skip
-    written, said = len(train), name_effects(model_args.kinds)
+    written = len(train)
     if model_args.constrained and model_args.copies:
-        train = [e for e in train if open_answers(e.window, e.text, said).accepts(write_event_answer(e))]
+        train = keep_sayable(train, said)
     longest = max(len(tokenizer(write_event_answer(e))["input_ids"]) for e in train) + MORE_TOKENS
     facts = {
         "writes": "effects", "dataset": loaded.name, "language_model": model_args.language_model,
@@ -191,6 +199,27 @@ def prepare_effects(
     return program
 
 
+def keep_sayable(events: list[Event], kinds: Sequence[str]) -> list[Event]:
+    """Returns the events whose answers can be copied from their texts; how many are left out is logged.
+
+    Raises:
+        ArgumentsError: If of those that tell something none can, so that silence alone would be learned.
+    """
+    kept = [e for e in events if open_answers(e.window, e.text, kinds).accepts(write_event_answer(e))]
+    told = sum(bool(e.effects) for e in events)
+    if told and not any(e.effects for e in kept):
+        raise ArgumentsError(
+            f"of {told} events that tell something none has an answer whose numbers and moments are found in its "
+            "text, as copies: true wants; set copies: false, as texts in other languages than English need it"
+        )
+    if len(kept) < len(events):
+        logger.warning(
+            "%d of %d events are left out of training: their answers cannot be copied from their texts (copies: true)",
+            len(events) - len(kept), len(events),
+        )  # fmt: skip
+    return kept
+
+
 def _train_by_reward(
     program: EffectsProgram, dataset: Any, model_args: TextModelArguments, args: Any, train: Callable[..., Any]
 ) -> Any:
@@ -203,78 +232,3 @@ def _train_by_reward(
     function = EffectsReward(program.gain, program.train)
     reader = program.reader
     return train(reader.model, reader.tokenizer, dataset, [function], model_args, args, reader.grammar)
-
-
-@dataclass(frozen=True)
-class ReaderScores:
-    """How a reader did on events.
-
-    Attributes:
-        events: How many.
-        readable: Share of answers that could be read.
-        exact: Share that say what was written.
-        kinds: Share of the told events (not quiet) whose answer has the kinds of effects that were written.
-        numbers: The same with their numbers.
-        spans: The same with their spans, whatever the numbers.
-        silent: Share of answers that say nothing; 1 = training has learned to keep silent, and `quiet` is blind to it.
-        reward: Mean reward; what cannot be read has the floor.
-        used: The same where what cannot be read changes nothing, as in a forecast.
-        written: Mean reward of the effects that the texts were written from.
-        rules: Mean reward of what the regular expressions read.
-        quiet: Mean reward on events that say nothing; 0 is best.
-    """
-
-    events: int
-    readable: float
-    exact: float
-    kinds: float
-    numbers: float
-    spans: float
-    silent: float
-    reward: float
-    used: float
-    written: float
-    rules: float
-    quiet: float
-
-
-def score_reader(reader: SpokenReader, events: list[Event], gain: EffectsGain) -> dict[str, Any]:
-    """Scores answers to the texts of events; means are over the events, in units of the seasonal scale."""
-    said = reader.say([reader.ask(e.window, e.text) for e in events])
-    judge = EffectsReward(gain, events)
-    rewards = np.array([judge.score(k, answer) for k, answer in enumerate(said)])
-    read = [read_said(answer, e.window, text=e.text) for answer, e in zip(said, events, strict=True)]
-    readable = np.array([effects is not None for effects in read])
-    pairs = [(align(found or (), e.window), align(e.effects, e.window)) for found, e in zip(read, events, strict=True)]
-    exact = [set(found) == set(meant) for found, meant in pairs]
-    used = np.where(readable, rewards, 0.0)
-    quiet = np.array([not e.effects for e in events])
-    rules = [judge.score(k, write_said(read_effects(e.text, e.window), e.window)) for k, e in enumerate(events)]
-    written = [judge.score(k, write_said(e.effects, e.window, e.text)) for k, e in enumerate(events)]
-    scores = ReaderScores(
-        len(events), float(readable.mean()), float(np.mean(readable & np.array(exact))),
-        share_right(pairs, lambda e: (e.kind,)), share_right(pairs, lambda e: (e.kind, e.number)),
-        share_right(pairs, lambda e: (e.kind, e.start, e.end)),
-        float(np.mean([found == [] for found in read])), float(rewards.mean()),
-        float(used.mean()), float(np.mean(written)), float(np.mean(rules)),
-        float(used[quiet].mean()) if quiet.any() else 0.0,
-    )  # fmt: skip
-    return asdict(scores)
-
-
-def share_right(pairs: list[tuple[list[Effect], list[Effect]]], part: Callable[[Effect], tuple[Any, ...]]) -> float:
-    """Returns in which share of the pairs (said, meant) that mean something a part of the effects is the same."""
-    right = [set(map(part, said)) == set(map(part, meant)) for said, meant in pairs if meant]
-    return float(np.mean(right)) if right else 1.0
-
-
-def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns what training changed on each set of events: the score at the end less that at the start."""
-    if len(results) < 2:
-        return None
-    return {
-        name: {
-            key: end[key] - results["start"][name][key] for key in ("readable", "exact", "silent", "reward", "used")
-        }
-        for name, end in results["test"].items()
-    }

@@ -39,10 +39,15 @@ class GrammarProcessor(LogitsProcessor):
 
     Args:
         grammar: The automaton; a processor serves one call of `generate`.
+
+    Attributes:
+        hurried: [B] bool: where the likeliest token was once left out because too few tokens remained behind it, so
+            that a greedy completion says something else than it would have; None before the first step.
     """
 
     def __init__(self, grammar: TokenGrammar) -> None:
         self.grammar = grammar
+        self.hurried: Tensor | None = None
         self._state: Any = None
         self._ended: Tensor | None = None
 
@@ -63,9 +68,21 @@ class GrammarProcessor(LogitsProcessor):
             )
         allowed = self.grammar.compute_allowed(self._state).to(scores.device)  # [B, A]
         allowed = torch.where(self._ended[:, None], ids[None] == self.grammar.end_id, allowed)
+        self._note_hurry(scores[:, ids], allowed)
         restricted = torch.full_like(scores, -torch.inf)
         restricted[:, ids] = torch.where(allowed, scores[:, ids], -torch.inf)
         return restricted
+
+    def _note_hurry(self, scores: Tensor, allowed: Tensor) -> None:
+        assert self._ended is not None
+        barred = self.grammar.compute_barred(self._state)
+        if self.hurried is None:
+            self.hurried = torch.zeros_like(self._ended)
+        if barred is None:
+            return
+        barred = barred.to(scores.device)
+        likeliest = scores.masked_fill(~(allowed | barred), -torch.inf).argmax(1, keepdim=True)  # [B, 1]
+        self.hurried = self.hurried | (barred.gather(1, likeliest)[:, 0] & ~self._ended)
 
 
 def build_processors(grammar: TokenGrammar | None) -> LogitsProcessorList:

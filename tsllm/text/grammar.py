@@ -45,6 +45,11 @@ class TokenGrammar(ABC):
     def advance(self, state: Any, choice: Tensor) -> Any:
         """Follows one step; `choice` are [B] indices into `ids`."""
 
+    def compute_barred(self, state: Any) -> Tensor | None:
+        """Returns [B, A] bool: which of `ids` might come next, were there more tokens left; None = never any."""
+        del state
+        return None
+
     def is_end(self, choice: Tensor) -> Tensor:
         """Returns [B] bool: the completion ended with this choice."""
         return choice == len(self.ids) - 1
@@ -263,6 +268,14 @@ class SentenceGrammar(TokenGrammar):
             row[steps.positions[steps.needed + 2 <= standing.left]] = True  # this token, and the end
             row[-1] = standing.language.shortest(standing.place) == 0
         return torch.from_numpy(allowed)
+
+    def compute_barred(self, state: list[Standing]) -> Tensor:
+        """Returns [B, A] bool: which of `ids` the language lets through and the number of tokens does not."""
+        barred = np.zeros((len(state), len(self.ids)), dtype=bool)
+        for row, standing in zip(barred, state, strict=True):
+            steps = self._find_steps(standing)
+            row[steps.positions[steps.needed + 2 > standing.left]] = True
+        return torch.from_numpy(barred)
 
     def advance(self, state: list[Standing], choice: Tensor) -> list[Standing]:
         """Follows one step; behind its end a completion stays where it is."""

@@ -218,6 +218,7 @@ class ForecastTrainingArguments(TrainingArguments):
         lr_schedule: A schedule of the forecasting literature by epoch: `type1` (two whole epochs, then halved for
             each), `type3` (four whole epochs, then times 0.9 for each), `epoch_cosine` (half a cosine); None =
             `lr_scheduler_type`, by step.
+        lr_falls: Steps after which a constant rate falls to three tenths; None = never.
         early_stopping_patience: Evaluations without a better validation metric after which training ends; 0 = never.
         early_stopping_threshold: What counts as better, in units of the metric.
         overwrite_output_dir: Delete checkpoints that an earlier run left in `output_dir`.
@@ -236,6 +237,7 @@ class ForecastTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-4
     lr_scheduler_type: str = field(default="constant", metadata={"help": "by step: constant, cosine, linear ..."})
     lr_schedule: str | None = field(default=None, metadata={"help": f"by epoch: {', '.join(SCHEDULES)}"})
+    lr_falls: list[int] | None = field(default=None, metadata={"help": "steps after which the rate falls to 0.3"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "0 = no clipping"})
     eval_strategy: str = field(default="epoch", metadata={"help": "'no', steps or epoch"})
     save_strategy: str = field(default="epoch", metadata={"help": "'no', steps, epoch or best"})
@@ -263,6 +265,7 @@ class ForecastTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.lr_schedule is not None and self.lr_schedule not in SCHEDULES:
             raise ArgumentsError(f"lr_schedule is {self.lr_schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        self._check_falls()
         if self.early_stopping_patience < 0:
             raise ArgumentsError(f"early_stopping_patience is {self.early_stopping_patience}; 0 turns it off")
         if not 0 <= self.seed < 2**32:
@@ -283,6 +286,17 @@ class ForecastTrainingArguments(TrainingArguments):
             get_reporting_integration_callbacks(self.report_to)
         except ValueError as error:
             raise ArgumentsError(f"report_to is {self.report_to!r}: {error}") from error
+
+    def _check_falls(self) -> None:
+        if not self.lr_falls:
+            return
+        if self.lr_schedule is not None or str(self.lr_scheduler_type).rpartition(".")[2].lower() != "constant":
+            raise ArgumentsError(
+                f"lr_falls are falls of a constant rate, but lr_schedule is {self.lr_schedule!r} and "
+                f"lr_scheduler_type {self.lr_scheduler_type!r}; leave lr_falls out, or set lr_scheduler_type: constant"
+            )
+        if any(isinstance(step, bool) or not isinstance(step, int) or step < 1 for step in self.lr_falls):
+            raise ArgumentsError(f"lr_falls are {self.lr_falls}; give steps of at least 1")
 
 
 def _check_aids(layer_clip: Mapping[str, Any] | None, group_sampler: Mapping[str, Any] | None) -> None:

@@ -27,7 +27,7 @@ from tsllm.training.aids.prompt_store import PromptedWindows, open_store
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.batches import BatchCollator, GlobalBatches, OrderedBatches, PaddedWindows, build_loader
 from tsllm.training.callbacks import DivergenceCallback, EpochCallback, StopwatchCallback, build_early_stopping
-from tsllm.training.schedules import build_epoch_schedule
+from tsllm.training.schedules import build_epoch_schedule, build_falls
 from tsllm.training.scores import compute_scores, find_window_scales, reduce_scores
 
 
@@ -123,13 +123,16 @@ class ForecastTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Builds the schedule by epoch if `lr_schedule` names one, else the library's by step."""
-        if self.args.lr_schedule is None:
+        """Builds the schedule by epoch if `lr_schedule` names one, that of `lr_falls`, or the library's by step."""
+        if self.args.lr_schedule is None and not self.args.lr_falls:
             return super().create_scheduler(num_training_steps, optimizer)
-        steps = self._steps_per_epoch()
         used = optimizer or self.optimizer
         assert used is not None
-        self.lr_scheduler = build_epoch_schedule(self.args.lr_schedule, used, steps, num_training_steps / steps)
+        if self.args.lr_falls:
+            self.lr_scheduler = build_falls(self.args.lr_falls, used)
+        else:
+            steps = self._steps_per_epoch()
+            self.lr_scheduler = build_epoch_schedule(self.args.lr_schedule, used, steps, num_training_steps / steps)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
