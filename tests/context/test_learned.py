@@ -220,6 +220,15 @@ def test_a_forbidden_role_is_never_chosen(llm, tokenizer):  # noqa: F811
         assert role in ALLOWED[mention.kind]
 
 
+def test_a_head_gives_a_factor_no_role_that_training_never_tells(llm, tokenizer):  # noqa: F811
+    encoder, head = build(llm, tokenizer)
+    with torch.no_grad():
+        for member in head.members:
+            member.role.bias[ROLES.index("lower")] = 1e6
+            member.role.bias[ROLES.index("multiply")] = 1e3
+    assert LearnedReader(encoder, head).read("Down 3 times, or 3.").roles == ["multiply", "lower"]
+
+
 def test_mentions_of_a_kind_read_alike_and_keep_their_places():
     text = "On 2024-01-11, 1,234 came. Sales double by 7 pm tomorrow, for two hours; minus 5 per cent since 1987."
     first, second = simplify(Reading.open(text))
