@@ -14,9 +14,7 @@ from tsllm.context.plain import simplify
 from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
 from tsllm.context.reading import ALLOWED, NONE, ROLES, VALUES, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
-from tsllm.context.wordings import CORRECTIONS as STOCK_CORRECTIONS
 from tsllm.context.wordings import EFFECTS, SPAN_FORMS
-from tsllm.context.wordings_composed import CORRECTIONS
 from tsllm.context.wordings_composed import EFFECTS as COMPOSED
 from tsllm.context.wordings_more import DENIALS
 from tsllm.context.wordings_more import EFFECTS as MORE
@@ -222,6 +220,15 @@ def test_a_forbidden_role_is_never_chosen(llm, tokenizer):  # noqa: F811
         assert role in ALLOWED[mention.kind]
 
 
+def test_a_head_gives_a_factor_no_role_that_training_never_tells(llm, tokenizer):  # noqa: F811
+    encoder, head = build(llm, tokenizer)
+    with torch.no_grad():
+        for member in head.members:
+            member.role.bias[ROLES.index("lower")] = 1e6
+            member.role.bias[ROLES.index("multiply")] = 1e3
+    assert LearnedReader(encoder, head).read("Down 3 times, or 3.").roles == ["multiply", "lower"]
+
+
 def test_mentions_of_a_kind_read_alike_and_keep_their_places():
     text = "On 2024-01-11, 1,234 came. Sales double by 7 pm tomorrow, for two hours; minus 5 per cent since 1987."
     first, second = simplify(Reading.open(text))
@@ -375,34 +382,6 @@ def test_opposites_stand_in_the_same_frames_and_nothing_of_the_stock_comes_twice
     for kind, parts in COMPOSED.items():
         slot = {"factor": "{f}", "zero": "", "over": ""}.get(kind, "{v}")
         assert all(slot in words for words in (*parts[0], *parts[1]))
-
-
-def test_rises_and_falls_by_a_factor_or_a_share_are_for_training_alone_and_stand_in_opposite_pairs():
-    wide, plain = write_clauses(1500, 0, wide=True), write_clauses(1500, 0)
-    found = {
-        name: {(m.text in {"half", "a third"}, r) for t in texts for m, r in zip(t.mentions, t.roles, strict=True)
-               if m.kind == "factor"}
-        for name, texts in (("wide", wide), ("plain", plain))
-    }  # fmt: skip
-    assert found["wide"] >= {(share, role) for share in (True, False) for role in ("raise", "lower")}
-    assert {role for _, role in found["plain"]} == {"multiply"}
-    for one, other in (("by factor", "by a factor of {v}"), ("by share", "by roughly {v}")):
-        assert f"{{q}} will climb {other}" in COMPOSED[f"raise {one}"][0]
-        assert f"{{q}} will sink {other}" in COMPOSED[f"lower {one}"][0]
-
-
-def test_what_was_once_thought_plays_no_part_and_no_frame_of_it_is_held_out():
-    assert not set(CORRECTIONS) & set(STOCK_CORRECTIONS)
-    told = [r for r in write_pairs(1500, 0, wide=True) if "had been predicted" in r.text or "on the cards" in r.text]
-    assert len(told) > 5
-    counted = 0
-    for reading in told:
-        for m, role in zip(reading.mentions, reading.roles, strict=True):
-            behind = reading.text[m.end : m.end + 40]
-            if behind.startswith(" times the average") and "had been predicted" in behind:
-                counted += 1
-                assert role == NONE
-    assert counted
 
 
 def test_clauses_tell_of_every_kind_and_take_some_back():

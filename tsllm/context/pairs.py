@@ -29,9 +29,6 @@ KINDS = ("multiply", "multiply", "factor", "raise", "lower", "set", "cap", "floo
          "over")  # fmt: skip
 _CLAUSES = ("multiply", "factor", "raise", "raise", "lower", "lower", "set", "cap", "cap", "floor", "floor", "zero",
             "zero")  # fmt: skip
-# Kinds that only training has, beside those that they are a way to say.
-_VARIANTS = {kind: (f"{kind} by factor", f"{kind} by share") for kind in ("raise", "lower")}
-_SHARES = ("half", "a third", "one third", "two thirds", "a quarter", "three quarters", "a fifth", "a tenth")
 FOLDS = (3, 4)
 _UNITS = ("second", "minute", "hour", "hour", "hour", "day", "day", "day", "week", "month")
 _EXTRA = {
@@ -90,7 +87,7 @@ class PairWriter:
         """Returns one short sentence about an effect, at times with its span, or one that takes an effect back."""
         subject = self._pick(stock.SUBJECTS, free=True) if self.rng.random() < 0.7 else ("the market", "price")
         self.entity, self.quantity = subject
-        kind = self._vary(_CLAUSES[int(self.rng.integers(len(_CLAUSES)))])
+        kind = _CLAUSES[int(self.rng.integers(len(_CLAUSES)))]
         slots = self._make_values(kind)
         main, participle, noun = self._pick_words(kind)
         if self.wide and self.rng.random() < 0.12:
@@ -98,8 +95,6 @@ class PairWriter:
             return self._join([self._fill(frame, {name: (text, NONE) for name, (text, _) in slots.items()})])
         lead = self._pick(("we expect", "there will be", "the plan speaks of", "so much is sure:"), True)
         form = self._pick((main, main, main, main, f"{lead} {noun}", f"{{c}} comes, {participle}"), True)
-        if self.wide and kind not in {"zero", "factor"} and self.rng.random() < 0.1:
-            form = self._pick(composed.CORRECTIONS, True).removesuffix(".").replace("{main}", main)
         if self.rng.random() < 0.35:
             slots |= self._make_span()
             span = self._pick_span(kind)[0]
@@ -248,10 +243,7 @@ class PairWriter:
 
     def _write_value(self, role: str) -> tuple[str, str]:
         rng = self.rng
-        role, _, amount = role.partition(" by ")
-        if amount == "share":
-            return self._pick(_SHARES, True), role
-        if role == "multiply" or amount == "factor":
+        if role == "multiply":
             return self._pick((self._write_number(int(rng.integers(2, 13))), f"{rng.uniform(0.1, 6):.1f}"), True), role
         if role in {"raise", "lower"} and rng.random() < 0.75:
             return self._write_percent(), role
@@ -300,15 +292,9 @@ class PairWriter:
         if draw < 0.08:
             span = self._pick(stock.SPAN_FORMS, form=True)
             return [self._fill(self._open(self._pick(stock.DELAYS).replace("{span}", span)) + ".", self._make_span())]
-        kind = self._vary(KINDS[self.rng.integers(len(KINDS))])
+        kind = KINDS[self.rng.integers(len(KINDS))]
         slots = self._make_span() | self._make_values(kind)
         return self._arrange(kind, slots)
-
-    def _vary(self, kind: str) -> str:
-        """Returns a kind, or at times another way to say it that only training has."""
-        if not self.wide or kind not in _VARIANTS or self.rng.random() >= 0.25:
-            return kind
-        return self._pick(_VARIANTS[kind], True)
 
     def _make_values(self, kind: str) -> dict[str, tuple[str, str]]:
         """Returns the number that a kind of effect takes, or the words for a factor."""
@@ -325,9 +311,8 @@ class PairWriter:
             span += self._pick(stock.ZERO_PERIODIC, form=True)
         if kind in {"cap", "floor"} and self.rng.random() < 0.55:
             return self._write_bound(main, noun, slots)
-        corrected = kind == "multiply" or (self.wide and kind not in {"zero", "over", "factor"})
-        if corrected and self.rng.random() < 0.2:
-            correction = self._pick(stock.CORRECTIONS, extra=composed.CORRECTIONS, form=True).replace("{main}", main)
+        if kind == "multiply" and self.rng.random() < 0.2:
+            correction = self._pick(stock.CORRECTIONS, form=True).replace("{main}", main)
             first = self._fill(self._open(f"there is {cause} {span}") + ".", slots)
             return [first, self._fill(correction, slots)]
         statement = kind if kind in {"zero", "over"} else NONE
@@ -373,7 +358,7 @@ class PairWriter:
 
     def _pick_words(self, kind: str) -> tuple[str, str, str]:
         """Returns a main clause, a participle and a noun phrase of a kind of effect."""
-        if self.wide and (kind not in stock.EFFECTS or self.rng.random() < 0.5):
+        if self.wide and self.rng.random() < 0.5:
             main, participle, noun = (self._pick(words, True) for words in composed.EFFECTS[kind])
             return main, participle, noun
         main, participle, noun = (

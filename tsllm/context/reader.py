@@ -23,6 +23,8 @@ from tsllm.context.states import TextEncoder
 from tsllm.files import replace_folder, write_json
 
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
+# No training text tells of a rise or a fall by a factor, so that a head knows no such role of one.
+_LEARNED = ALLOWED | {"factor": (NONE, "multiply")}
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class _Member(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.mention_hidden, self.role = nn.Linear(4 * width + d // 4, d), nn.Linear(d, len(ROLES))
         self.sentence_hidden, self.statement = nn.Linear(3 * width, d), nn.Linear(d, len(STATEMENTS))
-        allowed = torch.tensor([[role in ALLOWED[kind] for role in ROLES] for kind in KINDS])
+        allowed = torch.tensor([[role in _LEARNED[kind] for role in ROLES] for kind in KINDS])
         self.register_buffer("allowed", allowed, persistent=False)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:

@@ -119,21 +119,9 @@ _FIXED = ("fixed at", "frozen at", "pegged at", "pegged to", "locked at", "naile
           "steady at", "constant at", "unchanged at", "flat at", "precisely", "exactly", "equal to",
           "uniformly")  # fmt: skip
 _BE = ("is", "will be", "stays", "remains", "is going to be", "is to be", "shall be", "must be", "gets", "is simply")
-_TIMES = ("{v} times", "{v}x", "{v} times as much as", "about {v} times", "roughly {v} times", "exactly {v} times",
-          "some {v} times", "around {v}x", "fully {v} times", "only {v} times", "{v}-fold", "close to {v} times",
-          "a good {v} times")  # fmt: skip
+_TIMES = ("{v} times", "{v}x", "{v} times as much as", "about {v} times", "roughly {v} times", "exactly {v} times")
 _NORM = ("the usual level", "the normal value", "its typical size", "the ordinary amount", "the regular figure",
-         "its average", "the usual", "what it otherwise is", "its everyday level", "the standard value",
-         "the customary level", "its long-run mean", "that of other days", "what one is used to", "the base value",
-         "the ordinary size", "its habitual level", "what the season brings", "the expected amount")  # fmt: skip
-_SIZE = ("as large as usual", "as much as usual", "as great as on other days", "as big as normal", "as strong as ever",
-         "as large as it normally is", "as much as the average", "as great as is customary")  # fmt: skip
-_SCALED = ("multiplied by {v}", "scaled by {v}", "scaled up or down by a factor of {v}", "magnified {v} times",
-           "taken times {v}", "multiplied by a factor of {v}", "blown up {v}-fold", "weighted with a factor of {v}",
-           "changed by a factor of {v}", "to be multiplied by {v}")  # fmt: skip
-# The ways to say by which factor, or share, something rises or falls.
-_BY_FACTOR = ("by a factor of {v}", "{v}-fold", "by a factor {v}", "{v} times over", "by a factor of about {v}")
-_BY_SHARE = ("by {v}", "by about {v}", "by roughly {v}", "by some {v}", "by as much as {v}")
+         "its average", "the usual", "what it otherwise is", "its everyday level", "the standard value")  # fmt: skip
 _COME_TO = ("is", "will be", "comes to", "amounts to", "reaches", "goes to", "moves to", "rises to", "falls to",
             "is scaled to", "is expected at", "should be", "turns out at", "stands at", "runs at")  # fmt: skip
 _FACTORS = ("is expected to", "will probably", "is set to", "is forecast to", "is about to", "has to", "shall",
@@ -156,8 +144,8 @@ _DEVICES = ("the sensor of {e}", "the meter at {e}", "the logger", "the counter 
             "the transmitter at {e}", "the data feed", "the instrument")  # fmt: skip
 
 
-def _join(frames: tuple[str, ...], words: tuple[str, ...], amount: str = " {{v}}") -> tuple[str, ...]:
-    return tuple(frame.replace(" {{v}}", amount).format(word) for frame, word in product(frames, words))
+def _join(frames: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(frame.format(word) for frame, word in product(frames, words))
 
 
 def _add(verbs: tuple[str, ...]) -> tuple[str, ...]:
@@ -198,30 +186,6 @@ def _shift(
     return mains, parts, things
 
 
-def _shift_by(
-    verbs: tuple[str, ...], nouns: tuple[str, ...], ends: tuple[str, ...], amounts: tuple[str, ...],
-    compared: tuple[str, ...],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:  # fmt: skip
-    """Returns clauses, participles and noun phrases of a rise, or of a fall, by a factor or a share."""
-    mains = (
-        *_join(_AHEAD, tuple(f"{verb} {amount}" for verb, amount in product(verbs, amounts)), ""),
-        *(f"{{q}} {verb} {more}" for verb, more in product(("is", "will be", "turns out", "comes out"), compared)),
-        *(f"there is {noun} in {{q}} {amount}" for noun, amount in product(nouns, amounts)),
-    )
-    parts = (
-        *(f"{end} {{q}} {amount}" for end, amount in product(ends, amounts)),
-        *(f"with {{q}} {more}" for more in compared),
-        *(f"so {{q}} will {verb} {amount}" for verb, amount in product(verbs, amounts)),
-    )
-    things = (*(f"{noun} in {{q}} {amount}" for noun, amount in product(nouns, amounts)),
-              *(f"{{q}} {more}" for more in compared))  # fmt: skip
-    return mains, parts, things
-
-
-def _compare_by(words: tuple[str, ...], amount: str) -> tuple[str, ...]:
-    return tuple(f"{amount} {word} {usual}" for word, usual in product(words, _USUAL))
-
-
 def _limit(
     past: tuple[str, ...], sides: tuple[str, ...], amounts: tuple[str, ...], side: int
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -256,19 +220,10 @@ EFFECTS: dict[str, tuple[tuple[str, ...], ...]] = {
              "a flat {q} of {v}", "a uniform {q} of {v}", "a single {q} of {v}", "one and the same {q} of {v}"),
         ),
         "multiply": (
-            tuple(f"{{q}} {verb} {times} {norm}" for verb, times, norm in product(_COME_TO, _TIMES, _NORM))
-            + tuple(f"{{q}} {verb} {{v}} times {size}" for verb, size in product(_COME_TO, _SIZE))
-            + 20 * tuple(f"{{q}} {verb} {scaled}" for verb, scaled in product(("is", "will be", "gets"), _SCALED)),
-            tuple(f"{lead} {{q}} {times} {norm}" for lead, times, norm in product(("with", "making"), _TIMES, _NORM))
-            + tuple(f"{lead} {{q}} {{v}} times {size}" for lead, size in product(("with", "making"), _SIZE))
-            + 5 * tuple(f"{lead} {{q}} {scaled}" for lead, scaled in product(("with", "leaving"), _SCALED)),
-            tuple(f"{{q}} of {times} {norm}" for times, norm in product(_TIMES, _NORM))
-            + tuple(f"{{q}} {scaled}" for scaled in _SCALED) + tuple(f"{{q}} {{v}} times {size}" for size in _SIZE),
+            tuple(f"{{q}} {verb} {times} {norm}" for verb, times, norm in product(_COME_TO, _TIMES, _NORM)),
+            tuple(f"{lead} {{q}} {times} {norm}" for lead, times, norm in product(("with", "making"), _TIMES, _NORM)),
+            tuple(f"{{q}} of {times} {norm}" for times, norm in product(_TIMES, _NORM)),
         ),
-        "raise by factor": _shift_by(_RISE, _RISING, _PUSHING, _BY_FACTOR, _compare_by(_MORE, "{v} times")),
-        "lower by factor": _shift_by(_FALL, _FALLING, _PULLING, _BY_FACTOR, _compare_by(_LESS, "{v} times")),
-        "raise by share": _shift_by(_RISE, _RISING, _PUSHING, _BY_SHARE, _compare_by(_MORE, "{v}")),
-        "lower by share": _shift_by(_FALL, _FALLING, _PULLING, _BY_SHARE, _compare_by(_LESS, "{v}")),
         "factor": (
             tuple(f"{{q}} {verb} {{f}}" for verb in _FACTORS),
             ("whereupon {q} will {f}", "and {q} is expected to {f}", "which means that {q} will {f}",
@@ -346,50 +301,6 @@ DENIALS = (
     "In the novel, {main} {span}.",
     "Only elsewhere, {main} {span}.",
 )
-# What was thought, or holds elsewhere, beside the clause that counts; numbers of the first play no part.
-_ONCE = (
-    "{c} usually goes with {x} times the normal {q}",
-    "in an ordinary year {q} would be {x} times higher",
-    "{x} times the average {q} had been predicted",
-    "many counted on {q} {x} times as large",
-    "an early forecast spoke of {x} times the {q}",
-    "the neighbours reckon with {x}x the usual {q}",
-    "{c} has meant {x} times as much {q} before",
-    "{q} could have gone up by {pct}",
-    "a rise of {pct} was on the cards",
-    "a fall of {pct} had been forecast",
-    "{pct} more {q} is the rule with {c}",
-    "{c} used to cost {pct} of the {q}",
-    "a limit of {n} had been discussed",
-    "{n} was the figure of last week",
-    "an older note said {n}",
-    "in {year} it was {n}",
-    "the textbook says a factor of {x}",
-    "without help it would be {x} times the usual",
-    "other places see {x} times the {q}",
-    "rumour had it that {q} would go up {x}-fold",
-    "a drop by a factor of {x} was expected by some",
-    "as a rule {c} lowers {q} by {pct}",
-    "last time {q} had a ceiling of {n}",
-    "the draft said at least {n}",
-)
-_TURNS = (
-    "{once}, but {main}",
-    "{once}; as it is, {main}",
-    "even though {once}, {main}",
-    "whereas {once}, {main}",
-    "{once}, but this time {main}",
-    "{once}, whereas now {main}",
-    "{main}, although {once}",
-    "{main}, even if {once}",
-    "{once}; in fact, {main}",
-    "{once}, however, {main}",
-    "{main}; {once}",
-    "despite the talk that {once}, {main}",
-    "where {once}, now {main}",
-    "contrary to what was said ({once}), {main}",
-)
-CORRECTIONS = tuple(turn.replace("{once}", once) + "." for turn, once in product(_TURNS, _ONCE))
 DISTRACTORS = (
     "{C} on {moment} does not touch {q}.",
     "{C} of {dur} is expected, without any consequence for {q}.",
