@@ -39,7 +39,7 @@ AHEAD = pd.date_range("2024-01-11", periods=24, freq="h")
         ("Closed daily from 10:00 to 12:00.", "2024-01-10", "Closed daily from 10:00 to 12:00."),
         ("Closed on 2024-01-12.", "2024-01-10", "Closed on 2024-01-12."),
         ("This plant runs at half load.", "2024-01-10", "This plant runs at half load."),
-        ("Closed in the last two hours of the forecast.", "2024-01-02", "Closed in the last two hours of the forecast."),
+        ("Closed in the last hour of the forecast.", "2024-01-02", "Closed in the last hour of the forecast."),
         # What names no date stands behind the time at which it was said.
         ("Closed in two days.", "2024-01-10 09:00", "Said on 2024-01-10 09:00: Closed in two days."),
         ("It fell three weeks ago.", "2024-01-10", "Said on 2024-01-10: It fell three weeks ago."),
@@ -105,7 +105,9 @@ def test_versions_follow_one_another_and_are_what_each_cutoff_is_written():
     for first in pd.date_range("2024-01-03 11:00", "2024-01-08", freq="h"):
         times = pd.date_range(first, periods=2, freq="h")
         told = write_dates(note, times, times[:0])[0].text
-        (own,) = [v for v in versions if (v.since is None or v.since <= first) and (v.until is None or first < v.until)]
+        (own,) = [
+            v for v in versions if (v.since is None or v.since <= first) and (v.until is None or first < v.until)
+        ]
         assert own.text.strip() == told
 
 

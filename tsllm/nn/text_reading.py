@@ -1,9 +1,13 @@
 """Queries, one a step of the horizon, read a memory or the hidden states of texts, and answer by a residual."""
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.nn.attention.full import CrossAttention, FullAttention
+from tsllm.nn.attention.base import merge_heads, split_heads
+from tsllm.nn.attention.full import CrossAttention, FullAttention, mix_values
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import FeedForward
 from tsllm.nn.lens import Lens, shorten_width
@@ -34,6 +38,18 @@ class HorizonLayer(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reads `memory` [N, M, D] at `queries` [N, H, D] -> [N, H, D]; `mask` [N, H, M], True = may be read."""
         queries = queries + self.dropout(self.read(self.norm_read(queries), memory, mask))
+        return queries + self.feed_forward(self.norm_feed_forward(queries))
+
+    def look_up(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+        """Does what `forward` does, with keys and values [N, M, D] of the memory that were mapped before.
+
+        Args:
+            queries: [N, H, D].
+            keys: [N, M, D].
+            values: [N, M, D].
+            allowed: [N, 1, H, M], True = may be read, some of each query's.
+        """
+        queries = queries + self.dropout(self.read.look_up(self.norm_read(queries), keys, values, allowed))
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
 
@@ -165,27 +181,24 @@ class TextReader(OlderState):
         Returns:
             [B * C, H, K'], zero at steps of which nothing is told.
         """
-        about = mask.any(dim=4).flatten(0, 1)  # [B * C, H, R]
-        told, counts = about.any(dim=2), about.any(dim=1).sum(dim=1)  # [B * C, H], [B * C]
-        cells = counts.nonzero()[:, 0]  # [M]
+        cells, order, readable = find_told(mask)
         residual = queries.new_zeros(*queries.shape[:2], facts.shape[-1] - 2)
         if not len(cells):
             return residual
-        windows = cells // mask.shape[1]
-        tokens, place = self._encode(states.to(queries.dtype), rows, mask.any(dim=2).any(dim=1))
-        # A series reads its own texts, not those of its neighbours: [M, R'], R' the most that one has.
-        own = about[cells].any(dim=1).int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
-        memory = tokens[place[windows].gather(1, own)].flatten(1, 2)  # [M, R' * T, D]
-        readable = mask.flatten(0, 1).transpose(1, 2)[cells.unsqueeze(1), own]  # [M, R', H, T]
-        readable = readable.transpose(1, 2).flatten(2)  # [M, H, R' * T]
-        asking = queries[cells] + self.calendar(calendar.to(queries.dtype))[windows]
-        for layer in self.layers:
-            asking = layer(asking, memory, readable)  # [M, H, D]
-        answer = self.answer(asking, facts[cells]).masked_fill(~told[cells].unsqueeze(-1), 0.0)  # [M, H, K']
-        return residual.index_copy(0, cells, answer)
+        windows = cells // mask.shape[1]  # [M]
+        tokens, place = self._encode(states.to(queries.dtype), rows, mask.flatten(1, 2).any(dim=1))
+        places = place.flatten(1).index_select(0, windows).gather(1, order)  # [M, K]
+        told = readable.any(dim=2, keepdim=True)  # [M, H, 1]
+        allowed = (readable | ~told).unsqueeze(1)  # [M, 1, H, K]
+        asking = queries.index_select(0, cells)
+        asking = asking + self.calendar(calendar.to(queries.dtype)).index_select(0, windows)  # [M, H, D]
+        for layer, (keys, values) in zip(self.layers, self._map(tokens, places), strict=True):
+            asking = layer.look_up(asking, keys, values, allowed)  # [M, H, D]
+        answer = self.answer(asking, facts.index_select(0, cells))  # [M, H, K']
+        return residual.index_copy(0, cells, answer.masked_fill(~told, 0.0))
 
     def _encode(self, states: Tensor, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes each distinct text that is read once.
+        """Encodes each distinct text that is read once, its real tokens alone.
 
         Args:
             states: [B, R, T, d'].
@@ -193,17 +206,65 @@ class TextReader(OlderState):
             real: [B, R, T], True = a token of a text that is read.
 
         Returns:
-            Tokens of the distinct texts [U, T, D], and which of them stands at each place [B, R] (any where none is
-            read).
+            Tokens [N, D] of the distinct texts, and which of them stands at each place [B, R, T] (any where none is
+            real).
         """
-        read = real.any(dim=2)  # [B, R]
-        distinct, found = rows[read].unique(return_inverse=True)  # [U], [P]
+        read = real.any(dim=2).flatten().nonzero()[:, 0]  # [P]
+        distinct, found = rows.flatten()[read].unique(return_inverse=True)  # [U], [P]
         first = found.new_zeros(len(distinct)).scatter_(0, found, torch.arange(len(found), device=found.device))
-        own = real[read][first]  # [U, T]
-        embedded = self.embed(states[read][first][own])  # padding is not mapped
-        tokens = embedded.new_zeros(*own.shape, embedded.shape[-1]).masked_scatter(own.unsqueeze(-1), embedded)
-        tokens = self.norm_tokens(tokens + self.mix(self.norm_mix(tokens), own))  # [U, T, D]
-        return tokens, torch.zeros_like(rows).masked_scatter(read, found)
+        texts = read[first]  # [U]
+        own = real.flatten(0, 1)[texts]  # [U, T]
+        used = own.flatten().nonzero()[:, 0]  # [N], in the padded texts
+        width = real.shape[2]
+        there = (texts.unsqueeze(1) * width + torch.arange(width, device=texts.device)).flatten()[used]  # [N]
+        embedded = self.embed(states.flatten(0, 2).index_select(0, there))  # [N, D]
+        tokens = self.norm_tokens(embedded + self._mix(self.norm_mix(embedded), own, used))  # [N, D]
+        number = used.new_zeros(own.numel()).index_copy_(0, used, torch.arange(len(used), device=used.device))
+        place = used.new_zeros(real.shape[0] * real.shape[1], width)
+        return tokens, place.index_copy_(0, read, number.view(own.shape)[found]).view(real.shape)
+
+    def _mix(self, tokens: Tensor, own: Tensor, used: Tensor) -> Tensor:
+        """Lets the tokens [N, D] of each text see each other; `own` [U, T] = real, `used` [N] = where they stand."""
+        mix = self.mix
+        projections = (mix.query, mix.key, mix.value)
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 3 * D]
+        padded = mapped.new_zeros(own.numel(), mapped.shape[1]).index_copy(0, used, mapped)
+        parts = padded.view(*own.shape, -1).chunk(3, dim=-1)  # [U, T, D] each
+        mixed = mix_values(*(split_heads(part, mix.num_heads) for part in parts), own[:, None, None])
+        return mix.out(merge_heads(mixed).flatten(0, 1).index_select(0, used))  # type: ignore[no-any-return]
+
+    def _map(self, tokens: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields keys and values [M, L, D] of each layer for what cells read [M, L] of the tokens [N, D].
+
+        They are computed once for a token, however many windows read it.
+        """
+        projections = [part for layer in self.layers for part in (layer.read.key, layer.read.value)]
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 4 * D]
+        gathered = mapped.index_select(0, places.flatten()).view(*places.shape, -1)  # [M, L, 4 * D]
+        parts = gathered.chunk(len(projections), dim=-1)
+        yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+def find_told(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the series of windows that are told something, and the tokens that each reads: its own, not padding.
+
+    Args:
+        mask: [B, C, H, R, T], as in `TextReader`.
+
+    Returns:
+        Cells, numbers b * C + c [M]; their tokens, numbers r * T + t [M, K], K being the most that one reads, filled
+        up with others; and which of those each step may read [M, H, K].
+    """
+    flat = mask.flatten(0, 1).flatten(2)  # [B * C, H, R * T]
+    seen = flat.any(dim=1)  # [B * C, R * T]
+    cells = seen.any(dim=1).nonzero()[:, 0]  # [M]
+    seen = seen[cells]
+    most = int(seen.sum(dim=1).max()) if len(cells) else 0
+    order = seen.int().argsort(dim=1, descending=True, stable=True)[:, :most]  # [M, K]
+    readable = flat[cells].gather(2, order.unsqueeze(1).expand(-1, flat.shape[1], -1))  # [M, H, K]
+    return cells, order, readable
 
 
 class TextBranch(nn.Module):
