@@ -1,6 +1,7 @@
 """Queries, one a step of the horizon, read a memory or the hidden states of texts, and answer by a residual."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,16 +41,26 @@ class HorizonLayer(nn.Module):
         queries = queries + self.dropout(self.read(self.norm_read(queries), memory, mask))
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
-    def look_up(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
-        """Does what `forward` does, with keys and values [N, M, D] of the memory that were mapped before.
+    def look_up(self, queries: Tensor, places: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+        """Does what `forward` does for some queries alone, with keys and values of the memory that were mapped before.
 
         Args:
-            queries: [N, H, D].
+            queries: Those that ask, of all N * H [Q, D].
+            places: Which they are, numbers n * H + h [Q].
             keys: [N, M, D].
             values: [N, M, D].
             allowed: [N, 1, H, M], True = may be read, some of each query's.
+
+        Returns:
+            [Q, D].
         """
-        queries = queries + self.dropout(self.read.look_up(self.norm_read(queries), keys, values, allowed))
+        read, shape = self.read, (allowed.shape[0], allowed.shape[2], -1)
+        asked = read.query(self.norm_read(queries))  # [Q, D]
+        asked = asked.new_zeros(shape[0] * shape[1], asked.shape[1]).index_copy(0, places, asked).view(shape)
+        q, k, v = (split_heads(part, read.num_heads) for part in (asked, keys, values))
+        mixed = mix_values(q, k, v, allowed)  # [N, h, H, d]
+        found = read.out(merge_heads(mixed).flatten(0, 1).index_select(0, places))  # [Q, D]
+        queries = queries + self.dropout(found)
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
 
@@ -65,7 +76,7 @@ class _Gated(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def open(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the gate [N, H, 1] and the numbers [N, H, count] of queries [N, H, D]."""
+        """Returns the gate [..., 1] and the numbers [..., count] of queries [..., D]."""
         queries = self.norm(queries)
         return torch.sigmoid(self.gate(queries)), self.value(queries)
 
@@ -103,11 +114,11 @@ class AffineAnswer(_Gated):
         super().__init__(d_model, 4 * num_parameters)
 
     def forward(self, queries: Tensor, facts: Tensor) -> Tensor:
-        """Maps queries [N, H, D] and what is forecast [N, H, K' + 2] to a residual [N, H, K']."""
+        """Maps queries [Q, D] and what is forecast [Q, K' + 2] to a residual [Q, K']."""
         gate, numbers = self.open(queries)
         forecast, location, log_scale = facts[..., :-2], facts[..., -2:-1], facts[..., -1:]
         inverse = (-log_scale).exp()
-        value, rate, level, amount = numbers.chunk(4, dim=-1)  # [N, H, K'] each
+        value, rate, level, amount = numbers.chunk(4, dim=-1)  # [Q, K'] each
         return gate * (value + rate * forecast + level * (location * inverse) + amount * inverse)
 
 
@@ -149,6 +160,11 @@ class TextReader(OlderState):
         self.answer = AffineAnswer(d_model, num_parameters)
 
     @property
+    def reading_layers(self) -> list[HorizonLayer]:
+        """The layers by their type."""
+        return cast(list[HorizonLayer], list(self.layers))
+
+    @property
     def is_silent(self) -> bool:
         """Whether nothing was learned of texts, so that none changes a forecast."""
         return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
@@ -187,15 +203,22 @@ class TextReader(OlderState):
             return residual
         windows = cells // mask.shape[1]  # [M]
         tokens, place = self._encode(states.to(queries.dtype), rows, mask.flatten(1, 2).any(dim=1))
-        places = place.flatten(1).index_select(0, windows).gather(1, order)  # [M, K]
-        told = readable.any(dim=2, keepdim=True)  # [M, H, 1]
-        allowed = (readable | ~told).unsqueeze(1)  # [M, 1, H, K]
-        asking = queries.index_select(0, cells)
-        asking = asking + self.calendar(calendar.to(queries.dtype)).index_select(0, windows)  # [M, H, D]
-        for layer, (keys, values) in zip(self.layers, self._map(tokens, places), strict=True):
-            asking = layer.look_up(asking, keys, values, allowed)  # [M, H, D]
-        answer = self.answer(asking, facts.index_select(0, cells))  # [M, H, K']
-        return residual.index_copy(0, cells, answer.masked_fill(~told, 0.0))
+        read = place.flatten(1).index_select(0, windows).gather(1, order)  # [M, K]
+        told = readable.any(dim=2)  # [M, H]
+        allowed = (readable | ~told.unsqueeze(-1)).unsqueeze(1)  # [M, 1, H, K]
+        # Steps of which nothing is told ask nothing.
+        asking = told.flatten().nonzero()[:, 0]  # [Q], of M * H
+        steps = torch.arange(told.shape[1], device=cells.device)
+        of_series, of_window = (
+            (part.unsqueeze(1) * told.shape[1] + steps).flatten().index_select(0, asking) for part in (cells, windows)
+        )  # [Q], of B * C * H and of B * H
+        waves = calendar.to(queries.dtype).flatten(0, 1)
+        asked = queries.flatten(0, 1).index_select(0, of_series)  # [Q, D]
+        asked = asked + self.calendar(waves).index_select(0, of_window)
+        for layer, (keys, values) in zip(self.reading_layers, self._map(tokens, read), strict=True):
+            asked = layer.look_up(asked, asking, keys, values, allowed)  # [Q, D]
+        answer = self.answer(asked, facts.flatten(0, 1).index_select(0, of_series))  # [Q, K']
+        return residual.flatten(0, 1).index_copy(0, of_series, answer).view_as(residual)
 
     def _encode(self, states: Tensor, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes each distinct text that is read once, its real tokens alone.
@@ -231,7 +254,8 @@ class TextReader(OlderState):
         mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 3 * D]
         padded = mapped.new_zeros(own.numel(), mapped.shape[1]).index_copy(0, used, mapped)
         parts = padded.view(*own.shape, -1).chunk(3, dim=-1)  # [U, T, D] each
-        mixed = mix_values(*(split_heads(part, mix.num_heads) for part in parts), own[:, None, None])
+        q, k, v = (split_heads(part, mix.num_heads) for part in parts)
+        mixed = mix_values(q, k, v, own[:, None, None])  # [U, h, T, d]
         return mix.out(merge_heads(mixed).flatten(0, 1).index_select(0, used))  # type: ignore[no-any-return]
 
     def _map(self, tokens: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -239,7 +263,7 @@ class TextReader(OlderState):
 
         They are computed once for a token, however many windows read it.
         """
-        projections = [part for layer in self.layers for part in (layer.read.key, layer.read.value)]
+        projections = [part for layer in self.reading_layers for part in (layer.read.key, layer.read.value)]
         weight = torch.cat([projection.weight for projection in projections])
         mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 4 * D]
         gathered = mapped.index_select(0, places.flatten()).view(*places.shape, -1)  # [M, L, 4 * D]

@@ -183,24 +183,15 @@ class CrossAttention(nn.Module):
             context_mask: [B, Lk], True = real; or [B, Lq, Lk], True = this query may read it. Where nothing may be
                 read, everything is, and the caller throws the result away.
         """
+        q = split_heads(self.query(x), self.num_heads)
+        k, v = split_heads(self.key(context), self.num_heads), split_heads(self.value(context), self.num_heads)
         allowed: Tensor | None
         if context_mask is not None and context_mask.dim() == 3:
             allowed = (context_mask | ~context_mask.any(dim=2, keepdim=True)).unsqueeze(1)  # [B, 1, Lq, Lk]
         else:
             allowed = build_allowed(context.shape[1], context_mask, causal=False, device=x.device)
-        return self.look_up(x, self.key(context), self.value(context), allowed)
-
-    def look_up(self, x: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Reads keys and values [B, Lk, D] that were mapped before at tokens [B, Lq, D] -> [B, Lq, D].
-
-        Args:
-            x: [B, Lq, D].
-            keys: [B, Lk, D].
-            values: [B, Lk, D].
-            allowed: Bool, broadcastable to [B, h, Lq, Lk], True = may read; None opens all.
-        """
-        q, k, v = (split_heads(part, self.num_heads) for part in (self.query(x), keys, values))
-        mixed = mix_values(q, k, v, allowed, self.dropout if self.training else 0.0)  # [B, h, Lq, d]
+        rate = self.dropout if self.training else 0.0
+        mixed = mix_values(q, k, v, allowed, rate)  # [B, h, Lq, d]
         return self.out(merge_heads(mixed))
 
     def attend(self, x: Tensor, context: Tensor, context_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
