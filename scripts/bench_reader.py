@@ -77,7 +77,8 @@ class Variant:
             told, lens = Context.read(table, data.loaded.df), self.model.text_reader.lens
             self.windows.further = ToldWindows(self.windows, told, encoder, lens, learns=True)
             self.encoding, self.texts = time.process_time() - began, table["text"].nunique()
-        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)  # what the recipes train with
 
     def step(self, indices: torch.Tensor) -> float:
         """Trains one step on windows [B]; returns CPU seconds, gathering included."""

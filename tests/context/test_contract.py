@@ -1,6 +1,7 @@
 """What a user may give as context, and who may read it when."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -156,6 +157,21 @@ def test_what_names_no_day_of_a_year_is_no_time(value):
     """The parser completes it from the clock."""
     with pytest.raises(FrameError, match="context row 1: published"):
         Context.read(pd.DataFrame({"unique_id": "a", "text": "x", "published": [None, value]}), DF)
+
+
+@pytest.mark.parametrize("value", ["9999-12-31", "0001-01-01", datetime(9999, 12, 31)])
+def test_an_open_end_that_is_written_as_a_far_year_is_refused_by_its_reason(value):
+    with pytest.raises(FrameError, match=r"end is .*beyond the times that can be computed with; leave it empty if it"):
+        Context.read(pd.DataFrame({"unique_id": ["a"], "text": "x", "end": [value]}), DF)
+
+
+@pytest.mark.parametrize("column", ["published", "start", "end"])
+def test_times_of_texts_are_refused_where_the_data_count_their_steps(column):
+    counted = DF.assign(ds=range(len(DF)))
+    rows = pd.DataFrame({"unique_id": ["a", "a"], "text": "x", column: [None, "2024-01-02"]})
+    with pytest.raises(FrameError, match=r"context row 1 \(series 'a'\) has a time, but the data count their steps"):
+        Context.read(rows, counted)
+    assert len(Context.read(rows[:1], counted).table) == 1
 
 
 @pytest.mark.parametrize("day_first", [None, True, False])

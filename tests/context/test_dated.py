@@ -1,9 +1,12 @@
 """Notes for readers that count no times: dates instead of words, nothing that is over, one text for one message."""
 
+import doctest
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tsllm.context import dated
 from tsllm.context.contract import Context
 from tsllm.context.dated import list_versions, write_dates
 from tsllm.context.notes import Note
@@ -14,7 +17,7 @@ AHEAD = pd.date_range("2024-01-11", periods=24, freq="h")
 
 
 @pytest.mark.parametrize(
-    ("text", "published", "dated"),
+    ("text", "published", "written"),
     [
         ("Closed tomorrow.", "2024-01-10 09:00", "Closed 2024-01-11."),
         ("Closed on Friday.", "2024-01-10", "Closed on 2024-01-12."),
@@ -39,7 +42,7 @@ AHEAD = pd.date_range("2024-01-11", periods=24, freq="h")
         ("Closed daily from 10:00 to 12:00.", "2024-01-10", "Closed daily from 10:00 to 12:00."),
         ("Closed on 2024-01-12.", "2024-01-10", "Closed on 2024-01-12."),
         ("This plant runs at half load.", "2024-01-10", "This plant runs at half load."),
-        ("Cut in the last two hours of the forecast.", "2024-01-02", "Cut in the last two hours of the forecast."),
+        ("Closed in the last hour of the forecast.", "2024-01-02", "Closed in the last hour of the forecast."),
         # What names no date stands behind the time at which it was said.
         ("Closed in two days.", "2024-01-10 09:00", "Said on 2024-01-10 09:00: Closed in two days."),
         ("It fell three weeks ago.", "2024-01-10", "Said on 2024-01-10: It fell three weeks ago."),
@@ -48,9 +51,9 @@ AHEAD = pd.date_range("2024-01-11", periods=24, freq="h")
         ("Closed tomorrow.", None, "Closed tomorrow."),
     ],
 )  # fmt: skip
-def test_what_counts_from_the_publication_is_a_date(text, published, dated):
+def test_what_counts_from_the_publication_is_a_date(text, published, written):
     assert write_dates(Note.read(text, published, None, None), AHEAD, PAST) == (
-        Note.read(dated, published, None, None),
+        Note.read(written, published, None, None),
         [],
     )
 
@@ -105,8 +108,9 @@ def test_versions_follow_one_another_and_are_what_each_cutoff_is_written():
     for first in pd.date_range("2024-01-03 11:00", "2024-01-08", freq="h"):
         times = pd.date_range(first, periods=2, freq="h")
         told = write_dates(note, times, times[:0])[0].text
-        begun = [v for v in versions if v.since is None or v.since <= first]
-        (own,) = [v for v in begun if v.until is None or first < v.until]
+        (own,) = [
+            v for v in versions if (v.since is None or v.since <= first) and (v.until is None or first < v.until)
+        ]
         assert own.text.strip() == told
 
 
@@ -135,3 +139,8 @@ def test_windows_read_the_version_of_their_time_and_none_where_all_is_over():
         ["Up.", 1],
     ]
     assert read[1].T.astype(int).tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]
+
+
+def test_the_examples_hold():
+    found = doctest.testmod(dated)
+    assert (found.failed, found.attempted) == (0, 6)

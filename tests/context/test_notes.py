@@ -157,6 +157,12 @@ def test_a_span_that_lasts_no_time_is_nothing(text, span, reason):
     assert look((text.format(span),)) == ([], [reason])
 
 
+@pytest.mark.parametrize("text", ["Capped at 9 until {}.", "Closed on {}."])
+@pytest.mark.parametrize("day", ["9999-12-31", "31 December 9999"])
+def test_a_year_that_nothing_computes_with_is_said_to_be_one(text, day):
+    assert look((text.format(day),)) == ([], [f"{day!r} is beyond the times that can be computed with"])
+
+
 def test_a_row_that_lasts_no_time_is_an_error():
     news = pd.DataFrame({"unique_id": ["a"], "text": ["Capped at 7."], "start": ["2024-01-11"], "end": ["2024-01-11"]})
     with pytest.raises(FrameError, match=r"row 0 \(series .a.\) starts and ends at 2024-01-11"):

@@ -198,6 +198,21 @@ def test_a_prompt_reads_only_what_was_published_by_the_end_of_its_series(forecas
         forecaster.fit(df, context={"s9": "x"})
 
 
+def test_a_prompt_holds_dates_instead_of_words_and_nothing_that_is_over(forecaster):
+    df = make_frame((30,))  # up to 2024-01-02 05:00
+    news = pd.DataFrame(
+        {"unique_id": "s0", "text": ["Closed tomorrow.", "Closed today until 03:00.", "It is winter."]}
+    )
+    news["published"] = ["2024-01-01 09:00", "2024-01-02", "2024-01-01"]
+    plain = _windows(forecaster, df)["s0"]
+    told = _windows(forecaster, df, news)["s0"]
+    assert "Known: Closed 2024-01-02.\nIt is winter.\n" in told.prompt
+    assert told.num_texts == 2
+    assert _windows(forecaster, df, news[1:2])["s0"] == plain
+    undated = news.drop(columns="published")[:1]
+    assert "Known: Closed tomorrow.\n" in _windows(forecaster, df, undated)["s0"].prompt
+
+
 def test_the_direct_prompt_gives_times_and_values_in_units_and_reads_them_back(language_model, tokenizer):  # noqa: F811
     free = SamplingOptions(constrained=False)
     made = TextForecaster(language_model, tokenizer, h=2, context_length=2, style="direct", options=free)

@@ -108,6 +108,51 @@ def test_windows_read_the_rows_that_they_may():
     assert reads.tolist() == [[True, False], [True, False], [True, True], [True, True]]
 
 
+def test_a_note_counts_its_times_from_its_publication_and_is_over_with_them(made):
+    frame = make_frame()  # cutoffs on 10 January, a Wednesday, at 11:00 and 17:00
+
+    def roll(text, published):
+        made._told = Context.read(pd.DataFrame([{"unique_id": "a", "text": text, "published": published}]), frame)
+        try:
+            return made.predict_rolling(frame, H, n_windows=2, step_size=H)
+        finally:
+            made._told = None
+
+    silent = made.predict_rolling(frame, H, n_windows=2, step_size=H)
+    for text, published, dated, hours in (
+        ("Trend up tomorrow.", "2024-01-09 09:00", "Trend up 2024-01-10.", [11, 17]),
+        ("Trend up on Wednesday.", "2024-01-05", "Trend up on 2024-01-10.", [11, 17]),
+        ("Trend up today until 18:00.", "2024-01-10", "Trend up 2024-01-10 until 18:00.", [11]),
+        ("Trend up tomorrow.", "2024-01-08", "", []),
+        ("Trend up next week.", "2024-01-01", "Trend up 2024-01-08 to 2024-01-14.", [11, 17]),
+        ("Trend up next week.", "2023-12-20", "", []),
+    ):
+        rolled, written = roll(text, published), roll(dated, published)
+        pd.testing.assert_frame_equal(rolled, written, check_exact=True)
+        moved = (rolled["TimeLLM"] != silent["TimeLLM"]) & (rolled["unique_id"] == "a")
+        assert sorted(rolled.loc[moved, "cutoff"].dt.hour.unique()) == hours, text
+        np.testing.assert_array_equal(values_of(rolled, "b"), values_of(silent, "b"))
+
+
+def test_a_message_of_many_days_is_encoded_once_where_its_row_says_the_day(made):
+    frame = make_frame()
+    days = pd.date_range("2024-01-03", periods=4)
+    rows = pd.DataFrame({"unique_id": "a", "text": "Trend up tomorrow.", "published": days - pd.Timedelta("9h")})
+    windows = WindowDataset(frame, LENGTH, H, stride=H)
+    encoder = open_text_encoder(made.model.config)
+
+    def list_encoded(rows):
+        asked = []
+        with pytest.MonkeyPatch.context() as patch:
+            plain = encoder.encode
+            patch.setattr(encoder, "encode", lambda texts: asked.append(list(texts)) or plain(texts))
+            ToldWindows(windows, Context.read(rows, frame), encoder, made.model.text_reader.lens)
+        return asked
+
+    assert list_encoded(rows.assign(start=days, end=days + pd.Timedelta("1D"))) == [["Trend up tomorrow."]]
+    assert list_encoded(rows) == [[f"Trend up {day:%Y-%m-%d}." for day in days]]
+
+
 def test_only_the_steps_that_a_text_is_about_are_changed(made):
     silent, ahead = made.predict(), pd.date_range("2024-01-01", periods=N + H, freq="h")[N:]
     row = {"unique_id": "a", "text": "trend up", "start": ahead[2], "end": ahead[4]}

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.contract.test_models import SIZES
 from tests.fixtures.backbones import save_tiny_backbone
@@ -107,16 +108,114 @@ def test_the_answer_is_gate_times_an_affine_function_of_the_forecast(name, backb
             torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
 
 
-def test_a_text_that_several_windows_read_is_encoded_once(backbone, batch, told):
-    model = build_reader("dlinear", backbone)
-    told["text_mask"][:, :, :, 1] = True
-    told["text_states"][1, 1] = told["text_states"][0, 1]
-    apart = model(**batch, **told).predictions
-    told["text_rows"][1, 1] = told["text_rows"][0, 1]
-    read = []
-    model.texts.reader.mix.register_forward_hook(lambda _, given, __: read.append(given[0].shape))
-    torch.testing.assert_close(model(**batch, **told).predictions, apart)
-    assert read == [(BATCH - 1, TOKENS, 64)]
+def attend(layer, queries, memory):
+    """Attention written out, head by head: queries [Q, D], memory [M, D] -> [Q, D]."""
+    q, k, v = (part(x) for part, x in ((layer.query, queries), (layer.key, memory), (layer.value, memory)))
+    width = q.shape[1] // layer.num_heads
+    heads = []
+    for h in range(layer.num_heads):
+        own = slice(h * width, (h + 1) * width)
+        weights = torch.softmax(q[:, own] @ k[:, own].T / math.sqrt(width), dim=1)
+        heads.append(weights @ v[:, own])
+    return layer.out(torch.cat(heads, dim=1))
+
+
+def read_slowly(reader, queries, facts, calendar, states, mask):
+    """Answers of one window's step after step, text after text [C * H, K']; zero where nothing is told."""
+    answers = []
+    for c, h in ((c, h) for c in range(mask.shape[0]) for h in range(mask.shape[1])):
+        texts = [r for r in range(mask.shape[2]) if mask[c, h, r].any()]
+        if not texts:
+            answers.append(facts.new_zeros(facts.shape[-1] - 2))
+            continue
+        memory = []
+        for r in texts:
+            tokens = reader.embed(states[r, mask[c, h, r]])
+            mixed = reader.norm_mix(tokens)
+            memory.append(reader.norm_tokens(tokens + attend(reader.mix, mixed, mixed)))
+        asking = (queries[c, h] + reader.calendar(calendar[h]))[None]
+        for layer in reader.layers:
+            asking = asking + attend(layer.read, layer.norm_read(asking), torch.cat(memory))
+            asking = asking + layer.feed_forward(layer.norm_feed_forward(asking))
+        answers.append(reader.answer(asking[None], facts[c, h][None, None])[0, 0])
+    return torch.stack(answers)
+
+
+def draw_told(generator, shared):
+    """Texts of several lengths about several steps, some of them the same in several windows."""
+    lengths = torch.randint(1, TOKENS + 1, (BATCH, TEXTS), generator=generator)
+    rows = torch.arange(BATCH * TEXTS).view(BATCH, TEXTS)
+    states = torch.randn(BATCH, TEXTS, TOKENS, WIDTH, generator=generator, dtype=torch.double)
+    if shared:
+        rows[2], lengths[2], states[2] = rows[0], lengths[0], states[0]
+    about = torch.rand(BATCH, CHANNELS, HORIZON, TEXTS, generator=generator) < 0.4
+    mask = about.unsqueeze(-1) & (torch.arange(TOKENS) < lengths.unsqueeze(-1))[:, None, None]
+    return states, rows, mask
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_branch_answers_as_a_loop_over_windows_steps_and_texts(shared, backbone):
+    reader = build_reader("dlinear", backbone).double().text_reader
+    generator = torch.Generator().manual_seed(5)
+    states, rows, mask = draw_told(generator, shared)
+    calendar = torch.randn(BATCH, HORIZON, NUM_CALENDAR, generator=generator, dtype=torch.double)
+    queries = torch.randn(BATCH, CHANNELS, HORIZON, 64, generator=generator, dtype=torch.double)
+    facts = torch.randn(BATCH, CHANNELS, HORIZON, 3, generator=generator, dtype=torch.double)
+    slow = [read_slowly(reader, queries[b], facts[b], calendar[b], states[b], mask[b]) for b in range(BATCH)]
+    flat = (queries.flatten(0, 1), facts.flatten(0, 1), calendar, states, rows, mask)
+    fast = reader(*flat)  # [B * C, H, 1]
+    torch.testing.assert_close(fast.reshape(BATCH, -1, 1), torch.stack(slow), atol=1e-10, rtol=0)
+    assert (fast == 0).any()
+    names, weights = zip(*reader.named_parameters(), strict=True)
+    found = torch.autograd.grad(fast.square().sum(), weights)
+    wanted = torch.autograd.grad(torch.stack(slow).square().sum(), weights)
+    for name, own, other in zip(names, found, wanted, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-9, rtol=1e-6, msg=name)
+
+
+class Operators(TorchDispatchMode):
+    """Counts what torch computes."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_text_that_several_windows_read_is_encoded_once_and_what_is_not_told_never(backbone):
+    reader = build_reader("dlinear", backbone).double().text_reader
+    work = {}
+    for name, copies in (("once", 1), ("often", 7)):
+        states, rows, mask = (part[:1].repeat(copies, *[1] * (part.dim() - 1)) for part in
+                              draw_told(torch.Generator().manual_seed(5), shared=False))  # fmt: skip
+        real = int(mask[0].flatten(0, 1).any(dim=0).sum())
+        zeros = torch.zeros(copies * CHANNELS, HORIZON, 64, dtype=torch.double)
+        asked, mapped, looked = [], [], []
+        hooks = [
+            reader.embed.register_forward_hook(lambda _, given, __, to=asked: to.append(len(given[0]))),
+            reader.norm_tokens.register_forward_hook(lambda _, given, __, to=mapped: to.append(len(given[0]))),
+        ]
+        plain = reader.layers[0].look_up
+
+        def look_up(queries, places, keys, *more, to=looked, plain=plain):
+            to.append((len(queries), *keys.shape))
+            return plain(queries, places, keys, *more)
+
+        facts = torch.zeros(copies * CHANNELS, HORIZON, 3, dtype=torch.double)
+        calendar = torch.zeros(copies, HORIZON, NUM_CALENDAR, dtype=torch.double)
+        with pytest.MonkeyPatch.context() as patch, Operators() as operators:
+            patch.setattr(reader.layers[0], "look_up", look_up)
+            reader(zeros, facts, calendar, states, rows, mask)
+        for hook in hooks:
+            hook.remove()
+        assert (asked, mapped) == ([real], [real])
+        told = int(mask[0].flatten(2).any(dim=2).sum())
+        assert told < CHANNELS * HORIZON
+        most = int(mask[0].any(dim=1).flatten(1).sum(dim=1).max())
+        assert looked == [(copies * told, copies * CHANNELS, most, 64)]
+        work[name] = operators.count
+    assert work["often"] == work["once"] <= 210
 
 
 def test_a_step_reads_the_texts_about_it_whole_and_no_others(backbone, batch, told):

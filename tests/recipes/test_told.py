@@ -1,11 +1,13 @@
 """The series recipe trains a model that reads texts on what was told: values where words alone decide."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import tsllm.forecasting.texts
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.recipes.programs import load_recipe
 from tsllm.forecasting.neural import NeuralForecaster
@@ -129,6 +131,46 @@ def test_a_native_model_learns_words_in_its_recipe_and_keeps_them_under_a_reward
     df = pd.read_csv(place / "levels.csv", parse_dates=["ds"])
     high, low = (model.predict(df, context=text)["DLinear"].mean() for text in ("trend up", "min median"))
     assert high > low + 1.0
+
+
+@pytest.mark.parametrize("recipe", ["sft_series", "train_native", "grpo_series", "dapo_series"])
+def test_times_of_texts_are_read_by_the_day_or_the_month_that_is_said_to_come_first(recipe, place, monkeypatch):
+    """In every row either number may be the month, so that nothing but `day_first` can tell."""
+    monkeypatch.setenv("TSLLM_CACHE", str(place / "cache"))
+    rows = ["unique_id,text,published,start,end", "a,trend up,01/02/2024 12:00,02/02/2024,03/02/2024",
+            "a,min median,02/01/2024,03/01/2024,05/01/2024"]  # fmt: skip
+    (place / "ambiguous.csv").write_text("\n".join(rows) + "\n")
+    told = []
+
+    class Told(Exception):
+        """Raised where the windows of the recipe are given their texts."""
+
+    plain = tsllm.forecasting.texts.ToldWindows
+
+    def note(windows, context, *more, **options):
+        told.append(context.table)
+        if not trains:
+            raise Told
+        return plain(windows, context, *more, **options)
+
+    def start(*more):
+        options = ["max_steps=1", "eval_steps=1", "save_steps=1", f"context={place / 'ambiguous.csv'}"]
+        if recipe in ("grpo_series", "dapo_series"):
+            options += ["num_samples=4", "eval_samples=4", "reward=mae", "decisions={}", "controls=false"]
+            options += [f"objective={recipe[:4]}"]
+        run_native(place, recipe, *options, f"output_dir={place / f'ambiguous_{recipe}'}", *more)
+
+    with pytest.raises(FrameError, match=r"day.*month|month.*day"):
+        start()
+    monkeypatch.setattr("tsllm.forecasting.texts.ToldWindows", note)
+    for first, trains in (("false", False), ("true", recipe == "train_native")):
+        with nullcontext() if trains else pytest.raises(Told):
+            start(f"day_first={first}")
+    assert len(told) == (4 if recipe == "train_native" else 2)  # the parts of a training
+    by_month, by_day = (table[["published", "start", "end"]] for table in (told[0], told[-1]))
+    assert by_day.iloc[0].tolist() == [pd.Timestamp(t) for t in ("2024-02-01 12:00", "2024-02-02", "2024-02-03")]
+    assert by_day.iloc[1].tolist() == [pd.Timestamp(t) for t in ("2024-01-02", "2024-01-03", "2024-01-05")]
+    assert by_month.iloc[0].tolist() == [pd.Timestamp(t) for t in ("2024-01-02 12:00", "2024-02-02", "2024-03-02")]
 
 
 def test_recipes_without_a_use_for_texts_refuse_them(place):

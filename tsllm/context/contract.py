@@ -109,11 +109,15 @@ class Context:
         Raises:
             FrameError: Naming row, series and both times.
         """
+        timed = self.table[self.table[list(TIMES)].notna().any(axis=1)]
+        if len(timed) and not pd.api.types.is_datetime64_any_dtype(df[TIME]):
+            raise FrameError(
+                f"context row {timed.index[0]} (series {timed[ID].iloc[0]!r}) has a time, but the data count their "
+                "steps; leave `published`, `start` and `end` away, or give dates in `ds`"
+            )
         rows = self.table[self.table[[START, END]].notna().any(axis=1)]
         if rows.empty:
             return
-        if not pd.api.types.is_datetime64_any_dtype(df[TIME]):
-            raise FrameError("the context has times, but the data count their steps; leave `start` and `end` away")
         spans = df.groupby(ID, sort=False)[TIME].agg(["min", "max"]).to_dict("index")
         for row, name, _, published, start, end in rows.itertuples():
             place, span = f"context row {row} (series {name!r})", spans[name]

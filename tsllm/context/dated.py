@@ -78,10 +78,10 @@ def write_dates(
 
     Example:
         >>> times = pd.date_range("2024-01-10", periods=24, freq="h")
-        >>> note = Note("It is closed tomorrow. It opens next Friday.", pd.Timestamp("2024-01-04"))
+        >>> note = Note("It is closed tomorrow. It opens on Wednesday.", pd.Timestamp("2024-01-04"))
         >>> told, over = write_dates(note, times, times[:0])
         >>> told.text, over
-        ('It opens 2024-01-05.', [('It is closed tomorrow.', 'tomorrow = 2024-01-05, over before the forecast')])
+        ('It opens on 2024-01-10.', [('It is closed tomorrow.', 'tomorrow = 2024-01-05, over before the forecast')])
     """
     every = past_times.append(times)
     said = _date(note, times, every[-1] - every[-2])

@@ -166,6 +166,9 @@ def find_fault(text: str, times: pd.DatetimeIndex) -> str:
         found, named = _read_date(date[0], times), _search(rf"{_WEEKDAY}|{_BRIEF}", text)
         if found is None and "/" in date[0]:
             return f"{text!r} may be one of two days; write it as 2024-12-31"
+        year = re.search(r"\d{4}", date[0])
+        if found is None and year and int(year[0]) > pd.Timestamp.max.year:
+            return f"{date[0]!r} is beyond the times that can be computed with"
         if found is None:
             return f"there is no day {date[0]!r}".replace("'the ", "'")
         if named and not re.search(named[0], date[0]) and _number_day(named[0]) != found.dayofweek:
@@ -373,12 +376,10 @@ def _read_month(text: str, times: pd.DatetimeIndex, past: bool, after: pd.Timest
     if not 1 <= number <= 12:
         return None
     here = after or times[0]
-    found = [
-        _find_period("month", pd.Timestamp(y, number, 1))
-        for y in ([year] if year else range(here.year - 1, here.year + 2))
-    ]
+    firsts = [_make_date(y, number, 1) for y in ([year] if year else range(here.year - 1, here.year + 2))]
+    found = [_find_period("month", first) for first in firsts if first is not None]
     if year:
-        return found[0]
+        return found[0] if found else None
     if past:
         return next((m for m in reversed(found) if m.start < here), None)
     return next(m for m in found if m.end > here)
@@ -428,7 +429,7 @@ def _read_digits(first: str, second: str, third: str, *, ambiguous: bool) -> pd.
 
 def _make_date(year: int, month: int, day: int) -> pd.Timestamp | None:
     try:
-        return pd.Timestamp(year, month, day)
+        return pd.Timestamp(year, month, day).as_unit("ns")
     except ValueError:
         return None
 

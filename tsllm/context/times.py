@@ -105,12 +105,21 @@ def _refuse_no_time(value: Any, place: str, column: str) -> None:
         )
         raise FrameError(f"{place} is {value}, a number; {WRITE}{way}")
     time = pd.to_datetime(value, errors="coerce")
+    if _is_beyond(value, time):
+        raise FrameError(
+            f"{place} is {value}, beyond the times that can be computed with; leave it empty if it is open"
+        )
     # What names no year is completed from the clock by the parser ("12:00", "today").
     if pd.isna(time) or (isinstance(value, str) and not re.search(r"(?<!\d)\d{4}(?!\d)", value)):
         raise FrameError(f"{place} is {value!r}, which is no time with its day and its year of four digits; {WRITE}")
     if time.tzinfo is not None:
         raise FrameError(f"{place} has a time zone ({value}); give the times as the data have them, without one")
-    if not EARLIEST <= time <= LATEST:
-        raise FrameError(
-            f"{place} is {value}, beyond the times that can be computed with; leave it empty if it is open"
-        )
+
+
+def _is_beyond(value: Any, time: pd.Timestamp) -> bool:
+    """Tells whether a time lies before or behind those that pandas computes with, for which `time` may be NaT."""
+    if not pd.isna(time):
+        return not EARLIEST <= time.tz_localize(None) <= LATEST
+    year = re.search(r"(?<!\d)\d{4}(?!\d)", value) if isinstance(value, str) else None
+    number = int(year[0]) if year else int(getattr(value, "year", EARLIEST.year))
+    return not EARLIEST.year <= number <= LATEST.year

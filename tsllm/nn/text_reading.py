@@ -1,9 +1,14 @@
 """Queries, one a step of the horizon, read a memory or the hidden states of texts, and answer by a residual."""
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.nn.attention.full import CrossAttention, FullAttention
+from tsllm.nn.attention.base import merge_heads, split_heads
+from tsllm.nn.attention.full import CrossAttention, FullAttention, mix_values
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import FeedForward
 from tsllm.nn.lens import Lens, shorten_width
@@ -36,6 +41,28 @@ class HorizonLayer(nn.Module):
         queries = queries + self.dropout(self.read(self.norm_read(queries), memory, mask))
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
+    def look_up(self, queries: Tensor, places: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+        """Does what `forward` does for some queries alone, with keys and values of the memory that were mapped before.
+
+        Args:
+            queries: Those that ask, of all N * H [Q, D].
+            places: Which they are, numbers n * H + h [Q].
+            keys: [N, M, D].
+            values: [N, M, D].
+            allowed: [N, 1, H, M], True = may be read, some of each query's.
+
+        Returns:
+            [Q, D].
+        """
+        read, shape = self.read, (allowed.shape[0], allowed.shape[2], -1)
+        asked = read.query(self.norm_read(queries))  # [Q, D]
+        asked = asked.new_zeros(shape[0] * shape[1], asked.shape[1]).index_copy(0, places, asked).view(shape)
+        q, k, v = (split_heads(part, read.num_heads) for part in (asked, keys, values))
+        mixed = mix_values(q, k, v, allowed)  # [N, h, H, d]
+        found = read.out(merge_heads(mixed).flatten(0, 1).index_select(0, places))  # [Q, D]
+        queries = queries + self.dropout(found)
+        return queries + self.feed_forward(self.norm_feed_forward(queries))
+
 
 class _Gated(nn.Module):
     """Numbers of queries and a gate, sigmoid(gate) in front of them; the map to the numbers starts at zero."""
@@ -49,7 +76,7 @@ class _Gated(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def open(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the gate [N, H, 1] and the numbers [N, H, count] of queries [N, H, D]."""
+        """Returns the gate [..., 1] and the numbers [..., count] of queries [..., D]."""
         queries = self.norm(queries)
         return torch.sigmoid(self.gate(queries)), self.value(queries)
 
@@ -87,11 +114,11 @@ class AffineAnswer(_Gated):
         super().__init__(d_model, 4 * num_parameters)
 
     def forward(self, queries: Tensor, facts: Tensor) -> Tensor:
-        """Maps queries [N, H, D] and what is forecast [N, H, K' + 2] to a residual [N, H, K']."""
+        """Maps queries [Q, D] and what is forecast [Q, K' + 2] to a residual [Q, K']."""
         gate, numbers = self.open(queries)
         forecast, location, log_scale = facts[..., :-2], facts[..., -2:-1], facts[..., -1:]
         inverse = (-log_scale).exp()
-        value, rate, level, amount = numbers.chunk(4, dim=-1)  # [N, H, K'] each
+        value, rate, level, amount = numbers.chunk(4, dim=-1)  # [Q, K'] each
         return gate * (value + rate * forecast + level * (location * inverse) + amount * inverse)
 
 
@@ -133,6 +160,11 @@ class TextReader(OlderState):
         self.answer = AffineAnswer(d_model, num_parameters)
 
     @property
+    def reading_layers(self) -> list[HorizonLayer]:
+        """The layers by their type."""
+        return cast(list[HorizonLayer], list(self.layers))
+
+    @property
     def is_silent(self) -> bool:
         """Whether nothing was learned of texts, so that none changes a forecast."""
         return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
@@ -165,27 +197,31 @@ class TextReader(OlderState):
         Returns:
             [B * C, H, K'], zero at steps of which nothing is told.
         """
-        about = mask.any(dim=4).flatten(0, 1)  # [B * C, H, R]
-        told, counts = about.any(dim=2), about.any(dim=1).sum(dim=1)  # [B * C, H], [B * C]
-        cells = counts.nonzero()[:, 0]  # [M]
+        cells, order, readable = find_told(mask)
         residual = queries.new_zeros(*queries.shape[:2], facts.shape[-1] - 2)
         if not len(cells):
             return residual
-        windows = cells // mask.shape[1]
-        tokens, place = self._encode(states.to(queries.dtype), rows, mask.any(dim=2).any(dim=1))
-        # A series reads its own texts, not those of its neighbours: [M, R'], R' the most that one has.
-        own = about[cells].any(dim=1).int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
-        memory = tokens[place[windows].gather(1, own)].flatten(1, 2)  # [M, R' * T, D]
-        readable = mask.flatten(0, 1).transpose(1, 2)[cells.unsqueeze(1), own]  # [M, R', H, T]
-        readable = readable.transpose(1, 2).flatten(2)  # [M, H, R' * T]
-        asking = queries[cells] + self.calendar(calendar.to(queries.dtype))[windows]
-        for layer in self.layers:
-            asking = layer(asking, memory, readable)  # [M, H, D]
-        answer = self.answer(asking, facts[cells]).masked_fill(~told[cells].unsqueeze(-1), 0.0)  # [M, H, K']
-        return residual.index_copy(0, cells, answer)
+        windows = cells // mask.shape[1]  # [M]
+        tokens, place = self._encode(states.to(queries.dtype), rows, mask.flatten(1, 2).any(dim=1))
+        read = place.flatten(1).index_select(0, windows).gather(1, order)  # [M, K]
+        told = readable.any(dim=2)  # [M, H]
+        allowed = (readable | ~told.unsqueeze(-1)).unsqueeze(1)  # [M, 1, H, K]
+        # Steps of which nothing is told ask nothing.
+        asking = told.flatten().nonzero()[:, 0]  # [Q], of M * H
+        steps = torch.arange(told.shape[1], device=cells.device)
+        of_series, of_window = (
+            (part.unsqueeze(1) * told.shape[1] + steps).flatten().index_select(0, asking) for part in (cells, windows)
+        )  # [Q], of B * C * H and of B * H
+        waves = calendar.to(queries.dtype).flatten(0, 1)
+        asked = queries.flatten(0, 1).index_select(0, of_series)  # [Q, D]
+        asked = asked + self.calendar(waves).index_select(0, of_window)
+        for layer, (keys, values) in zip(self.reading_layers, self._map(tokens, read), strict=True):
+            asked = layer.look_up(asked, asking, keys, values, allowed)  # [Q, D]
+        answer = self.answer(asked, facts.flatten(0, 1).index_select(0, of_series))  # [Q, K']
+        return residual.flatten(0, 1).index_copy(0, of_series, answer).view_as(residual)
 
     def _encode(self, states: Tensor, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes each distinct text that is read once.
+        """Encodes each distinct text that is read once, its real tokens alone.
 
         Args:
             states: [B, R, T, d'].
@@ -193,17 +229,66 @@ class TextReader(OlderState):
             real: [B, R, T], True = a token of a text that is read.
 
         Returns:
-            Tokens of the distinct texts [U, T, D], and which of them stands at each place [B, R] (any where none is
-            read).
+            Tokens [N, D] of the distinct texts, and which of them stands at each place [B, R, T] (any where none is
+            real).
         """
-        read = real.any(dim=2)  # [B, R]
-        distinct, found = rows[read].unique(return_inverse=True)  # [U], [P]
+        read = real.any(dim=2).flatten().nonzero()[:, 0]  # [P]
+        distinct, found = rows.flatten()[read].unique(return_inverse=True)  # [U], [P]
         first = found.new_zeros(len(distinct)).scatter_(0, found, torch.arange(len(found), device=found.device))
-        own = real[read][first]  # [U, T]
-        embedded = self.embed(states[read][first][own])  # padding is not mapped
-        tokens = embedded.new_zeros(*own.shape, embedded.shape[-1]).masked_scatter(own.unsqueeze(-1), embedded)
-        tokens = self.norm_tokens(tokens + self.mix(self.norm_mix(tokens), own))  # [U, T, D]
-        return tokens, torch.zeros_like(rows).masked_scatter(read, found)
+        texts = read[first]  # [U]
+        own = real.flatten(0, 1)[texts]  # [U, T]
+        used = own.flatten().nonzero()[:, 0]  # [N], in the padded texts
+        width = real.shape[2]
+        there = (texts.unsqueeze(1) * width + torch.arange(width, device=texts.device)).flatten()[used]  # [N]
+        embedded = self.embed(states.flatten(0, 2).index_select(0, there))  # [N, D]
+        tokens = self.norm_tokens(embedded + self._mix(self.norm_mix(embedded), own, used))  # [N, D]
+        number = used.new_zeros(own.numel()).index_copy_(0, used, torch.arange(len(used), device=used.device))
+        place = used.new_zeros(real.shape[0] * real.shape[1], width)
+        return tokens, place.index_copy_(0, read, number.view(own.shape)[found]).view(real.shape)
+
+    def _mix(self, tokens: Tensor, own: Tensor, used: Tensor) -> Tensor:
+        """Lets the tokens [N, D] of each text see each other; `own` [U, T] = real, `used` [N] = where they stand."""
+        mix = self.mix
+        projections = (mix.query, mix.key, mix.value)
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 3 * D]
+        padded = mapped.new_zeros(own.numel(), mapped.shape[1]).index_copy(0, used, mapped)
+        parts = padded.view(*own.shape, -1).chunk(3, dim=-1)  # [U, T, D] each
+        q, k, v = (split_heads(part, mix.num_heads) for part in parts)
+        mixed = mix_values(q, k, v, own[:, None, None])  # [U, h, T, d]
+        return mix.out(merge_heads(mixed).flatten(0, 1).index_select(0, used))  # type: ignore[no-any-return]
+
+    def _map(self, tokens: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields keys and values [M, L, D] of each layer for what cells read [M, L] of the tokens [N, D].
+
+        They are computed once for a token, however many windows read it.
+        """
+        projections = [part for layer in self.reading_layers for part in (layer.read.key, layer.read.value)]
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 4 * D]
+        gathered = mapped.index_select(0, places.flatten()).view(*places.shape, -1)  # [M, L, 4 * D]
+        parts = gathered.chunk(len(projections), dim=-1)
+        yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+def find_told(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the series of windows that are told something, and the tokens that each reads: its own, not padding.
+
+    Args:
+        mask: [B, C, H, R, T], as in `TextReader`.
+
+    Returns:
+        Cells, numbers b * C + c [M]; their tokens, numbers r * T + t [M, K], K being the most that one reads, filled
+        up with others; and which of those each step may read [M, H, K].
+    """
+    flat = mask.flatten(0, 1).flatten(2)  # [B * C, H, R * T]
+    seen = flat.any(dim=1)  # [B * C, R * T]
+    cells = seen.any(dim=1).nonzero()[:, 0]  # [M]
+    seen = seen[cells]
+    most = int(seen.sum(dim=1).max()) if len(cells) else 0
+    order = seen.int().argsort(dim=1, descending=True, stable=True)[:, :most]  # [M, K]
+    readable = flat[cells].gather(2, order.unsqueeze(1).expand(-1, flat.shape[1], -1))  # [M, H, K]
+    return cells, order, readable
 
 
 class TextBranch(nn.Module):
