@@ -200,7 +200,7 @@ class StatisticalForecaster(HistoryForecaster):
         seen = history if self.input_size is None else history.groupby(ID, sort=False).tail(self.input_size)
         seasons = self._find_seasons(self._find_freq(history), seen, seen.groupby(ID, sort=False).size())
         return {
-            name: _Estimated(group[TIME].to_numpy()[0], self._build(seasons).fit(group[TARGET].to_numpy(dtype=float)))
+            name: _Estimated(group[TIME].iloc[0], self._build(seasons).fit(group[TARGET].to_numpy(dtype=float)))
             for name, group in seen.groupby(ID, sort=False)
         }
 
@@ -226,16 +226,16 @@ class StatisticalForecaster(HistoryForecaster):
         Raises:
             FrameError: If it begins later, has no such time, or misses a value.
         """
-        times = group[TIME].to_numpy()
-        start = int(np.searchsorted(times, first))
-        if start == len(times) or times[start] != first:
+        times = group[TIME]
+        start = int(times.searchsorted(first))
+        if start == len(times) or times.iloc[start] != first:
             raise FrameError(
-                f"series {name!r} runs from {times[0]} to {times[-1]}; {self.alias} was estimated from {first} on, "
-                "where its states begin, so give the history from there, or call fit(df) again"
+                f"series {name!r} runs from {times.iloc[0]} to {times.iloc[-1]}; {self.alias} was estimated from "
+                f"{first} on, where its states begin, so give the history from there, or call fit(df) again"
             )
         y = group[TARGET].to_numpy(dtype=float)[start:]
         if np.isnan(y).any():
-            when = times[start + int(np.isnan(y).argmax())]
+            when = times.iloc[start + int(np.isnan(y).argmax())]
             raise FrameError(
                 f"series {name!r}: {TARGET!r} is missing at {when}, which {self.alias} reads; interpolate it"
             )
