@@ -18,7 +18,7 @@ from tsllm.evaluation.budget import (
     find_falls,
 )
 from tsllm.evaluation.config import CompareConfig
-from tsllm.evaluation.fits import describe_days, describe_selection
+from tsllm.evaluation.fits import Cuts, describe_days, describe_selection
 from tsllm.evaluation.protocol import LongTermConfig
 from tsllm.evaluation.space import build_space
 from tsllm.forecasting.model_spec import ModelSpec
@@ -247,7 +247,7 @@ def test_every_trainable_model_of_the_headline_is_searched_and_converges_by_one_
 @pytest.mark.parametrize("part", PARTS)
 def test_all_models_of_the_last_rule_learn_from_the_same_steps_and_search_their_loss(part):
     config, models = load_trained("does_the_llm_help_same_days" + part)
-    said = describe_days(config)
+    said = describe_days(config, [Cuts(max(2, e.n_windows), e.val_size != 0) for e in config.data])
     if part == "_prices":  # LEAR stands there twice, once as it is used in practice
         assert said == (
             "LEAR-daily learns from later steps than the trained models, up to each cutoff. DynamicOptimizedTheta, "
@@ -261,6 +261,50 @@ def test_all_models_of_the_last_rule_learn_from_the_same_steps_and_search_their_
             space = build_space(model, task, config.tune.search)
             assert {"learning_rate", "context_length", "head"} <= set(space)
             assert ("d_model" in space) == ("dropout" in space) == (model.model != "dlinear")
+
+
+def test_what_another_length_of_training_could_not_repeat_is_refused():
+    rule = BudgetRule(patience_windows=800, decay_windows=400, eval_every_windows=200, retrain=True)
+    for option, value in {
+        "lr_schedule": "type1",
+        "lr_scheduler_type": "cosine",
+        "lr_scheduler_kwargs": {"factor": 0.5, "patience": 1},
+        "warmup_steps": 5,
+        "metric_for_best_model": "eval_mae",
+        "eval_strategy": "no",
+    }.items():
+        with pytest.raises(ValueError, match=f"DLinear: {option} is .*, but retrain finds the length"):
+            rule.check_repeatable("DLinear", {option: value})
+        BudgetRule().check_repeatable("DLinear", {option: value})  # of a training that is not repeated it is no matter
+    with pytest.raises(ValueError, match="lr_schedule is 'searched'"):
+        rule.check_repeatable("DLinear", {}, ["head", "lr_schedule"])
+    given = {"lr_scheduler_type": "constant", "eval_strategy": "epoch", "eval_on_start": True, "learning_rate": 0.1}
+    rule.check_repeatable("DLinear", given)
+    log = [{"step": s, "eval_loss": v} for s, v in ((0, 1.0), (7, 2.0), (14, 1.5), (21, 1.6))]
+    assert rule.retraining(given, log) == {"lr_scheduler_type": "constant", "learning_rate": 0.1, "max_steps": 0}
+    # The schedule sees no validation before the first step: 2.0 is its first best, not a second failure.
+    made = rule.apply({"eval_on_start": True}, 10**6)
+    log = [{"step": s, "eval_loss": v} for s, v in ((0, 1.0), (7, 2.0), (14, 2.5), (21, 2.6), (28, 0.5))]
+    repeated = rule.retraining(made, log)
+    assert (repeated["lr_falls"], repeated["max_steps"], "eval_on_start" in repeated) == ([21], 28, False)
+    entry = {"model": "dlinear", "training": {"lr_schedule": "type1"}}
+    budget = {"kind": "convergence", "retrain": True}
+    with pytest.raises(ValueError, match="DLinear: lr_schedule is 'type1'"):
+        CompareConfig(["x.csv"], ["SeasonalNaive", entry], budget=budget)
+    with pytest.raises(ValueError, match="max_seconds is 5, which may end a training before the length"):
+        CompareConfig(["x.csv"], ["SeasonalNaive", "dlinear"], budget=budget, max_seconds=5)
+
+
+def test_falls_and_schedules_by_epoch_are_unequal_budgets():
+    falls = {"lr_scheduler_type": "constant", "lr_falls": [5, 9]}
+    constant = {"lr_scheduler_type": "constant"}
+    (said,) = check_budgets(
+        [("Falls", falls, 16), ("Constant", constant, 16), ("Epochs", {"lr_schedule": "type1"}, 16)]
+    )
+    assert said == (
+        "unequal schedule of the learning rate: constant with falls after 5 and 9 steps for Falls; constant for "
+        "Constant; type1 for Epochs"
+    )
 
 
 def test_a_trial_ends_with_a_validation_and_never_after_the_rule():
@@ -348,6 +392,10 @@ def test_trained_models_that_no_rule_reaches_are_named():
     assert describe_own_budgets(models[:3]).startswith("NHITS is trained by options of its own")
     assert describe_own_budgets(models[:2]) == ""
     assert describe_own_budgets([models[0], models[2]]) == ""  # beside nothing that is trained
+    mixed = ModelSpec("ensemble:AutoETS+dlinear", alias="Both")
+    said = "Both is trained by options of its own, which no rule of budget or search reaches."
+    assert describe_own_budgets([models[0], mixed]) == said
+    assert describe_own_budgets([mixed, models[2]], ruled=True) == said
     config = CompareConfig(["x.csv"], given[:3], budget={"kind": "convergence"})
     assert describe_selection(config).endswith(describe_own_budgets(models[:3]))
 

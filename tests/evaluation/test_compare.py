@@ -25,7 +25,7 @@ from tsllm.evaluation.backtest import run_backtest
 from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.compare_report import build_compare_report, save_compare, summarise
 from tsllm.evaluation.config import CompareConfig, DataEntry, TuneRule
-from tsllm.evaluation.fits import describe_days
+from tsllm.evaluation.fits import Cuts, describe_days, describe_refits, find_anew, find_once
 from tsllm.evaluation.leakage import LeakageError, check_saved_model, flag_pretraining
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.evaluation.published import compare_with_published
@@ -951,7 +951,8 @@ def test_the_report_says_which_models_learn_from_later_steps():
 
     def say(models=models, n_windows=4, refit=False, **entry):
         data = [{"name": "epf-fr-be", "n_windows": n_windows, **entry}]
-        return describe_days(CompareConfig(data, models, refit=refit, budget=rule | {"retrain": not entry}))
+        config = CompareConfig(data, models, refit=refit, budget=rule | {"retrain": not entry})
+        return describe_days(config, [Cuts(n_windows, True)])
 
     later = "AutoETS learns from later steps than the trained models, up to each cutoff."
     assert say() == f"{later} MSTL and the trained models learn from the same steps."
@@ -959,3 +960,43 @@ def test_the_report_says_which_models_learn_from_later_steps():
     held = "The validation steps, the last ones before the cutoff, teach the trained models no weights."
     assert say(val_size=48) == f"{later} {held}"
     assert say(models[:2]) == say([models[0], models[2]]) == ""
+    # What is trained by options of its own keeps its validation steps apart, whatever the budget says.
+    own = {"model": "neuralforecast:NHITS"}
+    apart = "The validation steps, the last ones before the cutoff, teach NHITS no weights."
+    assert say([*models, own]) == f"{later} {apart}"
+    assert say([models[0], models[1], models[3], own]) == apart
+    # One cutoff of a data set is not several, whatever its task is called.
+    config = CompareConfig(["a.csv", "b.csv"], models, budget=rule | {"retrain": True})
+    ends = "MSTL and the trained models learn from the same steps."
+    assert describe_days(config, [Cuts(1, True), Cuts(3, True)]) == f"Where there are several cutoffs, {later} {ends}"
+    assert describe_days(config, [Cuts(1, True)] * 2) == "Trained and statistical models learn from the same steps."
+
+
+def test_members_of_an_ensemble_are_named_by_when_they_are_estimated():
+    once = {"model": "MSTL", "options": {"refit": False}}
+    kept = ModelSpec("ensemble", alias="Kept", options={"members": [once, "AutoETS"]})
+    trained = ModelSpec("ensemble:AutoETS+dlinear", alias="Trained")
+    anew = ModelSpec("ensemble:AutoETS+Naive", alias="Anew")
+    assert kept.keeps_estimates
+    assert not anew.keeps_estimates
+    assert find_anew([kept, trained, anew]) == ["AutoETS in Kept", "AutoETS in Trained", "Anew"]
+    assert find_once([kept, trained, anew]) == ["MSTL in Kept"]
+
+
+@pytest.mark.parametrize(
+    ("refit", "said"), [(1, "anew at each window"), (2, "anew at each 2nd window"), (12, "anew at each 12th window")]
+)
+def test_each_how_many_windows_is_said_in_english(refit, said):
+    assert describe_refits(CompareConfig(["a.csv"], ["SeasonalNaive"], refit=refit)) == said
+
+
+def test_a_point_head_that_retraining_could_not_calibrate_is_told_before_the_first_step(data, tmp_path):
+    rule = {"patience_windows": 9, "cap_windows": 99, "eval_every_windows": 9, "retrain": True}
+    config = make_config(data, tmp_path, ["SeasonalNaive", {"model": "dlinear", "options": TINY}], budget=rule)
+    with pytest.raises(ValueError, match="DLinear has a point head and retrain holds no steps to calibrate on"):
+        run_compare(config)
+    quantile = {"model": "dlinear", "options": TINY | {"head": "quantile"}}
+    search = {"trials": 2, "search": {"head": ["quantile", "point"]}}
+    config = make_config(data, tmp_path, ["SeasonalNaive", quantile], budget=rule, tune=search)
+    with pytest.raises(ValueError, match="DLinear has a point head and retrain"):
+        run_compare(config)

@@ -217,6 +217,23 @@ def test_estimated_once_it_reads_later_days_with_the_weights_of_before():
         once.predict(df.assign(unique_id="b"))
 
 
+def test_estimated_once_its_hours_stay_hours_at_cutoffs_within_a_day():
+    df = frame(noisy_days(60))
+    once = LEAR(refit=False).fit(df.iloc[: -STEPS * 4], h=STEPS)
+    cutoff = len(df) - STEPS * 4 + 3
+    made = once.predict(df.iloc[:cutoff], level=[80])["LEAR"].to_numpy()
+    # The same as the weights of the last fit whose days begin at that time.
+    earlier = LEAR(refit=False).fit(df.iloc[: cutoff - STEPS], h=STEPS)
+    np.testing.assert_allclose(made, earlier.predict(df.iloc[:cutoff])["LEAR"].to_numpy(), rtol=1e-9)
+    # The lags alone are read.
+    needed = df.iloc[cutoff - 7 * STEPS : cutoff]
+    np.testing.assert_allclose(once.predict(needed)["LEAR"].to_numpy(), made, rtol=1e-9)
+    with pytest.raises(FrameError, match=r"has 6 whole days of .* LEAR reads up to 7 days before"):
+        once.predict(needed.iloc[1:])
+    with pytest.raises(ValueError, match=r"LEAR is estimated once, by fit: call fit\(df\) first"):
+        LEAR(refit=False).predict(df, h=STEPS)
+
+
 def test_daily_half_hourly_and_integer_time_have_days_too():
     rng = np.random.default_rng(9)
     y = np.tile([1.0, 2.0, 4.0, 3.0, 5.0, 9.0, 7.0], 20) + 0.01 * rng.normal(size=140)

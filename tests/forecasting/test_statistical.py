@@ -290,14 +290,15 @@ def test_a_model_estimated_once_keeps_its_parameters_and_reads_later_histories(m
     history, size = df.iloc[: -24 * 3], 24 * 15
     once = StatisticalForecaster(model, refit=False, input_size=size, **season).fit(history, h=24)
     anew = StatisticalForecaster(model, input_size=size, **season)
-    # On the data of fit both are the same; later, one is the library's forward pass with the parameters of before.
+    # On the data of fit both are the same; later, one is the library's forward pass with the parameters of before,
+    # from the step where the states of `fit` begin.
     first = once.predict(level=[80])
     pd.testing.assert_frame_equal(first, anew.predict(history, h=24, level=[80]), rtol=1e-6)
     rolled = once.predict_rolling(df, h=24, n_windows=3, step_size=24, level=[80])
     pd.testing.assert_frame_equal(rolled.iloc[:24].drop(columns="cutoff"), first, rtol=1e-6)
     values = df["y"].to_numpy()
     estimated = once._build([24, 168] if model == "MSTL" else 24).fit(history["y"].to_numpy()[-size:])
-    expected = estimated.forward(values[-24 - size : -24], 24)["mean"]
+    expected = estimated.forward(values[-24 * 3 - size : -24], 24)["mean"]
     np.testing.assert_allclose(rolled[model].to_numpy()[48:], expected, rtol=1e-6)
     # Later values change later forecasts, but no parameter.
     jump = df.assign(y=np.where(np.arange(len(df)) >= len(history), values + 50, values))
@@ -305,6 +306,69 @@ def test_a_model_estimated_once_keeps_its_parameters_and_reads_later_histories(m
     assert abs(again[model].to_numpy()[24:] - rolled[model].to_numpy()[24:]).mean() > 2
     pd.testing.assert_frame_equal(once.predict(history, level=[80]), first)
     assert once.refit_rule == f"{model} is estimated once, by fit, on the last 360 steps of each series."
+
+
+def test_states_of_a_model_estimated_once_stay_with_their_steps_whatever_the_cutoff():
+    rng = np.random.default_rng(0)
+    steps = np.arange(24 * 12)
+    y = 10 + 5 * np.sin(2 * np.pi * steps / 24) + 0.1 * rng.normal(size=len(steps))
+    df = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024", periods=len(y), freq="h"), "y": y})
+    once = StatisticalForecaster("AutoETS", season=24, refit=False, input_size=24 * 6, options={"model": "ANA"})
+    once.fit(df.iloc[:200], h=24)
+    for cutoff in (200, 206, 217):  # not whole days apart: the seasons must not be turned
+        made = once.predict(df.iloc[:cutoff])["AutoETS"].to_numpy()
+        assert abs(made - y[cutoff : cutoff + 24]).mean() < 0.2
+        whole = once.predict(df.iloc[200 - 24 * 6 : cutoff])["AutoETS"].to_numpy()
+        np.testing.assert_allclose(whole, made, rtol=1e-9)  # what lies before is not read
+    with pytest.raises(
+        FrameError, match=r"runs from 2024-01-03 09:00:00 to .* estimated from 2024-01-03 08:00:00 on, "
+    ):
+        once.predict(df.iloc[200 - 24 * 6 + 1 : 210])
+    holey = df.assign(y=df["y"].where(df.index != 60))
+    with pytest.raises(
+        FrameError, match=r"'y' is missing at 2024-01-03 12:00:00, and AutoETS runs over every step from"
+    ):
+        once.predict(holey)
+
+
+def test_estimates_of_other_data_are_not_used_in_silence():
+    df = hours(days=10)
+    once = StatisticalForecaster("Naive", refit=False)
+    with pytest.raises(ValueError, match=r"Naive is estimated once, by fit: call fit\(df\) first"):
+        once.predict(df, h=2)
+    with pytest.raises(ValueError, match=r"Naive is estimated once, by fit: call fit\(df\) first"):
+        once.update(df).predict(h=2)
+    once.fit(df, h=2)
+    days = df.assign(ds=pd.date_range("2024", periods=len(df), freq="D"))
+    with pytest.raises(FrameError, match="Naive was fitted on data of freq 'h', not 'D'"):
+        once.predict(days)
+    with pytest.raises(ValueError, match="Naive was fitted on another scale"):
+        once.scale_target("asinh").predict(df)
+    for wrong in (0, 45, "false", None):
+        with pytest.raises(ValueError, match=r"it must be True .* or False"):
+            StatisticalForecaster("Naive", refit=wrong)
+    with pytest.raises(ValueError, match="prediction_intervals are estimated anew with each forecast"):
+        StatisticalForecaster("AutoETS", refit=False, options={"prediction_intervals": object()})
+
+
+def test_a_fit_that_fails_keeps_history_and_parameters_of_before():
+    df = hours(days=16)
+    once = StatisticalForecaster("MSTL", refit=False).fit(df, h=3)
+    before = once.predict()
+    with pytest.raises(FrameError, match="needs at least 336"):
+        once.fit(df.iloc[:100], h=2)
+    pd.testing.assert_frame_equal(once.predict(), before)
+
+
+@pytest.mark.parametrize("scale", [{"transform": "log1p"}, {"non_negative": True, "integer": True}])
+def test_a_model_estimated_once_keeps_the_scale_of_its_target(scale):
+    df = hours(days=10).assign(y=lambda d: d["y"].abs().round())
+    once = StatisticalForecaster("HoltWinters", season=24, refit=False, **scale).fit(df.iloc[:-24], h=5)
+    anew = StatisticalForecaster("HoltWinters", season=24, **scale).fit(df.iloc[:-24], h=5)
+    pd.testing.assert_frame_equal(once.predict(level=[80]), anew.predict(level=[80]), rtol=1e-6)
+    rolled = once.predict_rolling(df, 5, 2, 7, level=[80])
+    single = once.predict(df.iloc[:-5], level=[80])
+    pd.testing.assert_frame_equal(rolled.iloc[5:].drop(columns="cutoff").reset_index(drop=True), single)
 
 
 def test_what_cannot_be_estimated_once_is_told():

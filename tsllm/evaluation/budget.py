@@ -5,12 +5,13 @@ is written from the rule (`BudgetRule.describe`), never typed.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tsllm.evaluation.findings import join_words
 from tsllm.forecasting.model_spec import ModelSpec
+from tsllm.forecasting.refusals import OF_VALIDATION
 from tsllm.training.args import ForecastTrainingArguments
 from tsllm.training.options import DEFAULT_TRAINING, merge_training
 from tsllm.training.schedules import FALL
@@ -18,6 +19,17 @@ from tsllm.training.schedules import FALL
 # Budgets that differ by no more than rounding to whole steps and evaluations count as equal.
 TOLERANCE = 0.05
 _DEFAULTS = {f.name: f.default for f in fields(ForecastTrainingArguments)}
+
+
+# What depends on the length of training or decides the best step in another way.
+_UNREPEATABLE = (
+    "lr_schedule",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_ratio",
+    "warmup_steps",
+    "metric_for_best_model",
+)
 
 
 @dataclass(frozen=True)
@@ -158,14 +170,42 @@ class BudgetRule:
         if not losses:
             raise ValueError("training was never validated, so that its best length is not known; give val_size")
         best = min(losses, key=lambda one: (one[1], one[0]))[0]
-        idle = ("eval_steps", "early_stopping_patience", "lr_scheduler_kwargs")
+        self.check_repeatable("training", training)
+        idle = ("lr_scheduler_kwargs", *OF_VALIDATION)
         kept = {name: value for name, value in training.items() if name not in idle}
         kept["max_steps"] = best
         if str(training.get("lr_scheduler_type", "")).endswith("reduce_lr_on_plateau"):
             borne = int(training["lr_scheduler_kwargs"]["patience"])
             kept |= {"lr_scheduler_type": "constant"}
-            kept |= {"lr_falls": [step for step in find_falls(losses, borne) if step < best] or None}
+            # A validation before the first step does not reach the schedule.
+            falls = find_falls([one for one in losses if one[0] > 0], borne)
+            kept |= {"lr_falls": [step for step in falls if step < best] or None}
         return kept
+
+    def check_repeatable(self, name: str, training: Mapping[str, Any], searched: Iterable[str] = ()) -> None:
+        """Refuses options with which another training could not repeat the found one up to its best step.
+
+        Args:
+            name: Whose options they are, for the message.
+            training: What is given, or what `apply` made of it.
+            searched: Options that a search sets.
+
+        Raises:
+            ValueError: Naming the option.
+        """
+        if not self.retrain:
+            return
+        own = self._schedule()
+        given = {k: v for k, v in training.items() if v and own.get(k) != v and not _is_constant(k, v)}
+        given |= dict.fromkeys(searched, "searched")
+        fault = next((option for option in _UNREPEATABLE if option in given), None)
+        if fault is None and str(given.get("eval_strategy", "")) == "no":
+            fault = "eval_strategy"
+        if fault is not None:
+            raise ValueError(
+                f"{name}: {fault} is {given[fault]!r}, but retrain finds the length by the validation loss and "
+                "repeats a constant rate with its falls; leave one of them out"
+            )
 
     def describe(self) -> str:
         """Returns the rule as a sentence."""
@@ -193,6 +233,10 @@ class BudgetRule:
             if self.retrain
             else ""
         )
+
+
+def _is_constant(option: str, value: Any) -> bool:
+    return option == "lr_scheduler_type" and str(value).rpartition(".")[2].lower() == "constant"
 
 
 def find_falls(losses: Sequence[tuple[int, float]], borne: int) -> list[int]:
@@ -255,15 +299,19 @@ def collect_budgets(models: Sequence[ModelSpec]) -> list[tuple[str, Mapping[str,
     return [(m.name, m.training, count_batch(m.training)) for m in trained]
 
 
-def describe_own_budgets(models: Sequence[ModelSpec]) -> str:
+def describe_own_budgets(models: Sequence[ModelSpec], ruled: bool = False) -> str:
     """Names the trained models that no rule of budget or search reaches; empty if there is none beside another.
 
-    Models of neuralforecast count steps and batches in their own way, and a few-shot model goes on from a training
-    that it brings along.
+    Models of neuralforecast count steps and batches in their own way, a few-shot model goes on from a training that it
+    brings along, and members of an ensemble are trained as they come.
+
+    Args:
+        models: Those compared.
+        ruled: Whether there is a rule, so that one that stands alone is named, too.
     """
-    trained = [m for m in models if m.is_trainable]
+    trained = [m for m in models if m.is_seeded]
     own = [m.name for m in trained if m.kind != "native"]
-    if not own or len(trained) < 2:
+    if not own or (len(trained) < 2 and not ruled):
         return ""
     verb, whose = ("is", "its") if len(own) == 1 else ("are", "their")
     return f"{join_words(own)} {verb} trained by options of {whose} own, which no rule of budget or search reaches."
@@ -312,12 +360,13 @@ def _read_budget(training: Mapping[str, Any], batch: int) -> dict[str, float | s
     # As in training: a rhythm in steps means validation by steps, unless that is overruled.
     by_step = "eval_steps" in merged and str(training.get("eval_strategy", "steps")) == "steps"
     every = float(options["eval_steps"] * batch) if by_step else -1.0
-    schedule = options["lr_scheduler_type"]
+    schedule = options["lr_schedule"] or options["lr_scheduler_type"]
+    falls = f" with falls after {join_words(list(map(str, options['lr_falls'])))} steps" if options["lr_falls"] else ""
     return {
         "training windows": float(steps * batch) if steps > 0 else -float(epochs),
         "patience": float(options["early_stopping_patience"] * every),
         "validation": every,
-        "schedule of the learning rate": str(getattr(schedule, "value", schedule)) + _write_kwargs(options),
+        "schedule of the learning rate": str(getattr(schedule, "value", schedule)) + _write_kwargs(options) + falls,
     }
 
 

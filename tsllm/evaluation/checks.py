@@ -62,10 +62,12 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
                 f"{prepared.name}: the covariates {asked} are named, but none of the models reads any; leave them "
                 "out, or add one that does (timexer, LEAR, StepRegression; timellm, AutoARIMA with covariates: true)"
             )
+        if config.budget is not None and config.budget.kind == "convergence" and prepared.task.val_size == 0:
+            faults.append(f"{prepared.name}: the budget ends by validation loss, but no steps are held for validation")
         for spec in config.models:
             try:
                 check_forecaster(spec, prepared.task)
-                _check_levels(spec, prepared, config.level)
+                _check_levels(spec, prepared, config)
                 if config.tune is not None and spec.kind == "native" and spec.is_trainable and not spec.perturb:
                     build_space(spec, prepared.task, config.tune.search)
                 # A look-back that fails in the search is left out and named.
@@ -80,18 +82,24 @@ def check_models(config: CompareConfig, tasks: Sequence[PreparedTask]) -> None:
     of_models.refuse("comparison", faults)
 
 
-def _check_levels(spec: ModelSpec, prepared: PreparedTask, level: Sequence[float]) -> None:
+def _check_levels(spec: ModelSpec, prepared: PreparedTask, config: CompareConfig) -> None:
     """Checks whether a model that is trained here could give the intervals.
 
     Raises:
         ValueError: If it has a point head and nothing to calibrate it on.
     """
-    if not level or prepared.task.val_size != 0 or spec.kind != "native":
+    retrains = config.budget is not None and config.budget.retrain
+    if not config.level or spec.kind != "native" or (prepared.task.val_size != 0 and not retrains):
         return
-    if spec.options.get("head", find_model_class(spec.model).config_class.head) == "point":
+    heads = [spec.options.get("head", find_model_class(spec.model).config_class.head)]
+    if config.tune is not None and isinstance(tried := config.tune.search.get("head"), list):
+        heads = tried
+    if "point" in heads:
+        why = "retrain holds no steps to calibrate on" if retrains else "val_size is 0"
+        way = "leave retrain out" if retrains else "give the data entry a val_size"
         raise ValueError(
-            f"{spec.name} has a point head and val_size is 0, so it gives no intervals; give the data entry a "
-            "val_size, the model another head (options: {head: quantile}), or ask for none (level: [])"
+            f"{spec.name} has a point head and {why}, so it gives no intervals; {way}, give the model another head "
+            "(options: {head: quantile}), or ask for none (level: [])"
         )
 
 

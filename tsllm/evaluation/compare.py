@@ -175,7 +175,7 @@ class _ModelRun:
             model.fit(self.prepared.training, task.h)
             found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {}, list(model.log))
             self.store.save(key, found, None)
-        self.measured = {"seed": seed} | read_budget(found.log, found.cost.fit_seconds)
+        self.measured = {"seed": spec.training.get("seed", seed)} | read_budget(found.log, found.cost.fit_seconds)
         self.measured_log = found.log
         return replace(spec, training=self.config.budget.retraining(spec.training, found.log))
 
@@ -207,7 +207,7 @@ class _ModelRun:
         joined = join_cells(parts)
         joined.facts |= chosen | self.searched
         if self.measured and spec.is_trainable:
-            joined.facts |= {"budget": self.measured} if seed == self.measured["seed"] else {}
+            joined.facts |= {"budget": self.measured} if seed == self.config.seeds[0] else {}
             joined.log = self.measured_log
         elif spec.is_trainable and joined.log:
             joined.facts["budget"] = {"seed": spec.training.get("seed", seed)} | read_budget(

@@ -22,9 +22,10 @@ from tsllm.evaluation.findings import (
     join_words,
     read_rows,
 )
-from tsllm.evaluation.fits import describe_days, describe_refits, describe_selection, find_anew, find_once
+from tsllm.evaluation.fits import Cuts, describe_days, describe_refits, describe_selection, find_anew, find_once
 from tsllm.evaluation.leakage import find_flags
 from tsllm.evaluation.methods import DataFacts, MethodFacts, write_methods
+from tsllm.evaluation.prepare import PreparedTask
 from tsllm.evaluation.prototypes import compute_prototype_attention
 from tsllm.evaluation.published import compare_with_published
 from tsllm.evaluation.report import TEST_FORMATS, TEST_LABELS, Report, Section, TableBlock, describe_environment
@@ -259,6 +260,8 @@ class _TaskPart:
         caption = f"Training of {which}each model and seed"
         if self.config.budget is not None and self.config.budget.retrain:
             caption = "The training that found the length for all seeds, one of each model"
+            if any(m.is_trainable and m.kind != "native" for m in self.config.models):
+                caption += " that the budget reaches; of others that of each seed"
         table = TableBlock(tabulate_budgets(self.budgets), caption)
         return [Section(f"Training budgets{self.title}", describe_budgets(self.budgets), [table])]
 
@@ -438,7 +441,7 @@ def _write_methods(
             selection=describe_selection(config),
             anew=find_anew(config.models),
             once=find_once(config.models),
-            days=describe_days(config),
+            days=describe_days(config, [_describe_cuts(summary.prepared) for summary in summaries]),
             budgets=budgets,
             level=max(config.level) if config.level else None,
             ablated=[name for name in wholes if _has_language_model(config, name)],
@@ -458,19 +461,23 @@ def _describe_setting(config: CompareConfig, results: Sequence[TaskResult]) -> S
             "scaled or chosen uses the steps before the first cutoff."
         )
         lines += p.notes
-    lines.append(_describe_fits(config))
+    lines.append(_describe_fits(config, [_describe_cuts(result.prepared) for result in results]))
     lines += [chosen] if (chosen := describe_selection(config)) else []
     return Section("Setting", lines)
 
 
-def _describe_fits(config: CompareConfig) -> str:
+def _describe_cuts(prepared: PreparedTask) -> Cuts:
+    return Cuts(prepared.windows.n_windows, prepared.task.val_size != 0)
+
+
+def _describe_fits(config: CompareConfig, cuts: Sequence[Cuts]) -> str:
     refits = describe_refits(config)
     said = [f"Trained models are fitted {refits}."]
     if once := find_once(config.models):
         said.append(f"So {'is' if len(once) == 1 else 'are'} {join_words(once)}, estimated where they are.")
     if anew := find_anew(config.models):
         said.append(f"{join_words(anew)} {'is' if len(anew) == 1 else 'are'} estimated anew at each window.")
-    return " ".join([*said, *filter(None, [describe_days(config)])])
+    return " ".join([*said, *filter(None, [describe_days(config, cuts)])])
 
 
 def _name_files(summaries: Sequence[TaskSummary]) -> list[str]:

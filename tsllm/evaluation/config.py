@@ -291,6 +291,7 @@ class CompareConfig:
             raise ValueError("the budget ends by validation loss, but val_size is 0; give val_size, or kind: windows")
         if isinstance(self.budget, BudgetRule) and self.budget.retrain and self.look_backs:
             raise ValueError("look_backs are chosen seed by seed, which retrain does not wait for; use tune: instead")
+        self._check_retraining()
         self._check_seeds()
 
     def _check_trials(self) -> None:
@@ -300,6 +301,20 @@ class CompareConfig:
         every = self.budget.eval_every_windows if windows else 0
         if windows < every:
             raise ValueError(f"tune: windows is {windows}, less than the budget's eval_every_windows ({every})")
+
+    def _check_retraining(self) -> None:
+        """Refuses what a training for a number of steps that another one found could not repeat."""
+        if not (isinstance(self.budget, BudgetRule) and self.budget.retrain):
+            return
+        if self.max_seconds is not None:
+            raise ValueError(
+                f"max_seconds is {self.max_seconds:g}, which may end a training before the length that retrain found; "
+                "leave one of them out"
+            )
+        searched = [] if self.tune is None else [name for name, tried in self.tune.search.items() if tried is not None]
+        for spec in self.models:
+            if spec.kind == "native" and spec.is_trainable:
+                self.budget.check_repeatable(spec.name, spec.training, searched)
 
     def _check_seeds(self) -> None:
         """Refuses several seeds for a model whose entry fixes its own: its runs would all be the same."""

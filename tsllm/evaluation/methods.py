@@ -32,6 +32,9 @@ SOURCES = {
 }
 
 
+EACH_WINDOW = "anew at each window"
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """One data set of a comparison.
@@ -141,7 +144,8 @@ def _describe_training(facts: MethodFacts) -> str:
     anew = f" {join_words(facts.anew)} {were} estimated anew at each cutoff, on steps up to it." if facts.anew else ""
     if facts.once:
         were = "was" if len(facts.once) == 1 else "were"
-        anew = f" {join_words(facts.once)} {were} estimated {facts.refit}, and run on from there.{anew}"
+        on = "" if facts.refit == EACH_WINDOW else ", and run on from there"
+        anew = f" {join_words(facts.once)} {were} estimated {facts.refit}{on}.{anew}"
     anew += f" {facts.days}" if facts.days else ""
     if not facts.trained:
         return f"No model was trained.{anew}"

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tsllm.data.facts import TrainingFacts
+from tsllm.data.frame import infer_freq
+from tsllm.data.frequency import Freq, normalize_freq
 from tsllm.data.names import OWN, ColumnNames
 from tsllm.data.target import TargetScale
 from tsllm.forecasting.border import FRAMED, at_border
@@ -411,18 +413,44 @@ class HistoryForecaster(Forecaster):
 
     _history: pd.DataFrame | None = None
     _h: int | None = None
+    freq: Freq | None = None
     refit = True  # False: estimated by `fit`, and later histories are read with the same parameters
+    _estimates: Mapping[Any, Any] | None = None  # series -> what was estimated once; None = nothing yet
+    _estimated_on: tuple[Freq, str] | None = None  # frequency and transform of it
 
     def fit(self, df: pd.DataFrame, h: int | None = None) -> Self:
         """Remembers the history and the horizon; without `refit` it estimates, too."""
-        self._history, self._h = self._validate(df), h
+        history = self._validate(df)
         if not self.refit:
-            self._estimate(self._history)
+            self._estimates = self._estimate(history)
+            self._estimated_on = self._find_freq(history), self.target_scale.transform
+        self._history, self._h = history, h
         return self
 
-    def _estimate(self, history: pd.DataFrame) -> None:
-        """Keeps what the history says of the parameters."""
+    def _estimate(self, history: pd.DataFrame) -> dict[Any, Any]:
+        """Returns what the history says of the parameters of each series."""
         raise NotImplementedError
+
+    def _find_freq(self, history: pd.DataFrame) -> Freq:
+        return normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+
+    def _find_estimates(self, name: Any, freq: Freq) -> Any:
+        """Returns what was estimated once of a series, for a history of this frequency.
+
+        Raises:
+            ValueError: If nothing was, or on another scale.
+            FrameError: If the series or the frequency is another one.
+        """
+        if self._estimates is None or self._estimated_on is None:
+            raise ValueError(f"{self.alias} is estimated once, by fit: call fit(df) first")
+        before, scale = self._estimated_on
+        if scale != self.target_scale.transform:
+            raise ValueError(f"{self.alias} was fitted on another scale ({scale!r}); call fit(df) again")
+        if before != freq:
+            raise FrameError(f"{self.alias} was fitted on data of freq {before!r}, not {freq!r}; call fit(df) again")
+        if name not in self._estimates:
+            raise FrameError(f"series {name!r} was not in the data of fit; {self.alias} has no parameters for it")
+        return self._estimates[name]
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the horizon stays."""
@@ -458,6 +486,16 @@ def write_refit_rule(alias: str, input_size: int | None, refit: bool = True) -> 
     """
     seen = f"the last {input_size:,} steps" if input_size is not None else "all steps"
     return f"{alias} is estimated {'anew at each cutoff' if refit else 'once, by fit'}, on {seen} of each series."
+
+
+def check_refit(refit: Any) -> None:
+    """Refuses what is neither True nor False; a comparison's number of cutoffs is no option of a model.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if not isinstance(refit, bool):
+        raise ValueError(f"refit is {refit!r}; it must be True (anew at each cutoff) or False (once, by fit)")
 
 
 def count_torch_parameters(model: Any) -> tuple[int, int]:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_future
-from tsllm.data.frequency import Freq, find_fixed_step, normalize_freq
+from tsllm.data.frame import future_frame, list_covariates, validate_future
+from tsllm.data.frequency import Freq, find_fixed_step
 from tsllm.forecasting.base import (
     HistoryForecaster,
     check_count,
+    check_refit,
     compute_quantile_levels,
     name_interval_columns,
     write_refit_rule,
@@ -56,6 +57,7 @@ class LEAR(HistoryForecaster):
         input_size: How many last steps each fit sees; None = all.
         calibration_days: Last days that the intervals are calibrated on; None = a fifth of all, at most 56.
         refit: False estimates once, on the data of `fit`, and calibrates there; later histories give the lags alone.
+            For cutoffs at other times of day the same data are cut into other days.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -87,8 +89,8 @@ class LEAR(HistoryForecaster):
             raise ValueError("lags names no day; give some, such as (1, 2, 3, 7)")
         self.alias, self.season, self.freq, self.input_size = alias, season, freq, input_size
         self.covariates, self.calibration_days = list_covariates(covariates), calibration_days
+        check_refit(refit)
         self.refit = refit
-        self._kept: dict[Any, Kept] = {}
         self.lags = Lags(tuple(lags), tuple(covariate_lags) if covariates else ())
 
     @property
@@ -113,7 +115,7 @@ class LEAR(HistoryForecaster):
         """
         history, steps = self._recall(df, h)
         compute_quantile_levels(level)
-        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+        freq = self._find_freq(history)
         season = self._find_season(freq)
         out = future_frame(history, steps, freq)
         future = self._read_future(X_df, out)
@@ -122,28 +124,36 @@ class LEAR(HistoryForecaster):
         made = []
         for name, group in history.groupby(ID, sort=False):
             days = self._cut_days(group, future[future[ID] == name], season, freq)
-            self._check_days(name, days, season)
-            made.append(self._forecast(days, steps, level, None if self.refit else self._find_kept(name)))
+            kept = None if self.refit else self._find_kept(name, group, season, freq)
+            self._check_days(name, days, season, fits=kept is None)
+            made.append(self._forecast(days, steps, level, kept))
         out[[self.alias, *name_interval_columns(self.alias, level)]] = np.concatenate(made)  # [series * h, columns]
         return arrange_forecasts(out, self.alias, level, [ID, TIME])
 
     def _validate(self, df: pd.DataFrame) -> pd.DataFrame:
         return validate_complete(df, self.freq, list(self.covariates), self.alias, self.input_size)
 
-    def _estimate(self, history: pd.DataFrame) -> None:
-        freq = normalize_freq(self.freq) if self.freq is not None else infer_freq(history)
+    def _estimate(self, history: pd.DataFrame) -> dict[Any, "Estimated"]:
+        freq = self._find_freq(history)
         season = self._find_season(freq)
         seen = history if self.input_size is None else history.groupby(ID, sort=False).tail(self.input_size)
-        self._kept = {}
-        for name, group in seen.groupby(ID, sort=False):
-            days = self._cut_days(group, group.iloc[:0], season, freq)
-            self._check_days(name, days, season)
-            self._kept[name] = Kept(days, {}, {})
+        made = {name: Estimated(group, {}) for name, group in seen.groupby(ID, sort=False)}
+        for name, estimated in made.items():
+            estimated.kept[0] = self._keep_days(name, estimated.group, season, freq)
+        return made
 
-    def _find_kept(self, name: Any) -> "Kept":
-        if name not in self._kept:
-            raise FrameError(f"series {name!r} was not in the data of fit; {self.alias} has no parameters for it")
-        return self._kept[name]
+    def _find_kept(self, name: Any, group: pd.DataFrame, season: int, freq: Freq) -> "Kept":
+        """Returns what was estimated of days that begin at the same time of day as those after a history."""
+        data, kept = self._find_estimates(name, freq)
+        behind = -count_steps_between(data[TIME].to_numpy()[-1], group[TIME].to_numpy()[-1], freq) % season
+        if behind not in kept:
+            kept[behind] = self._keep_days(name, data.iloc[: len(data) - behind], season, freq)
+        return kept[behind]  # type: ignore[no-any-return]
+
+    def _keep_days(self, name: Any, data: pd.DataFrame, season: int, freq: Freq) -> "Kept":
+        days = self._cut_days(data, data.iloc[:0], season, freq)
+        self._check_days(name, days, season)
+        return Kept(days, {}, {})
 
     def _find_season(self, freq: Freq) -> int:
         """Returns the steps of a day."""
@@ -183,9 +193,15 @@ class LEAR(HistoryForecaster):
         y, shape = group[TARGET].to_numpy(dtype=float)[start:], (len(weekdays) // season, season)
         return Days(y.reshape(-1, season), columns.reshape(*shape, columns.shape[1]), weekdays.reshape(shape))
 
-    def _check_days(self, name: Any, days: "Days", season: int) -> None:
+    def _check_days(self, name: Any, days: "Days", season: int, fits: bool = True) -> None:
+        """Refuses fewer days than a fit needs, or the lags of a forecast."""
+        if not fits and len(days.y) < self.lags.longest:
+            raise FrameError(
+                f"series {name!r} has {len(days.y)} whole days of {season} steps; {self.alias} reads up to "
+                f"{self.lags.longest} days before; give more history, a larger input_size or shorter lags"
+            )
         needed = self.lags.longest + LEAST_DAYS
-        if len(days.y) < needed:
+        if fits and len(days.y) < needed:
             raise FrameError(
                 f"series {name!r} has {len(days.y)} whole days of {season} steps to fit; {self.alias} with lags up to "
                 f"{self.lags.longest} days needs at least {needed}; give more history, a larger input_size or "
@@ -309,6 +325,16 @@ def count_steps_a_day(freq: str) -> int | None:
     return int(steps) if steps >= 1 and rest == np.timedelta64(0, "ns") else None
 
 
+def count_steps_between(first: Any, last: Any, freq: Freq) -> int:
+    """Returns how many steps of a fixed length lie between two times.
+
+    >>> count_steps_between(np.datetime64("2024-01-01"), np.datetime64("2024-01-02T06"), "h")
+    30
+    """
+    step = freq if isinstance(freq, int) else find_fixed_step(pd.tseries.frequencies.to_offset(freq))
+    return int((last - first) // step)
+
+
 def find_weekdays(times: np.ndarray, season: int, freq: Freq) -> np.ndarray:
     """Returns the weekday (0 = Monday) of each time [T]; of integer time, the day of a cycle of seven from time 0."""
     if isinstance(freq, int):
@@ -418,6 +444,18 @@ class Kept(NamedTuple):
     days: Days
     models: dict[int, DayModel]
     calibrations: dict[int, Calibration]
+
+
+class Estimated(NamedTuple):
+    """A series that was estimated once.
+
+    Attributes:
+        group: Its data of `fit`.
+        kept: Last steps that are left out, so that days begin at another time -> what is estimated of those days.
+    """
+
+    group: pd.DataFrame
+    kept: dict[int, Kept]
 
 
 def _forecast_from(days: Days, origins: np.ndarray, h: int, fits: DayFits) -> np.ndarray:

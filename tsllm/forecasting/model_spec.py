@@ -131,7 +131,9 @@ class ModelSpec:
 
     @property
     def keeps_estimates(self) -> bool:
-        """Whether a statistical model is estimated once and reads later windows with the same parameters."""
+        """Whether a statistical model, or a member, is estimated once and reads later windows with its parameters."""
+        if self.kind == "ensemble":
+            return any(member.keeps_estimates for member in self.members)
         return self.kind == "statistical" and self.options.get("refit") is False
 
     @property

@@ -81,7 +81,7 @@ def refuse_unadapted(fine_tune: str | None, changes: Mapping[str, Any]) -> None:
 
 
 # What says when, how or by what a model is validated; 0, False and "no" ask for nothing.
-_OF_VALIDATION = (
+OF_VALIDATION = (
     "early_stopping_patience",
     "early_stopping_threshold",
     "eval_steps",
@@ -103,7 +103,7 @@ def refuse_unvalidated(training: Mapping[str, Any], val_size: int | None) -> Non
     """
     if val_size != 0:
         return
-    idle = [name for name in _OF_VALIDATION if training.get(name) and str(training[name]) != "no"]
+    idle = [name for name in OF_VALIDATION if training.get(name) and str(training[name]) != "no"]
     if idle:
         raise ValueError(f"val_size is 0, so nothing is validated and {idle[0]} has no effect; leave one of them out")
 

@@ -2,10 +2,11 @@
 
 import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from tsllm.forecasting.base import (
     Forecaster,
     HistoryForecaster,
     check_count,
+    check_refit,
     check_windows,
     compute_quantile_levels,
     count_torch_parameters,
@@ -30,6 +32,13 @@ from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
 
 # AutoARIMA is opt-in: a minute for one hourly series of four weeks.
 DEFAULT_MODELS = ("AutoETS", "DynamicOptimizedTheta")
+
+
+class _Estimated(NamedTuple):
+    """A model that was estimated once, and the time of the first step that it saw."""
+
+    first: Any
+    model: Any
 
 
 class StatisticalForecaster(HistoryForecaster):
@@ -52,8 +61,9 @@ class StatisticalForecaster(HistoryForecaster):
             12.1). `StatisticalForecaster("AutoARIMA", harmonics={24: 4, 168: 3}, covariates=["load"],
             options={"seasonal": False})` is an ARIMAX for hours, in seconds.
         refit: False estimates once, by `fit`; `predict(df)` then runs the same parameters over `df`, so that states
-            and, of MSTL, the seasonal parts are up to date. For models that can do that (AutoETS, MSTL, Theta models).
-        n_jobs: Processes.
+            and, of MSTL, the seasonal parts are up to date. The first states belong to the first step that `fit` saw,
+            so `df` must reach back to it. For models that can do that (AutoETS, MSTL, Theta models).
+        n_jobs: Processes of fits anew.
         transform: "log1p", "asinh" or "none": the scale on which it is estimated; see `scale_target`.
         non_negative: Whether forecasts below 0 become 0.
         integer: Whether forecasts are rounded to whole numbers.
@@ -101,7 +111,8 @@ class StatisticalForecaster(HistoryForecaster):
         self._check_season()
         if (self.covariates or self.harmonics) and not self.model_class.uses_exog:
             raise ValueError(f"{model} reads no regressors; leave covariates and harmonics out, or take AutoARIMA")
-        self.refit, self._estimated = refit, {}
+        check_refit(refit)
+        self.refit = refit
         self._check_refit()
         self._build(2)  # wrong options raise here, not in the middle of a comparison
 
@@ -128,10 +139,10 @@ class StatisticalForecaster(HistoryForecaster):
         compute_quantile_levels(level)
         freq = self._find_freq(history)
         ahead = self._read_future(X_df, history, steps, freq)
-        if self.input_size is not None:
-            history = history.groupby(ID, sort=False).tail(self.input_size)
         if not self.refit:
             return self._run_estimated(history, steps, level, freq)
+        if self.input_size is not None:
+            history = history.groupby(ID, sort=False).tail(self.input_size)
         if self.harmonics:
             ahead = future_frame(history, steps, freq) if ahead is None else ahead
             history, ahead = add_harmonics(history, ahead, self.harmonics)
@@ -169,9 +180,6 @@ class StatisticalForecaster(HistoryForecaster):
         out = self._call("cross_validation", df, freq, seasons, h=h, level=_sorted(level) or None, **windows)
         return arrange_forecasts(out, self.alias, level, [ID, TIME, CUTOFF])
 
-    def _find_freq(self, df: pd.DataFrame) -> Freq:
-        return normalize_freq(self.freq) if self.freq is not None else infer_freq(df)
-
     def _check_refit(self) -> None:
         """Refuses to estimate once what cannot be run over another history."""
         if self.refit:
@@ -183,23 +191,27 @@ class StatisticalForecaster(HistoryForecaster):
                 f"{self.model_class.__name__} cannot run its parameters over another history; leave refit out, or "
                 "take AutoETS, MSTL or a Theta model"
             )
+        if self.options.get("prediction_intervals") is not None:
+            raise ValueError(
+                f"{self.alias}: prediction_intervals are estimated anew with each forecast; leave them or refit out"
+            )
 
-    def _estimate(self, history: pd.DataFrame) -> None:
+    def _estimate(self, history: pd.DataFrame) -> dict[Any, "_Estimated"]:
         seen = history if self.input_size is None else history.groupby(ID, sort=False).tail(self.input_size)
         seasons = self._find_seasons(self._find_freq(history), seen, seen.groupby(ID, sort=False).size())
-        self._estimated = {
-            name: self._build(seasons).fit(group[TARGET].to_numpy(dtype=float))
+        return {
+            name: _Estimated(group[TIME].iloc[0], self._build(seasons).fit(group[TARGET].to_numpy(dtype=float)))
             for name, group in seen.groupby(ID, sort=False)
         }
 
     def _run_estimated(self, history: pd.DataFrame, h: int, level: Sequence[float] | None, freq: Freq) -> pd.DataFrame:
-        """Runs the parameters of `fit` over a history and forecasts from its end."""
+        """Runs the parameters of `fit` over a history, from the first step that `fit` saw, and forecasts."""
         parts = []
         for name, group in history.groupby(ID, sort=False):
-            if name not in self._estimated:
-                raise FrameError(f"series {name!r} was not in the data of fit; {self.alias} has no parameters for it")
-            y = group[TARGET].to_numpy(dtype=float)
-            made = self._estimated[name].forward(y, h, level=_sorted(level) or None)
+            first, model = self._find_estimates(name, freq)
+            y = self._read_from(name, group, first)
+            with self._telling_intervals():
+                made = model.forward(y, h, level=_sorted(level) or None)
             columns = {"mean": self.alias} | {
                 f"{side}-{lv}": f"{self.alias}-{side}-{lv}" for lv in _sorted(level) for side in ("lo", "hi")
             }
@@ -207,6 +219,27 @@ class StatisticalForecaster(HistoryForecaster):
         out = future_frame(history, h, freq)
         out[list(parts[0].columns)] = pd.concat(parts, ignore_index=True).to_numpy()
         return arrange_forecasts(out, self.alias, level, [ID, TIME])
+
+    def _read_from(self, name: Any, group: pd.DataFrame, first: Any) -> np.ndarray:
+        """Returns the values of a series from a time on, where the states of its model begin.
+
+        Raises:
+            FrameError: If it begins later, has no such time, or misses a value.
+        """
+        times = group[TIME]
+        start = int(times.searchsorted(first))
+        if start == len(times) or times.iloc[start] != first:
+            raise FrameError(
+                f"series {name!r} runs from {times.iloc[0]} to {times.iloc[-1]}; {self.alias} was estimated from "
+                f"{first} on, where its states begin, so give the history from there, or call fit(df) again"
+            )
+        y = group[TARGET].to_numpy(dtype=float)[start:]
+        if np.isnan(y).any():
+            when = times.iloc[start + int(np.isnan(y).argmax())]
+            raise FrameError(
+                f"series {name!r}: {TARGET!r} is missing at {when}, which {self.alias} reads; interpolate it"
+            )
+        return y
 
     def _check_season(self) -> None:
         """Refuses seasons that the model does not take.
@@ -272,8 +305,14 @@ class StatisticalForecaster(HistoryForecaster):
         from statsforecast import StatsForecast
 
         engine = StatsForecast(models=[self._build(seasons)], freq=freq, n_jobs=self.n_jobs)
-        try:
+        with self._telling_intervals():
             return getattr(engine, method)(df=df, **arguments)
+
+    @contextmanager
+    def _telling_intervals(self) -> Iterator[None]:
+        """Says which way out there is of a model without intervals."""
+        try:
+            yield
         except Exception as error:
             # The library raises bare exceptions; this one has a way out that it does not name in full.
             if "prediction_intervals" in str(error):
