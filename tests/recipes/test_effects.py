@@ -185,6 +185,13 @@ def test_events_are_of_their_part_and_their_reward_is_that_of_the_effects(place)
     assert scores == [EffectsGain()(e.window, e.truth, s) for e, s in zip(events, said, strict=False)]
     assert scores[3] == -3.0
     assert logged == {"effects/readable": 0.75}
+    # What was cut off is no answer: here the first ends with token 9, the second and an empty one do not.
+    strict = EffectsReward(EffectsGain(), events, ends=[9])
+    found = strict(rows["prompt"][:3], said[:3], [0, 1, 2], completion_ids=[[1, 9], [1, 9, 2], []])
+    assert found == [scores[0], -3.0, -3.0]
+    strict(rows["prompt"][:2], said[:2], [0, 1], completion_ids=[[9], [1]], log_metric=logged.__setitem__)
+    assert logged == {"effects/readable": 0.5}
+    assert reward(rows["prompt"][:2], said[:2], [0, 1], completion_ids=[[1], [2]]) == scores[:2]
 
 
 def test_what_does_not_go_together_is_refused(place):

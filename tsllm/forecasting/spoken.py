@@ -189,6 +189,13 @@ class SpokenReader(EffectSpeaker):
             self._grammar = EffectGrammar(self.tokenizer, self.max_tokens, self.kinds, self.copies)
         return self._grammar
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens at which the model ends an answer."""
+        ends = self.model.generation_config.eos_token_id
+        more = [] if ends is None else [ends] if isinstance(ends, int) else ends
+        return frozenset({self.tokenizer.eos_token_id, *more})
+
     def ask(self, window: Window, text: str) -> str:
         """Returns the request about a text, which `say` answers."""
         return write_request(window, text) if self.grammar is None else self.grammar.ask(window, text)
@@ -258,8 +265,8 @@ class SpokenReader(EffectSpeaker):
         said = [answer.strip() for answer in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
         if self.grammar is not None:
             return said, processors[0].hurried.tolist()
-        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, *_find_ends(self.model)}
-        cut = [int(row[-1]) not in ends for row in out]
+        padded = self.ends | {self.tokenizer.pad_token_id}  # behind an end
+        cut = [int(row[-1]) not in padded for row in out]
         return [f"{answer}{CUT}" if off else answer for answer, off in zip(said, cut, strict=True)], [False] * len(cut)
 
     def _check_length(self, tokens: int) -> None:
@@ -269,9 +276,3 @@ class SpokenReader(EffectSpeaker):
                 f"a text with its request has {tokens} tokens and the answer up to {self.max_tokens}, but the model "
                 f"reads {limit}; give a shorter text"
             )
-
-
-def _find_ends(model: Any) -> list[int]:
-    """Returns the tokens at which `generate` ends an answer."""
-    ends = model.generation_config.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)

@@ -229,6 +229,6 @@ def _train_by_reward(
             f"max_completion_length is {longest}, but an answer takes up to {program.reader.max_tokens} tokens; "
             "raise it"
         )
-    function = EffectsReward(program.gain, program.train)
     reader = program.reader
+    function = EffectsReward(program.gain, program.train, reader.ends)
     return train(reader.model, reader.tokenizer, dataset, [function], model_args, args, reader.grammar)

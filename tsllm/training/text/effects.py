@@ -1,6 +1,6 @@
 """Training a language model to say what a text means for a forecast: its data, and its reward as TRL calls it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,10 +111,12 @@ class EffectsReward:
     Args:
         gain: The reward.
         events: What the column `event` points at; the paths of the base are drawn once for each.
+        ends: Tokens that end an answer. One without such an end was cut off, and has the least reward although what is
+            left of it may be read; empty = every answer is whole.
     """
 
-    def __init__(self, gain: EffectsGain, events: Sequence[Event]) -> None:
-        self.gain, self.events = gain, events
+    def __init__(self, gain: EffectsGain, events: Sequence[Event], ends: Collection[int] = ()) -> None:
+        self.gain, self.events, self.ends = gain, events, frozenset(ends)
         self._drawn: dict[int, np.ndarray] = {}
         self.__name__ = "task"
 
@@ -122,15 +124,18 @@ class EffectsReward:
         self, prompts: Sequence[str], completions: Sequence[str], event: Sequence[int], **columns: Any
     ) -> list[float]:
         """Scores completions, one number each, silence where something is told as well; logs which could be read."""
+        ids = columns.get("completion_ids") if self.ends else None
+        whole = [True] * len(completions) if ids is None else [bool(row) and row[-1] in self.ends for row in ids]
+        places = [int(k) for k in event]
         if log_metric := columns.get("log_metric"):
             readable = [
-                read_said(said, self.events[int(k)].window, text=self.events[int(k)].text) is not None
-                for k, said in zip(event, completions, strict=True)
+                ended and read_said(said, self.events[k].window, text=self.events[k].text) is not None
+                for k, said, ended in zip(places, completions, whole, strict=True)
             ]
             log_metric("effects/readable", float(np.mean(readable)))
         return [
-            self.score(int(k), said, told=bool(self.events[int(k)].effects))
-            for k, said in zip(event, completions, strict=True)
+            self.score(k, said, told=bool(self.events[k].effects)) if ended else self.gain.low
+            for k, said, ended in zip(places, completions, whole, strict=True)
         ]
 
     def score(self, place: int, said: str, told: bool = False) -> float:
