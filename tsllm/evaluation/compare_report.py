@@ -441,7 +441,7 @@ def _write_methods(
             selection=describe_selection(config),
             anew=find_anew(config.models),
             once=find_once(config.models),
-            days=describe_days(config, [_describe_cuts(summary.prepared) for summary in summaries]),
+            days=describe_days(config, [_describe_cuts(summary.result.prepared) for summary in summaries]),
             budgets=budgets,
             level=max(config.level) if config.level else None,
             ablated=[name for name in wholes if _has_language_model(config, name)],
