@@ -131,6 +131,7 @@ class ForecastTrainer(Trainer):
         if self.args.lr_falls:
             self.lr_scheduler = build_falls(self.args.lr_falls, used)
         else:
+            assert self.args.lr_schedule is not None
             steps = self._steps_per_epoch()
             self.lr_scheduler = build_epoch_schedule(self.args.lr_schedule, used, steps, num_training_steps / steps)
         self._created_lr_scheduler = True
