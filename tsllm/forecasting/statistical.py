@@ -237,7 +237,8 @@ class StatisticalForecaster(HistoryForecaster):
         if np.isnan(y).any():
             when = times.iloc[start + int(np.isnan(y).argmax())]
             raise FrameError(
-                f"series {name!r}: {TARGET!r} is missing at {when}, which {self.alias} reads; interpolate it"
+                f"series {name!r}: {TARGET!r} is missing at {when}, and {self.alias} runs over every step from "
+                f"{first} on; interpolate them, or call fit(df) again"
             )
         return y
 
