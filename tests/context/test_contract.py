@@ -314,7 +314,7 @@ def test_a_name_in_another_spelling_names_no_series_and_that_is_said(written, ca
     assert find_named(f"{written} is closed on Friday.", meters) == meters
     assert caplog.messages == [
         f"the text says {written!r}, which is no series: it is called 'meter3'; write it so if the text is about that "
-        "one alone"
+        "one alone (a text that names no series is read for all of them)"
     ]
     caplog.clear()
     assert find_named("meter3 is closed on Friday.", meters) == ["meter3"]

@@ -128,6 +128,47 @@ def test_the_rules_read_plain_sentences(text, effects):
     assert write_effects(read_effects(text, window())) == effects
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The plant is not closed on Friday.",
+        "The plant isn't closed on Friday.",
+        "The plant will no longer be closed on Friday.",
+        "The plant is not going to be shut down on Friday.",
+        "The plant was to be closed on Friday, but runs as usual.",
+        "The closure of Friday has been called off.",
+        "The outage on Friday is cancelled.",
+        "The plant is closed on Friday unless it rains.",
+        "The plant might be closed on Friday.",
+        "If the strike goes on, output falls by 20% on Friday.",
+    ],
+)
+def test_what_is_denied_or_depends_on_something_is_no_effect_by_the_rules(text):
+    assert read_effects(text, window()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("The plant is closed on Friday.", "set 0 from 2024-03-08 to 2024-03-09"),
+        ("The plant is not operating on Friday.", "set 0 from 2024-03-08 to 2024-03-09"),
+        ("The mill loses a quarter of its output on Friday.", "multiply 0.75 from 2024-03-08 to 2024-03-09"),
+        ("The mill loses 20% of its output on Friday.", "multiply 0.8 from 2024-03-08 to 2024-03-09"),
+        ("The mill loses half of its output on Friday.", "multiply 0.5 from 2024-03-08 to 2024-03-09"),
+        ("One might expect 3 times the usual, but output is capped at 60.", "cap 60"),
+        ("The mill gains a third on Friday.", "multiply 1.3333333333333333 from 2024-03-08 to 2024-03-09"),
+        (
+            "The plant is closed from 2024-03-07 08:00 and returns to normal at 2024-03-08 06:00.",
+            "set 0 from 2024-03-07 08:00 to 2024-03-08 06:00",
+        ),
+        ("The plant is closed on Thursday and reopens on Friday.", "set 0 from 2024-03-07 to 2024-03-08"),
+        ("The plant is closed and resumes at 2024-03-08 06:00.", "set 0 to 2024-03-08 06:00"),
+    ],
+)
+def test_losses_and_returns_are_read_by_the_rules(text, effects):
+    assert write_effects(read_effects(text, window())) == effects
+
+
 def test_tables_states_and_statistics_are_read_by_their_form():
     table = "\n".join(f"({t}, {k})" for k, t in enumerate(PAST.append(TIMES)[::24]))
     (effect,) = read_effects(f"Here is another place:\n{table}", window(), None)

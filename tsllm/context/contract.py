@@ -326,7 +326,7 @@ def _tell_near(text: str, ids: Sequence[Any], spelled: Sequence[Any]) -> None:
         if near is not None:
             logger.warning(
                 "the text says %r, which is no series: it is called %r; write it so if the text is about that one "
-                "alone", near[0], name,
+                "alone (a text that names no series is read for all of them)", near[0], name,
             )  # fmt: skip
             return
 

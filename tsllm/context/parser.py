@@ -20,7 +20,13 @@ _FUTURE = re.compile(
 )
 SKIPPED = re.compile(
     r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
-    r"years? ago|weeks? ago|months? ago|cancel", re.IGNORECASE,
+    r"years? ago|weeks? ago|months? ago|cancel|\bcalled off\b|"
+    # What is denied, or was once intended, or depends on something, is no effect.
+    r"(?:\bnot|n't|n’t|\bno longer|\bnever) (?:(?:be|been|being|going|to|get|yet|fully|completely|now|any more) ){0,3}"
+    r"(?:closed|shut ?down|offline|depleted|unavailable|suspended|under maintenance|"
+    r"out of (?:service|order|stock|use))|"
+    r"\b(?:was|were|had been) (?:supposed |meant |due |planned |expected )?to (?:be|have been|close|shut|halt|stop)\b|"
+    r"\b(?:unless|whether|if|might(?! (?:expect|have|think|say)))\b", re.IGNORECASE,
 )  # fmt: skip
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
 _CAP = re.compile(
@@ -49,6 +55,14 @@ _START = re.compile(
     r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|"
     r"kicks? off|sets? in)(?: on| at| from)?)\s*$"
 )
+_BACK = re.compile(
+    r"\b(?:(?:return|go)(?:s|es|ing)? (?:back )?to normal|back to normal|re-?open(?:s|ing)?|resum(?:es?|ing))"
+    r"(?: on| at| from)?\s*$", re.IGNORECASE,
+)  # fmt: skip
+_LOST = re.compile(
+    r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without) (?:about |around |roughly )?$", re.IGNORECASE
+)
+_WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
@@ -70,6 +84,7 @@ def read_by_rules(text: str) -> Reading:
             elif not skip_all and not over:
                 reading.roles[i] = _read_value(mention, before, behind)
         _join_ranges(reading, inside)
+        _end_returns(reading, inside)
         if skip_all:
             for i in inside:
                 reading.roles[i] = NONE
@@ -101,6 +116,15 @@ def _join_ranges(reading: Reading, inside: list[int]) -> None:
             reading.roles[i], reading.roles[k] = "start", "end"
 
 
+def _end_returns(reading: Reading, inside: list[int]) -> None:
+    """Takes from the effect the day on which all is as before ("closed on Monday and reopens on Tuesday")."""
+    for i in inside:
+        mention = reading.mentions[i]
+        if mention.kind == "moment" and _BACK.search(reading.text[: mention.start][-40:]):
+            days = any(reading.roles[k] == "day" for k in inside if k != i)
+            reading.roles[i] = NONE if days else "end"
+
+
 def _read_duration(before: str, behind: str) -> str:
     near = before[-30:].lower()
     if re.search(r"\b(?:for|over|during|in) (?:the |about |all of )?$", near) and re.match(
@@ -117,6 +141,11 @@ def _read_duration(before: str, behind: str) -> str:
 def _read_value(mention: Mention, before: str, behind: str) -> str:
     near = re.split(r"[,;]", before)[-1]
     around = near[-50:] + " " + behind[:25]
+    if mention.kind in ("factor", "percent"):
+        if _LOST.search(near):
+            return "lower"
+        if _WON.search(near):
+            return "raise"
     if mention.kind == "factor":
         if not _BY.search(near) and not _COMPARED.match(behind):
             return "multiply"
