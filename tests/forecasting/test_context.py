@@ -361,3 +361,13 @@ def test_an_entry_of_a_comparison_says_the_order_of_day_and_month_for_its_texts_
             prepare_task(DataEntry(name="made", frame=df, h=24, context=context))
         texts = prepare_task(DataEntry(name="made", frame=df, h=24, context=context, day_first=True)).texts
         assert texts["published"].tolist() == [pd.Timestamp("2024-01-02")]
+
+
+@pytest.mark.parametrize("freq", ["h", "D", "30min"])
+def test_the_sentence_that_is_advised_is_read_and_reaches_every_step(freq):
+    times = pd.date_range("2024-01-01", periods=60, freq=freq)
+    df = pd.DataFrame({"unique_id": "a", "ds": times, "y": 8.0})
+    told = ContextForecaster(SeasonalNaive(7), season=7).fit(df, 5)
+    (unclear,) = told.explain_context(context="It looks odd.")
+    advice = unclear.describe().split("such as '")[1].split("'")[0]
+    assert told.predict(context=advice)["SeasonalNaive+context"].tolist() == [0.0] * 5

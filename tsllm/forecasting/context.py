@@ -64,9 +64,11 @@ class Explanation:
         times = self.forecast[TIME]
         if left:
             return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
+        # The end of a span is the first moment after it.
+        end = times.iloc[-1] + (times.iloc[-1] - times.iloc[-2]) if len(times) > 1 else times.iloc[-1]
         return (
             "(changes nothing: no sentence was understood to say what changes and how; write it plainly, such as "
-            f"'It is closed from {times.iloc[0]} to {times.iloc[-1]}.' or 'It is capped at "
+            f"'It is closed from {times.iloc[0]} to {end}.' or 'It is capped at "
             f"{self.forecast['before'].median():.3g}.')"
         )
 
