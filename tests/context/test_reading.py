@@ -329,3 +329,19 @@ def test_what_a_trained_reader_may_have_misread_is_left_out_with_its_reason(said
     if said.startswith("floor"):  # a history of zeros is no reason to believe it
         assert sort_effects("Whatever.", window(0 * window().past), Saying())[0] == []
     assert [str(e) for e in read_effects("Output is capped at -1.", window())] == ["cap -1"]  # the rules are obeyed
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("Output will not exceed 60.", ["cap 60"]),
+        ("It won't exceed 60.", ["cap 60"]),
+        ("The price will not go above 60.", ["cap 60"]),
+        ("Output will not fall below 70.", ["floor 70"]),
+        ("Load won’t drop below 70.", ["floor 70"]),
+        ("Output will not rise to 60.", []),
+        ("It will not be closed.", []),
+    ],
+)
+def test_what_will_not_be_passed_is_a_limit_and_what_will_not_be_is_nothing(text, effects):
+    assert [str(e) for e in read_effects(text, window())] == effects

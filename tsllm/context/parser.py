@@ -19,7 +19,9 @@ _FUTURE = re.compile(
     r"\bwill\b|\bexpected\b|\bplanned\b|\bscheduled\b|\bconsider\b|\bsuppose\b|\bassume\b", re.IGNORECASE
 )
 SKIPPED = re.compile(
-    r"not expected|will not|won't|would (?:typically|normally|usually)|historically|previous years|in other years|"
+    # "Will not exceed 60" is a limit.
+    r"not expected|(?:will not|won['’]t)(?! (?:exceed|(?:fall|drop|go) below|(?:go|rise) above)\b)|"
+    r"would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel|\bcalled off\b|"
     # What is denied, or was once intended, or depends on something, is no effect.
     r"(?:\bnot|n't|n’t|\bno longer|\bnever) (?:(?:be|been|being|going|to|get|yet|fully|completely|now|any more) ){0,3}"
@@ -30,12 +32,12 @@ SKIPPED = re.compile(
 )  # fmt: skip
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
 _CAP = re.compile(
-    r"bounded above|at most|no more than|not exceed|maximum|upper (?:limit|bound)|capped|"
+    r"bounded above|at most|no more than|(?:not|won['’]t) exceed|maximum|upper (?:limit|bound)|capped|"
     r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
-    r"ceiling|not (?:go|rise) above", re.IGNORECASE,
+    r"ceiling|(?:not|won['’]t) (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
-    r"bounded below|at least|no less than|not (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
+    r"bounded below|at least|no less than|(?:not|won['’]t) (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
     r"(?:stay|remain)s? above|greater than or equal", re.IGNORECASE,
 )  # fmt: skip
 _RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
