@@ -85,7 +85,7 @@ def test_a_text_that_says_nothing_changes_nothing():
     assert changed.empty
     assert "-> (changes nothing: no sentence was understood" in said
     advised = re.search(r"such as '(.*?)' or '(.*?)'", said)
-    assert (forecast("--context", advised[1])[1]["unique_id"].value_counts() == 23).all()
+    assert (forecast("--context", advised[1])[1]["unique_id"].value_counts() == 24).all()
     assert len(forecast("--context", advised[2])[1]) > 10
     assert forecast("--context", "")[1].empty
 
