@@ -900,11 +900,13 @@ def test_every_seed_is_trained_anew_on_all_steps_for_the_length_that_one_trainin
         "eval_every_windows": 81,
         "retrain": True,
     }
-    config = make_config(data, tmp_path, ["SeasonalNaive", model, shuffled, once], budget=rule)
+    config = make_config(data, tmp_path, ["SeasonalNaive", model, shuffled, once, "HistoricAverage"], budget=rule)
     build = Interrupting(after=99)
     (result,) = results = run_with(config, build)
     # One training finds the length, each seed is one more; what is estimated once is built once.
-    assert build.built == [*[("SeasonalNaive", 0)] * 4, *[("DLinear", 0)] * 2, ("DLinear", 1), ("AutoETS", 0)]
+    trained = [*[("DLinear", 0)] * 2, ("DLinear", 1)]
+    anew = [[(name, 0)] * 4 for name in ("SeasonalNaive", "HistoricAverage")]
+    assert build.built == [*anew[0], *trained, ("AutoETS", 0), *anew[1]]
     found, second = (facts.get("budget") for facts in result.facts["DLinear"])
     assert second is None
     assert result.facts["DLinear"][1]["steps"] == found["best_step"]
@@ -929,9 +931,9 @@ def test_every_seed_is_trained_anew_on_all_steps_for_the_length_that_one_trainin
     np.testing.assert_allclose(got.to_numpy(), expected.to_numpy(), rtol=1e-5)
     report = build_compare_report(config, results, "command")[0].to_markdown()
     assert "every seed is then trained anew on all steps before the cutoff, the validation steps among them" in report
-    assert (
-        "So is AutoETS, estimated where they are. Trained and statistical models learn from the same steps." in report
-    )
+    assert "So is AutoETS, estimated where they are. HistoricAverage is estimated anew at each window." in report
+    later = "HistoricAverage learns from later steps than the trained models, up to each cutoff."
+    assert report.count(f"{later} AutoETS and the trained models learn from the same steps.") == 2  # and the methods
     assert "AutoETS was estimated once, on the steps before the first cutoff, and run on from there." in report
     assert "The training that found the length for all seeds, one of each model" in report
     with pytest.raises(ValueError, match="look_backs are chosen seed by seed"):
