@@ -33,6 +33,7 @@ class BudgetRow:
         last_step: Step of the last validation; None = nothing was validated.
         stopped_by: "patience", "steps", "time", "untrained" or "" (not known).
         first_step: Step of the first validation; None = not known.
+        finds_length: Whether this training only found the length for all seeds, which were then trained anew.
     """
 
     model: str
@@ -44,6 +45,7 @@ class BudgetRow:
     last_step: int | None
     stopped_by: str = ""
     first_step: int | None = None
+    finds_length: bool = False
 
     def __post_init__(self) -> None:
         if self.stopped_by not in STOPPED_BY:
@@ -96,6 +98,7 @@ def tabulate_budgets(rows: Sequence[BudgetRow]) -> pd.DataFrame:
     if len(table):
         table["stopped_by"] = [STOPPED_BY[row.stopped_by] for row in rows]
         table["converged"] = [_say_converged(row) for row in rows]
+        table = table.drop(columns="finds_length")  # the sentences and the caption say it
     return table
 
 
@@ -133,7 +136,9 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
     if not rows:
         return idle
     models = list(dict.fromkeys(row.model for row in rows))
-    said = [_describe_equality(rows, models)]
+    finds = all(row.finds_length for row in rows)
+    first = _describe_equality(rows, models)
+    said = [f"In the training that found the length, {first[:1].lower()}{first[1:]}" if finds else first]
     steps = [row.steps for row in rows]
     seconds = {m: float(np.mean([row.seconds for row in rows if row.model == m])) for m in models}
     slow, fast = max(seconds, key=seconds.__getitem__), min(seconds, key=seconds.__getitem__)
@@ -141,7 +146,8 @@ def describe_budgets(rows: Sequence[BudgetRow]) -> list[str]:
     took = f"{seconds[fast]:,.0f}"
     if len(models) > 1:
         took += f" ({fast}) to {seconds[slow]:,.0f} ({slow})"
-    said.append(f"Optimiser steps: {amount}; seconds of training for a seed, on average: {took}.")
+    what = "seconds of it" if finds else "seconds of training for a seed, on average"
+    said.append(f"Optimiser steps: {amount}; {what}: {took}.")
     early = _name_runs([row for row in rows if row.was_best_at_first])
     late = _name_runs([row for row in rows if row.has_converged is False and not row.was_best_at_first])
     if early:

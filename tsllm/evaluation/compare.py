@@ -175,7 +175,8 @@ class _ModelRun:
             model.fit(self.prepared.training, task.h)
             found = CellResult(pd.DataFrame({ID: []}), Cost(model.seconds), [], {}, list(model.log))
             self.store.save(key, found, None)
-        self.measured = {"seed": spec.training.get("seed", seed)} | read_budget(found.log, found.cost.fit_seconds)
+        self.measured = {"seed": spec.training.get("seed", seed), "finds_length": True}
+        self.measured |= read_budget(found.log, found.cost.fit_seconds)
         self.measured_log = found.log
         return replace(spec, training=self.config.budget.retraining(spec.training, found.log))
 
