@@ -936,9 +936,8 @@ def test_every_seed_is_trained_anew_on_all_steps_for_the_length_that_one_trainin
     assert report.count(f"{later} AutoETS and the trained models learn from the same steps.") == 2  # and the methods
     assert "AutoETS was estimated once, on the steps before the first cutoff, and run on from there." in report
     assert "The training that found the length for all seeds, one of each model" in report
-    assert (
-        report.count("In the training that found the length, the one trained model") == 3
-    )  # finding, section, methods
+    told = "In the training that found the length, the one trained model"
+    assert report.count(told) == 4  # wherever budgets are told
     assert "seconds of it: " in report
     assert "finds_length" not in report
     with pytest.raises(ValueError, match="look_backs are chosen seed by seed"):
