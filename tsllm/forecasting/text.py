@@ -32,6 +32,7 @@ from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.text.reasoning import build_prompt, find_chat_frame
+from tsllm.text.tokens import encode_requests
 from tsllm.text.served import NO_GRAMMAR, ServedModel
 from tsllm.types import ID, TARGET, TIME
 
@@ -426,7 +427,7 @@ class TextForecaster(Forecaster):
     def _check_prompt(self, series: Any, prompt: str, count: int) -> None:
         """Refuses a prompt that its texts make longer than what the model reads; no text is left out silently."""
         limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
-        tokens = 0 if limit is None else len(self.tokenizer(prompt)["input_ids"])
+        tokens = 0 if limit is None else len(encode_requests(self.tokenizer, [prompt])[0])
         if limit is not None and tokens > limit:
             raise ValueError(
                 f"series {series!r}: with its {count} text{'s' if count > 1 else ''} the prompt has {tokens} tokens, "

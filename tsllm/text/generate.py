@@ -12,6 +12,7 @@ from tsllm.nn.matmul import run_fast
 from tsllm.text.codec import NumberCodec
 from tsllm.text.grammar import NumberGrammar
 from tsllm.text.served import NO_GRAMMAR, ServedModel
+from tsllm.text.tokens import encode_requests
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def sample_completions(
     options = options or SamplingOptions()
     if options.constrained and codec.thought_tokens:
         raise ValueError("a thought follows no grammar of numbers; set constrained to False")
-    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+    encoded = encode_requests(tokenizer, prompts)
     num_steps = h * (codec.digits + 3 if options.constrained else options.max_tokens_per_number)
     num_steps += codec.thought_tokens
     _check_positions(model, max(map(len, encoded)), h * (codec.digits + 1) + codec.thought_tokens)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tsllm.text.codec import NumberCodec, ParsedCompletion, ParseFailure, SeriesScale
 from tsllm.text.prompt import TextPrompt
+from tsllm.text.tokens import find_opening
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _WHOLE = re.compile(r"\s*<think>(?P<thought>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
@@ -172,6 +173,8 @@ def _last(levels: np.ndarray) -> int:
 def find_chat_frame(tokenizer: Any) -> tuple[str, str]:
     """Returns what a tokenizer's chat template writes before and after a user's message; empty without a template.
 
+    Without the opening (BOS) that the tokenizer puts in front of any text, so that it stands there once.
+
     Raises:
         ValueError: If the template changes the message.
     """
@@ -183,7 +186,7 @@ def find_chat_frame(tokenizer: Any) -> tuple[str, str]:
     before, mark, after = str(text).partition(_MARK)
     if not mark:
         raise ValueError("the tokenizer's chat template changes the user's message; give a plain tokenizer")
-    return before, after
+    return before.removeprefix(tokenizer.decode(find_opening(tokenizer))), after
 
 
 def build_prompt(codec: NumberCodec, tokenizer: Any, domain: str, season: int, thought_words: int) -> TextPrompt:

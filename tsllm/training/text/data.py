@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tsllm.nn.matmul import run_fast
 from tsllm.text.prompt import TextPrompt
+from tsllm.text.tokens import encode_requests
 from tsllm.types import ID, TARGET, TIME
 
 
@@ -127,7 +128,7 @@ def score_rows(model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]], batch
 
 def _collate(rows: Sequence[dict[str, Any]], tokenizer: Any, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Right-pads, so that plain causal attention never meets a pad; labels cover completion and end token."""
-    prompts = [tokenizer(r["prompt"], add_special_tokens=False)["input_ids"] for r in rows]
+    prompts = encode_requests(tokenizer, [r["prompt"] for r in rows])
     answers = [
         [*tokenizer(r["completion"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for r in rows
     ]
