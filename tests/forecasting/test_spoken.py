@@ -98,6 +98,15 @@ def test_an_answer_that_the_grammar_itself_turns_is_not_taken_for_one_that_ran_o
     assert not caplog.text
 
 
+def test_an_answer_with_as_many_effects_as_one_may_have_is_warned_about(words, caplog):
+    wishes = ["\n".join(f"add {k}" for k in range(1, n + 1)) for n in (7, 9)]
+    seven, nine = (make_reader(words, f" {wish}", max_tokens=len(wish) + 9) for wish in wishes)
+    assert len(seven.speak(TEXT, WINDOW)) == 7
+    assert not caplog.text
+    assert [str(e) for e in nine.speak(TEXT, WINDOW)] == [f"add {k}" for k in range(1, 9)]
+    assert "1 of 1 answers have 8 effects, as many as one may have" in caplog.text
+
+
 def test_a_batch_counts_the_answers_that_ran_out_of_tokens(words, caplog):
     reader = make_reader(words, " cap 9\nfloor 2", " none", " cap 7\nfloor 1", max_tokens=12)
     said = reader.say([reader.ask(WINDOW, text) for text in ("one", "two", "three")])

@@ -54,7 +54,10 @@ def test_a_chat_template_that_opens_the_text_leaves_it_to_the_tokenizer(make_tok
 
 def test_completions_follow_the_opened_request(language_model, make_tokenizer):
     opening = make_tokenizer("<|end|> $A")
-    codec, greedy = NumberCodec(digits=2, separator=","), SamplingOptions(0, constrained=False, max_tokens_per_number=4)
+    codec, greedy = (
+        NumberCodec(digits=2, separator=","),
+        SamplingOptions(0, constrained=False, max_tokens_per_number=4),
+    )
     prompt = "History:\n10,20,30,"
     ids = torch.tensor([opening(prompt)["input_ids"]])
     wanted = language_model.generate(

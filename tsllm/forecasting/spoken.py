@@ -15,7 +15,7 @@ from tsllm.context.applying import Window
 from tsllm.context.effects import SAYABLE, Effect
 from tsllm.context.grammar import TAUGHT, Answers, find_alphabet, open_answers
 from tsllm.context.readers import EffectSpeaker
-from tsllm.context.spoken import read_said, write_request
+from tsllm.context.spoken import MOST, read_said, write_request
 from tsllm.files import write_json
 from tsllm.hub.package import check_package
 from tsllm.text.constrained import build_processors
@@ -238,6 +238,13 @@ class SpokenReader(EffectSpeaker):
                 "%d of %d answers had to end within %d tokens, so that what the text says further on may be missing; "
                 "give its sentences as texts (rows) of their own. The first is that to %r",
                 len(hurried), len(requests), self.max_tokens, hurried[0],
+            )  # fmt: skip
+        full = [a for a in answers if self.grammar is not None and len(a.splitlines()) >= MOST]
+        if full:
+            logger.warning(
+                "%d of %d answers have %d effects, as many as one may have, so that what the text says further on may "
+                "be missing; give its sentences as texts (rows) of their own. The first is %r",
+                len(full), len(requests), MOST, full[0],
             )  # fmt: skip
         return answers
 

@@ -32,8 +32,8 @@ from tsllm.text.generate import SamplingOptions, sample_completions
 from tsllm.text.loading import SETTINGS, describe_base, fetch_folder, load_language_model
 from tsllm.text.prompt import TextPrompt
 from tsllm.text.reasoning import build_prompt, find_chat_frame
-from tsllm.text.tokens import encode_requests
 from tsllm.text.served import NO_GRAMMAR, ServedModel
+from tsllm.text.tokens import encode_requests
 from tsllm.types import ID, TARGET, TIME
 
 logger = logging.getLogger(__name__)
