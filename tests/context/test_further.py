@@ -10,6 +10,7 @@ from tests.context.test_gain import make_panel_events, make_window
 from tsllm.context import wordings as stock
 from tsllm.context import wordings_further as words
 from tsllm.context import wordings_more as more
+from tsllm.context import wordings_related as related
 from tsllm.context.applying import Window, apply_effects, clean_history
 from tsllm.context.effects import MONTHS
 from tsllm.context.events import KINDS, write_event, write_events
@@ -97,6 +98,14 @@ def find_skeletons(kind, number, held_out=False, start=0):
         ("lagged", 48,
          "A trade fair sets in at 2024-12-25 21:00, and after 3 hours price grows by 51% through 8 hours.",
          ["multiply 1.51 from 2024-12-26 to 2024-12-26 08:00"], {(24, 32): 15.1}),
+        ("place", 48,
+         "What the city across the river has seen comes to us on Thursday: with a fuel shortage the price fell by "
+         "50 %.",
+         ["multiply 0.5 from 2024-12-26 to 2024-12-27"], {(24, 48): 5.0}),
+        ("place", 37,
+         "With a broken turbine the price went to 2.7 times its level in a similar station. Let us assume as much for "
+         "ourselves throughout 26 December 2024.",
+         ["multiply 2.7 from 2024-12-26 to 2024-12-27"], {(24, 48): 27.0}),
     ],
 )  # fmt: skip
 def test_the_truth_is_ten_but_where_the_text_speaks(kind, seed, text, effects, truth):
@@ -204,7 +213,9 @@ def test_every_kind_has_hundreds_of_texts_and_those_held_out_are_others(kind):
 def list_stock():
     """Returns every list of wordings of the further kinds."""
     lists = [options for triple in words.EFFECTS.values() for options in triple] + list(words.FAULTS.values())
-    return lists + [v for v in vars(words).values() if isinstance(v, tuple) and v and isinstance(v[0], (str, tuple))]
+    lists += related.TOLD.values()
+    values = [*vars(words).values(), *vars(related).values()]
+    return lists + [v for v in values if isinstance(v, tuple) and v and isinstance(v[0], (str, tuple))]
 
 
 def test_no_wording_that_is_held_out_stands_in_the_part_for_training():

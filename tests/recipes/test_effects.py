@@ -200,7 +200,7 @@ def test_what_does_not_go_together_is_refused(place):
     for main, config, change, message in (
         (sft, SFT, "thought_words=9", "effects are written without thoughts"),
         (sft, SFT, "writes=poems", "writes is 'poems'; choose one of numbers, effects"),
-        (sft, SFT, "kinds=[sums]", "events have no kind 'sums'; choose of multiply, .*, lagged"),
+        (sft, SFT, "kinds=[sums]", "events have no kind 'sums'; choose of multiply, .*, place"),
         (sft, SFT, "kinds=[holiday]", "in which an event of the kinds holiday has a place; change context_length, or"),
         (sft, SFT, "focus=hard_cases", "leave focus and streaming out"),
         (grpo, GRPO, "reward=mase", "effects and effects_gain belong together"),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tsllm.context import wordings as stock
 from tsllm.context import wordings_further as words
+from tsllm.context import wordings_related as related
 from tsllm.context.applying import Window
 from tsllm.context.effects import MONTHS, WEEKDAYS, Effect, rise, shorten, write_time
 from tsllm.context.following import is_ceiling
@@ -371,7 +372,7 @@ class FurtherWriter(PairWriter):
         if self.window.past.min() >= 0:
             series = np.maximum(series, 0.0)  # as a forecast that follows is kept from going below
         for _ in range(20):
-            name, low, high, digits = self._pick(words.COMPANIONS)
+            name, low, high, digits = self._pick(related.COMPANIONS)
             share = (series - series.min()) / np.ptp(series)
             if self.rng.random() < 0.4:
                 share = 1 - share  # the more of it, the less
@@ -381,11 +382,11 @@ class FurtherWriter(PairWriter):
             if not (is_ceiling(self.window.past, x) and (x < series)[first:].any()):
                 break
         times = self.window.times
-        form = self._pick(words.POINTS)
+        form = self._pick(related.POINTS)
         points = (", " if "," not in form else "; ").join(
             form.format(t=write_time(t), v=v) for t, v in zip(times, values, strict=True)
         )
-        frame = self._open(self._pick(words.FOLLOWS)) + "."
+        frame = self._open(self._pick(related.FOLLOWS)) + "."
         told = tuple((t, float(v)) for t, v in zip(times, values, strict=True))
         named = name.removeprefix("the ")
         return [self._fill(frame, {"x": (name, "none"), "points": (points, "none")})], [
@@ -410,9 +411,27 @@ class FurtherWriter(PairWriter):
             "v": (written, "none"), "moment": (self._write_moment(self.times[at]), "none"), "lag": (waited, "none"),
             "Lag": (waited[0].upper() + waited[1:], "none"), "length": (self._write_length(length), "none"),
         }  # fmt: skip
-        frame = self._pick(words.LAGGED).replace("{lasting}", self._pick(words.LASTING))
+        frame = self._pick(related.LAGGED).replace("{lasting}", self._pick(related.LASTING))
         frame = frame.replace("{main}", self._pick_words(kind)[0]).replace("{cause}", self._pick(stock.CAUSES))
         return [self._fill(self._open(frame), slots)], [replace(effect, start=start, end=start + length)]
+
+    def _write_place(self) -> Told:
+        kind = self._pick(("raise", "lower", "multiply"), True)
+        if kind == "multiply":
+            tenths = int(self._pick([k for k in range(2, 41) if k != 10], True))
+            effect, written = Effect("multiply", tenths / 10), f"{tenths / 10:.1f}"
+        else:
+            percent, written = self._draw_percent()
+            effect = Effect("multiply", rise(kind, percent))
+        span, start, end = self._draw_span()
+        form = self._pick_exact(stock.SPAN_FORMS)
+        if "{day}" in form:
+            start, end = start.normalize(), start.normalize() + _DAY
+        frame = self._pick(related.PLACES).replace("{told}", self._pick(related.TOLD[kind])).replace("{span}", form)
+        frame = frame.replace("{place}", self._pick(related.PLACE_NAMES)).replace("{cause}", self._pick(stock.CAUSES))
+        return [self._fill(self._open(frame), span | {"v": (written, "none")})], [
+            replace(effect, start=start, end=end)
+        ]
 
 
 def _varies(writer: FurtherWriter) -> bool:
@@ -440,6 +459,7 @@ _WRITERS: dict[str, Callable[[FurtherWriter], Told]] = {
     "holiday": FurtherWriter._write_holiday,
     "follow": FurtherWriter._write_follow,
     "lagged": FurtherWriter._write_lagged,
+    "place": FurtherWriter._write_place,
 }
 # What a kind asks of a window, where it asks anything.
 _NEEDS: dict[str, Callable[[FurtherWriter], bool]] = {
