@@ -73,7 +73,10 @@ def load_reports(
     early = (ends < starts).to_numpy()
     if early.any():
         row = int(early.argmax())
-        raise FrameError(f"report row {row} ends on {ends.iloc[row]}, before it starts on {starts.iloc[row]}")
+        raise FrameError(
+            f"report row {row} ends on {ends.iloc[row]}, before it starts on {starts.iloc[row]}; correct its dates or "
+            f"leave the row out ({int(early.sum())} such row{'s' if early.sum() > 1 else ''})"
+        )
     texts = ["\n".join(t for t in map(_clean, row) if t) for row in table[list(columns)].itertuples(index=False)]
     made = pd.DataFrame({ID: [unique_id] * len(table), TEXT: texts, PUBLISHED: (ends + after).to_numpy()})
     empty = made[TEXT] == ""
