@@ -1,6 +1,6 @@
 """Language models behind vLLM: what is asked of it, what becomes of its answers, and who is refused.
 
-vLLM itself is not here; a stand-in with its interface answers.
+A stand-in with vLLM's interface answers; `test_vllm.py` asks vLLM itself where it is installed.
 """
 
 import copy
@@ -36,6 +36,7 @@ class StandIn:
     def generate(self, prompts, params, use_tqdm):
         assert use_tqdm is False
         self.asked.append((prompts, params))
+        assert all(wanted.n == 1 or wanted.temperature for wanted in params)  # else vLLM refuses the request
         return [
             SimpleNamespace(
                 outputs=[
@@ -74,6 +75,15 @@ def test_its_answers_become_paths_with_their_median_and_quantiles(vllm, folder):
     assert forecast["TextLLM-hi-80"].tolist() == [36.0, 37.0] * 2
     assert (made.report.num_samples, made.report.failures.total()) == (10, 0)
     assert made.count_parameters() == (0, None)
+
+
+def test_the_most_likely_completion_is_asked_for_once_and_counts_for_every_sample(vllm, folder):
+    greedy = SamplingOptions(constrained=False, temperature=0)
+    made = make(folder, options=greedy).fit(FRAME)
+    assert made.predict(level=[80])["TextLLM-hi-80"].tolist() == [0.0, 1.0] * 2
+    ((_, params),) = made.model.engine.asked
+    assert [(p.n, p.temperature) for p in params] == [(1, 0)] * 2
+    assert made.report.num_samples == 10
 
 
 def test_it_is_asked_for_the_tokens_of_the_prompts_with_the_options_and_a_seed_that_returns(vllm, folder):

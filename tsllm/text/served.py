@@ -61,13 +61,14 @@ class ServedModel:
         """
         from vllm import SamplingParams
 
+        drawn = count if temperature else 1  # vLLM refuses to draw the most likely tokens more than once
         wanted = [
-            SamplingParams(n=count, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
+            SamplingParams(n=drawn, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
             for seed in seeds
         ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         answers = self.engine.generate(asked, wanted, use_tqdm=False)
-        return [[completion.text for completion in answer.outputs] for answer in answers]
+        return [[completion.text for completion in answer.outputs] * (count // drawn) for answer in answers]
 
 
 def check_engine(engine: Any, *, constrained: bool, adapter: Any = None) -> None:
