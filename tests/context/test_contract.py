@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -326,3 +327,30 @@ def test_other_words_and_parts_of_words_are_no_other_spelling(caplog):
     for text in ("Meter 33 is closed.", "A storm cuts 3 lines.", "It is unloaded.", "Closed."):
         assert find_named(text, ids) == ids
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_text_is_an_empty_one(missing):
+    for given in ({"a": missing}, [{"unique_id": "a", "text": missing}]):
+        told = Context.read(given, DF)
+        assert told.table["text"].tolist() == [""]
+        assert told.notes_at({"a": DF["ds"].max()}) == {}
+
+
+def test_whole_numbers_name_series_in_files_and_in_json_too(tmp_path):
+    frame = DF.assign(unique_id=DF["unique_id"].map({"a": 1, "b": 2}))
+    table = tmp_path / "news.csv"
+    table.write_text("unique_id,text\n1,Output is capped at 9.\n", encoding="utf-8")
+    for given in (str(table), '{"1": "Output is capped at 9."}'):
+        told = Context.read(load_texts(given), frame, timeless=True)
+        assert told.table[["unique_id", "text"]].values.tolist() == [[1, "Output is capped at 9."]]
+    with pytest.raises(FrameError, match="series '7', which the data do not hold"):
+        Context.read({"7": "Closed."}, frame)
+
+
+def test_a_mapping_may_be_typed():
+    assert load_texts(' {"a": "Closed."}') == {"a": "Closed."}
+    with pytest.raises(FrameError, match="the context is no JSON"):
+        load_texts("{Closed tomorrow.")
+    with pytest.raises(FrameError, match="the context names series 'a' twice"):
+        load_texts('{"a": "Closed.", "a": "Open."}')

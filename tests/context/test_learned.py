@@ -109,6 +109,30 @@ def test_the_bound_holds_for_the_folder_whoever_writes(tmp_path):
     assert 0 < list_bytes(tmp_path) <= 4_000
 
 
+def test_a_folder_that_takes_no_files_is_told_of_once_and_what_lies_there_is_read(tmp_path, monkeypatch, caplog):
+    store = StateStore(tmp_path)
+    store.put("a.npz", make_entry(3))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tsllm.context.states.tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("tsllm.context.states.os.utime", refuse)
+    assert store.get("a.npz").states.shape == (3, 4)
+    store.put("b.npz", make_entry(3))
+    store.put("c.npz", make_entry(3))
+    assert store.get("b.npz") is None
+    assert caplog.text.count("hidden states of texts are not kept in") == 1
+
+
+def test_what_is_no_pair_of_states_and_offsets_is_damage(tmp_path):
+    store = StateStore(tmp_path)
+    store.put("short.npz", EncodedText(np.zeros((2, 4), np.float16), np.zeros((3, 2), np.int32)))
+    store.put("nan.npz", EncodedText(np.full((3, 4), np.nan, np.float16), np.zeros((3, 2), np.int32)))
+    assert store.get("short.npz") is None
+    assert store.get("nan.npz") is None
+
+
 def test_what_a_broken_process_left_is_counted_and_dropped_when_it_is_old(tmp_path):
     left = tmp_path / "x.part"
     left.write_bytes(b"0" * 5_000)

@@ -216,6 +216,22 @@ def test_readers_in_turn_take_the_first_that_finds_something():
     assert read_in_turn(read_by_rules, mute)(text) == read_by_rules(text)
 
 
+def test_a_reader_that_finds_no_more_than_a_time_leaves_the_sentence_to_the_next():
+    def stop(text):
+        reading = Reading.open(text)
+        roles = ["day" if m.text == "Friday" else NONE for m in reading.mentions]
+        return Reading(text, reading.mentions, roles, reading.sentences, ["zero"] * len(reading.sentences))
+
+    def mute(text):
+        return Reading.open(text)
+
+    text = "The shutters stay drawn on Friday."
+    assert read_by_rules(text).roles == ["day"]
+    assert read_by_rules(text).statements == [NONE]
+    assert read_in_turn(read_by_rules, stop)(text) == stop(text)
+    assert read_in_turn(read_by_rules, mute)(text) == read_by_rules(text)  # it may say when something else is
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,20 +1,23 @@
 """A forecaster that is told something."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import tsllm
-from tsllm.context.effects import write_effects
+from tsllm.context.effects import parse_effects, write_effects
 from tsllm.context.parser import read_by_rules
+from tsllm.context.readers import EffectSpeaker
 from tsllm.evaluation.backtest import backtest
 from tsllm.evaluation.config import DataEntry
 from tsllm.evaluation.prepare import prepare_task
 from tsllm.forecasting.base_paths import sample_paths
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.naive import SeasonalNaive
+from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.pool import PoolForecaster
 from tsllm.types import FrameError
 
@@ -43,13 +46,112 @@ def test_a_text_changes_its_series_and_its_span_only(df):
     inside = ((told["unique_id"] == "a") & told["ds"].between("2024-01-11 08:00", "2024-01-11 13:00")).to_numpy()
     assert inside.sum() == 6
     assert (told.loc[inside].iloc[:, 2:] == 0).all(axis=None)
-    point = told["SeasonalNaive+context"].to_numpy()
-    assert np.array_equal(point[~inside], base["SeasonalNaive"].to_numpy()[~inside])
-    other = (told["unique_id"] == "b").to_numpy()
-    assert np.array_equal(told.iloc[other, 2:].to_numpy(), base.iloc[other, 2:].to_numpy())
-    width = told["SeasonalNaive+context-hi-80"] - told["SeasonalNaive+context-lo-80"]
-    expected = base["SeasonalNaive-hi-80"] - base["SeasonalNaive-lo-80"]
-    assert width[~inside].to_numpy() == pytest.approx(expected[~inside].to_numpy(), rel=0.02)
+    assert np.array_equal(told.loc[~inside].iloc[:, 2:].to_numpy(), base.loc[~inside].iloc[:, 2:].to_numpy())
+
+
+def speak(lines):
+    class Speaker(EffectSpeaker):
+        def speak(self, text, window):
+            return parse_effects(lines)
+
+    return Speaker()
+
+
+@pytest.mark.parametrize(
+    ("lines", "change"),
+    [
+        ("cap 1000000", lambda v: v),
+        ("multiply 2 from 2024-01-11 05:00 to 2024-01-11 07:00", lambda v: 2 * v),
+        ("add -3 from 2024-01-11 05:00 to 2024-01-11 07:00", lambda v: v - 3),
+        ("cap 9 from 2024-01-11 05:00 to 2024-01-11 07:00", lambda v: np.minimum(v, 9)),
+        # The lower bound comes from the upper one.
+        ("multiply -1 from 2024-01-11 05:00 to 2024-01-11 07:00", lambda v: -v[:, [0, 2, 1, 4, 3]]),
+    ],
+)
+@pytest.mark.parametrize("scale", ["none", "log1p"])
+def test_intervals_are_those_of_the_base_and_where_arithmetic_acts_it_acts_on_their_bounds(df, lines, change, scale):
+    made = ContextForecaster(SeasonalNaive(24).scale_target(scale), speak(lines)).fit(df.assign(y=df["y"].abs()), 24)
+    base, told = made.base.predict(level=[80, 95]), made.predict(level=[80, 95], context={"a": "Told."})
+    own = base.iloc[:, 2:].to_numpy()
+    at = ((base["unique_id"] == "a") & base["ds"].between("2024-01-11 05:00", "2024-01-11 06:00")).to_numpy()
+    expected = own.copy()
+    expected[at] = change(own[at])
+    np.testing.assert_allclose(told.iloc[:, 2:].to_numpy(), expected, rtol=1e-12)
+    np.testing.assert_array_equal(told.iloc[:, 2:].to_numpy()[~at], own[~at])
+
+
+def test_what_puts_other_paths_in_place_moves_its_own_steps_alone(df):
+    lines = (
+        "like Sunday from 2024-01-11 05:00 to 2024-01-11 07:00\nmultiply 2 from 2024-01-11 09:00 to 2024-01-11 10:00"
+    )
+    made = ContextForecaster(SeasonalNaive(24).scale_target("log1p"), speak(lines)).fit(df.assign(y=df["y"].abs()), 24)
+    base, told = made.base.predict(level=[80]), made.predict(level=[80], context={"a": "Told."})
+    own, new = base.iloc[:24, 2:].to_numpy(), told.iloc[:24, 2:].to_numpy()
+    sundays = df[(df["unique_id"] == "a") & (df["ds"].dt.dayofweek == 6)].set_index("ds")["y"].abs()
+    for step in (5, 6):
+        seen = sundays[sundays.index.hour == step]
+        assert seen.min() - 3 < new[step, 0] < seen.max() + 3
+        assert (new[step] != own[step]).all()
+    np.testing.assert_allclose(new[9], 2 * own[9], rtol=1e-12)
+    rest = [k for k in range(24) if k not in (5, 6, 9)]
+    np.testing.assert_array_equal(new[rest], own[rest])
+
+
+def test_a_level_that_is_asked_for_twice_is_one(df):
+    told = ContextForecaster(SeasonalNaive(24)).fit(df, 24).predict(level=[80, 80], context=CLOSED)
+    assert list(told.columns[2:]) == [f"SeasonalNaive+context{end}" for end in ("", "-lo-80", "-hi-80")]
+
+
+def test_effects_that_a_user_gives_stand_in_place_of_what_is_read(df):
+    made = ContextForecaster(SeasonalNaive(24)).fit(df, 24, {"a": CLOSED})
+    (read,) = made.explain_context()
+    assert made.predict(effects={"a": read.effects}).equals(made.predict())
+    base = made.base.predict()["SeasonalNaive"].to_numpy()
+    edited = [replace(read.effects[0], number=4.0)]
+    told, (explained,) = made.predict_and_explain(effects={"a": edited})
+    assert explained.effects == edited
+    np.testing.assert_array_equal(
+        told["SeasonalNaive+context"], np.where(np.isin(np.arange(48), range(8, 14)), 4, base)
+    )
+    everywhere = made.predict(effects="cap 9\nfloor 8")["SeasonalNaive+context"]
+    np.testing.assert_array_equal(everywhere, base.clip(8, 9))
+    np.testing.assert_array_equal(made.predict(effects={})["SeasonalNaive+context"], base)
+    with pytest.raises(
+        FrameError, match="effects are about series 'c', which the data do not hold; they hold 'a', 'b'"
+    ):
+        made.predict(effects={"c": "cap 9"})
+    with pytest.raises(ValueError, match="half"):
+        made.predict(effects="half")
+
+
+def test_a_reader_goes_by_its_name(df, tmp_path):
+    made = ContextForecaster(SeasonalNaive(24), "rules").fit(df, 24)
+    assert made.predict(context=CLOSED).equals(
+        ContextForecaster(SeasonalNaive(24)).fit(df, 24).predict(context=CLOSED)
+    )
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ContextForecaster(SeasonalNaive(24), str(tmp_path / "nowhere"))
+
+
+def test_columns_that_the_base_reads_or_nobody_does_may_be_words_or_missing(df):
+    places = df.reset_index(drop=True).assign(region=lambda d: d["unique_id"].map({"a": "n", "b": "s"}), remark=np.nan)
+    made = NeuralForecaster("timexer", 24, context_length=48, static=["region"], training={"max_steps": 2})
+    told = ContextForecaster(made).fit(places)
+    forecast = told.predict(context={"a": CLOSED})["TimeXer+context"].to_numpy()
+    assert (forecast[8:14] == 0).all()
+    rest = np.delete(np.arange(48), range(8, 14))
+    np.testing.assert_array_equal(forecast[rest], made.predict()["TimeXer"].to_numpy()[rest])
+    rolled = backtest(places, [made, SeasonalNaive(24)], 24, context="", timeless=True)
+    assert rolled["TimeXer+context"].equals(rolled["TimeXer"].rename("TimeXer+context"))
+    assert rolled[["TimeXer", "SeasonalNaive+context"]].notna().all(axis=None)
+
+
+def test_an_empty_text_changes_nothing_where_steps_are_counted():
+    counted = pd.DataFrame({"unique_id": "a", "ds": range(40), "y": np.arange(40.0) % 7})
+    made = ContextForecaster(SeasonalNaive(7)).fit(counted, 3)
+    plain = made.predict()
+    for blank in ("", "  ", {"a": ""}, {"a": None}, [{"unique_id": "a", "text": ""}]):
+        assert made.predict(context=blank).equals(plain)
 
 
 def test_an_artefact_of_the_history_is_taken_out_before_the_base_sees_it(df):

@@ -1,5 +1,6 @@
 """A forecaster with its reader and its texts as one folder."""
 
+import copy
 import json
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_texts_of_a_fit_are_kept_for_the_next_forecast_and_not_for_ever(base, df
     back = open_saved(str(tmp_path / "told"))
     assert (back.predict(df, 12)["DLinear+context"] == 777).sum() == 6
     assert back.context is None
+
+
+def test_names_of_columns_and_the_scale_of_the_target_are_kept(base, df, tmp_path):
+    df = df.assign(y=df["y"].round())
+    own = df.rename(columns={"unique_id": "shop", "ds": "day", "y": "sold"})
+    made = ContextForecaster(base).name_columns("shop", "day", "sold").scale_target(integer=True, non_negative=True)
+    made.save_pretrained(tmp_path / "told")
+    back = open_saved(str(tmp_path / "told"))
+    pd.testing.assert_frame_equal(back.predict(own, 12), made.predict(own, 12))
+    assert list(back.predict(own, 12).columns) == ["shop", "day", "DLinear+context"]
+    assert (back.predict(df, 12)["DLinear+context"] % 1 == 0).all()
+    assert (base.predict(df, 12)["DLinear"] % 1 != 0).any()
+
+
+def test_names_of_the_base_are_those_of_what_is_around_it(base, df):
+    named = copy.copy(base).name_columns("shop", "day", "sold")
+    own = df.rename(columns={"unique_id": "shop", "ds": "day", "y": "sold"})
+    assert list(ContextForecaster(named).predict(own, 12).columns) == ["shop", "day", "DLinear+context"]
 
 
 def test_a_trained_reader_travels_with_it(base, df, reader, tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tsllm.context.effects import Effect
-from tsllm.forecasting.context import Explanation
+from tsllm.forecasting.explanation import Explanation
 from tsllm.programs.context_demo import ShortWriter, Told, draw_told, plot_told, write_sentence
 
 AHEAD = pd.date_range("2024-01-03", periods=24, freq="h")

@@ -155,13 +155,15 @@ def _slope(_: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> N
 
 
 def _delay(window: Window, effect: Effect, steps: np.ndarray, paths: np.ndarray) -> None:
-    """Moves what stands in the span to the right; what came just before it fills the gap."""
+    """Moves what stands in the span to the right, or by less than nothing to the left; what is next to it fills in."""
     inside = np.flatnonzero(steps)
     lag = round(float(effect.number or 0))
-    before = paths[:, inside[0] - 1] if inside[0] > 0 else np.full(len(paths), window.past[-1])
     old = paths[:, inside].copy()
+    before = paths[:, inside[0] - 1].copy() if inside[0] > 0 else np.full(len(paths), window.past[-1])
+    behind = paths[:, inside[-1] + 1].copy() if inside[-1] + 1 < paths.shape[1] else old[:, -1]
     for k, step in enumerate(inside):
-        paths[:, step] = old[:, k - lag] if k >= lag else before
+        at = k - lag
+        paths[:, step] = before if at < 0 else behind if at >= len(inside) else old[:, at]
 
 
 _ARITHMETIC = {"multiply": _multiply, "add": _add, "set": _set, "slope": _slope, "delay": _delay}

@@ -62,7 +62,7 @@ class Context:
         Args:
             context: None; one text for all series, or for those that it names (`find_named`); a mapping series ->
                 text; or a frame `unique_id, text` with optional columns `published` (from when it may be read),
-                `start`, `end` (the times it is about), also as a list of its rows.
+                `start`, `end` (the times it is about), also as a list of its rows. A missing text is an empty one.
             df: The validated history: which series and times there are.
             last: Series -> the last time that is forecast of it (`tsllm.data.frame.find_last_times`), which no row
                 that may be read starts after; None = no check of `start` at that side.
@@ -79,6 +79,8 @@ class Context:
         if isinstance(table[ID].dtype, pd.CategoricalDtype):
             table[ID] = table[ID].astype(table[ID].cat.categories.dtype)
         known = set(df[ID])
+        table[ID] = _match_type(table[ID], known)
+        table[TEXT] = table[TEXT].astype(object).where(table[TEXT].notna(), "")
         for row, (name, text) in enumerate(zip(table[ID], table[TEXT], strict=True)):
             if name not in known:
                 raise FrameError(
@@ -150,12 +152,15 @@ class Context:
         Raises:
             FrameError: As `refuse_undated`.
         """
-        if self.table.empty or not cutoffs:
+        table = self.table[self.table[TEXT] != ""]
+        if table.empty or not cutoffs:
             return {}
         self.refuse_undated(max(cutoffs.values()))
-        latest = self.table[ID].map(cutoffs)
-        published = self.table[PUBLISHED]
-        return _list_notes(self.table[latest.notna() & (published.isna() | (published <= latest))])
+        latest, published = table[ID].map(cutoffs), table[PUBLISHED]
+        dated = published.notna()
+        early = dated.copy()
+        early[dated] = published[dated] <= latest[dated]  # steps that are counted cannot be compared with a date
+        return _list_notes(table[latest.notna() & (early | ~dated)])
 
     def find_unread(self, df: pd.DataFrame) -> pd.DataFrame:
         """Returns the rows that a forecast from the end of the history may not read: those published after it.
@@ -237,8 +242,8 @@ class Context:
             row = int(open_rows.to_numpy().argmax())
             raise FrameError(
                 f"context row {row} (series {self.table[ID].iloc[row]!r}) does not say when it was published, so a "
-                f"back-test cannot tell whether the cutoff {cutoff} may read it; add a column `published`, or declare "
-                "the texts timeless"
+                f"forecast from an earlier cutoff than {cutoff} cannot tell whether it may read it; add a column "
+                "`published`, or declare the texts timeless (timeless=True, on the command line --timeless)"
             )
 
 
@@ -350,6 +355,12 @@ def _is_number(name: str) -> bool:
     return re.fullmatch(r"[\d.,:+-]+", name) is not None
 
 
+def _match_type(names: pd.Series, known: set[Any]) -> pd.Series:
+    """Returns names of series as the data have them: read from a file or a key of JSON, a number is a text."""
+    written = {str(name): name for name in known if not isinstance(name, str)}
+    return names.map(lambda name: written.get(name, name) if isinstance(name, str) and name not in known else name)
+
+
 def _names_file(context: str, *suffixes: str) -> bool:
     return Path(context).suffix.lower() in suffixes and not any(c.isspace() for c in context)
 
@@ -363,19 +374,22 @@ def _load_mapping(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    return _read_mapping(path.read_text(encoding="utf-8"), str(path))
 
+
+def _read_mapping(written: str, where: str) -> dict[str, Any]:
     def read_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = next((name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k])), None)
         if doubled is not None:
-            raise FrameError(f"{path} names series {doubled!r} twice; give a table with a row for each text")
+            raise FrameError(f"{where} names series {doubled!r} twice; give a table with a row for each text")
         return dict(pairs)
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=read_once)
+        found = json.loads(written, object_pairs_hook=read_once)
     except json.JSONDecodeError as error:
-        raise FrameError(f"{path} is no JSON ({error}); write a mapping series -> text") from error
+        raise FrameError(f"{where} is no JSON ({error}); write a mapping series -> text") from error
     if not isinstance(found, dict):
-        raise FrameError(f"{path} holds a {type(found).__name__}; write a mapping series -> text")
+        raise FrameError(f"{where} holds a {type(found).__name__}; write a mapping series -> text")
     return found
 
 
@@ -383,7 +397,7 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
     """Returns the texts that a command or a YAML file names: a text as it is, or from its path a table or a mapping.
 
     Args:
-        context: A text, the path of a table, or that of a JSON file with a mapping series -> text.
+        context: A text, a mapping series -> text in JSON, the path of a table, or that of a JSON file with a mapping.
         names: What the columns of the data are called; None = by our words.
         day_first: As in `validate_frame`.
 
@@ -394,6 +408,8 @@ def load_texts(context: str, names: ColumnNames | None = None, day_first: bool |
     """
     if _names_file(context, MAPPING):
         return _load_mapping(Path(context))
+    if context.lstrip().startswith("{"):
+        return _read_mapping(context, "the context")
     if not (_names_file(context, *SUFFIXES) or os.path.exists(context)):
         return context
     names = names or OWN

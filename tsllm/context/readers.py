@@ -12,9 +12,10 @@ from tsllm.context.dated import write_dates
 from tsllm.context.effects import Effect
 from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, Reading, sort_reading
+from tsllm.context.reading import NONE, VALUES, Reading, sort_reading
 from tsllm.context.structure import read_structure
 
+_TELLING = (*VALUES, "delay")  # roles that say what happens, and not only when
 FARTHEST = 10  # times the largest value of the history, beyond which a bound is taken for a misreading
 
 
@@ -169,7 +170,9 @@ class ReadOnce:
 
 
 class ReadInTurn:
-    """A reader that takes, sentence by sentence, the first of its readers that finds something there.
+    """A reader that takes, sentence by sentence, the first of its readers that finds what happens there.
+
+    A sentence in which none does keeps the times of the first that finds some: it may say when another is.
 
     Args:
         readers: In their order.
@@ -185,12 +188,12 @@ class ReadInTurn:
         roles, statements = list(first.roles), list(first.statements)
         for k, (start, end) in enumerate(first.sentences):
             inside = [j for j, m in enumerate(first.mentions) if start <= m.start and m.end <= end]
-            for other in readings:
-                if other.statements[k] != NONE or any(other.roles[j] != NONE for j in inside):
-                    statements[k] = other.statements[k]
-                    for j in inside:
-                        roles[j] = other.roles[j]
-                    break
+            tells = [r for r in readings if r.statements[k] != NONE or any(r.roles[j] in _TELLING for j in inside)]
+            times = [r for r in readings if any(r.roles[j] != NONE for j in inside)]
+            for other in [*tells, *times][:1]:
+                statements[k] = other.statements[k]
+                for j in inside:
+                    roles[j] = other.roles[j]
         return Reading(first.text, first.mentions, roles, first.sentences, statements)
 
 

@@ -31,7 +31,8 @@ def load_reports(
     """Reads reports as texts that a back-test may read, once they were out.
 
     A report about the week up to Sunday is not out on Sunday, and may quote what came after it. The tables do not say
-    when it was published, so `delay` must: count it from the end of the period, and rather too long than too short.
+    when it was published, so `delay` must: count it from the end of the period, and rather too long than too short. An
+    `end_date` without a time of day is a whole day of the period.
 
     Args:
         reports: A table, or the path of one, with `start_date`, `end_date`, `fact`, and perhaps `preds` (what the
@@ -52,7 +53,7 @@ def load_reports(
     Example:
         >>> table = {"start_date": ["2024-01-01"], "end_date": ["2024-01-07"], "fact": ["Prices rose."]}
         >>> load_reports(pd.DataFrame(table), "oil", delay="3 D").iloc[0].tolist()
-        ['oil', 'Prices rose.', Timestamp('2024-01-10 00:00:00')]
+        ['oil', 'Prices rose.', Timestamp('2024-01-11 00:00:00')]
     """
     after = _read_delay(delay)
     if isinstance(columns, str):
@@ -78,7 +79,8 @@ def load_reports(
             f"leave the row out ({int(early.sum())} such row{'s' if early.sum() > 1 else ''})"
         )
     texts = ["\n".join(t for t in map(_clean, row) if t) for row in table[list(columns)].itertuples(index=False)]
-    made = pd.DataFrame({ID: [unique_id] * len(table), TEXT: texts, PUBLISHED: (ends + after).to_numpy()})
+    over = ends + pd.Timedelta(days=1) * (ends == ends.dt.normalize())  # a date is over when its day is
+    made = pd.DataFrame({ID: [unique_id] * len(table), TEXT: texts, PUBLISHED: (over + after).to_numpy()})
     empty = made[TEXT] == ""
     if empty.any():
         logger.info("%d of %d reports say nothing and are left out", int(empty.sum()), len(made))

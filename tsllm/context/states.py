@@ -1,6 +1,7 @@
 """Hidden states of texts, computed once by a frozen language model and kept on disk up to a bound."""
 
 import hashlib
+import logging
 import os
 import tempfile
 import time
@@ -16,6 +17,7 @@ import torch
 from tsllm.backbones.fingerprint import compute_fingerprint
 from tsllm.context.contract import refuse_broken
 
+logger = logging.getLogger(__name__)
 _BATCH_TOKENS = 2048
 _KEPT, _PART = ".npz", ".part"
 _STALE = 3600 * 10**9  # nanoseconds; no file takes an hour to write
@@ -52,9 +54,13 @@ class StateStore:
         if max_bytes <= 0:
             raise ValueError(f"max_bytes is {max_bytes}; it must be positive")
         self.folder, self.max_bytes = Path(folder), max_bytes
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._room = 0  # bytes that may be written before the folder is looked at again
-        self._make_room()
+        self._told = False  # whether a warning has said that nothing is kept
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_room()
+        except OSError as error:
+            self._warn(error)
 
     @property
     def num_bytes(self) -> int:
@@ -72,13 +78,33 @@ class StateStore:
         try:
             with np.load(path) as file:
                 entry = EncodedText(file["states"], file["offsets"])
-            self._mark_used(path)
         except Exception:  # damaged bytes raise errors of zip, zlib, numpy and struct alike; they are computed again
             return None
+        if len(entry.states) != len(entry.offsets) or not np.isfinite(entry.states).all():
+            return None
+        with suppress(OSError):  # a folder that may only be read
+            self._mark_used(path)
         return entry
 
     def put(self, key: str, entry: EncodedText) -> None:
-        """Keeps an entry, whole or not at all; one larger than the bound is not kept."""
+        """Keeps an entry, whole or not at all; one larger than the bound is not kept.
+
+        Where the disk takes none, a warning says so once, and nothing is kept.
+        """
+        try:
+            self._write(key, entry)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._told:
+            logger.warning(
+                "hidden states of texts are not kept in %s (%s), and are computed again each time; mend or free the "
+                "disk, or give another folder", self.folder, error,
+            )  # fmt: skip
+        self._told = True
+
+    def _write(self, key: str, entry: EncodedText) -> None:
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=_PART, delete=False) as file:
             path = Path(file.name)
         try:

@@ -197,6 +197,7 @@ def validate_frame(
     targets: Sequence[str] | None = None,
     min_length: int | None = None,
     day_first: bool | None = None,
+    keep_others: bool = False,
 ) -> pd.DataFrame:
     """Checks a long or wide table and returns the one long frame that everything else reads.
 
@@ -211,6 +212,7 @@ def validate_frame(
         min_length: Fewest steps that every series must have, usually context_length + prediction_length.
         day_first: Whether a date written as 03/04/2024 is the third of April; None refuses a column of such dates
             unless some row settles it.
+        keep_others: Whether the further columns of a long table go along as they are, for those who read them.
 
     Returns:
         A new frame with columns `unique_id, ds, y, covariates...`, sorted by `unique_id, ds`, with a fresh index;
@@ -224,13 +226,15 @@ def validate_frame(
     df = as_pandas(df)
     if len(df) == 0:
         raise FrameError("the frame is empty; it needs at least one row per series")
-    long = to_long(df, targets=targets, covariates=covariates)
+    whole = keep_others and ID in df.columns
+    asked = [c for c in covariates or () if c in df.columns] if whole else None
+    long = to_long(df, targets=targets, covariates=None if whole else covariates)
     rows = np.tile(np.arange(len(df)), len(long) // len(df))
     origin = Origin(rows, TIME if TIME in df.columns else "date", ID not in df.columns)
     long = long.reset_index(drop=True)
     long[ID] = read_ids(long[ID], origin)
     long[TIME] = parse_time(long[TIME], long[ID], origin, day_first=day_first, counted=_is_count(freq))
-    for column in long.columns.drop([ID, TIME]):
+    for column in long.columns.drop([ID, TIME]) if asked is None else [TARGET, *asked]:
         long[column] = read_numbers(long[column], long[ID], origin)
     order = long[ID].argsort(kind="stable").to_numpy()
     long, origin = long.iloc[order].reset_index(drop=True), origin.take(order)

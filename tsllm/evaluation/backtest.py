@@ -224,7 +224,7 @@ def run_backtest(
     aliases = [model.alias for model in models]
     levels = sorted(read_levels(level))
     check_aliases(aliases, levels)
-    df = validate_frame(df, freq=freq, covariates=usable_covariates(df))
+    df = validate_frame(df, freq=freq, covariates=usable_covariates(df), keep_others=True)
     windows = Windows.of(df, h, n_windows, step)
     if guard:
         _warn_of_leakage(models, windows)

@@ -2,78 +2,49 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from tsllm.context.applying import REDRAW, Window, apply_effects, clean_history
+from tsllm.context.applying import Window
 from tsllm.context.contract import TEXT, Context, write_notes
-from tsllm.context.effects import Effect, write_effects
+from tsllm.context.effects import Effect
 from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import EffectSpeaker, Idle, ProseReader, ReadOnce, sort_notes
 from tsllm.data.facts import TrainingFacts
 from tsllm.data.frame import find_last_times, infer_freq, validate_frame
 from tsllm.data.frequency import Freq, default_season
+from tsllm.data.names import ColumnNames
+from tsllm.data.target import TargetScale
 from tsllm.files import replace_folder
-from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns
-from tsllm.forecasting.base_paths import PathSource, iterate_windows, sample_paths, summarise
+from tsllm.forecasting.base import Forecaster, Progress, check_windows, name_interval_columns, read_levels
+from tsllm.forecasting.base_paths import PathSource, iterate_windows, sample_paths
+from tsllm.forecasting.carrying_out import (
+    Draws,
+    Effects,
+    apply_to_series,
+    carry_out,
+    clean_histories,
+    renew_window,
+    spread_effects,
+)
 from tsllm.forecasting.context_folder import (
     ContextSettings,
     name_readers,
     open_readers,
     write_texts,
 )
+from tsllm.forecasting.explanation import Explanation
 from tsllm.forecasting.paths import simulate
+from tsllm.forecasting.readers import open_reader
 from tsllm.hub.artefacts import OWNED
 from tsllm.hub.told import BASE, READER
 from tsllm.hub.told_card import write_told_card
 from tsllm.types import CUTOFF, ID, TARGET, TIME, FrameError
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What a text did to the forecast of a series.
-
-    Attributes:
-        series: Its name.
-        text: What was read.
-        effects: What was understood; `write_effects` writes it, `parse_effects` reads it back.
-        forecast: Columns `ds, before, after`.
-        idle: What changes nothing here, an effect or a sentence that was not read, each with the reason.
-        unread: Why the text was not read; empty = it was.
-    """
-
-    series: Any
-    text: str
-    effects: list[Effect]
-    forecast: pd.DataFrame
-    idle: tuple[Idle, ...] = ()
-    unread: str = ""
-
-    def describe(self) -> str:
-        """Says what the text does, one effect a line, and what of it does nothing, with the reason."""
-        left = "; ".join(f"{effect}: {why}" for effect, why in self.idle)
-        if self.effects:
-            return write_effects(self.effects) + (f"\n(left out: {left})" if left else "")
-        if self.unread:
-            return f"(changes nothing, not read: {self.unread})"
-        times = self.forecast[TIME]
-        if left:
-            return f"(changes nothing: {left}; the forecast is of {times.iloc[0]} to {times.iloc[-1]})"
-        # The end of a span is the first moment after it.
-        end = times.iloc[-1] + (times.iloc[-1] - times.iloc[-2]) if len(times) > 1 else times.iloc[-1]
-        return (
-            "(changes nothing: no sentence was understood to say what changes and how; write it plainly, such as "
-            f"'It is closed from {times.iloc[0]} to {end}.' or 'It is capped at "
-            f"{self.forecast['before'].median():.3g}.')"
-        )
-
-    def __str__(self) -> str:
-        return f"{self.series}: {self.text}\n{self.describe()}\n{self.forecast.to_string(index=False)}"
 
 
 class ContextForecaster(Forecaster):
@@ -84,7 +55,8 @@ class ContextForecaster(Forecaster):
 
     Args:
         base: Any forecaster.
-        reader: Gives roles to the prose of a text, such as `LearnedReader.read`; None takes the regular expressions.
+        reader: Gives roles to the prose of a text, such as `LearnedReader.read`; or the name of a reader, as
+            `tsllm.forecasting.readers.open_reader` takes it; None takes the regular expressions.
         alias: Name of the forecast column; None = the base's with `+context`.
         freq: Frequency of the data; None infers it.
         season: Steps in a season; None = by frequency.
@@ -109,7 +81,7 @@ class ContextForecaster(Forecaster):
     def __init__(
         self,
         base: Forecaster,
-        reader: ProseReader | None = None,
+        reader: ProseReader | str | Path | None = None,
         alias: str | None = None,
         *,
         freq: Freq | None = None,
@@ -121,13 +93,16 @@ class ContextForecaster(Forecaster):
         samples: int = 200,
         seed: int = 0,
     ) -> None:
+        if isinstance(reader, str | Path):
+            opened = open_reader(reader)
+            reader, check_length = opened.read, check_length or opened.check_length
         self.base, self.reader = base, reader or read_by_rules
         self._prose = ReadOnce(self.reader) if not isinstance(self.reader, EffectSpeaker) else self.reader
         self.alias = f"{base.alias}+context" if alias is None else alias
         self.freq, self.season, self.timeless, self.check_length = freq, season, timeless, check_length
         self.paths = paths or sample_paths
         self.samples, self.seed = samples, seed
-        self.covariates, self.past_covariates = base.covariates, base.past_covariates
+        self.covariates, self.past_covariates, self.names = base.covariates, base.past_covariates, base.names
         self._history: pd.DataFrame | None = None
         self._h: int | None = None
         self.context = self._context = context
@@ -153,7 +128,7 @@ class ContextForecaster(Forecaster):
             FrameError: If the texts do not fit the data (see `Context.read`), or one of the constructor's does not say
                 when it was published.
         """
-        history = validate_frame(df, freq=self.freq)
+        history = self._read(df)
         given = self.context if context is None else context
         self._check(given, history)
         if context is None:
@@ -168,10 +143,15 @@ class ContextForecaster(Forecaster):
 
     def update(self, df: pd.DataFrame) -> Self:
         """Takes `df` as the new history; the texts stay."""
-        history = validate_frame(df, freq=self.freq)
+        history = self._read(df)
         self.base.update(df)
         self._history = history
         return self
+
+    def _read(self, df: pd.DataFrame) -> pd.DataFrame:
+        """Returns the long frame of keys and target, checked, with what else the base may read of it."""
+        covariates = [*self.base.covariates, *self.base.past_covariates]
+        return validate_frame(df, freq=self.freq, covariates=covariates, keep_others=True)
 
     @property
     def reads_texts(self) -> bool:
@@ -236,6 +216,7 @@ class ContextForecaster(Forecaster):
         level: Sequence[float] | None = None,
         X_df: pd.DataFrame | None = None,
         context: Any = None,
+        effects: Effects | None = None,
     ) -> pd.DataFrame:
         """Forecasts as the base does, and applies what the texts say.
 
@@ -246,12 +227,16 @@ class ContextForecaster(Forecaster):
             X_df: As in `Forecaster.predict`.
             context: One text, a mapping series -> text or a frame (see `Context.read`); None = that of `fit`. A row
                 with `published` is read only by series that end at or after it; a warning says how many are not.
+            effects: In place of what the reader would find, such as those of `explain_context`, edited: effects, or
+                their lines, for all series, or a mapping series -> these. Series without any are as the base
+                forecasts them.
 
         Raises:
-            FrameError: If the texts do not fit the data.
-            ValueError: If there is no history or no horizon, or a text is too long for the reader.
+            FrameError: If the texts do not fit the data, or the effects.
+            ValueError: If there is no history or no horizon, a text is too long for the reader, or a line is no
+                effect.
         """
-        return self._forecast(df, h, level, X_df, context, warns=True)[0]
+        return self._forecast(df, h, level, X_df, context, effects, warns=True)[0]
 
     def predict_and_explain(
         self,
@@ -260,9 +245,10 @@ class ContextForecaster(Forecaster):
         level: Sequence[float] | None = None,
         X_df: pd.DataFrame | None = None,
         context: Any = None,
+        effects: Effects | None = None,
     ) -> tuple[pd.DataFrame, list[Explanation]]:
         """Returns what `predict` and `explain_context` return, of one forecast."""
-        return self._forecast(df, h, level, X_df, context)
+        return self._forecast(df, h, level, X_df, context, effects)
 
     def _forecast(
         self,
@@ -271,10 +257,11 @@ class ContextForecaster(Forecaster):
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
         context: Any,
+        effects: Effects | None = None,
         warns: bool = False,
     ) -> tuple[pd.DataFrame, list[Explanation]]:
         """Forecasts and explains; `warns` = says of texts for this forecast alone how many it may not read."""
-        history = validate_frame(df, freq=self.freq) if df is not None else self._history
+        history = self._read(df) if df is not None else self._history
         if history is None:
             raise ValueError(f"{self.alias} has no history: call fit(df, h) first")
         given = self._context if context is None else context
@@ -284,11 +271,15 @@ class ContextForecaster(Forecaster):
         texts = _read_at_ends(told, history)
         if warns and not self._stands(given):
             told.warn_of_unread(history)
-        after, effects, idle = self._change(base, history, before, level, X_df, texts)
+        windows, found, idle = self._find_effects(history, before, texts, effects)
+        after = self._change(base, history, before, level, X_df, windows, found)
         explained = [
-            Explanation(name, write_notes(texts[name]), found, self._compare(before, after, name), tuple(idle[name]))
-            for name, found in effects.items()
-        ]
+            Explanation(
+                name, write_notes(texts.get(name, ())), own, self._compare(before, after, name),
+                tuple(idle.get(name, ())),
+            )
+            for name, own in found.items()
+        ]  # fmt: skip
         row: Any  # its columns are named, which itertuples does not tell
         for row in told.find_unread(history).itertuples():
             name, why = getattr(row, ID), f"published at {row.published}, after the end of the series at {row.last}"
@@ -311,7 +302,7 @@ class ContextForecaster(Forecaster):
             FrameError: If a series is too short, or a text does not say when it was published.
         """
         check_windows(df, h, n_windows, step_size)
-        whole = validate_frame(df, freq=self.freq)
+        whole = self._read(df)
         told = Context.read(self._context, whole, timeless=self.timeless, check_length=self.check_length)
         base = self._tell_base(self._context, self.timeless)
         rolled, parts = base.predict_rolling(whole, h, n_windows, step_size, level), []
@@ -324,7 +315,8 @@ class ContextForecaster(Forecaster):
             texts = told.notes_at(cutoffs.to_dict())
             here = rolled[CUTOFF] == rolled[ID].map(cutoffs)
             before = rolled[here].drop(columns=CUTOFF).reset_index(drop=True)
-            part = self._change(base, history, before, level, known, texts)[0]
+            windows, found, _ = self._find_effects(history, before, texts)
+            part = self._change(base, history, before, level, known, windows, found)
             part.insert(2, CUTOFF, part[ID].map(cutoffs))
             parts.append(part)
         return pd.concat(parts).sort_values([ID, CUTOFF, TIME], kind="stable", ignore_index=True)
@@ -346,19 +338,19 @@ class ContextForecaster(Forecaster):
             FrameError: If the texts do not fit the data.
             ValueError: If the base cannot draw paths.
         """
-        history, steps = validate_frame(df, freq=self.freq), h if h is not None else self._h
+        history, steps = self._read(df), h if h is not None else self._h
         base = self._tell_base(self._context)
         before = base.predict(history, steps, None, X_df)
         texts = _read_at_ends(self._check_ahead(self._context, history, before), history)
         windows, effects, _ = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
-        cleaned = _clean(history, windows, changed)
+        cleaned = clean_histories(history, windows, changed)
         paths = simulate(base, cleaned, n_samples, seed, h=steps, X_df=X_df, **options)
         paths = paths.rename(columns={self.base.alias: self.alias})
         for name, found in changed.items():
             rows = (paths[ID] == name).to_numpy()
             drawn = paths.loc[rows, self.alias].to_numpy(float).reshape(n_samples, -1)
-            told = _apply(name, _renew(windows[name], cleaned, name), found, drawn, self.seed)
+            told = apply_to_series(name, renew_window(windows[name], cleaned, name), found, drawn, self.seed)
             paths.loc[rows, self.alias] = told.reshape(-1)
         return paths
 
@@ -387,7 +379,7 @@ class ContextForecaster(Forecaster):
             FrameError: If they do not, or one does not say when it was published.
             ValueError: If a text is too long for the reader.
         """
-        history = validate_frame(df, freq=self.freq)
+        history = self._read(df)
         self._check(self.context, history, None if h is None else find_last_times(history, h, self.freq))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> None:
@@ -407,7 +399,7 @@ class ContextForecaster(Forecaster):
             raise NotImplementedError("paths and check_length of one's own cannot be saved; save the base alone")
         settings = ContextSettings(
             self.alias, names, self.freq, self.season, self.timeless, self.samples, self.seed,
-            self._context is self.context, write_texts(self._context),
+            self._context is self.context, write_texts(self._context), self.names.to_dict(), asdict(self.target_scale),
         )  # fmt: skip
         with replace_folder(folder, (*OWNED, BASE, READER)) as made:
             options = {"licence": licence or self.licence} if licence or self.licence else {}
@@ -433,6 +425,9 @@ class ContextForecaster(Forecaster):
             samples=given.samples, seed=given.seed,
         )  # fmt: skip
         made._context = texts
+        if given.names:
+            made.names = ColumnNames.from_dict(given.names)
+        made.target_scale = TargetScale(**given.target_scale)
         return made
 
     def _stands(self, context: Any) -> bool:
@@ -471,31 +466,42 @@ class ContextForecaster(Forecaster):
         before: pd.DataFrame,
         level: Sequence[float] | None,
         X_df: pd.DataFrame | None,
-        texts: dict[Any, list[Note]],
-    ) -> tuple[pd.DataFrame, dict[Any, list[Effect]], dict[Any, list[Idle]]]:
-        """Returns the base's forecast as the texts change it, and what `_find_effects` found."""
+        windows: dict[Any, Window],
+        effects: dict[Any, list[Effect]],
+    ) -> pd.DataFrame:
+        """Returns the base's forecast as effects change it."""
+        level = list(dict.fromkeys(read_levels(level)))
         columns = name_interval_columns(self.base.alias, level)
         names = dict(
             zip([self.base.alias, *columns], [self.alias, *name_interval_columns(self.alias, level)], strict=True)
         )
         out = before.rename(columns=names)
-        windows, effects, idle = self._find_effects(history, before, texts)
         changed = {name: found for name, found in effects.items() if found}
         if changed:
-            part = self._redraw(base, history, before, level, X_df, windows, changed)
+            draws = Draws(self.paths, self.samples, self.seed)
+            part = carry_out(base, history, before, windows, changed, draws, level, X_df)
             rows = out[ID].isin(changed).to_numpy()
             out.loc[rows, list(names.values())] = np.concatenate([part[name] for name in out.loc[rows, ID].unique()])
-        return out, effects, idle
+        return out
 
     def _find_effects(
-        self, history: pd.DataFrame, before: pd.DataFrame, texts: dict[Any, list[Note]]
+        self,
+        history: pd.DataFrame,
+        before: pd.DataFrame,
+        texts: dict[Any, list[Note]],
+        effects: Effects | None = None,
     ) -> tuple[dict[Any, Window], dict[Any, list[Effect]], dict[Any, list[Idle]]]:
-        """Returns the windows of all series, and the effects of those with a text: what acts, and what is left out."""
-        if not texts:
+        """Returns the windows of all series, and the effects of those with a text: what acts, and what is left out.
+
+        `effects` stand in place of what the texts say.
+        """
+        if not texts and effects is None:
             return {}, {}, {}
         _require_dates(history)
         freq = self.freq if self.freq is not None else infer_freq(history)
         windows = dict(iterate_windows(history, before, self.season or default_season(freq)))
+        if effects is not None:
+            return windows, spread_effects(effects, list(windows)), {}
         read = {name: self._understand(name, notes, windows[name]) for name, notes in texts.items()}
         return windows, {name: r[0] for name, r in read.items()}, {name: r[1] for name, r in read.items()}
 
@@ -508,57 +514,10 @@ class ContextForecaster(Forecaster):
             shown = text if len(text) <= 80 else f"{text[:80]}..."
             raise FrameError(f"series {name!r}, in the text {shown!r}: {error}") from error
 
-    def _redraw(
-        self, base: Forecaster, history: pd.DataFrame, before: pd.DataFrame, level: Sequence[float] | None,
-        X_df: pd.DataFrame | None, windows: dict[Any, Window], changed: dict[Any, list[Effect]],
-    ) -> dict[Any, np.ndarray]:  # fmt: skip
-        """Returns for each series with effects its point forecast and interval bounds [h, 1 + 2 * levels].
-
-        The base sees all series, because it may forecast them together.
-        """
-        cleaned, h = _clean(history, windows, changed), len(windows[next(iter(changed))].future_times)
-        same = cleaned[TARGET].equals(history[TARGET])
-        points = before if same else base.predict(cleaned, h, None, X_df)
-        paths = self.paths(base, cleaned, h, X_df, self.samples, self.seed, level or ())
-        result = {}
-        for name, found in changed.items():
-            window = _renew(windows[name], cleaned, name)
-            point = points.loc[(points[ID] == name).to_numpy(), self.base.alias].to_numpy(float)
-            drawn = _apply(name, window, found, np.concatenate([point[None], paths[name]]), self.seed)
-            # Where only arithmetic acts, the base's own point goes through it; a redrawn one is one path of many.
-            redrawn = any(e.kind in REDRAW for e in found)
-            summary = summarise(drawn[1:], level)
-            if not redrawn:
-                summary[:, 0] = drawn[0]
-            result[name] = summary
-        return result
-
 
 def _read_at_ends(told: Context, history: pd.DataFrame) -> dict[Any, list[Note]]:
     """Returns series -> notes that a forecast from the end of the history may read."""
     return told.notes_at(history.groupby(ID, sort=False)[TIME].last().to_dict())
-
-
-def _clean(history: pd.DataFrame, windows: dict[Any, Window], changed: dict[Any, list[Effect]]) -> pd.DataFrame:
-    """Returns the history without the artefacts that texts tell of."""
-    cleaned = history.copy()
-    for name, found in changed.items():
-        cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET] = clean_history(windows[name], found)
-    return cleaned
-
-
-def _renew(window: Window, cleaned: pd.DataFrame, name: Any) -> Window:
-    """Returns the window with the past of the cleaned history."""
-    past = cleaned.loc[(cleaned[ID] == name).to_numpy(), TARGET].to_numpy(float)
-    return Window(past, window.past_times, window.future_times, window.season)
-
-
-def _apply(name: Any, window: Window, found: list[Effect], paths: np.ndarray, seed: int) -> np.ndarray:
-    """Carries out effects on paths [n, h]; an error names the series."""
-    try:
-        return apply_effects(window, found, paths, seed)
-    except ValueError as error:
-        raise FrameError(f"series {name!r}: {error}") from error
 
 
 def _require_dates(history: pd.DataFrame) -> None:

@@ -16,6 +16,8 @@ from tsllm.context.readers import EffectSpeaker, ProseReader, ReadInTurn
 from tsllm.context.times import read_text_times
 from tsllm.data.columns import as_pandas
 from tsllm.data.frequency import Freq, normalize_freq
+from tsllm.data.names import ColumnNames
+from tsllm.data.target import TargetScale
 from tsllm.files import write_json
 from tsllm.forecasting.base import check_count
 from tsllm.forecasting.readers import OpenReader, load_reader
@@ -45,6 +47,8 @@ class ContextSettings:
         seed: Of the draws.
         standing: Whether the texts serve every `fit`, and not the one before saving alone.
         texts: One text for all series, or rows `unique_id, text[, published, start, end]`; None = none.
+        names: What the columns of the user's tables are called (`ColumnNames.to_dict`).
+        target_scale: How the target is transformed (`TargetScale`), where that is said of this forecaster.
         format: Version of this file.
     """
 
@@ -57,6 +61,8 @@ class ContextSettings:
     seed: int = 0
     standing: bool = False
     texts: Any = None
+    names: dict[str, str] = field(default_factory=dict)
+    target_scale: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -78,6 +84,11 @@ class ContextSettings:
         if self.seed < 0:
             raise ValueError(f"{CONTEXT_FILE} has seed {self.seed}; it must be at least 0")
         _check_texts(self.texts)
+        ColumnNames.from_dict(self.names)
+        try:
+            TargetScale(**self.target_scale)
+        except TypeError as error:
+            raise ValueError(f"{CONTEXT_FILE} has a target_scale that is none ({error})") from error
 
     def read_texts(self) -> Any:
         """Returns the texts as `ContextForecaster` takes them."""

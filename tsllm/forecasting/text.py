@@ -1,5 +1,6 @@
 """A causal language model as a forecaster: numbers in, sampled numbers out, median and quantiles of the samples."""
 
+import copy
 import inspect
 import json
 import logging
@@ -339,7 +340,8 @@ class TextForecaster(Forecaster):
             FrameError: If a series is too short, or a text does not say when it was published and is not timeless.
         """
         Context.read(self._context, self._validate(df), timeless=self.timeless).refuse_undated(df[TIME].max())
-        return super().predict_rolling(df, h, n_windows, step_size, level)
+        told = self if self._context is None else copy.copy(self).tell(self._context, self.timeless)
+        return super(TextForecaster, told).predict_rolling(df, h, n_windows, step_size, level)
 
     def sample(self, df: pd.DataFrame, X_df: pd.DataFrame | None = None, context: Any = None) -> dict[Any, np.ndarray]:
         """Returns the sampled paths of each series, [num_samples, h], NaN where a completion was unreadable."""

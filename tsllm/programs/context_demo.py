@@ -17,7 +17,8 @@ from tsllm.context.pairs import PairWriter, Piece
 from tsllm.context.reader import LearnedReader, ReaderConfig
 from tsllm.context.reading import Reading
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.context import ContextForecaster, Explanation
+from tsllm.forecasting.context import ContextForecaster
+from tsllm.forecasting.explanation import Explanation
 from tsllm.forecasting.readers import open_encoder
 from tsllm.programs.context_reader import ReaderArguments, collect_sentences, encode_sentences, train_head
 from tsllm.types import ID, TARGET, TIME
