@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
+from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import DATE, Moment, counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
+from tsllm.context.returns import returns_at
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
 _WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
@@ -47,7 +49,9 @@ _UNREAD = re.compile(
     r"(?:in|during|throughout) the (?:early |late )?(?:morning|afternoon|evening|night)|(?:day|night)-?time)\b"
     r"|\b(?:on |during |at )?(?:weekdays|workdays|(?:working|business|school) days)\b"
     r"|\b(?:on|during) (?:public |bank )?holidays\b"
-    r"|\brest of the (?:day|morning|afternoon|evening|week|month|year|night)\b"
+    r"|\brest of the (?:morning|afternoon|evening|week|month|year|night)\b"
+    r"|\b(?:after|before|around|during|at|over|until|till|from|since) (?:breakfast|lunch(?:time)?|dinner|sunrise|sunset|dawn|"
+    r"dusk|closing time)\b|\b(?:business|working|office|opening|peak|off-peak|rush) hours?\b"
     r"|(?<!\w)\x01(?: ?[-–—] ?| to | until | till | through )\d[\d:]*\b(?! ?%)"
     r"|\b(?:except|excepting|excluding|apart from|other than|but not|but)(?: for| on| in| at| the)* \x01"
     r"|\b(?:early|late|mid|some ?time|shortly|just)[ -](?:on |in |before |after |the )*\x01"
@@ -56,12 +60,14 @@ _UNREAD = re.compile(
     r"|\b(?:first|second|third|last|latter) (?:half|third|quarter|part|days?|weeks?|hours?) of\b",
     re.IGNORECASE,
 )  # fmt: skip
-_HOUR = r"(?:[01]?\d|2[0-4])"
-_BARE = re.compile(
-    rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
-    rf"|\bat {_HOUR}(?= on\b|,|\.?$)",
+_WHOLE = re.compile(
+    r"\buntil further notice\b|\bpermanently\b|\bindefinitely\b|\bfor good\b|\b(?:the )?whole time\b|"
+    r"\b(?:during|over|for|throughout) the (?:(?:whole|entire|full) )?(?:forecast(?:ing)? )?(?:horizon|forecast|period)\b",
     re.IGNORECASE,
-)
+)  # fmt: skip
+_WEEKEND = re.compile(r"\b(?:(?:all|the (?:whole|entire)) |all of the )weekend\b", re.IGNORECASE)
+_REST = re.compile(r"\brest of the day\b", re.IGNORECASE)
+_HEAD = re.compile(r"\b(first|last|final) $", re.IGNORECASE)
 _SOON = re.compile(r"\b(?:in|within|after) \x03(?! of\b)", re.IGNORECASE)
 
 
@@ -81,6 +87,9 @@ class Span:
         ago: Days since then, where the sentence counts them.
         unread: What says when, and was not read; empty = nothing.
         soon: The same, of words that may well say how fast ("within two days").
+        whole: Whether it says outright that it is about all of the time ("until further notice").
+        loose: What of its times is no moment of the text ("from 8 to 14"); empty = nothing.
+        back: Whether it says no more than when all is as before.
     """
 
     ranges: list[Range] = field(default_factory=list)
@@ -94,9 +103,12 @@ class Span:
     ago: float = 0.0
     unread: str = ""
     soon: str = ""
+    whole: bool = False
+    loose: str = ""
+    back: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.ranges or self.days or self.ago or self.unread)
+        return bool(self.ranges or self.days or self.ago or self.unread or self.whole)
 
     @property
     def texts(self) -> list[str]:
@@ -105,8 +117,9 @@ class Span:
 
 
 def collect_span(
-    text: str, inside: Sequence[tuple[Mention, str]], mentions: Sequence[Mention], place: tuple[int, int], year: int
-) -> Span:
+    text: str, inside: Sequence[tuple[Mention, str]], mentions: Sequence[Mention], place: tuple[int, int], year: int,
+    states: bool = False,
+) -> Span:  # fmt: skip
     """Returns what a sentence says of when something is.
 
     Args:
@@ -115,18 +128,32 @@ def collect_span(
         mentions: All of its mentions.
         place: Of the sentence.
         year: Of the forecast.
+        states: Whether the sentence states something without a number.
     """
-    past, before = tells_of_past(text[place[0] : place[1]], year)
+    sentence = text[place[0] : place[1]]
+    past, before = tells_of_past(sentence, year)
     span = Span(past=past, before=before, ago=_count_days(text, mentions, place))
-    masked = _mask(text, mentions, place, [m for m, _ in inside])
+    values = [(m.start - place[0], m.end - place[0]) for m, _ in inside if m.kind not in {"moment", "duration"}]
+    hours = find_hours(sentence, values, states)
+    clear = (0, 0) if hours is None or not hours.pair else (place[0] + hours.place[0], place[0] + hours.place[1])
+    masked = _mask(text, mentions, place, [m for m, _ in inside], clear)
     for mention, role in inside:
+        if clear[0] <= mention.start < clear[1]:
+            continue
         if mention.kind == "duration":
             setattr(span, role, mention.value)
         elif mention.kind == "moment":
             front = text[place[0] : mention.start]
             if comes_again(mention, front):
                 span.again = 7
-            _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front)
+            back = role == "end" and returns_at(text, mention, place)
+            span.back |= back
+            _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front, back)
+    if hours is not None and hours.pair:
+        span.ranges.append(hours.pair)
+        span.loose = sentence[slice(*hours.place)]
+    span.back &= not span.days and len(span.ranges) == 1 and not span.ranges[0][0] and not values and not states
+    _add_unsaid(span, text, mentions, place, bool(values) or states)
     if span.again and any(_PLURAL.search(t) for pair in span.ranges for t in pair):
         span.unread = "Mondays to Fridays"
     if _DAILY.search(masked):
@@ -143,12 +170,52 @@ def comes_again(mention: Mention, front: str) -> bool:
     return bool(_PLURAL.fullmatch(mention.text) or _EVERY.search(front))
 
 
-def _add_moment(span: Span, said: str, role: str, front: str) -> None:
+def _add_unsaid(
+    span: Span, text: str, mentions: Sequence[Mention], place: tuple[int, int], acts: bool
+) -> None:
+    """Adds what says when without a moment of its own: "all weekend", "the first three hours", "until further notice".
+
+    Where a sentence has no effect itself (`acts`), "the first 128 days" may be those of anything, and are not read.
+    """
+    sentence = text[place[0] : place[1]]
+    for m in mentions:
+        head = m.kind == "duration" and place[0] <= m.start and m.end <= place[1] and _HEAD.search(text[place[0] : m.start])
+        if acts and head and not re.match(r" (?:of|before|after)\b", text[m.end : place[1]]) and (head[1].lower() == "first" or not span.past):
+            _add_head(span, head[1].lower().replace("final", "last"), m.text)
+    if found := _WEEKEND.search(sentence):
+        span.days.append("weekend")
+        span.loose = found[0]
+    if found := _REST.search(sentence):
+        span.loose = found[0]
+        open_ = len(span.ranges) == 1 and not span.ranges[0][1] and is_clock(span.ranges[0][0])
+        if not span.texts:
+            span.ranges.append(("", "end of the day"))
+        elif open_ and not span.days:
+            span.ranges = [(span.ranges[0][0], "end of the day")]
+        elif not open_:
+            span.unread = found[0]
+    span.whole = acts and not span.past and not span.texts and _WHOLE.search(sentence) is not None
+
+
+def _add_head(span: Span, side: str, length: str) -> None:
+    """Adds "the first three hours", of the day that the sentence names, else of the forecast."""
+    span.loose = f"{side} {length}"
+    if len(span.days) == 1 and not span.ranges and has_date(span.days[0]) and not is_edge(span.days[0]):
+        span.days = [f"{side} {length} of {span.days[0]}"]
+    elif not span.texts and side == "first":
+        span.days = [f"first {length} of the forecast"]
+    else:
+        span.unread = span.loose
+
+
+def _add_moment(span: Span, said: str, role: str, front: str, back: bool) -> None:
     side = _SIDE.search(front)
     if role == "day":
         span.days.append(said)
         return
-    if side is not None and not is_clock(said):
+    if back and not is_clock(said):
+        said = f"before {said}"
+    elif side is not None and not is_clock(said):
         said = f"{'before' if side['before'] else 'after'} {said}"
     if role == "start":
         span.ranges.append((said, ""))
@@ -158,8 +225,16 @@ def _add_moment(span: Span, said: str, role: str, front: str) -> None:
         span.ranges.append(("", said))
 
 
-def _mask(text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention]) -> str:
-    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part)."""
+def _mask(
+    text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention], clear: tuple[int, int]
+) -> str:
+    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part).
+
+    What is `clear` is read already, and blank but for its first word.
+    """
+    first = re.match(r"[a-z]*", text[slice(*clear)], re.IGNORECASE)
+    kept = clear[0] + (first.end() if first else 0)
+    text = text[:kept] + re.sub(r"\S", "_", text[kept : clear[1]]) + text[clear[1] :]
     parts, last = [], place[0]
     for m in mentions:
         if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]:
@@ -188,6 +263,25 @@ def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
     if not span and spans[k].again:
         return spans[k]
     return span
+
+
+def join_returns(spans: Sequence[Span], free: Sequence[bool]) -> list[Span]:
+    """Ends what a sentence tells where the next one says that all is as before ("It reopens on Sunday.").
+
+    Args:
+        spans: Of the sentences.
+        free: Whether a sentence has no effect of its own.
+    """
+    joined = list(spans)
+    for k in range(1, len(joined)):
+        before, end = joined[k - 1], joined[k].ranges[-1][1] if joined[k].ranges else ""
+        if not (joined[k].back and free[k]) or free[k - 1] or before.again or before.length or before.unread:
+            continue
+        if len(before.ranges) == 1 and not before.ranges[0][1]:
+            joined[k - 1] = replace(before, ranges=[(before.ranges[0][0], end)])
+        elif len(before.days) == 1 and not before.ranges:
+            joined[k - 1] = replace(before, days=[], ranges=[(before.days[0], end)])
+    return joined
 
 
 def tells_of_past(sentence: str, year: int) -> tuple[bool, bool]:
@@ -247,12 +341,6 @@ def find_absent(span: Span, times: pd.DatetimeIndex) -> str:
     return ""
 
 
-def find_hours(sentence: str) -> tuple[int, int] | None:
-    """Returns the place of bare numbers that may be hours of a day ("from 8 to 10")."""
-    found = _BARE.search(sentence)
-    return found.span() if found else None
-
-
 def _is_of_days(span: Span) -> bool:
     """Tells whether days and times of day are said apart, each once."""
     clocks = [pair for pair in span.ranges if _is_clocks(pair)]
@@ -271,6 +359,9 @@ def resolve_span(span: Span, times: pd.DatetimeIndex, step: pd.Timedelta) -> lis
         times: The times of the horizon.
         step: From one time to the next.
     """
+    if span.whole:
+        return [Effect("ignore")]
+    span = _join_day(span)
     ranges = _merge_open(span, times)
     clocks = [pair for pair in ranges if _is_clocks(pair)]
     others = [pair for pair in ranges if not _is_clocks(pair)]
@@ -304,6 +395,16 @@ def _merge_open(span: Span, times: pd.DatetimeIndex) -> list[Range]:
         if start is not None and end is not None and start.start < end.end:
             return [pair]
     return span.ranges
+
+
+def _join_day(span: Span) -> Span:
+    """Joins a day with the time of day behind it where the end has its own date ("on Friday from 22:00 to Sunday")."""
+    if len(span.days) != 1 or len(span.ranges) != 1 or not has_date(span.days[0]) or is_edge(span.days[0]):
+        return span
+    start, end = span.ranges[0]
+    if not start or not is_clock(start) or not has_date(end.removeprefix("before ")) or span.again:
+        return span
+    return replace(span, days=[], ranges=[(f"{span.days[0]} {start}", end)])
 
 
 def _last(day: Moment, span: Span, step: pd.Timedelta) -> Effect:

@@ -1,0 +1,40 @@
+"""Moments from which on all is as before: "reopens on Sunday", "is back at 14:00", "from Sunday on all is normal"."""
+
+import re
+
+from tsllm.context.lexer import Mention
+
+_AGAIN = (
+    r"(?:re-?open(?:s|ing|ed)?|resum(?:es?|ed|ing)|re-?start(?:s|ed|ing)?|re-?commenc(?:es?|ed|ing)|"
+    r"(?:opens?|open|starts?|runs?|works?|operates?|produces?|running|working|operating|available|up) again|"
+    r"(?:(?:is|are|be|comes?|coming|goes|going|gets?) )?back(?: (?:to (?:normal|work|usual|full \w+)|in (?:service|operation|"
+    r"use|business|stock)|on ?line|on the grid|at work|open|up|running|working))?|"
+    r"(?:returns?|returning)(?: to (?:normal|work|service|operation|usual|full \w+|(?:its|the|their) (?:usual|normal) \w+))?|"
+    r"(?:is|are|be) (?:open|normal|as usual) again)"
+)
+_JOINS = r"(?: (?:work|operations?|production|service|business|normally|as usual|fully|again))?(?: (?:on|at|from|as of|in|by))?"
+_IN_FRONT = re.compile(rf"\b(?<!\bits )(?<!\bthe )(?<!\bfeed){_AGAIN}{_JOINS}(?: the)? ?$", re.IGNORECASE)
+_BEHIND = re.compile(
+    rf"(?: on\b| onwards?\b)?,? (?:[A-Za-z]+ ){{0,4}}?(?:(?:is|are|will be) back\b|{_AGAIN}\b)(?! (?:in|on|at|from|to) \d)",
+    re.IGNORECASE,
+)
+_FROM_IT_ON = re.compile(r"^(?:and |then |but )*(?:(?:from|on|as of|starting|after)(?: the)? )?$", re.IGNORECASE)
+
+
+def returns_at(text: str, mention: Mention, place: tuple[int, int]) -> bool:
+    """Tells whether all is as before from a moment on.
+
+    Args:
+        text: The whole text.
+        mention: A moment.
+        place: Of its sentence.
+
+    Example:
+        >>> text = "It reopens on Sunday."
+        >>> returns_at(text, Mention("moment", 14, 20, "Sunday"), (0, 21))
+        True
+    """
+    front, behind = text[place[0] : mention.start], text[mention.end : place[1]]
+    if _IN_FRONT.search(front):
+        return True
+    return bool(_FROM_IT_ON.match(front) and _BEHIND.match(behind))
