@@ -41,7 +41,7 @@ _OTHER_UNIT = re.compile(
     r"met(?:er|re)s\b|miles|seats|stops|goals|teams|members)\b)", re.IGNORECASE,
 )  # fmt: skip
 _OTHER = re.compile(
-    r"\b(?:staff|employees|workforce|headcount|personnel|crew|wages?|salar(?:y|ies)|fees?|fares?|tax(?:es)?|interest|"
+    r"\b(?:staff|teams?|employees|workforce|headcount|personnel|crew|wages?|salar(?:y|ies)|fees?|fares?|tax(?:es)?|interest|"
     r"rents?|temperatures?|capacity|delays?|rank(?:ing)?|population|prices? of|number of (?:employees|staff|workers|"
     r"machines|lines|shops|stores)|(?:oil|gas|coal|fuel|diesel|petrol|carbon|co2|food|ticket|share|stock|house|metal) "
     r"prices?)\b", re.IGNORECASE,
@@ -56,8 +56,10 @@ _OPENS = re.compile(rf"(?: ?%|(?: [\w/]+)?)(?: ?[-–—] ?| (?:to|or|and) )(?:a
 _CLOSES = re.compile(rf"\b(?:by|between|of) {_ABOUT}{_SIGN}{_NUMBER} ?(?:%|[\w/]+)?(?: ?[-–—] ?| (?:to|or|and) ){_SIGN}$", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|n['’]t|never|no longer)\b", re.IGNORECASE)
 
-_CHANGE = re.compile(rf"\b(?:(?P<up>{RISES})|(?P<down>{FALLS}))\b", re.IGNORECASE)
-_BY = re.compile(rf"\bby {_ABOUT}{_SIGN}$", re.IGNORECASE)
+# Not more words lie between a verb and its amount.
+_NEAR = r"(?: [^\s,;:]+){0,6}?"
+_CHANGE = re.compile(rf"\b(?:(?P<up>{RISES}|higher|greater|more)|(?P<down>{FALLS}|less|fewer))\b", re.IGNORECASE)
+_BY = re.compile(rf"{_CHANGE.pattern}{_NEAR} by {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _OF = re.compile(
     rf"\b(?:rise|increase|growth|gain|jump|surge|boost|fall|drop|decrease|decline|reduction|dip|cut|loss|slump) of {_ABOUT}{_SIGN}$",
     re.IGNORECASE,
@@ -82,7 +84,9 @@ _ABOVE = re.compile(
     rf"(?: [\w³/]+)?? (?:(?P<up>above|over)|(?P<down>below|under)) (?:(?:the|its|their|our) )?{_USUAL}\b", re.IGNORECASE
 )
 _ADDED = re.compile(rf"(?: ?{_UNIT})? (?:extra|additional)(?: {_UNIT})?(?={_END.pattern})", re.IGNORECASE)
-_TO = re.compile(rf"(?<!\bup )\bto {_ABOUT}{_SIGN}$", re.IGNORECASE)
+_NOT_TO = "".join(rf"(?<!\b{word} )" for word in ("up", "due", "owing", "thanks", "according", "close", "next", "compared"))
+_TO = re.compile(rf"{_NOT_TO}\bto {_ABOUT}{_SIGN}$", re.IGNORECASE)
+_CHANGES_TO = re.compile(rf"{_CHANGE.pattern}{_NEAR} {_NOT_TO}to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
 
@@ -141,13 +145,13 @@ def read_amount(mention: Mention, near: str, behind: str) -> str:
         return NONE
     if _TO.search(near):
         return _read_level(mention, near, behind)
-    if mention.value <= 0 or _BOUNDED.search(near) or _RATE.match(behind) or ELSEWHEN.search(behind):
+    if mention.value <= 0 or _BOUNDED.search(near) or _RATE.match(behind) or ELSEWHEN.search(near + behind):
         return NONE
     return _read_change(near, behind)
 
 
 def _read_change(near: str, behind: str) -> str:
-    plain = _END.match(behind) or ((unit := _UNITED.match(behind)) and _END.match(behind, unit.end()))
+    plain = _is_plain(behind)
     words = list(_CHANGE.finditer(near))
     if words and (_BY.search(near) or _OF.search(near)):
         return "raise" if words[-1]["up"] else "lower"
@@ -166,12 +170,18 @@ def _read_change(near: str, behind: str) -> str:
 def _read_level(mention: Mention, near: str, behind: str) -> str:
     """Reads "drops to 40", "falls from 14 to 8"; what is reached by some time says no level until then."""
     words = list(_CHANGE.finditer(near))
-    if not words or _BY_WHEN.match(behind) or _RATE.match(behind) or re.search(r"\bby [^,;]*\bto ", near):
+    if not _CHANGES_TO.search(near) or not _is_plain(behind) or _BY_WHEN.match(behind) or _RATE.match(behind) or re.search(r"\bby [^,;]*\bto ", near):
         return NONE
     first = _FROM_TO.search(near)
     if first is not None and _turns(words[-1], float(first[1].replace(",", "").replace("−", "-")), mention.value):
         return NONE
     return "set"
+
+
+def _is_plain(behind: str) -> bool:
+    """Tells whether an amount ends here, or with its unit."""
+    unit = _UNITED.match(behind)
+    return bool(_END.match(behind) or (unit and _END.match(behind, unit.end())))
 
 
 def _turns(word: re.Match[str], first: float, last: float) -> bool:
@@ -200,14 +210,14 @@ def read_share(mention: Mention, near: str, behind: str) -> str:
     if not usual and not (_END.match(behind) and not _IN_PERCENT.search(near)):
         return NONE
     words = list(_CHANGE.finditer(near))
-    if words and _TO.search(near):
+    if _CHANGES_TO.search(near):
         return NONE if _turns(words[-1], 100.0, mention.value) else "multiply"
     return "multiply" if usual or _RUNS_AT.search(near) else NONE
 
 
 def leads_to(near: str) -> bool:
     """Tells whether what follows is where a rise or a fall ends ("falls to ")."""
-    return bool(_TO.search(near) and _CHANGE.search(near))
+    return _CHANGES_TO.search(near) is not None
 
 
 def is_of_another(behind: str) -> bool:

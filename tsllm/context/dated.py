@@ -148,7 +148,7 @@ def _date(note: Note, times: pd.DatetimeIndex, step: pd.Timedelta, keeps: bool =
         views.append(None if seen is times else pd.DatetimeIndex([seen[0], seen[0] + _REACH]))
         spans.append(collect_span(note.text, found, reading.mentions, place, seen[0].year, statement == "zero"))
     free = [s == NONE and all(r not in VALUES for _, r in f) for s, f in zip(reading.statements, inside, strict=True)]
-    spans = join_returns(spans, free)
+    spans = join_returns(spans, free, [note.text[slice(*place)] for place in reading.sentences])
     said, behind = [], 0
     for k, (first, last) in enumerate(reading.sentences):
         sentence = _Sentence(note, note.text[first:last], _list_moments(reading, first, last), spans[k], views[k])

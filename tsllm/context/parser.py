@@ -28,6 +28,7 @@ SKIPPED = re.compile(
     r"(?:closed|shut ?down|offline|depleted|unavailable|suspended|under maintenance|"
     r"out of (?:service|order|stock|use))|"
     r"\b(?:was|were|had been) (?:supposed |meant |due |planned |expected )?to (?:be|have been|close|shut|halt|stop)\b|"
+    r"\bas long as\b|\bin case\b|\bprovided\b|\bdepend(?:s|ing) on\b|"
     r"\b(?:unless|whether|if|might(?! (?:expect|have|think|say)))\b", re.IGNORECASE,
 )  # fmt: skip
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
@@ -61,7 +62,7 @@ _LOST = re.compile(
     r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without) (?:about |around |roughly )?$", re.IGNORECASE
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
-_POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
 )

@@ -105,7 +105,7 @@ def sort_reading(
     ]
     values = [[(m, r) for m, r in found if r in VALUES] for found in inside]
     free = [not v and s == NONE for v, s in zip(values, reading.statements, strict=True)]
-    spans = join_returns(spans, free)
+    spans = join_returns(spans, free, [reading.text[slice(*place)] for place in reading.sentences])
     step = _find_step(times, past_times)
     effects: list[Effect] = []
     idle: list[tuple[Effect, str]] = []

@@ -14,7 +14,7 @@ from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import DATE, Moment, counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
-from tsllm.context.returns import returns_at
+from tsllm.context.returns import returns_at, speaks_of_it
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
 _WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
@@ -61,7 +61,7 @@ _UNREAD = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _WHOLE = re.compile(
-    r"\buntil further notice\b|\bpermanently\b|\bindefinitely\b|\bfor good\b|\b(?:the )?whole time\b|"
+    r"\bfrom now on(?:wards?)?\b|\bas of now\b|\bwith immediate effect\b|\buntil further notice\b|\bpermanently\b|\bindefinitely\b|\bfor good\b|\b(?:the )?whole time\b|"
     r"\b(?:during|over|for|throughout) the (?:(?:whole|entire|full) )?(?:forecast(?:ing)? )?(?:horizon|forecast|period)\b",
     re.IGNORECASE,
 )  # fmt: skip
@@ -150,7 +150,9 @@ def collect_span(
             span.back |= back
             _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front, back)
     if hours is not None and hours.pair:
-        span.ranges.append(hours.pair)
+        # "From 6 in the morning until noon on Friday" ends with a moment of its own.
+        ends = [m.meaning for m, _ in inside if m.kind == "moment" and clear[0] <= m.start < clear[1] < m.end]
+        span.ranges.append((hours.pair[0], ends[0]) if ends else hours.pair)
         span.loose = sentence[slice(*hours.place)]
     span.back &= not span.days and len(span.ranges) == 1 and not span.ranges[0][0] and not values and not states
     _add_unsaid(span, text, mentions, place, bool(values) or states)
@@ -265,17 +267,18 @@ def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
     return span
 
 
-def join_returns(spans: Sequence[Span], free: Sequence[bool]) -> list[Span]:
+def join_returns(spans: Sequence[Span], free: Sequence[bool], sentences: Sequence[str]) -> list[Span]:
     """Ends what a sentence tells where the next one says that all is as before ("It reopens on Sunday.").
 
     Args:
         spans: Of the sentences.
         free: Whether a sentence has no effect of its own.
+        sentences: As they stand.
     """
     joined = list(spans)
     for k in range(1, len(joined)):
         before, end = joined[k - 1], joined[k].ranges[-1][1] if joined[k].ranges else ""
-        if not (joined[k].back and free[k]) or free[k - 1] or before.again or before.length or before.unread:
+        if not (joined[k].back and free[k] and speaks_of_it(sentences[k], sentences[k - 1])) or free[k - 1] or before.again or before.length or before.unread:
             continue
         if len(before.ranges) == 1 and not before.ranges[0][1]:
             joined[k - 1] = replace(before, ranges=[(before.ranges[0][0], end)])

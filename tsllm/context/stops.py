@@ -56,6 +56,13 @@ _ZERO = re.compile(
 )  # fmt: skip
 
 
+_PARTLY = re.compile(
+    r"\b(?:half|some|many|most|several|few|parts?|one|two|three|four|five|six|\d+|third|quarter|thirds|quarters|%|per ?cent) "
+    r"of (?:(?:the|our|its|their|all) )?\w+|\b(?:partly|partially|largely|mostly|almost|nearly|half)[ -](?:closed|shut|idle)",
+    re.IGNORECASE,
+)
+
+
 def tells_of_stop(sentence: str) -> bool:
     """Tells whether a sentence says that nothing comes in.
 
@@ -63,4 +70,6 @@ def tells_of_stop(sentence: str) -> bool:
         >>> [tells_of_stop(said) for said in ("It produces nothing.", "It does not run.", "There is no rain.")]
         [True, True, False]
     """
-    return bool(_ZERO.search(sentence) or NOT_AT_WORK.search(sentence))
+    found = _ZERO.search(sentence) or NOT_AT_WORK.search(sentence)
+    part = _PARTLY.search(sentence)
+    return found is not None and (part is None or part.start() > found.start())
