@@ -12,15 +12,21 @@ from tsllm.context.lexer import Mention
 from tsllm.context.reading import NONE
 from tsllm.context.verbs import FALLS, RISES
 
-_ABOUT = r"(?:(?:about|around|roughly|approximately|some|nearly|almost|only|just|exactly|another|an? (?:extra|further)) )*"
+_ABOUT = (
+    r"(?:(?:about|around|roughly|approximately|some|nearly|almost|only|just|exactly|another|an? (?:extra|further)) )*"
+)
 _MONEY = r"(?:[$€£]|EUR|USD|GBP|euros?|dollars?|pounds?|cents?|ct)"
 _SIGN = rf"(?:{_MONEY} ?)?"
 _DAYS = "|".join((*WEEKDAYS, *MONTHS))
 _UNIT = (
-    r"(?:[kMGT]?Wh?p?|(?:kilo|mega|giga)?watts?(?:[- ]hours?)?|units?|pieces?|items?|tons?|tonnes?|kg|kilos?|kilograms?|"
-    r"lit(?:er|re)s?|m3|m³|barrels?|boxes|pallets?|parcels?|packages?|orders?|calls?|visitors?|visits|customers?|guests?|"
-    r"passengers?|patients?|cars|vehicles?|cases|trips?|rides|riders?|sales|tickets?|bookings?|requests?|clicks?|views|"
-    r"users?|cyclists?|pedestrians?|deliver(?:y|ies)|shipments?|admissions?|transactions?|withdrawals?|meals?|bottles?|"
+    r"(?:[kMGT]?Wh?p?|(?:kilo|mega|giga)?watts?(?:[- ]hours?)?|units?|pieces?|items?|tons?|tonnes?|kg|kilos?|"
+    r"kilograms?|"
+    r"lit(?:er|re)s?|m3|m³|barrels?|boxes|pallets?|parcels?|packages?|orders?|calls?|visitors?|visits|customers?|"
+    r"guests?|"
+    r"passengers?|patients?|cars|vehicles?|cases|trips?|rides|riders?|sales|tickets?|bookings?|requests?|clicks?|"
+    r"views|"
+    r"users?|cyclists?|pedestrians?|deliver(?:y|ies)|shipments?|admissions?|transactions?|withdrawals?|meals?|"
+    r"bottles?|"
     rf"points|{_MONEY}(?:(?:/| per )[kMG]?Wh)?)"
 )
 _END = re.compile(
@@ -36,24 +42,31 @@ _RATE = re.compile(
 )
 # What is counted in these is another thing than the series.
 _OTHER_UNIT = re.compile(
-    r" ?(?:°|degrees?\b|percentage points?|basis points?|pp\b|(?:\w+ )?(?:employees|staff|workers|people|jobs|machines|"
+    r" ?(?:°|degrees?\b|percentage points?|basis points?|pp\b|(?:\w+ )?(?:employees|staff|workers|people|jobs|"
+    r"machines|"
     r"shifts|lines|stores|shops|branches|years?|places|positions|ranks|stor(?:ey|ie)s|floors|k?m\b|kilomet\w+|"
     r"met(?:er|re)s\b|miles|seats|stops|goals|teams|members)\b)", re.IGNORECASE,
 )  # fmt: skip
 _OTHER = re.compile(
-    r"\b(?:staff|teams?|employees|workforce|headcount|personnel|crew|wages?|salar(?:y|ies)|fees?|fares?|tax(?:es)?|interest|"
+    r"\b(?:staff|teams?|employees|workforce|headcount|personnel|crew|wages?|salar(?:y|ies)|fees?|fares?|"
+    r"tax(?:es)?|interest|"
     r"rents?|temperatures?|capacity|delays?|rank(?:ing)?|population|prices? of|number of (?:employees|staff|workers|"
     r"machines|lines|shops|stores)|(?:oil|gas|coal|fuel|diesel|petrol|carbon|co2|food|ticket|share|stock|house|metal) "
     r"prices?)\b", re.IGNORECASE,
 )  # fmt: skip
-_PRICED = re.compile(r"\b(?:prices?|costs?|bills?|sales|revenues?|turnover|income|spending|earnings|takings)\b", re.IGNORECASE)
+_PRICED = re.compile(
+    r"\b(?:prices?|costs?|bills?|sales|revenues?|turnover|income|spending|earnings|takings)\b", re.IGNORECASE
+)
 _BOUNDED = re.compile(
-    r"\b(?:no more than|at most|up to|at least|no less than|more than|less than|fewer than|over|under|a maximum of|a minimum of|"
+    r"\b(?:no more than|at most|up to|at least|no less than|more than|less than|fewer than|over|under|"
+    r"a maximum of|a minimum of|"
     rf"(?:limited|restricted|capped|bounded) (?:to|at)|between) {_SIGN}$", re.IGNORECASE,
 )  # fmt: skip
 _NUMBER = r"[-−]?\d[\d,.]*"
 _OPENS = re.compile(rf"(?: ?%|(?: [\w/]+)?)(?: ?[-–—] ?| (?:to|or|and) )(?:about )?{_SIGN}{_NUMBER}", re.IGNORECASE)
-_CLOSES = re.compile(rf"\b(?:by|between|of) {_ABOUT}{_SIGN}{_NUMBER} ?(?:%|[\w/]+)?(?: ?[-–—] ?| (?:to|or|and) ){_SIGN}$", re.IGNORECASE)
+_CLOSES = re.compile(
+    rf"\b(?:by|between|of) {_ABOUT}{_SIGN}{_NUMBER} ?(?:%|[\w/]+)?(?: ?[-–—] ?| (?:to|or|and) ){_SIGN}$", re.IGNORECASE
+)
 _DENIED = re.compile(r"\b(?:not|n['’]t|never|no longer)\b", re.IGNORECASE)
 
 # Not more words lie between a verb and its amount.
@@ -61,11 +74,13 @@ _NEAR = r"(?: [^\s,;:]+){0,6}?"
 _CHANGE = re.compile(rf"\b(?:(?P<up>{RISES}|higher|greater|more)|(?P<down>{FALLS}|less|fewer))\b", re.IGNORECASE)
 _BY = re.compile(rf"{_CHANGE.pattern}{_NEAR} by {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _OF = re.compile(
-    rf"\b(?:rise|increase|growth|gain|jump|surge|boost|fall|drop|decrease|decline|reduction|dip|cut|loss|slump) of {_ABOUT}{_SIGN}$",
+    rf"\b(?:rise|increase|growth|gain|jump|surge|boost|fall|drop|decrease|decline|reduction|dip|cut|loss|"
+    rf"slump) of {_ABOUT}{_SIGN}$",
     re.IGNORECASE,
 )
 _STRAIGHT = re.compile(
-    rf"\b(?:(?:is|are|be|goes|go|going) (?:up|down)|rises?|falls?|drops?|loses?|losing|gains?) {_ABOUT}{_SIGN}$", re.IGNORECASE
+    rf"\b(?:(?:is|are|be|goes|go|going) (?:up|down)|rises?|falls?|drops?|loses?|losing|gains?) {_ABOUT}{_SIGN}$",
+    re.IGNORECASE,
 )
 _LOSES = re.compile(r"\b(?:loses?|losing)\b", re.IGNORECASE)
 _EXTRA = re.compile(
@@ -73,18 +88,20 @@ _EXTRA = re.compile(
 )
 _LESS = re.compile(rf"\b(?:subtracts?|deducts?|takes? (?:off|away)|sheds?) {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _USUAL = r"(?:usual|usually|normal|normally|average|expected|forecast|planned|otherwise|typical|baseline|regular)"
-_THAN = (
-    rf" than (?:(?:is|it is|on|in) )?(?:(?:the|its|their|our|an?|any|other) )?{_USUAL}\b"
-)
+_THAN = rf" than (?:(?:is|it is|on|in) )?(?:(?:the|its|their|our|an?|any|other) )?{_USUAL}\b"
 _MORE = re.compile(
-    rf"(?: (?!than\b)[\w³/]+)?? (?:(?P<up>more|higher)|(?P<down>less|fewer|lower))(?:(?P<noun>(?: \w+){{0,2}}?){_THAN}|(?P<end>{_END.pattern}))",
+    rf"(?: (?!than\b)[\w³/]+)?? (?:(?P<up>more|higher)|(?P<down>less|fewer|"
+    rf"lower))(?:(?P<noun>(?: \w+){{0,2}}?){_THAN}|(?P<end>{_END.pattern}))",
     re.IGNORECASE,
 )
 _ABOVE = re.compile(
-    rf"(?: [\w³/]+)?? (?:(?P<up>above|over)|(?P<down>below|under)) (?:(?:the|its|their|our) )?{_USUAL}\b", re.IGNORECASE
+    rf"(?: [\w³/]+)?? (?:(?P<up>above|over)|(?P<down>below|under)) (?:(?:the|its|their|our) )?{_USUAL}\b",
+    re.IGNORECASE,
 )
 _ADDED = re.compile(rf"(?: ?{_UNIT})? (?:extra|additional)(?: {_UNIT})?(?={_END.pattern})", re.IGNORECASE)
-_NOT_TO = "".join(rf"(?<!\b{word} )" for word in ("up", "due", "owing", "thanks", "according", "close", "next", "compared"))
+_NOT_TO = "".join(
+    rf"(?<!\b{word} )" for word in ("up", "due", "owing", "thanks", "according", "close", "next", "compared")
+)
 _TO = re.compile(rf"{_NOT_TO}\bto {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _CHANGES_TO = re.compile(rf"{_CHANGE.pattern}{_NEAR} {_NOT_TO}to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
@@ -92,36 +109,47 @@ _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
 
 # Another time than the usual one, with which something is compared.
 ELSEWHEN = re.compile(
-    r"\b(?:than|as (?:much|many|high|low|large) as|compared (?:with|to)|versus|vs\.?) (?:(?:on|in|at|during|for) )?(?:the )?"
+    r"\b(?:than|as (?:much|many|high|low|large) as|compared (?:with|to)|versus|vs\.?) (?:(?:on|in|at|during|"
+    r"for) )?(?:the )?"
     rf"(?:last|yesterday|today|previous|preceding|(?:day|week|month|year)s? (?:before|ago|earlier)|same|(?:19|20)\d\d|"
     rf"a (?:day|week|month|year)|(?:{_DAYS})\b)|\byear[- ](?:on|over)[- ]year\b", re.IGNORECASE,
 )  # fmt: skip
 
 _LEVEL = (
-    r"(?:capacity|output|load|power|production|generation|demand|consumption|sales|traffic|volumes?|levels?|throughput|"
+    r"(?:capacity|output|load|power|production|generation|demand|consumption|sales|traffic|volumes?|levels?|"
+    r"throughput|"
     r"value|amount|business|visitors|customers|orders|passengers|strength|use|usage|price|rate)"
 )
 _KIND_OF_LEVEL = r"(?:usual|normal|average|typical|expected|forecast|planned|regular|baseline|ordinary)"
 _OF_USUAL = re.compile(
-    rf" of (?:(?:the|its|their|our|what is|all) )?(?:{_KIND_OF_LEVEL}\b|{_LEVEL} (?:that is )?(?:usual|normal|expected)\b)",
+    rf" of (?:(?:the|its|their|our|what is|all) )?(?:{_KIND_OF_LEVEL}\b|{_LEVEL} (?:that is )?(?:usual|normal|"
+    rf"expected)\b)",
     re.IGNORECASE,
 )
 _OF_LEVEL = re.compile(
-    rf" of (?:(?:the|its|their|our|full|total|rated|nominal|installed|maximum|max|possible|peak|whole|available) )*{_LEVEL}\b",
+    rf" of (?:(?:the|its|their|our|full|total|rated|nominal|installed|maximum|max|possible|peak|whole|"
+    rf"available) )*{_LEVEL}\b",
     re.IGNORECASE,
 )
-_OF_OTHER = re.compile(r" of (?:(?:the|its|their|our|all|his|her|these|those) )?(?!it\b|them\b|that\b|what\b)\w+", re.IGNORECASE)
-_TAKES = re.compile(r"\b(?:covers?|accounts? for|makes? up|meets?|supplies|represents?|uses|needs|cost|costs)\b[^,;]*$", re.IGNORECASE)
+_OF_OTHER = re.compile(
+    r" of (?:(?:the|its|their|our|all|his|her|these|those) )?(?!it\b|them\b|that\b|what\b)\w+", re.IGNORECASE
+)
+_TAKES = re.compile(
+    r"\b(?:covers?|accounts? for|makes? up|meets?|supplies|represents?|uses|needs|cost|costs)\b[^,;]*$", re.IGNORECASE
+)
 _RUNS_AT = re.compile(
-    rf"\b(?:runs?|running|operat(?:es?|ed|ing)|works?|working|produc(?:es?|ing)|generat(?:es?|ing))(?: \w+){{0,2}} at {_ABOUT}$",
+    rf"\b(?:runs?|running|operat(?:es?|ed|ing)|works?|working|produc(?:es?|ing)|generat(?:es?|"
+    rf"ing))(?: \w+){{0,2}} at {_ABOUT}$",
     re.IGNORECASE,
 )
 _AT = re.compile(
-    r"\b(?:at|to|with|only|just|is|are|be|runs?|produces?|delivers?|generates?|makes?|sells?|sees?|yields?|reach(?:es)?|"
+    r"\b(?:at|to|with|only|just|is|are|be|runs?|produces?|delivers?|generates?|makes?|sells?|sees?|yields?|"
+    r"reach(?:es)?|"
     rf"expect(?:s|ed)?|have|has) {_ABOUT}$", re.IGNORECASE,
 )  # fmt: skip
 _IN_PERCENT = re.compile(
-    r"\b(?:humidity|occupancy|inflation|unemployment|interest|utili[sz]ation|shares?|charge|rates?|vat|tax|quota|probability|"
+    r"\b(?:humidity|occupancy|inflation|unemployment|interest|utili[sz]ation|shares?|charge|rates?|vat|tax|quota|"
+    r"probability|"
     r"chance|battery|availability|efficiency|cover|ratio|yield)\b", re.IGNORECASE,
 )  # fmt: skip
 
@@ -136,7 +164,7 @@ def read_amount(mention: Mention, near: str, behind: str) -> str:
 
     Example:
         >>> ten = Mention("number", 0, 2, "10", 10.0)
-        >>> [read_amount(ten, *around) for around in (("Load rises by ", " MW."), ("Drops to ", "."), ("It has ", "."))]
+        >>> [read_amount(ten, *near) for near in (("Load rises by ", " MW."), ("Drops to ", "."), ("It has ", "."))]
         ['raise', 'set', 'none']
     """
     if _DENIED.search(near) or _OTHER_UNIT.match(behind) or _OTHER.search(near) or _is_ranged(near, behind):
@@ -170,7 +198,13 @@ def _read_change(near: str, behind: str) -> str:
 def _read_level(mention: Mention, near: str, behind: str) -> str:
     """Reads "drops to 40", "falls from 14 to 8"; what is reached by some time says no level until then."""
     words = list(_CHANGE.finditer(near))
-    if not _CHANGES_TO.search(near) or not _is_plain(behind) or _BY_WHEN.match(behind) or _RATE.match(behind) or re.search(r"\bby [^,;]*\bto ", near):
+    if (
+        not _CHANGES_TO.search(near)
+        or not _is_plain(behind)
+        or _BY_WHEN.match(behind)
+        or _RATE.match(behind)
+        or re.search(r"\bby [^,;]*\bto ", near)
+    ):
         return NONE
     first = _FROM_TO.search(near)
     if first is not None and _turns(words[-1], float(first[1].replace(",", "").replace("−", "-")), mention.value):

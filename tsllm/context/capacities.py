@@ -5,8 +5,12 @@ import re
 from tsllm.context.lexer import Mention
 
 _BEFORE = re.compile(r"\bcapacity\b(?: of| is|:| =|,)?(?: (?:about|around|roughly|is|of))? $", re.IGNORECASE)
-_BEHIND = re.compile(r" ?[A-Za-z/]{0,5}(?: of)? (?:(?:installed|rated|nominal|full|total|maximum) )?capacity\b", re.IGNORECASE)
-_SHARE = re.compile(r"(?: of)?(?: (?:its|the|their|our|full|total|installed|rated|nominal|maximum|max))* capacity\b", re.IGNORECASE)
+_BEHIND = re.compile(
+    r" ?[A-Za-z/]{0,5}(?: of)? (?:(?:installed|rated|nominal|full|total|maximum) )?capacity\b", re.IGNORECASE
+)
+_SHARE = re.compile(
+    r"(?: of)?(?: (?:its|the|their|our|full|total|installed|rated|nominal|maximum|max))* capacity\b", re.IGNORECASE
+)
 
 
 def is_of_capacity(text: str, mention: Mention) -> bool:

@@ -20,9 +20,9 @@ from tsllm.context.spans import (
     collect_span,
     comes_again,
     join_returns,
-    resolve_span,
     tells_of_past,
 )
+from tsllm.context.stretches import resolve_span
 
 _ONE = pd.Timedelta(days=1)
 _REACH = pd.Timedelta(days=62)  # the next 31st of a month is that far away at most

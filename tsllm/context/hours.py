@@ -24,14 +24,17 @@ _BARE = re.compile(
 )
 _SPAN = re.compile(
     rf"\b(?:from|between) (?P<first>{_HOUR})(?P<side>{_SIDE})?{_JOIN}"
-    rf"(?:(?P<named>{_NAMED})|(?P<last>{_HOUR})(?P<end>{_SIDE})?(?P<sign>{_SIGN})?)(?![\d%]|[.:/]\d| ?%| ?[ap]\.?m\b){_END}"
+    rf"(?:(?P<named>{_NAMED})|(?P<last>{_HOUR})(?P<end>{_SIDE})?(?P<sign>{_SIGN})?)(?![\d%]|[.:/]\d| ?%|"
+    rf" ?[ap]\.?m\b){_END}"
     rf"|(?:(?<=, )|(?<=\()|(?<=^)|(?<=[a-z] ))(?P<from>{_HOUR}) ?[-–—] ?(?P<to>{_HOUR})(?P<h>{_SIGN}){_END}",
     re.IGNORECASE,
 )
 # What in front of them makes them amounts.
 _AMOUNTS = re.compile(
-    r"\b(?:is|are|be|lies?|lie|var(?:y|ies)|ranges?|stays?|remains?|values?|prices?|of|to|by|at|with|ages?|aged|children|"
-    r"people|lines?|(?<!\d )units?|sections?|numbers?|rooms?|pages?|for|lasts?|takes?|about|within|go|goes|moves?|changes?|"
+    r"\b(?:is|are|be|lies?|lie|var(?:y|ies)|ranges?|stays?|remains?|values?|prices?|of|to|by|at|with|ages?|aged|"
+    r"children|"
+    r"people|lines?|(?<!\d )units?|sections?|numbers?|rooms?|pages?|for|lasts?|takes?|about|within|go|goes|moves?|"
+    r"changes?|"
     rf"costs?|fluctuat\w+|shifts?|{RISES}|{FALLS}) $", re.IGNORECASE,
 )  # fmt: skip
 _CHANGES = re.compile(rf"\b(?:{RISES}|{FALLS}|goes|go|moves?|changes?|var(?:y|ies)|ranges?)\b", re.IGNORECASE)
@@ -96,7 +99,7 @@ def _read(found: re.Match[str]) -> tuple[str, str] | None:
 
 
 def _order(first: str, last: str, sure: bool) -> tuple[str, str] | None:
-    """Returns hours of the 24-hour clock, as one over 12 or a sign shows them; "from 8 to 5 h" may be the afternoon."""
+    """Returns hours of the 24-hour clock, which one over 12 or a sign shows; "8 to 5 h" may end in the afternoon."""
     start, end = int(first.split(":")[0]), int(last.split(":")[0])
     if start == end or (max(start, end) <= 12 and not (sure and start < end)):
         return None

@@ -101,7 +101,7 @@ def read_by_rules(text: str) -> Reading:
             reading.statements[k] = "over"
         elif _HOLIDAY.search(sentence):
             reading.statements[k] = "holiday"
-        elif not skip_all and not possible and tells_of_stop(sentence):
+        elif not skip_all and not possible and tells_of_stop(sentence) and not _has_cause(reading, inside):
             reading.statements[k] = "zero"
     return reading
 
@@ -123,6 +123,13 @@ def _join_ranges(reading: Reading, inside: list[int]) -> None:
         again = re.search(r"\b(?:every|each) $", reading.text[: reading.mentions[i].start], re.IGNORECASE)
         if _TO.fullmatch(between) and not again:
             reading.roles[i], reading.roles[k] = "start", "end"
+
+
+def _has_cause(reading: Reading, inside: list[int]) -> bool:
+    """Tells whether a standstill is only why something changes by so much ("with the mill closed, load falls by 5 %")."""
+    roles = [reading.roles[i] for i in inside]
+    changes = any(role in ("multiply", "raise", "lower") for role in roles)
+    return changes and roles.count("day") + max(roles.count("start"), roles.count("end")) <= 1
 
 
 def _place_starts(reading: Reading, inside: list[int]) -> None:

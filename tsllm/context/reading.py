@@ -23,9 +23,9 @@ from tsllm.context.spans import (
     find_absent,
     find_reason,
     join_returns,
-    resolve_span,
     tells_of_past,
 )
+from tsllm.context.stretches import resolve_span
 
 NONE = "none"
 # What a number, percentage or factor may be.
@@ -200,12 +200,15 @@ def _say_when(span: Span, stretch: Effect) -> str:
     return f"{f'{said} = {own}' if same else own}, {'over ' if stretch.end is not None else ''}{last}"
 
 
-def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], times: pd.DatetimeIndex, step: pd.Timedelta) -> str:
+def _find_reason(
+    reading: Reading, k: int, span: Span, said: Sequence[Effect], times: pd.DatetimeIndex, step: pd.Timedelta
+) -> str:
     """Says why the time of a sentence is not read; empty if it is."""
     sentence, first = reading.text[slice(*reading.sentences[k])], reading.sentences[k][0]
     kinds = [effect.kind for effect in said]
     values = [(m.start - first, m.end - first) for m, r in list_inside(reading, reading.sentences[k]) if r in VALUES]
-    reason = find_reason(span, sentence, len(set(kinds)) < len(kinds), times)
+    several = len(set(kinds)) < len(kinds) or ("set" in kinds and any(kind in _RELATIVE for kind in kinds))
+    reason = find_reason(span, sentence, several, times)
     hours = find_hours(sentence, values, reading.statements[k] == "zero")
     if reason or hours is None or (hours.pair and step < pd.Timedelta(days=1)):
         return reason
@@ -220,7 +223,9 @@ def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], t
 
 def _names_time(reading: Reading, first: int, place: tuple[int, int]) -> bool:
     """Tells whether a moment stands in a place of the sentence that begins at `first`."""
-    return any(m.kind == "moment" and place[0] < m.end - first and m.start - first < place[1] for m in reading.mentions)
+    return any(
+        m.kind == "moment" and place[0] < m.end - first and m.start - first < place[1] for m in reading.mentions
+    )
 
 
 def list_inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str]]:
@@ -259,7 +264,7 @@ def make_effect(mention: Mention, role: str) -> Effect:
 
 
 def _make_effect(reading: Reading, mention: Mention, role: str) -> Effect:
-    """Returns what a value means, as `make_effect` does; a share of the one capacity that the text states is a value."""
+    """Returns what a value means, as `make_effect` does; a share of the only capacity of the text is a value."""
     effect = make_effect(mention, role)
     if role == "multiply" and is_of_capacity(reading.text, mention):
         capacities = find_capacities(reading.text, reading.mentions)

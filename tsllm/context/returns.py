@@ -8,20 +8,27 @@ from tsllm.context.lexer import Mention
 _AGAIN = (
     r"(?:re-?open(?:s|ing|ed)?|resum(?:es?|ed|ing)|re-?start(?:s|ed|ing)?|re-?commenc(?:es?|ed|ing)|"
     r"(?:opens?|open|starts?|runs?|works?|operates?|produces?|running|working|operating|available|up) again|"
-    r"(?:(?:is|are|be|comes?|coming|goes|going|gets?) )?back(?: (?:to (?:normal|work|usual|full \w+)|in (?:service|operation|"
+    r"(?:(?:is|are|be|comes?|coming|goes|going|gets?) )?back(?: (?:to (?:normal|work|usual|full \w+)|"
+    r"in (?:service|operation|"
     r"use|business|stock)|on ?line|on the grid|at work|open|up|running|working))?|"
-    r"(?:recovers?|recovering)(?: to normal)?|(?:returns?|returning)(?: to (?:normal|work|service|operation|usual|full \w+|(?:its|the|their) (?:usual|normal) \w+))?|"
+    r"(?:recovers?|recovering)(?: to normal)?|(?:returns?|returning)(?: to (?:normal|work|service|operation|usual|"
+    r"full \w+|(?:its|the|their) (?:usual|normal) \w+))?|"
     r"(?:is|are|be) (?:open|normal|as usual) again)"
 )
 _IT = re.compile(
-    r"\b(?:it|they|this|these|all|everything|normal|usual|operations?|work|production|service|business)\b", re.IGNORECASE
+    r"\b(?:it|they|this|these|all|everything|normal|usual|operations?|work|production|service|business)\b",
+    re.IGNORECASE,
 )
 _COMMON = {"the", "and", "from", "for", "with", "will", "are", "has", "back", "until", "again", "its", "our", "there",
            *(day.lower() for day in (*WEEKDAYS, *MONTHS))}  # fmt: skip
-_JOINS = r"(?: (?:work|operations?|production|service|business|normally|as usual|fully|again))?(?: (?:on|at|from|as of|in|by))?"
+_JOINS = (
+    r"(?: (?:work|operations?|production|service|business|normally|as usual|fully|again))?"
+    r"(?: (?:on|at|from|as of|in|by))?"
+)
 _IN_FRONT = re.compile(rf"\b(?<!\bits )(?<!\bthe )(?<!\bfeed){_AGAIN}{_JOINS}(?: the)? ?$", re.IGNORECASE)
 _BEHIND = re.compile(
-    rf"(?: on\b| onwards?\b)?,? (?:[A-Za-z]+ ){{0,4}}?(?:(?:is|are|will be) back\b|{_AGAIN}\b)(?! (?:in|on|at|from|to) \d)",
+    rf"(?: on\b| onwards?\b)?,? (?:[A-Za-z]+ ){{0,4}}?(?:(?:is|are|will be) back\b|{_AGAIN}\b)(?! (?:in|on|at|from|"
+    rf"to) \d)",
     re.IGNORECASE,
 )
 _FROM_IT_ON = re.compile(r"^(?:and |then |but )*(?:(?:from|on|as of|starting|after)(?: the)? )?$", re.IGNORECASE)
