@@ -44,7 +44,7 @@ _RATE = re.compile(
 _OTHER_UNIT = re.compile(
     r" ?(?:°|degrees?\b|percentage points?|basis points?|pp\b|(?:\w+ )?(?:employees|staff|workers|people|jobs|"
     r"machines|"
-    r"shifts|lines|stores|shops|branches|years?|places|positions|ranks|stor(?:ey|ie)s|floors|k?m\b|kilomet\w+|"
+    r"shifts|lines|stores|shops|branches|years?|places|positions|ranks|stor(?:ey|ie)s|floors|[kcm]?m\b|kilomet\w+|"
     r"met(?:er|re)s\b|miles|seats|stops|goals|teams|members)\b)", re.IGNORECASE,
 )  # fmt: skip
 _OTHER = re.compile(
@@ -104,6 +104,12 @@ _NOT_TO = "".join(
 )
 _TO = re.compile(rf"{_NOT_TO}\bto {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _CHANGES_TO = re.compile(rf"{_CHANGE.pattern}{_NEAR} {_NOT_TO}to {_ABOUT}{_SIGN}$", re.IGNORECASE)
+_STAYS = re.compile(
+    rf"\b(?:(?:stay(?:s|ing)?|remain(?:s|ing)?|kept|keep(?:s|ing)?|held|hold(?:s|ing)?|frozen|pinned)(?: \w+){{0,3}}? at |"
+    r"equals? |an? (?:steady|constant|flat) |at a (?:steady|constant|flat) |"
+    r"(?:output|load|demand|prices?|production|generation|consumption|sales|volume|traffic)(?: \w+){0,2} "
+    rf"(?:will be|(?:is|are) (?:expected|forecast|planned|going) to be) (?:at )?){_ABOUT}{_SIGN}$", re.IGNORECASE,
+)  # fmt: skip
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
 
@@ -171,6 +177,8 @@ def read_amount(mention: Mention, near: str, behind: str) -> str:
         return NONE
     if _counts_money(near, behind) and not _PRICED.search(near):
         return NONE
+    if _STAYS.search(near) and _is_plain(behind) and not _BY_WHEN.match(behind):
+        return "set"
     if _TO.search(near):
         return _read_level(mention, near, behind)
     if mention.value <= 0 or _BOUNDED.search(near) or _RATE.match(behind) or ELSEWHEN.search(near + behind):

@@ -26,7 +26,9 @@ _SPAN = re.compile(
     rf"\b(?:from|between) (?P<first>{_HOUR})(?P<side>{_SIDE})?{_JOIN}"
     rf"(?:(?P<named>{_NAMED})|(?P<last>{_HOUR})(?P<end>{_SIDE})?(?P<sign>{_SIGN})?)(?![\d%]|[.:/]\d| ?%|"
     rf" ?[ap]\.?m\b){_END}"
-    rf"|(?:(?<=, )|(?<=\()|(?<=^)|(?<=[a-z] ))(?P<from>{_HOUR}) ?[-–—] ?(?P<to>{_HOUR})(?P<h>{_SIGN}){_END}",
+    rf"|(?:(?<=, )|(?<=\()|(?<=^)|(?<=[a-z] ))(?P<from>{_HOUR}) ?[-–—] ?(?P<to>{_HOUR})(?P<h>{_SIGN}){_END}"
+    rf"|\b(?:{_WEEKDAY}|tomorrow|today),? (?P<since>{_HOUR}){_JOIN}(?P<till>{_HOUR})(?![\d%]|[.:/]\d| ?%|"
+    rf" ?[ap]\.?m\b){_END}",
     re.IGNORECASE,
 )
 # What in front of them makes them amounts.
@@ -73,19 +75,22 @@ def find_hours(sentence: str, values: Sequence[tuple[int, int]] = (), states: bo
     found, bare = _SPAN.search(sentence), _BARE.search(sentence)
     if found is None:
         return Hours(bare.span()) if bare is not None else None
-    front = sentence[: found.start()]
-    inside = any(found.start() <= first < found.end() for first, _ in values)
-    told = states or any(not found.start() <= first < found.end() for first, _ in values)
+    place = (found.start("since") if found["since"] else found.start(), found.end())
+    front = sentence[: place[0]]
+    inside = any(place[0] <= first < place[1] for first, _ in values)
+    told = states or any(not place[0] <= first < place[1] for first, _ in values)
     clause = re.split(r"[;:]", front)[-1]
     amounts = _AMOUNTS.search(front) or inside or (_CHANGES.search(clause) and not told)
     pair = None if amounts else _read(found)
-    if pair is None and bare is None and not found["named"]:
+    if pair is None and bare is None and not found["named"] and not found["since"]:
         return None
-    return Hours(found.span(), pair)
+    return Hours(place, pair)
 
 
 def _read(found: re.Match[str]) -> tuple[str, str] | None:
     """Returns the times of day of a span; None where the half of the day remains open."""
+    if found["since"]:
+        return _order(f"{found['since']}:00", f"{found['till']}:00", False)
     if found["h"]:
         return _order(f"{found['from']}:00", f"{found['to']}:00", True)
     first = f"{found['first']}:00{found['side'] or ''}"

@@ -20,7 +20,8 @@ _FUTURE = re.compile(
 )
 SKIPPED = re.compile(
     # "Will not exceed 60" is a limit.
-    r"not expected|(?:will not|won['’]t)(?! (?:exceed|(?:fall|drop|go) below|(?:go|rise) above)\b)|"
+    r"not expected|(?:will not|won['’]t)(?! (?:exceed|(?:fall|drop|go) below|(?:go|rise) above|"
+    r"(?:be|go|rise|climb|fall|drop|sink) (?:any )?(?:higher|lower|more|less|fewer|greater) than)\b)|"
     r"would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel|\bcalled off\b|"
     # What is denied, or was once intended, or depends on something, is no effect.
@@ -35,11 +36,16 @@ _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECA
 _CAP = re.compile(
     r"bounded above|at most|no more than|(?:not|won['’]t) exceed|maximum|upper (?:limit|bound)|capped|"
     r"(?:limited|restricted) to|cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:below|under)|never (?:exceeds?|(?:goes|rises) above)|"
+    r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|rises?|climbs?)(?: any)?) (?:higher|more|greater) than|"
     r"ceiling|(?:not|won['’]t) (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
     r"bounded below|at least|no less than|(?:not|won['’]t) (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
-    r"(?:stay|remain)s? above|greater than or equal", re.IGNORECASE,
+    r"(?:stay|remain)s? (?:above|over)|greater than or equal|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:above|over)|never (?:falls|drops|goes) below|\bfloor of|"
+    r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|falls?|drops?|sinks?)(?: any)?) (?:lower|less|fewer) than",
+    re.IGNORECASE,
 )  # fmt: skip
 _RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
 _FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
@@ -209,7 +215,7 @@ def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
         return NONE if _BY_AT_MOST.search(near) else read_amount(mention, near, behind)
     if _SET.search(before[-20:]):
         return "set"
-    if re.search(r"\b(?:by|of|to|below|above|under|over|than|is|exceed|at|most|least|limit|=|≤|≥)\s*$", near):
+    if re.search(r"\b(?:by|of|to|below|above|under|over|than|is|exceeds?|at|most|least|limit|=|≤|≥)\s*$", near):
         limit = "cap" if _CAP.search(near) else "floor" if _FLOOR.search(near) else NONE
         if limit != NONE:
             return NONE if _CHANGED_BY.search(near) else limit  # "The limit rises by 5."

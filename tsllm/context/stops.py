@@ -78,6 +78,12 @@ _PARTLY = re.compile(
 )
 
 
+# What stands still somewhere else.
+_ELSEWHERE = re.compile(
+    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b", re.IGNORECASE
+)
+
+
 def tells_of_stop(sentence: str) -> bool:
     """Tells whether a sentence says that nothing comes in.
 
@@ -86,5 +92,5 @@ def tells_of_stop(sentence: str) -> bool:
         [True, True, False]
     """
     found = _ZERO.search(sentence) or NOT_AT_WORK.search(sentence)
-    part = _PARTLY.search(sentence)
-    return found is not None and (part is None or part.start() > found.start())
+    others = [other for pattern in (_PARTLY, _ELSEWHERE) if (other := pattern.search(sentence))]
+    return found is not None and all(other.start() > found.start() for other in others)
