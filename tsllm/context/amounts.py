@@ -105,11 +105,13 @@ _NOT_TO = "".join(
 _TO = re.compile(rf"{_NOT_TO}\bto {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _CHANGES_TO = re.compile(rf"{_CHANGE.pattern}{_NEAR} {_NOT_TO}to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _STAYS = re.compile(
-    rf"\b(?:(?:stay(?:s|ing)?|remain(?:s|ing)?|kept|keep(?:s|ing)?|held|hold(?:s|ing)?|frozen|pinned)(?: \w+){{0,3}}? at |"
+    rf"\b(?:(?:stay(?:s|ing)?|remain(?:s|ing)?|kept|keep(?:s|ing)?|held|hold(?:s|ing)?|frozen|"
+    rf"pinned)(?: \w+){{0,3}}? at |"
     r"equals? |an? (?:steady|constant|flat) |at a (?:steady|constant|flat) |"
     r"(?:output|load|demand|prices?|production|generation|consumption|sales|volume|traffic)(?: \w+){0,2} "
     rf"(?:will be|(?:is|are) (?:expected|forecast|planned|going) to be) (?:at )?){_ABOUT}{_SIGN}$", re.IGNORECASE,
 )  # fmt: skip
+_CHANGES_SOMEHOW = re.compile(rf"{_CHANGE.pattern}{_NEAR} (?:by|to)\b[^,;]{{0,25}}$", re.IGNORECASE)
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
 
@@ -173,7 +175,7 @@ def read_amount(mention: Mention, near: str, behind: str) -> str:
         >>> [read_amount(ten, *near) for near in (("Load rises by ", " MW."), ("Drops to ", "."), ("It has ", "."))]
         ['raise', 'set', 'none']
     """
-    if _DENIED.search(near) or _OTHER_UNIT.match(behind) or _OTHER.search(near) or _is_ranged(near, behind):
+    if _DENIED.search(near) or _OTHER_UNIT.match(behind) or _OTHER.search(near) or is_range(near, behind):
         return NONE
     if _counts_money(near, behind) and not _PRICED.search(near):
         return NONE
@@ -184,6 +186,30 @@ def read_amount(mention: Mention, near: str, behind: str) -> str:
     if mention.value <= 0 or _BOUNDED.search(near) or _RATE.match(behind) or ELSEWHEN.search(near + behind):
         return NONE
     return _read_change(near, behind)
+
+
+def say_unread(near: str, behind: str) -> str:
+    """Says why an amount beside a verb of change is none that is read; empty where there is no such verb.
+
+    Args:
+        near: As in `read_amount`.
+        behind: As in `read_amount`.
+
+    Example:
+        >>> say_unread("Sales grow by ", " each day.")
+        'so much in every step is not read; write an amount for each time'
+    """
+    if not (_CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind)) or _DENIED.search(near):
+        return ""
+    if is_range(near, behind) or _BOUNDED.search(near):
+        return "a range or a limit of a change is not read; write one amount"
+    if _OTHER_UNIT.match(behind) or _OTHER.search(near) or (_counts_money(near, behind) and not _PRICED.search(near)):
+        return "it seems to be in another unit than the series; write the amount by which the series changes"
+    if _RATE.match(behind):
+        return "so much in every step is not read; write an amount for each time"
+    if _BY_WHEN.match(behind):
+        return "what is reached by some time is not read; write from when on it holds"
+    return "it is compared with another time than the usual" if ELSEWHEN.search(near + behind) else ""
 
 
 def _read_change(near: str, behind: str) -> str:
@@ -244,7 +270,7 @@ def read_share(mention: Mention, near: str, behind: str) -> str:
         >>> read_share(fifth, "The plant runs at ", " on Friday."), read_share(fifth, "", " of the staff is ill.")
         ('multiply', 'none')
     """
-    if _DENIED.search(near) or _is_ranged(near, behind) or _TAKES.search(near) or _BOUNDED.search(near):
+    if _DENIED.search(near) or is_range(near, behind) or _TAKES.search(near) or _BOUNDED.search(near):
         return NONE
     if ELSEWHEN.search(behind) or mention.value < 0:
         return NONE
@@ -268,11 +294,8 @@ def is_of_another(behind: str) -> bool:
 
 
 def is_range(near: str, behind: str) -> bool:
-    """Tells whether a percentage is one end of a range ("by between 10 and 20 %")."""
+    """Tells whether a number or a percentage is one end of a range ("by between 10 and 20 %")."""
     return bool(_OPENS.match(behind) or _CLOSES.search(near))
-
-
-_is_ranged = is_range
 
 
 def _counts_money(near: str, behind: str) -> bool:

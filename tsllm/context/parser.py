@@ -1,9 +1,10 @@
 """A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
-from tsllm.context.amounts import ELSEWHEN, is_of_another, is_range, leads_to, read_amount, read_share
+from tsllm.context.amounts import ELSEWHEN, is_of_another, is_range, leads_to, read_amount, read_share, say_unread
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
 from tsllm.context.reading import NONE, Reading
@@ -36,14 +37,16 @@ _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECA
 _CAP = re.compile(
     r"bounded above|at most|no more than|(?:not|won['’]t) exceed|maximum|upper (?:limit|bound)|capped|"
     r"(?:limited|restricted) to|cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
-    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:below|under)|never (?:exceeds?|(?:goes|rises) above)|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:below|under)|never (?:exceeds?|(?:goes|"
+    r"rises) above)|"
     r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|rises?|climbs?)(?: any)?) (?:higher|more|greater) than|"
     r"ceiling|(?:not|won['’]t) (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
     r"bounded below|at least|no less than|(?:not|won['’]t) (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
     r"(?:stay|remain)s? (?:above|over)|greater than or equal|"
-    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:above|over)|never (?:falls|drops|goes) below|\bfloor of|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:above|over)|never (?:falls|drops|goes) below|"
+    r"\bfloor of|"
     r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|falls?|drops?|sinks?)(?: any)?) (?:lower|less|fewer) than",
     re.IGNORECASE,
 )  # fmt: skip
@@ -68,6 +71,7 @@ _LOST = re.compile(
     r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without) (?:about |around |roughly )?$", re.IGNORECASE
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
+_AMOUNTS = ("number", "percent")
 _POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
@@ -79,7 +83,7 @@ _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$
 
 def read_by_rules(text: str) -> Reading:
     """Gives roles by key words around each mention, sentence by sentence."""
-    reading = Reading.open(text)
+    reading, unread = Reading.open(text), []
     for k, (first, last) in enumerate(reading.sentences):
         sentence = text[first:last]
         inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
@@ -97,6 +101,8 @@ def read_by_rules(text: str) -> Reading:
             elif not skip_all and not over:
                 role = _read_value(mention, before, behind)
                 reading.roles[i] = role if not possible or role in {"cap", "floor"} else NONE
+                why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
+                unread += [(k, why)] if why else []
         _place_starts(reading, inside)
         _join_ranges(reading, inside)
         _end_returns(reading, inside)
@@ -109,7 +115,7 @@ def read_by_rules(text: str) -> Reading:
             reading.statements[k] = "holiday"
         elif not skip_all and not possible and tells_of_stop(sentence) and not _has_cause(reading, inside):
             reading.statements[k] = "zero"
-    return reading
+    return replace(reading, unread=tuple(dict.fromkeys(unread)))
 
 
 def _read_moment(before: str, behind: str) -> str:
@@ -132,7 +138,7 @@ def _join_ranges(reading: Reading, inside: list[int]) -> None:
 
 
 def _has_cause(reading: Reading, inside: list[int]) -> bool:
-    """Tells whether a standstill is only why something changes by so much ("with the mill closed, load falls by 5 %")."""
+    """Tells whether a standstill is only why something changes ("with the mill closed, load falls by 5 %")."""
     roles = [reading.roles[i] for i in inside]
     changes = any(role in ("multiply", "raise", "lower") for role in roles)
     return changes and roles.count("day") + max(roles.count("start"), roles.count("end")) <= 1
@@ -183,7 +189,7 @@ def _read_duration(before: str, behind: str) -> str:
 
 
 def _read_value(mention: Mention, before: str, behind: str) -> str:
-    near = re.split(r"[,;](?!\d)", before)[-1]
+    near = _find_clause(before)
     if mention.kind == "number":
         return _read_number(mention, before, near, behind)
     around = near[-50:] + " " + behind[:25]
@@ -208,6 +214,10 @@ def _read_value(mention: Mention, before: str, behind: str) -> str:
             return "lower"
         return "raise" if _RISE.search(around) else NONE
     return NONE
+
+
+def _find_clause(before: str) -> str:
+    return re.split(r"[,;](?!\d)", before)[-1]
 
 
 def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:

@@ -53,6 +53,7 @@ class Reading:
         roles: One of `ROLES` for each mention.
         sentences: Places of its sentences.
         statements: One of `STATEMENTS` for each sentence.
+        unread: Numbers of sentences in which the reader knows to have read nothing, with the reason.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Reading:
     roles: list[str]
     sentences: list[tuple[int, int]]
     statements: list[str]
+    unread: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def open(cls, text: str) -> "Reading":
@@ -86,8 +88,8 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
 
 def sort_reading(
     reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, note: Note | None = None
-) -> tuple[list[Effect], list[tuple[Effect, str]]]:
-    """Returns what `assemble` does, and each effect that has no time ahead, with the reason.
+) -> tuple[list[Effect], list[tuple[Effect | str, str]]]:
+    """Returns what `assemble` does, and each effect that has no time ahead and sentence not read, with the reason.
 
     Args:
         reading: As in `assemble`.
@@ -108,7 +110,9 @@ def sort_reading(
     spans = join_returns(spans, free, [reading.text[slice(*place)] for place in reading.sentences])
     step = _find_step(times, past_times)
     effects: list[Effect] = []
-    idle: list[tuple[Effect, str]] = []
+    idle: list[tuple[Effect | str, str]] = [
+        (reading.text[slice(*reading.sentences[k])], why) for k, why in reading.unread if not spans[k].past
+    ]
     for k, statement in enumerate(reading.statements):
         if free[k] and not spans[k].delay:
             continue

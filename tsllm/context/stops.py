@@ -80,7 +80,8 @@ _PARTLY = re.compile(
 
 # What stands still somewhere else.
 _ELSEWHERE = re.compile(
-    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b", re.IGNORECASE
+    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b",
+    re.IGNORECASE,
 )
 
 
