@@ -20,13 +20,10 @@ _SIGN = rf"(?:{_MONEY} ?)?"
 _DAYS = "|".join((*WEEKDAYS, *MONTHS))
 _UNIT = (
     r"(?:[kMGT]?Wh?p?|(?:kilo|mega|giga)?watts?(?:[- ]hours?)?|units?|pieces?|items?|tons?|tonnes?|kg|kilos?|"
-    r"kilograms?|"
-    r"lit(?:er|re)s?|m3|m³|barrels?|boxes|pallets?|parcels?|packages?|orders?|calls?|visitors?|visits|customers?|"
-    r"guests?|"
-    r"passengers?|patients?|cars|vehicles?|cases|trips?|rides|riders?|sales|tickets?|bookings?|requests?|clicks?|"
-    r"views|"
-    r"users?|cyclists?|pedestrians?|deliver(?:y|ies)|shipments?|admissions?|transactions?|withdrawals?|meals?|"
-    r"bottles?|"
+    r"kilograms?|lit(?:er|re)s?|m3|m³|barrels?|boxes|pallets?|parcels?|packages?|orders?|calls?|visitors?|visits|"
+    r"customers?|guests?|passengers?|patients?|cars|vehicles?|cases|trips?|rides|riders?|sales|tickets?|bookings?|"
+    r"requests?|clicks?|views|users?|cyclists?|pedestrians?|deliver(?:y|ies)|shipments?|admissions?|transactions?|"
+    r"withdrawals?|meals?|bottles?|"
     rf"points|{_MONEY}(?:(?:/| per )[kMG]?Wh)?)"
 )
 _END = re.compile(
@@ -43,15 +40,14 @@ _RATE = re.compile(
 # What is counted in these is another thing than the series.
 _OTHER_UNIT = re.compile(
     r" ?(?:°|degrees?\b|percentage points?|basis points?|pp\b|(?:\w+ )?(?:employees|staff|workers|people|jobs|"
-    r"machines|"
-    r"shifts|lines|stores|shops|branches|years?|places|positions|ranks|stor(?:ey|ie)s|floors|[kcm]?m\b|kilomet\w+|"
-    r"met(?:er|re)s\b|miles|seats|stops|goals|teams|members)\b)", re.IGNORECASE,
+    r"machines|shifts|lines|stores|shops|branches|years?|places|positions|ranks|stor(?:ey|ie)s|floors|[kcm]?m\b|"
+    r"kilomet\w+|met(?:er|re)s\b|miles|seats|stops|goals|teams|members)\b)", re.IGNORECASE,
 )  # fmt: skip
 _OTHER = re.compile(
     r"\b(?:staff|teams?|employees|workforce|headcount|personnel|crew|wages?|salar(?:y|ies)|fees?|fares?|"
-    r"tax(?:es)?|interest|"
-    r"rents?|temperatures?|capacity|delays?|rank(?:ing)?|population|prices? of|number of (?:employees|staff|workers|"
-    r"machines|lines|shops|stores)|(?:oil|gas|coal|fuel|diesel|petrol|carbon|co2|food|ticket|share|stock|house|metal) "
+    r"tax(?:es)?|interest|rents?|temperatures?|capacity|delays?|rank(?:ing)?|population|prices? of|"
+    r"number of (?:employees|staff|workers|machines|lines|shops|stores)|(?:oil|gas|coal|fuel|diesel|petrol|carbon|co2|"
+    r"food|ticket|share|stock|house|metal) "
     r"prices?)\b", re.IGNORECASE,
 )  # fmt: skip
 _PRICED = re.compile(
@@ -125,8 +121,7 @@ ELSEWHEN = re.compile(
 
 _LEVEL = (
     r"(?:capacity|output|load|power|production|generation|demand|consumption|sales|traffic|volumes?|levels?|"
-    r"throughput|"
-    r"value|amount|business|visitors|customers|orders|passengers|strength|use|usage|price|rate)"
+    r"throughput|value|amount|business|visitors|customers|orders|passengers|strength|use|usage|price|rate)"
 )
 _KIND_OF_LEVEL = r"(?:usual|normal|average|typical|expected|forecast|planned|regular|baseline|ordinary)"
 _OF_USUAL = re.compile(
@@ -157,8 +152,7 @@ _AT = re.compile(
 )  # fmt: skip
 _IN_PERCENT = re.compile(
     r"\b(?:humidity|occupancy|inflation|unemployment|interest|utili[sz]ation|shares?|charge|rates?|vat|tax|quota|"
-    r"probability|"
-    r"chance|battery|availability|efficiency|cover|ratio|yield)\b", re.IGNORECASE,
+    r"probability|chance|battery|availability|efficiency|cover|ratio|yield)\b", re.IGNORECASE,
 )  # fmt: skip
 
 

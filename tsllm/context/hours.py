@@ -34,9 +34,8 @@ _SPAN = re.compile(
 # What in front of them makes them amounts.
 _AMOUNTS = re.compile(
     r"\b(?:is|are|be|lies?|lie|var(?:y|ies)|ranges?|stays?|remains?|values?|prices?|of|to|by|at|with|ages?|aged|"
-    r"children|"
-    r"people|lines?|(?<!\d )units?|sections?|numbers?|rooms?|pages?|for|lasts?|takes?|about|within|go|goes|moves?|"
-    r"changes?|"
+    r"children|people|lines?|(?<!\d )units?|sections?|numbers?|rooms?|pages?|for|lasts?|takes?|about|within|go|goes|"
+    r"moves?|changes?|"
     rf"costs?|fluctuat\w+|shifts?|{RISES}|{FALLS}) $", re.IGNORECASE,
 )  # fmt: skip
 _CHANGES = re.compile(rf"\b(?:{RISES}|{FALLS}|goes|go|moves?|changes?|var(?:y|ies)|ranges?)\b", re.IGNORECASE)

@@ -73,6 +73,7 @@ _LOST = re.compile(
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _AMOUNTS = ("number", "percent")
 _POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_ONLY_POSSIBLE = "it only says what may or would be; write what you expect"
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
 )
@@ -103,6 +104,7 @@ def read_by_rules(text: str) -> Reading:
                 reading.roles[i] = role if not possible or role in {"cap", "floor"} else NONE
                 why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
                 unread += [(k, why)] if why else []
+                unread += [(k, _ONLY_POSSIBLE)] if reading.roles[i] != role else []
         _place_starts(reading, inside)
         _join_ranges(reading, inside)
         _end_returns(reading, inside)
@@ -113,8 +115,9 @@ def read_by_rules(text: str) -> Reading:
             reading.statements[k] = "over"
         elif _HOLIDAY.search(sentence):
             reading.statements[k] = "holiday"
-        elif not skip_all and not possible and tells_of_stop(sentence) and not _has_cause(reading, inside):
-            reading.statements[k] = "zero"
+        elif not skip_all and tells_of_stop(sentence) and not _has_cause(reading, inside):
+            reading.statements[k] = NONE if possible else "zero"
+            unread += [(k, _ONLY_POSSIBLE)] if possible else []
     return replace(reading, unread=tuple(dict.fromkeys(unread)))
 
 

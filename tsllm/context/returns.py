@@ -9,11 +9,9 @@ _AGAIN = (
     r"(?:re-?open(?:s|ing|ed)?|resum(?:es?|ed|ing)|re-?start(?:s|ed|ing)?|re-?commenc(?:es?|ed|ing)|"
     r"(?:opens?|open|starts?|runs?|works?|operates?|produces?|running|working|operating|available|up) again|"
     r"(?:(?:is|are|be|comes?|coming|goes|going|gets?) )?back(?: (?:to (?:normal|work|usual|full \w+)|"
-    r"in (?:service|operation|"
-    r"use|business|stock)|on ?line|on the grid|at work|open|up|running|working))?|"
+    r"in (?:service|operation|use|business|stock)|on ?line|on the grid|at work|open|up|running|working))?|"
     r"(?:recovers?|recovering)(?: to normal)?|(?:returns?|returning)(?: to (?:normal|work|service|operation|usual|"
-    r"full \w+|(?:its|the|their) (?:usual|normal) \w+))?|"
-    r"(?:is|are|be) (?:open|normal|as usual) again)"
+    r"full \w+|(?:its|the|their) (?:usual|normal) \w+))?|(?:is|are|be) (?:open|normal|as usual) again)"
 )
 _IT = re.compile(
     r"\b(?:it|they|this|these|all|everything|normal|usual|operations?|work|production|service|business)\b",

@@ -183,19 +183,9 @@ def _add_unsaid(span: Span, text: str, mentions: Sequence[Mention], place: tuple
     Where a sentence has no effect itself (`acts`), "the first 128 days" may be those of anything, and are not read.
     """
     sentence = text[place[0] : place[1]]
-    for m in mentions:
-        head = (
-            m.kind == "duration"
-            and place[0] <= m.start
-            and m.end <= place[1]
-            and _HEAD.search(text[place[0] : m.start])
-        )
-        if (
-            acts
-            and head
-            and not re.match(r" (?:of|before|after)\b", text[m.end : place[1]])
-            and (head[1].lower() == "first" or not span.past)
-        ):
+    for m in [m for m in mentions if acts and m.kind == "duration" and place[0] <= m.start and m.end <= place[1]]:
+        head = _HEAD.search(text[place[0] : m.start])
+        if head and not re.match(r" (?:of|before|after)\b", text[m.end : place[1]]):
             _add_head(span, head[1].lower().replace("final", "last"), m.text)
     if found := _WEEKEND.search(sentence):
         span.days.append("weekend")
@@ -214,6 +204,8 @@ def _add_unsaid(span: Span, text: str, mentions: Sequence[Mention], place: tuple
 
 def _add_head(span: Span, side: str, length: str) -> None:
     """Adds "the first three hours", of the day that the sentence names, else of the forecast."""
+    if side == "last" and span.past:
+        return  # "in the last three hours" has been
     span.loose = f"{side} {length}"
     if len(span.days) == 1 and not span.ranges and has_date(span.days[0]) and not is_edge(span.days[0]):
         span.days = [f"{side} {length} of {span.days[0]}"]
@@ -283,21 +275,21 @@ def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
 def join_returns(spans: Sequence[Span], free: Sequence[bool], sentences: Sequence[str]) -> list[Span]:
     """Ends what a sentence tells where the next one says that all is as before ("It reopens on Sunday.").
 
+    A return that is about something else ("The boss is back on Sunday.") says nothing of the times of others.
+
     Args:
         spans: Of the sentences.
         free: Whether a sentence has no effect of its own.
         sentences: As they stand.
     """
     joined = list(spans)
-    for k in range(1, len(joined)):
-        before, end = joined[k - 1], joined[k].ranges[-1][1] if joined[k].ranges else ""
-        if (
-            not (joined[k].back and free[k] and speaks_of_it(sentences[k], sentences[k - 1]))
-            or free[k - 1]
-            or before.again
-            or before.length
-            or before.unread
-        ):
+    for k in [k for k, span in enumerate(spans) if span.back and free[k] and len(spans) > 1]:
+        around = " ".join(sentences[j] for j in (k - 1, k + 1) if 0 <= j < len(sentences))
+        if not speaks_of_it(sentences[k], around):
+            joined[k] = Span(past=joined[k].past)
+            continue
+        before, end = joined[k - 1], joined[k].ranges[-1][1]
+        if k == 0 or free[k - 1] or before.again or before.length or before.unread:
             continue
         if len(before.ranges) == 1 and not before.ranges[0][1]:
             joined[k - 1] = replace(before, ranges=[(before.ranges[0][0], end)])

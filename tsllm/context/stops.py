@@ -8,18 +8,16 @@ _DAYS = "|".join((*WEEKDAYS, *MONTHS))
 # Behind it nothing says that only a part of it is meant ("does not run at full load", "is down 20 %").
 _END = (
     r"(?=\s*(?:$|[.,;:!?)])|\s+(?:at all|at (?:noon|midnight|\d+:)|anything|any more|on|from|until|till|between|"
-    r"during|for|"
-    r"over|this|next|today|tomorrow|all (?:day|night|week|weekend)|because|due|owing|since|after|before|and|or|"
-    r"while|as of|"
+    r"during|for|over|this|next|today|tomorrow|all (?:day|night|week|weekend)|because|due|owing|since|after|before|"
+    r"and|or|while|as of|"
     rf"starting|daily|every|each|throughout|again until|either|there|the (?:day after|whole)|{_DAYS}|\d)\b(?! ?%))"
 )
 # What stands still when it is down or out; sales or prices that are down are only lower.
 _WORKS = (
     r"(?:plants?|lines?|machines?|units?|systems?|servers?|sites?|mills?|factory|factories|reactors?|turbines?|"
-    r"networks?|"
-    r"stations?|pumps?|services?|websites?|shops?|stores?|sensors?|meters?|grids?|generators?|furnaces?|kilns?|ovens?|"
-    r"boilers?|wells?|mines?|pits?|refinery|refineries|terminals?|branch(?:es)?|blocks?|stacks?|cables?|links?|"
-    r"connections?|atms?|computers?|panels?|parks?|farms?|works|facility|facilities|north|south|east|"
+    r"networks?|stations?|pumps?|services?|websites?|shops?|stores?|sensors?|meters?|grids?|generators?|furnaces?|"
+    r"kilns?|ovens?|boilers?|wells?|mines?|pits?|refinery|refineries|terminals?|branch(?:es)?|blocks?|stacks?|cables?|"
+    r"links?|connections?|atms?|computers?|panels?|parks?|farms?|works|facility|facilities|north|south|east|"
     r"west)(?: (?:[a-z]|\d+))?"
 )
 _WORK = rf"(?:{_WORKS}|production|operations?|work|generation|business|delivery|deliveries|supply|sales|traffic)"
@@ -29,24 +27,20 @@ _NOT = r"(?:(?:do|does|did|will|is|are|was|were|can|shall)(?: not|n['’]t)|won[
 _DO = r"(?:run|operate|produce|generate|work|open|deliver|sell)"
 NOT_AT_WORK = re.compile(
     rf"\b{_NOT} (?:be )?(?:{_DO}|(?:running|operating|producing|generating|working|delivering|open|operational|"
-    rf"operated|"
-    rf"produced|generated|sold|in (?:operation|service|use))){_END}", re.IGNORECASE,
+    rf"operated|produced|generated|sold|in (?:operation|service|use))){_END}", re.IGNORECASE,
 )  # fmt: skip
 # "No doubt", "no rain", "no maintenance": nothing of what would change the series, or nothing to be said of it.
 _NOTHING_OF_IT = (
     r"(?:longer|changes?|effects?|impacts?|one|doubts?|reasons?|news|need|plans?|problems?|issues?|delays?|risks?|"
-    r"limits?|"
-    r"more|less|fewer|matter|way|idea|rain\w*|snow\w*|sun\w*|winds?|clouds?|storms?|fog|frost|ice|heat\w*|special|"
-    r"additional|"
-    r"others?|further|new|significant|major|known|visible|big|large|faults?|errors?|signs?|restrictions?|maintenance|"
-    r"strikes?|holidays?|outages?|disruptions?|interruptions?|closures?|events?|information|data|evidence|guarantee|"
-    r"questions?|surprise|wonder|point|later|sooner|earlier|better|worse|higher|lower|upper|maximum|minimum|such|real|"
-    r"particular|unusual|difference|deviations?|exceptions?|alternatives?|choice|comments?|agreements?|decisions?|"
-    r"warnings?|"
-    r"costs?|charges?|fees?|discounts?|noticeable|obvious|clear|important|relevant|extra|increases?|decreases?|rises?|"
-    r"drops?|falls?|reductions?|growth|planned|scheduled|heavy|strong|long|meetings?|caps?|floors?|bounds?|trend|"
-    r"seasonality|link|relation|influence|bearing|concern|worr\w+|accidents?|incidents?|shortages?|damage\w*|"
-    r"injur\w+|parents?|confounders?|covariates?|causes?)"
+    r"limits?|more|less|fewer|matter|way|idea|rain\w*|snow\w*|sun\w*|winds?|clouds?|storms?|fog|frost|ice|heat\w*|"
+    r"special|additional|others?|further|new|significant|major|known|visible|big|large|faults?|errors?|signs?|"
+    r"restrictions?|maintenance|strikes?|holidays?|outages?|disruptions?|interruptions?|closures?|events?|information|"
+    r"data|evidence|guarantee|questions?|surprise|wonder|point|later|sooner|earlier|better|worse|higher|lower|upper|"
+    r"maximum|minimum|such|real|particular|unusual|difference|deviations?|exceptions?|alternatives?|choice|comments?|"
+    r"agreements?|decisions?|warnings?|costs?|charges?|fees?|discounts?|noticeable|obvious|clear|important|relevant|"
+    r"extra|increases?|decreases?|rises?|drops?|falls?|reductions?|growth|planned|scheduled|heavy|strong|long|"
+    r"meetings?|caps?|floors?|bounds?|trend|seasonality|link|relation|influence|bearing|concern|worr\w+|accidents?|"
+    r"incidents?|shortages?|damage\w*|injur\w+|parents?|confounders?|covariates?|causes?)"
 )
 _ZERO = re.compile(
     rf"\bno (?!{_NOTHING_OF_IT}\b)[a-z]\w+|(?<!not )\bclosed\b(?!-| (?:an? |the )?(?:loop|circuit|form|deal|"
@@ -54,14 +48,12 @@ _ZERO = re.compile(
     r"closure|shut ?down|offline|depleted|blackout|out of (?:service|order|stock|use)|unavailable|suspended|outage|"
     r"zero (?:readings|values|output|production|sales|demand|generation|load|consumption|traffic)|under maintenance|"
     rf"\b{_BE} (?:at )?zero{_END}|\b{_BE} shut{_END}|\b(?:at a|to a) (?:complete )?standstill\b|"
-    rf"\bstands? (?:completely )?still\b|"
-    rf"\b{_BE} {_FULLY}idle{_END}|\b{_BE} (?:switched|turned|powered) off{_END}|\bnon-operational\b|"
-    rf"\b{_WORKS} (?:(?:will|is going to|has to) )?{_BE} {_FULLY}(?:down|out){_END}|"
+    rf"\bstands? (?:completely )?still\b|\b{_BE} {_FULLY}idle{_END}|\b{_BE} (?:switched|turned|powered) off{_END}|"
+    rf"\bnon-operational\b|\b{_WORKS} (?:(?:will|is going to|has to) )?{_BE} {_FULLY}(?:down|out){_END}|"
     r"\b(?:produc|generat|mak|yield|deliver|sell|suppl|consum|earn|record|measur)(?:e|es|s|ies|y|ing)? nothing\b|"
     r"\bnothing (?:(?:is|are|will be|gets) (?:being )?(?:produced|generated|made|sold|delivered|consumed|"
-    r"supplied)|runs|works|moves)\b|"
-    r"\b(?:nobody|no one|no-one) (?:will |is )?(?:works?|working|comes?|buys?|shops?|visits?|drives?|travels?|"
-    r"flies|at work)\b|"
+    r"supplied)|runs|works|moves)\b|\b(?:nobody|no one|no-one) (?:will |is )?(?:works?|working|comes?|buys?|shops?|"
+    r"visits?|drives?|travels?|flies|at work)\b|"
     # What stops needs to say for how long.
     rf"\b{_WORK} (?:will (?:be )?|is |are )?(?:stop(?:s|ped)?|halt(?:s|ed)?|ceases?|paused?s?|closes?)"
     r"(?= (?:on |at )?[^.;]{0,30}?\b(?:from|between|for|until|till|during|all day)\b)",
