@@ -107,6 +107,7 @@ _STAYS = re.compile(
     r"(?:output|load|demand|prices?|production|generation|consumption|sales|volume|traffic)(?: \w+){0,2} "
     rf"(?:will be|(?:is|are) (?:expected|forecast|planned|going) to be) (?:at )?){_ABOUT}{_SIGN}$", re.IGNORECASE,
 )  # fmt: skip
+_COMPARES = re.compile(r"(?: [^\s,;:]+)?? (?:more|less|fewer|higher|lower|greater)\b", re.IGNORECASE)
 _CHANGES_SOMEHOW = re.compile(rf"{_CHANGE.pattern}{_NEAR} (?:by|to)\b[^,;]{{0,25}}$", re.IGNORECASE)
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
@@ -193,6 +194,8 @@ def say_unread(near: str, behind: str) -> str:
         >>> say_unread("Sales grow by ", " each day.")
         'so much in every step is not read; write an amount for each time'
     """
+    if _COMPARES.match(behind) and ELSEWHEN.search(near + behind):
+        return "it is compared with another time than the usual"
     if not (_CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind)) or _DENIED.search(near):
         return ""
     if is_range(near, behind) or _BOUNDED.search(near):

@@ -219,7 +219,8 @@ class _Sentence:
             return self.old
         parts, rest, last, after = [], [], 0, None
         dated = any(has_date(m.meaning) for m, _ in self.moments)
-        open_ = bool(self.span.soon or (self.span.loose and not dated and not self.note.is_daily(self.span)))
+        daily = self.span.again or self.note.is_daily(self.span)
+        open_ = bool(self.span.soon or (self.span.loose and not dated and not daily))
         for mention, role in self.moments:
             front = LAST.search(self.old[: mention.start])
             first = mention.start if front is None else front.start()
@@ -243,6 +244,7 @@ class _Sentence:
         assert self.view is not None
         dated = any(has_date(m.meaning) for m, _ in self.moments)
         apart = is_clock(mention.meaning) and (dated or self.span.again or self.note.is_daily(self.span))
+        apart |= is_clock(mention.meaning) and mention.text in self.span.loose  # "from 8 till noon"
         if re.search(r"\d{4}", mention.text) or apart:
             return mention.text, None
         if comes_again(mention, self.old[: mention.start]):
