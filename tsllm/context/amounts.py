@@ -58,7 +58,7 @@ _BOUNDED = re.compile(
     r"a maximum of|a minimum of|"
     rf"(?:limited|restricted|capped|bounded) (?:to|at)|between) {_SIGN}$", re.IGNORECASE,
 )  # fmt: skip
-_NUMBER = r"[-−]?\d[\d,.]*"
+_NUMBER = r"[-−]?\d+(?:,\d{3})*(?:\.\d+)?"
 _OPENS = re.compile(rf"(?: ?%|(?: [\w/]+)?)(?: ?[-–—] ?| (?:to|or|and) )(?:about )?{_SIGN}{_NUMBER}", re.IGNORECASE)
 _CLOSES = re.compile(
     rf"\b(?:by|between|of) {_ABOUT}{_SIGN}{_NUMBER} ?(?:%|[\w/]+)?(?: ?[-–—] ?| (?:to|or|and) ){_SIGN}$", re.IGNORECASE

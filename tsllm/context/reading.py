@@ -212,7 +212,7 @@ def _find_reason(
     kinds = [effect.kind for effect in said]
     values = [(m.start - first, m.end - first) for m, r in list_inside(reading, reading.sentences[k]) if r in VALUES]
     several = len(set(kinds)) < len(kinds) or ("set" in kinds and any(kind in _RELATIVE for kind in kinds))
-    reason = find_reason(span, sentence, several, times)
+    reason = find_reason(span, sentence, several, times) or _find_doubled(reading, k)
     hours = find_hours(sentence, values, reading.statements[k] == "zero")
     if reason or hours is None or (hours.pair and step < pd.Timedelta(days=1)):
         return reason
@@ -223,6 +223,15 @@ def _find_reason(
     if not outside and reading.statements[k] != "zero":
         return ""
     return f"{sentence[slice(*place)]!r} may be hours or amounts; write 08:00"
+
+
+def _find_doubled(reading: Reading, k: int) -> str:
+    """Says that a share of a capacity may be one of several; empty if it is not."""
+    shares = [
+        m for m, r in list_inside(reading, reading.sentences[k]) if r == "multiply" and is_of_capacity(reading.text, m)
+    ]
+    capacities = find_capacities(reading.text, reading.mentions) if shares else []
+    return f"the text states {len(capacities)} capacities; write the value itself" if len(capacities) > 1 else ""
 
 
 def _names_time(reading: Reading, first: int, place: tuple[int, int]) -> bool:
