@@ -140,6 +140,40 @@ MORE = {
     "Output is capped at 60. The manager returns on Sunday.": "cap 60",
     "Output is capped at 60 from Friday. It returns to normal on Sunday.": "cap 60 from 3 to 5",
     "The mill reopens on Friday. Output is capped at 60.": "cap 60",
+    "On Saturday demand surges by 300 MW.": "add 300 from 4 to 5",
+    "We forecast 25 fewer calls than normal on Sunday.": "add -25 from 5 to 6",
+    "From Friday on, output is 15 units lower.": "add -15 from 3",
+    "Maintenance cuts output by 80 MW on 6 May from 08:00 to 12:00.": "add -80 from 6 08:00 to 6 12:00",
+    "The heat wave adds 50 MW to the load on Saturday.": "add 50 from 4 to 5",
+    "On Sunday, the load will exceed the usual by 40 MW.": "add 40 from 5 to 6",
+    "Ridership is expected to drop by 1,000 on Sunday.": "add -1000 from 5 to 6",
+    "Ridership dips to 2,000 on Sunday.": "set 2000 from 5 to 6",
+    "An outage takes away 60 MW on Friday.": "add -60 from 3 to 4",
+    "Load is reduced to 70 MW between 10 and 16 on Friday.": "set 70 from 3 10:00 to 3 16:00",
+    "Load is reduced by 70 MW between 10 and 16 on Friday.": "add -70 from 3 10:00 to 3 16:00",
+    "Turbine output is 30 % of normal tomorrow.": "multiply 0.3 from 2 to 3",
+    "Tomorrow we work at half strength.": "multiply 0.5 from 2 to 3",
+    "The factory operates at 70 per cent until Friday.": "multiply 0.7 to 4",
+    "The shop makes just a quarter of its normal sales on Sunday.": "multiply 0.25 from 5 to 6",
+    "The mine is idle over the weekend.": "set 0 from 4 to 6",
+    "All machines stand still on Sunday.": "set 0 from 5 to 6",
+    "The kiln doesn't run from 8 to 20 on Friday.": "set 0 from 3 08:00 to 3 20:00",
+    "We are not open on Sunday.": "set 0 from 5 to 6",
+    "The museum isn't open on Sunday.": "set 0 from 5 to 6",
+    "There won't be any production on Sunday.": "set 0 from 5 to 6",
+    "No power will be generated on Sunday.": "set 0 from 5 to 6",
+    "Server 2 goes down on Friday from 10:00 to 12:00.": "set 0 from 3 10:00 to 3 12:00",
+    "The mill shuts down on Friday and comes back on Monday.": "set 0 from 3 to 6",
+    "The mill is shut from Friday evening and reopens on Monday morning.": "set 0 from 3 18:00 to 6 06:00",
+    "Output is zero from Friday 06:00, restarting at 18:00.": "set 0 from 3 06:00 to 3 18:00",
+    "The plant is closed all of Friday and Saturday.": "set 0 from 3 to 4 | set 0 from 4 to 5",
+    "The plant is closed from Friday until Sunday evening.": "set 0 from 3 to 6",
+    "The plant is closed for two days from Friday.": "set 0 from 3 to 5",
+    "The plant is closed for the next two weeks.": "set 0 from 2 to 16",
+    "The plant is closed as of Friday.": "set 0 from 3",
+    "Starting Friday the plant is closed for 3 days.": "set 0 from 3 to 6",
+    "The plant is closed after 18:00 on Friday.": "set 0 from 3 18:00",
+    "Output drops to 14 from 20 on Friday.": "set 14 from 3 to 4",
 }
 # What follows the text is the reason that is given; empty where there is nothing to be said.
 NO_AMOUNTS = {
@@ -277,6 +311,26 @@ NO_MORE = {
     "The plant may be closed on Friday.": "what may or would be",
     "Sales would fall by 10 on Friday.": "what may or would be",
     "In the last three hours sales fell by 10.": "",
+    "The plant is closed for the first half of Friday.": "'first half of' names no exact time; write dates and hours",
+    "The plant is closed on Friday from 18 onwards.": "'from 18' may be hours or amounts; write 08:00",
+    "The plant is closed on Friday until 14.": "'Friday until 14' names no exact time; write dates and hours",
+    "Open on Friday from 10 to 18, closed otherwise.": "",
+    "Our office has 8 to 14 desks.": "",
+    "The lift holds 8 people.": "",
+    "The festival draws 5000 people on Saturday.": "",
+    "The train to Platform 9 leaves on Friday at 10:00.": "",
+    "The company was founded 20 years ago and has 3 sites.": "",
+    "Last May sales rose by 50.": "",
+    "A rise of 10 MW was recorded on 28 April.": "28 April = 2024-04-28, over before the forecast",
+    "There are 10 fewer seats on Friday.": "",
+    "Version 2 runs at 60 Hz.": "",
+    "He runs 20 % faster on Friday.": "",
+    "The index of 100 is reached on Friday.": "",
+    "Volume 3 is out on Friday.": "",
+    "The results are out on Friday.": "",
+    "Sunday is down as a holiday.": "",
+    "We shut the door on Friday.": "",
+    "I will be out on Friday.": "",
 }
 
 
@@ -293,6 +347,12 @@ def test_a_share_of_the_usual_or_of_a_stated_capacity_is_read(text):
 @pytest.mark.parametrize("text", MORE)
 def test_levels_limits_and_several_sentences_are_read(text):
     assert understand(text)[0] == MORE[text]
+
+
+def test_a_share_of_one_of_several_capacities_is_not_read_and_the_reason_is_given():
+    text = "North has a capacity of 500 MW. South has a capacity of 300 MW. It runs at 20 % of capacity on Friday."
+    assert understand(text) == ("", "the text states 2 capacities; write the value itself")
+    assert understand(text.replace("300", "500")) == ("set 100 from 3 to 4", "")
 
 
 @pytest.mark.parametrize("text", NO_AMOUNTS)

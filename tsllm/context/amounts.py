@@ -108,6 +108,8 @@ _STAYS = re.compile(
     rf"(?:will be|(?:is|are) (?:expected|forecast|planned|going) to be) (?:at )?){_ABOUT}{_SIGN}$", re.IGNORECASE,
 )  # fmt: skip
 _COMPARES = re.compile(r"(?: [^\s,;:]+)?? (?:more|less|fewer|higher|lower|greater)\b", re.IGNORECASE)
+_ADDS_TO = re.compile(rf"(?: ?{_UNIT})? to (?:the|our|its|their|total) ", re.IGNORECASE)
+_EXCEEDS = re.compile(rf"\bexceeds? (?:the |its |their )?{_USUAL}(?: \w+){{0,2}} by {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _CHANGES_SOMEHOW = re.compile(rf"{_CHANGE.pattern}{_NEAR} (?:by|to)\b[^,;]{{0,25}}$", re.IGNORECASE)
 _FROM_TO = re.compile(rf"\bfrom (?:about )?{_SIGN}({_NUMBER}) ?(?:%|[A-Za-z/]+)? to {_ABOUT}{_SIGN}$", re.IGNORECASE)
 _BY_WHEN = re.compile(r"(?: [\w³/]+)? (?:by|within|before)\b", re.IGNORECASE)
@@ -214,6 +216,8 @@ def _read_change(near: str, behind: str) -> str:
     words = list(_CHANGE.finditer(near))
     if words and (_BY.search(near) or _OF.search(near)):
         return "raise" if words[-1]["up"] else "lower"
+    if _EXCEEDS.search(near) or (_EXTRA.search(near) and _ADDS_TO.match(behind)):
+        return "raise"
     more = _MORE.match(behind) or _ABOVE.match(behind)
     if more:
         return "raise" if more["up"] else "lower"

@@ -19,7 +19,7 @@ _END = (
 )
 _BARE = re.compile(
     rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
-    rf"|\bat {_HOUR}(?= on\b|,|\.?$)",
+    rf"|\b(?:at|from|until|till|after|before) {_HOUR}(?= on\b| onwards?\b|,|\.?$)",
     re.IGNORECASE,
 )
 _SPAN = re.compile(
@@ -38,6 +38,7 @@ _AMOUNTS = re.compile(
     r"moves?|changes?|"
     rf"costs?|fluctuat\w+|shifts?|{RISES}|{FALLS}) $", re.IGNORECASE,
 )  # fmt: skip
+_LEFT = re.compile(r"\bto [\d.,]+ ?\w* $", re.IGNORECASE)
 _CHANGES = re.compile(rf"\b(?:{RISES}|{FALLS}|goes|go|moves?|changes?|var(?:y|ies)|ranges?)\b", re.IGNORECASE)
 
 
@@ -72,6 +73,8 @@ def find_hours(sentence: str, values: Sequence[tuple[int, int]] = (), states: bo
         (None, None)
     """
     found, bare = _SPAN.search(sentence), _BARE.search(sentence)
+    if bare is not None and _LEFT.search(sentence[: bare.start()]):
+        bare = None  # "drops to 14 from 20"
     if found is None:
         return Hours(bare.span()) if bare is not None else None
     place = (found.start("since") if found["since"] else found.start(), found.end())

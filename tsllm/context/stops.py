@@ -25,10 +25,6 @@ _FULLY = r"(?:(?:completely|fully|entirely|all) )?"
 _BE = r"(?:is|are|be|being|goes|go|going|stays?|remains?)"
 _NOT = r"(?:(?:do|does|did|will|is|are|was|were|can|shall)(?: not|n['’]t)|won['’]t|cannot|can['’]t)"
 _DO = r"(?:run|operate|produce|generate|work|open|deliver|sell)"
-NOT_AT_WORK = re.compile(
-    rf"\b{_NOT} (?:be )?(?:{_DO}|(?:running|operating|producing|generating|working|delivering|open|operational|"
-    rf"operated|produced|generated|sold|in (?:operation|service|use))){_END}", re.IGNORECASE,
-)  # fmt: skip
 # "No doubt", "no rain", "no maintenance": nothing of what would change the series, or nothing to be said of it.
 _NOTHING_OF_IT = (
     r"(?:longer|changes?|effects?|impacts?|one|doubts?|reasons?|news|need|plans?|problems?|issues?|delays?|risks?|"
@@ -42,6 +38,12 @@ _NOTHING_OF_IT = (
     r"meetings?|caps?|floors?|bounds?|trend|seasonality|link|relation|influence|bearing|concern|worr\w+|accidents?|"
     r"incidents?|shortages?|damage\w*|injur\w+|parents?|confounders?|covariates?|causes?)"
 )
+NOT_AT_WORK = re.compile(
+    rf"\b{_NOT} (?:be )?(?:{_DO}|(?:running|operating|producing|generating|working|delivering|open|operational|"
+    rf"operated|produced|generated|sold|in (?:operation|service|use))){_END}|"
+    rf"\b{_NOT} (?:be )?any (?!{_NOTHING_OF_IT}\b)\w+",
+    re.IGNORECASE,
+)  # fmt: skip
 _ZERO = re.compile(
     rf"\bno (?!{_NOTHING_OF_IT}\b)[a-z]\w+|(?<!not )\bclosed\b(?!-| (?:an? |the )?(?:loop|circuit|form|deal|"
     rf"contract)\b)|"
@@ -55,8 +57,8 @@ _ZERO = re.compile(
     r"supplied)|runs|works|moves)\b|\b(?:nobody|no one|no-one) (?:will |is )?(?:works?|working|comes?|buys?|shops?|"
     r"visits?|drives?|travels?|flies|at work)\b|"
     # What stops needs to say for how long.
-    rf"\b{_WORK} (?:will (?:be )?|is |are )?(?:stop(?:s|ped)?|halt(?:s|ed)?|ceases?|paused?s?|closes?)"
-    r"(?= (?:on |at )?[^.;]{0,30}?\b(?:from|between|for|until|till|during|all day)\b)",
+    rf"\b{_WORK} (?:will (?:be )?|is |are )?(?:stop(?:s|ped)?|halt(?:s|ed)?|ceases?|paused?s?|closes?|shuts? down)"
+    r"(?= (?:on |at )?[^.;]{0,30}?\b(?:from|between|for|until|till|during|all day|reopens|back|resumes|restarts)\b)",
     re.IGNORECASE,
 )  # fmt: skip
 
@@ -75,6 +77,10 @@ _ELSEWHERE = re.compile(
     r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b",
     re.IGNORECASE,
 )
+# The times that are said are those of the rest.
+_OTHERWISE = re.compile(
+    r"\b(?:otherwise|outside (?:these|those|of)|the rest of the time|only open|opens? only)\b", re.IGNORECASE
+)
 
 
 def tells_of_stop(sentence: str) -> bool:
@@ -86,4 +92,8 @@ def tells_of_stop(sentence: str) -> bool:
     """
     found = _ZERO.search(sentence) or NOT_AT_WORK.search(sentence)
     others = [other for pattern in (_PARTLY, _ELSEWHERE) if (other := pattern.search(sentence))]
-    return found is not None and all(other.start() > found.start() for other in others)
+    return (
+        found is not None
+        and not _OTHERWISE.search(sentence)
+        and all(other.start() > found.start() for other in others)
+    )
