@@ -174,6 +174,10 @@ MORE = {
     "Starting Friday the plant is closed for 3 days.": "set 0 from 3 to 6",
     "The plant is closed after 18:00 on Friday.": "set 0 from 3 18:00",
     "Output drops to 14 from 20 on Friday.": "set 14 from 3 to 4",
+    "The plant is closed on Friday, so there could be delays.": "set 0 from 3 to 4",
+    "Suppose that on Friday a fair would bring twice the usual demand.": "multiply 2 from 3 to 4",
+    "Sales fall by 10 on Friday, which may surprise some.": "add -10 from 3 to 4",
+    "Output could be at most 60 on Friday.": "cap 60 from 3 to 4",
 }
 # What follows the text is the reason that is given; empty where there is nothing to be said.
 NO_AMOUNTS = {
@@ -331,6 +335,8 @@ NO_MORE = {
     "Sunday is down as a holiday.": "",
     "We shut the door on Friday.": "",
     "I will be out on Friday.": "",
+    "On Friday the plant could, as we hear, be closed.": "what may or would be",
+    "Perhaps the plant is closed on Friday.": "what may or would be",
 }
 
 

@@ -9,7 +9,7 @@ from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
 from tsllm.context.reading import NONE, Reading
 from tsllm.context.returns import returns_at
-from tsllm.context.stops import NOT_AT_WORK, tells_of_stop
+from tsllm.context.stops import NOT_AT_WORK, find_stop
 from tsllm.context.verbs import FALLS, RISES
 
 _OVER = re.compile(
@@ -73,6 +73,7 @@ _LOST = re.compile(
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _AMOUNTS = ("number", "percent")
 _POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_SUPPOSED = re.compile(r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagin(?:e|ing)|consider)\b", re.IGNORECASE)
 _ONLY_POSSIBLE = "it only says what may or would be; write what you expect"
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
@@ -91,7 +92,6 @@ def read_by_rules(text: str) -> Reading:
         over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
         # "Will not run" denies nothing: it says that all stands still.
         skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
-        possible = bool(_POSSIBLE.search(sentence))
         for i in inside:
             mention = reading.mentions[i]
             before, behind = text[first : mention.start], text[mention.end : last]
@@ -101,10 +101,11 @@ def read_by_rules(text: str) -> Reading:
                 reading.roles[i] = _read_duration(before, behind)
             elif not skip_all and not over:
                 role = _read_value(mention, before, behind)
-                reading.roles[i] = role if not possible or role in {"cap", "floor"} else NONE
+                sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
+                reading.roles[i] = role if sure else NONE
                 why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
                 unread += [(k, why)] if why else []
-                unread += [(k, _ONLY_POSSIBLE)] if reading.roles[i] != role else []
+                unread += [] if sure else [(k, _ONLY_POSSIBLE)]
         _place_starts(reading, inside)
         _join_ranges(reading, inside)
         _end_returns(reading, inside)
@@ -115,10 +116,18 @@ def read_by_rules(text: str) -> Reading:
             reading.statements[k] = "over"
         elif _HOLIDAY.search(sentence):
             reading.statements[k] = "holiday"
-        elif not skip_all and tells_of_stop(sentence) and not _has_cause(reading, inside):
-            reading.statements[k] = NONE if possible else "zero"
-            unread += [(k, _ONLY_POSSIBLE)] if possible else []
+        elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
+            sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
+            reading.statements[k] = "zero" if sure else NONE
+            unread += [] if sure else [(k, _ONLY_POSSIBLE)]
     return replace(reading, unread=tuple(dict.fromkeys(unread)))
+
+
+def _is_only_possible(sentence: str, before: str, behind: str) -> bool:
+    """Tells whether the clause between `before` and `behind` says what may or would be, and not what is supposed."""
+    clause = _find_clause(before) + re.split(r"[,;](?!\d)", behind)[0]
+    hedged = _POSSIBLE.search(clause) or re.search(rf"{_POSSIBLE.pattern},", before, re.IGNORECASE)
+    return bool(hedged and not _SUPPOSED.search(sentence))
 
 
 def _read_moment(before: str, behind: str) -> str:

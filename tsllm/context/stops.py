@@ -83,17 +83,15 @@ _OTHERWISE = re.compile(
 )
 
 
-def tells_of_stop(sentence: str) -> bool:
-    """Tells whether a sentence says that nothing comes in.
+def find_stop(sentence: str) -> re.Match[str] | None:
+    """Finds the words by which a sentence says that nothing comes in.
 
     Example:
-        >>> [tells_of_stop(said) for said in ("It produces nothing.", "It does not run.", "There is no rain.")]
+        >>> [bool(find_stop(said)) for said in ("It produces nothing.", "It does not run.", "There is no rain.")]
         [True, True, False]
     """
     found = _ZERO.search(sentence) or NOT_AT_WORK.search(sentence)
+    if found is None or _OTHERWISE.search(sentence):
+        return None
     others = [other for pattern in (_PARTLY, _ELSEWHERE) if (other := pattern.search(sentence))]
-    return (
-        found is not None
-        and not _OTHERWISE.search(sentence)
-        and all(other.start() > found.start() for other in others)
-    )
+    return found if all(other.start() > found.start() for other in others) else None
