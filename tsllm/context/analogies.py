@@ -8,7 +8,8 @@ from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
 from tsllm.context.lexer import split_sentences
 from tsllm.context.parser import SKIPPED, read_by_rules
 from tsllm.context.reading import NONE, VALUES
-from tsllm.context.spans import collect_span, find_reason, resolve_span, tells_of_past
+from tsllm.context.spans import collect_span, find_reason, tells_of_past
+from tsllm.context.stretches import resolve_span
 
 _LIKE = re.compile(
     r"\b(?:as (?:on|in|if it were)|as it (?:is|does)(?: usually)? (?:on|in)|like (?:on|in|that of|those of)|"

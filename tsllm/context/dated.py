@@ -13,7 +13,16 @@ from tsllm.context.moments import Moment, find_fault, has_date, is_clock, resolv
 from tsllm.context.notes import Note, write_span
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, VALUES, Reading, list_inside
-from tsllm.context.spans import LAST, Span, borrow_span, collect_span, comes_again, resolve_span, tells_of_past
+from tsllm.context.spans import (
+    LAST,
+    Span,
+    borrow_span,
+    collect_span,
+    comes_again,
+    join_returns,
+    tells_of_past,
+)
+from tsllm.context.stretches import resolve_span
 
 _ONE = pd.Timedelta(days=1)
 _REACH = pd.Timedelta(days=62)  # the next 31st of a month is that far away at most
@@ -132,13 +141,14 @@ def _date(note: Note, times: pd.DatetimeIndex, step: pd.Timedelta, keeps: bool =
     reading = read_by_rules(note.text)
     inside = [list_inside(reading, place) for place in reading.sentences]
     views, spans = [], []
-    for place, found in zip(reading.sentences, inside, strict=True):
+    for place, found, statement in zip(reading.sentences, inside, reading.statements, strict=True):
         old = note.text[slice(*place)]
         past = tells_of_past(old, (note.published or times[0]).year)[0]
         seen = note.see_from(old, times, past)
         views.append(None if seen is times else pd.DatetimeIndex([seen[0], seen[0] + _REACH]))
-        spans.append(collect_span(note.text, found, reading.mentions, place, seen[0].year))
+        spans.append(collect_span(note.text, found, reading.mentions, place, seen[0].year, statement == "zero"))
     free = [s == NONE and all(r not in VALUES for _, r in f) for s, f in zip(reading.statements, inside, strict=True)]
+    spans = join_returns(spans, free, [note.text[slice(*place)] for place in reading.sentences])
     said, behind = [], 0
     for k, (first, last) in enumerate(reading.sentences):
         sentence = _Sentence(note, note.text[first:last], _list_moments(reading, first, last), spans[k], views[k])
@@ -168,7 +178,8 @@ def _find_end(
 ) -> tuple[pd.Timestamp | None, str]:
     """Returns from when on what a span is about is over, and which time that is; None if it says no end."""
     lasts = span.again and any(not end for _, end in span.ranges)
-    if view is None or span.past or span.unread or lasts or note.is_daily(span):
+    hours = any(is_clock(text) for pair in span.ranges for text in pair if text) and span.loose
+    if view is None or span.past or span.unread or lasts or note.is_daily(span) or (hours and step >= _ONE):
         return None, ""
     stretches = resolve_span(span, view, step)
     ends = [None if s.every is not None else s.end for s in stretches]
@@ -207,7 +218,9 @@ class _Sentence:
         if self.view is None:
             return self.old
         parts, rest, last, after = [], [], 0, None
-        open_ = bool(self.span.soon)
+        dated = any(has_date(m.meaning) for m, _ in self.moments)
+        daily = self.span.again or self.note.is_daily(self.span)
+        open_ = bool(self.span.soon or (self.span.loose and not dated and not daily))
         for mention, role in self.moments:
             front = LAST.search(self.old[: mention.start])
             first = mention.start if front is None else front.start()
@@ -231,6 +244,7 @@ class _Sentence:
         assert self.view is not None
         dated = any(has_date(m.meaning) for m, _ in self.moments)
         apart = is_clock(mention.meaning) and (dated or self.span.again or self.note.is_daily(self.span))
+        apart |= is_clock(mention.meaning) and mention.text in self.span.loose  # "from 8 till noon"
         if re.search(r"\d{4}", mention.text) or apart:
             return mention.text, None
         if comes_again(mention, self.old[: mention.start]):

@@ -1,16 +1,17 @@
 """A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
+from tsllm.context.amounts import ELSEWHEN, is_of_another, is_range, leads_to, read_amount, read_share, say_unread
 from tsllm.context.lexer import Mention
+from tsllm.context.moments import has_date, is_clock
 from tsllm.context.reading import NONE, Reading
+from tsllm.context.returns import returns_at
+from tsllm.context.stops import NOT_AT_WORK, find_stop
+from tsllm.context.verbs import FALLS, RISES
 
-_ZERO = re.compile(
-    r"\bno (?!longer\b|change|effect|impact)\w+|closed|closure|shut ?down|offline|depleted|blackout|"
-    r"out of (?:service|order|stock|use)|zero (?:readings|values|output|production)|unavailable|suspended|outage|"
-    r"under maintenance|not operat", re.IGNORECASE,
-)  # fmt: skip
 _OVER = re.compile(
     r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|"
     r"\b(?:was|were) (?:under|in) maintenance|\bwas (?:closed|offline|out of)|miscalibrat|erroneous", re.IGNORECASE,
@@ -20,7 +21,8 @@ _FUTURE = re.compile(
 )
 SKIPPED = re.compile(
     # "Will not exceed 60" is a limit.
-    r"not expected|(?:will not|won['’]t)(?! (?:exceed|(?:fall|drop|go) below|(?:go|rise) above)\b)|"
+    r"not expected|(?:will not|won['’]t)(?! (?:exceed|(?:fall|drop|go) below|(?:go|rise) above|"
+    r"(?:be|go|rise|climb|fall|drop|sink) (?:any )?(?:higher|lower|more|less|fewer|greater) than)\b)|"
     r"would (?:typically|normally|usually)|historically|previous years|in other years|"
     r"years? ago|weeks? ago|months? ago|cancel|\bcalled off\b|"
     # What is denied, or was once intended, or depends on something, is no effect.
@@ -28,17 +30,25 @@ SKIPPED = re.compile(
     r"(?:closed|shut ?down|offline|depleted|unavailable|suspended|under maintenance|"
     r"out of (?:service|order|stock|use))|"
     r"\b(?:was|were|had been) (?:supposed |meant |due |planned |expected )?to (?:be|have been|close|shut|halt|stop)\b|"
+    r"\bas long as\b|\bin case\b|\bprovided\b|\bdepend(?:s|ing) on\b|"
     r"\b(?:unless|whether|if|might(?! (?:expect|have|think|say)))\b", re.IGNORECASE,
 )  # fmt: skip
 _HOLIDAY = re.compile(r"\bis a (?:public |bank |national )?holiday", re.IGNORECASE)
 _CAP = re.compile(
     r"bounded above|at most|no more than|(?:not|won['’]t) exceed|maximum|upper (?:limit|bound)|capped|"
-    r"cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
+    r"(?:limited|restricted) to|cannot (?:be )?(?:exceed|above)|(?:stay|remain)s? (?:below|under)|less than or equal|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:below|under)|never (?:exceeds?|(?:goes|"
+    r"rises) above)|"
+    r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|rises?|climbs?)(?: any)?) (?:higher|more|greater) than|"
     r"ceiling|(?:not|won['’]t) (?:go|rise) above", re.IGNORECASE,
 )  # fmt: skip
 _FLOOR = re.compile(
     r"bounded below|at least|no less than|(?:not|won['’]t) (?:fall|drop|go) below|minimum|lower (?:limit|bound)|"
-    r"(?:stay|remain)s? above|greater than or equal", re.IGNORECASE,
+    r"(?:stay|remain)s? (?:above|over)|greater than or equal|"
+    r"(?:kept|held|keep(?:s|ing)?|hold(?:s|ing)?)(?: \w+){0,2} (?:above|over)|never (?:falls|drops|goes) below|"
+    r"\bfloor of|"
+    r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|falls?|drops?|sinks?)(?: any)?) (?:lower|less|fewer) than",
+    re.IGNORECASE,
 )  # fmt: skip
 _RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
 _FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
@@ -57,25 +67,31 @@ _START = re.compile(
     r"\b(?:from|between|since|as of|after|that follow|(?:starting|started|starts?|began|begins?|beginning|"
     r"kicks? off|sets? in)(?: on| at| from)?)\s*$"
 )
-_BACK = re.compile(
-    r"\b(?:(?:return|go)(?:s|es|ing)? (?:back )?to normal|back to normal|re-?open(?:s|ing)?|resum(?:es?|ing))"
-    r"(?: on| at| from)?\s*$", re.IGNORECASE,
-)  # fmt: skip
 _LOST = re.compile(
     r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without) (?:about |around |roughly )?$", re.IGNORECASE
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
+_AMOUNTS = ("number", "percent")
+_POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_SUPPOSED = re.compile(r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagin(?:e|ing)|consider)\b", re.IGNORECASE)
+_ONLY_POSSIBLE = "it only says what may or would be; write what you expect"
+_BY_AT_MOST = re.compile(
+    r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
+)
+_CHANGED_BY = re.compile(rf"\b(?:{RISES}|{FALLS}) (?:\w+ ){{0,3}}?by $", re.IGNORECASE)
+_SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $", re.IGNORECASE)
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
 def read_by_rules(text: str) -> Reading:
     """Gives roles by key words around each mention, sentence by sentence."""
-    reading = Reading.open(text)
+    reading, unread = Reading.open(text), []
     for k, (first, last) in enumerate(reading.sentences):
         sentence = text[first:last]
         inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
         over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
-        skip_all = bool(SKIPPED.search(sentence)) and not over
+        # "Will not run" denies nothing: it says that all stands still.
+        skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
         for i in inside:
             mention = reading.mentions[i]
             before, behind = text[first : mention.start], text[mention.end : last]
@@ -84,7 +100,13 @@ def read_by_rules(text: str) -> Reading:
             elif mention.kind == "duration":
                 reading.roles[i] = _read_duration(before, behind)
             elif not skip_all and not over:
-                reading.roles[i] = _read_value(mention, before, behind)
+                role = _read_value(mention, before, behind)
+                sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
+                reading.roles[i] = role if sure else NONE
+                why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
+                unread += [(k, why)] if why else []
+                unread += [] if sure else [(k, _ONLY_POSSIBLE)]
+        _place_starts(reading, inside)
         _join_ranges(reading, inside)
         _end_returns(reading, inside)
         if skip_all:
@@ -94,9 +116,18 @@ def read_by_rules(text: str) -> Reading:
             reading.statements[k] = "over"
         elif _HOLIDAY.search(sentence):
             reading.statements[k] = "holiday"
-        elif not skip_all and _ZERO.search(sentence):
-            reading.statements[k] = "zero"
-    return reading
+        elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
+            sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
+            reading.statements[k] = "zero" if sure else NONE
+            unread += [] if sure else [(k, _ONLY_POSSIBLE)]
+    return replace(reading, unread=tuple(dict.fromkeys(unread)))
+
+
+def _is_only_possible(sentence: str, before: str, behind: str) -> bool:
+    """Tells whether the clause between `before` and `behind` says what may or would be, and not what is supposed."""
+    clause = _find_clause(before) + re.split(r"[,;](?!\d)", behind)[0]
+    hedged = _POSSIBLE.search(clause) or re.search(rf"{_POSSIBLE.pattern},", before, re.IGNORECASE)
+    return bool(hedged and not _SUPPOSED.search(sentence))
 
 
 def _read_moment(before: str, behind: str) -> str:
@@ -118,13 +149,42 @@ def _join_ranges(reading: Reading, inside: list[int]) -> None:
             reading.roles[i], reading.roles[k] = "start", "end"
 
 
+def _has_cause(reading: Reading, inside: list[int]) -> bool:
+    """Tells whether a standstill is only why something changes ("with the mill closed, load falls by 5 %")."""
+    roles = [reading.roles[i] for i in inside]
+    changes = any(role in ("multiply", "raise", "lower") for role in roles)
+    return changes and roles.count("day") + max(roles.count("start"), roles.count("end")) <= 1
+
+
+def _place_starts(reading: Reading, inside: list[int]) -> None:
+    """Makes a day of what only seems to start ("on Friday for 3 hours from 08:00")."""
+    starts = [i for i in inside if reading.mentions[i].kind == "moment" and reading.roles[i] == "start"]
+    clocks = [i for i in starts if is_clock(reading.mentions[i].meaning)]
+    for i in starts:
+        behind = reading.text[reading.mentions[i].end :]
+        if clocks and has_date(reading.mentions[i].meaning) and re.match(r",? for\b", behind):
+            reading.roles[i] = "day"
+
+
 def _end_returns(reading: Reading, inside: list[int]) -> None:
-    """Takes from the effect the day on which all is as before ("closed on Monday and reopens on Tuesday")."""
-    for i in inside:
-        mention = reading.mentions[i]
-        if mention.kind == "moment" and _BACK.search(reading.text[: mention.start][-40:]):
-            days = any(reading.roles[k] == "day" for k in inside if k != i)
-            reading.roles[i] = NONE if days else "end"
+    """Ends an effect where all is as before ("closed on Monday and reopens on Tuesday", "back on Sunday").
+
+    What is closed on one day is so from then on; where an end is said already, or several days are, the return adds
+    nothing.
+    """
+    moments = [i for i in inside if reading.mentions[i].kind == "moment"]
+    first, last = (reading.mentions[i] for i in (inside[0], inside[-1])) if inside else (None, None)
+    place = next((p for p in reading.sentences if first and last and p[0] <= first.start and last.end <= p[1]), (0, 0))
+    for i in moments:
+        if not returns_at(reading.text, reading.mentions[i], place):
+            continue
+        others = [k for k in moments if k != i and reading.roles[k] != NONE]
+        days = [k for k in others if reading.roles[k] == "day"]
+        starts = [k for k in others if reading.roles[k] == "start"]
+        ended = any(reading.roles[k] == "end" for k in others) or len(days) > 1
+        reading.roles[i] = NONE if ended else "end"
+        if not ended and len(days) == 1 and not starts:
+            reading.roles[days[0]] = "start"
 
 
 def _read_duration(before: str, behind: str) -> str:
@@ -141,26 +201,44 @@ def _read_duration(before: str, behind: str) -> str:
 
 
 def _read_value(mention: Mention, before: str, behind: str) -> str:
-    near = re.split(r"[,;]", before)[-1]
+    near = _find_clause(before)
+    if mention.kind == "number":
+        return _read_number(mention, before, near, behind)
     around = near[-50:] + " " + behind[:25]
+    if ELSEWHEN.search(near + behind) or is_range(near, behind):
+        return NONE
     if mention.kind in ("factor", "percent"):
         if _LOST.search(near):
             return "lower"
         if _WON.search(near):
             return "raise"
     if mention.kind == "factor":
+        if mention.value < 1 and is_of_another(behind):
+            return NONE
         if not _BY.search(near) and not _COMPARED.match(behind):
             return "multiply"
         return "lower" if _FALL.search(around) else "raise" if _RISE.search(around) else "multiply"
     if mention.kind == "percent":
+        share = read_share(mention, near, behind)
+        if share != NONE or leads_to(near):
+            return share
         if _FALL.search(around):
             return "lower"
         return "raise" if _RISE.search(around) else NONE
+    return NONE
+
+
+def _find_clause(before: str) -> str:
+    return re.split(r"[,;](?!\d)", before)[-1]
+
+
+def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
+    if _BY_AT_MOST.search(near) or _SPAN_OPEN.search(near):
+        return NONE if _BY_AT_MOST.search(near) else read_amount(mention, near, behind)
     if _SET.search(before[-20:]):
         return "set"
-    if re.search(r"\b(?:by|of|to|below|above|than|is|exceed|at|most|least|limit|=|≤|≥)\s*$", near):
-        if _CAP.search(near):
-            return "cap"
-        if _FLOOR.search(near):
-            return "floor"
-    return NONE
+    if re.search(r"\b(?:by|of|to|below|above|under|over|than|is|exceeds?|at|most|least|limit|=|≤|≥)\s*$", near):
+        limit = "cap" if _CAP.search(near) else "floor" if _FLOOR.search(near) else NONE
+        if limit != NONE:
+            return NONE if _CHANGED_BY.search(near) else limit  # "The limit rises by 5."
+    return read_amount(mention, near, behind)

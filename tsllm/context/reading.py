@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from tsllm.context.capacities import find_capacities, is_of_capacity
 from tsllm.context.effects import Effect
+from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention, find_mentions, split_sentences
 from tsllm.context.moments import has_date, resolve_moment
 from tsllm.context.notes import Note, write_span
@@ -19,11 +21,11 @@ from tsllm.context.spans import (
     borrow_span,
     collect_span,
     find_absent,
-    find_hours,
     find_reason,
-    resolve_span,
+    join_returns,
     tells_of_past,
 )
+from tsllm.context.stretches import resolve_span
 
 NONE = "none"
 # What a number, percentage or factor may be.
@@ -51,6 +53,7 @@ class Reading:
         roles: One of `ROLES` for each mention.
         sentences: Places of its sentences.
         statements: One of `STATEMENTS` for each sentence.
+        unread: Numbers of sentences in which the reader knows to have read nothing, with the reason.
     """
 
     text: str
@@ -58,6 +61,7 @@ class Reading:
     roles: list[str]
     sentences: list[tuple[int, int]]
     statements: list[str]
+    unread: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def open(cls, text: str) -> "Reading":
@@ -84,8 +88,8 @@ def assemble(reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeI
 
 def sort_reading(
     reading: Reading, times: pd.DatetimeIndex, past_times: pd.DatetimeIndex, note: Note | None = None
-) -> tuple[list[Effect], list[tuple[Effect, str]]]:
-    """Returns what `assemble` does, and each effect that has no time ahead, with the reason.
+) -> tuple[list[Effect], list[tuple[Effect | str, str]]]:
+    """Returns what `assemble` does, and each effect that has no time ahead and sentence not read, with the reason.
 
     Args:
         reading: As in `assemble`.
@@ -98,26 +102,30 @@ def sort_reading(
     inside = [list_inside(reading, place) for place in reading.sentences]
     seen = [_see(reading, place, times, note) for place in reading.sentences]
     spans = [
-        collect_span(reading.text, found, reading.mentions, place, view[0].year)
-        for found, place, view in zip(inside, reading.sentences, seen, strict=True)
+        collect_span(reading.text, found, reading.mentions, place, view[0].year, statement == "zero")
+        for found, place, view, statement in zip(inside, reading.sentences, seen, reading.statements, strict=True)
     ]
     values = [[(m, r) for m, r in found if r in VALUES] for found in inside]
     free = [not v and s == NONE for v, s in zip(values, reading.statements, strict=True)]
+    spans = join_returns(spans, free, [reading.text[slice(*place)] for place in reading.sentences])
+    step = _find_step(times, past_times)
     effects: list[Effect] = []
-    idle: list[tuple[Effect, str]] = []
+    idle: list[tuple[Effect | str, str]] = [
+        (reading.text[slice(*reading.sentences[k])], why) for k, why in reading.unread if not spans[k].past
+    ]
     for k, statement in enumerate(reading.statements):
         if free[k] and not spans[k].delay:
             continue
         span = spans[k] if spans[k] or spans[k].before else borrow_span(spans, free, k)
         view = seen[next((j for j, other in enumerate(spans) if other.ranges is span.ranges), k)]
-        kinds = [make_effect(mention, role) for mention, role in values[k]]
+        kinds = [_make_effect(reading, mention, role) for mention, role in values[k]]
         if statement == "zero" and not any(e.kind == "set" for e in kinds):
             kinds.append(Effect("set", 0.0))
         if spans[k].delay and not kinds:
-            step = (times[-1] - times[0]) / max(1, len(times) - 1) if len(times) > 1 else pd.Timedelta(days=1)
-            kinds.append(Effect("delay", round(pd.Timedelta(seconds=spans[k].delay) / step)))
+            mean = (times[-1] - times[0]) / max(1, len(times) - 1) if len(times) > 1 else pd.Timedelta(days=1)
+            kinds.append(Effect("delay", round(pd.Timedelta(seconds=spans[k].delay) / mean)))
         said = {"over": [Effect("ignore")], "holiday": [Effect("like", None, "Sunday")]}.get(statement, kinds)
-        reason = _find_reason(reading, k, span, said, view)
+        reason = _find_reason(reading, k, span, said, view, step)
         if reason:
             # A limit takes no time from a sentence about something else.
             apart = [e for e in said if _is_bound(e) and span is not spans[k] and not span.texts and span.unread]
@@ -196,22 +204,41 @@ def _say_when(span: Span, stretch: Effect) -> str:
     return f"{f'{said} = {own}' if same else own}, {'over ' if stretch.end is not None else ''}{last}"
 
 
-def _find_reason(reading: Reading, k: int, span: Span, said: Sequence[Effect], times: pd.DatetimeIndex) -> str:
+def _find_reason(
+    reading: Reading, k: int, span: Span, said: Sequence[Effect], times: pd.DatetimeIndex, step: pd.Timedelta
+) -> str:
     """Says why the time of a sentence is not read; empty if it is."""
-    sentence = reading.text[slice(*reading.sentences[k])]
+    sentence, first = reading.text[slice(*reading.sentences[k])], reading.sentences[k][0]
     kinds = [effect.kind for effect in said]
-    reason = find_reason(span, sentence, len(set(kinds)) < len(kinds), times)
-    hours = find_hours(sentence)
-    if reason or hours is None:
+    values = [(m.start - first, m.end - first) for m, r in list_inside(reading, reading.sentences[k]) if r in VALUES]
+    several = len(set(kinds)) < len(kinds) or ("set" in kinds and any(kind in _RELATIVE for kind in kinds))
+    reason = find_reason(span, sentence, several, times) or _find_doubled(reading, k)
+    hours = find_hours(sentence, values, reading.statements[k] == "zero")
+    if reason or hours is None or (hours.pair and step < pd.Timedelta(days=1)):
         return reason
-    first = reading.sentences[k][0]
-    if any(m.kind == "moment" and hours[0] < m.end - first and m.start - first < hours[1] for m in reading.mentions):
+    place = hours.place
+    if not hours.pair and _names_time(reading, first, place):
         return ""
-    outside = [m for m, r in list_inside(reading, reading.sentences[k])
-               if r in VALUES and not hours[0] <= m.start - first < hours[1]]  # fmt: skip
+    outside = [value for value in values if not place[0] <= value[0] < place[1]]
     if not outside and reading.statements[k] != "zero":
         return ""
-    return f"{sentence[slice(*hours)]!r} may be hours or amounts; write 08:00"
+    return f"{sentence[slice(*place)]!r} may be hours or amounts; write 08:00"
+
+
+def _find_doubled(reading: Reading, k: int) -> str:
+    """Says that a share of a capacity may be one of several; empty if it is not."""
+    shares = [
+        m for m, r in list_inside(reading, reading.sentences[k]) if r == "multiply" and is_of_capacity(reading.text, m)
+    ]
+    capacities = find_capacities(reading.text, reading.mentions) if shares else []
+    return f"the text states {len(capacities)} capacities; write the value itself" if len(capacities) > 1 else ""
+
+
+def _names_time(reading: Reading, first: int, place: tuple[int, int]) -> bool:
+    """Tells whether a moment stands in a place of the sentence that begins at `first`."""
+    return any(
+        m.kind == "moment" and place[0] < m.end - first and m.start - first < place[1] for m in reading.mentions
+    )
 
 
 def list_inside(reading: Reading, place: tuple[int, int]) -> list[tuple[Mention, str]]:
@@ -247,6 +274,16 @@ def make_effect(mention: Mention, role: str) -> Effect:
     if role == "multiply":
         return Effect("multiply", value / 100 if mention.kind == "percent" else value)
     return Effect(role, value)
+
+
+def _make_effect(reading: Reading, mention: Mention, role: str) -> Effect:
+    """Returns what a value means, as `make_effect` does; a share of the only capacity of the text is a value."""
+    effect = make_effect(mention, role)
+    if role == "multiply" and is_of_capacity(reading.text, mention):
+        capacities = find_capacities(reading.text, reading.mentions)
+        if len(capacities) == 1:
+            return Effect("set", float(effect.number or 0.0) * capacities[0])
+    return effect
 
 
 def _shift_by_percent(value: float, up: bool) -> float:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
+from tsllm.context.effects import MONTHS, WEEKDAYS
+from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
-from tsllm.context.moments import DATE, Moment, counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
+from tsllm.context.moments import counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
+from tsllm.context.returns import returns_at, speaks_of_it
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
 _WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
@@ -23,11 +25,13 @@ _BEFORE = re.compile(
     rf"{_WEEKDAY}|{_MONTH})\b|\bearlier (?:this|in)\b|\bformerly\b|\bin the past\b|\bhistorically\b", re.IGNORECASE,
 )  # fmt: skip
 _WAS = re.compile(
-    r"\b(?:was|were|had|did|fell|rose|grew|sank|shrank|went|came|saw|took|dropped|declined|climbed|jumped|surged|slumped|"
+    r"\b(?:was|were|had|did|fell|rose|grew|sank|shrank|went|came|saw|took|dropped|declined|climbed|jumped|surged|"
+    r"slumped|"
     r"reached|amounted|occurred|happened|lasted|doubled|halved|tripled)\b", re.IGNORECASE,
 )  # fmt: skip
 _IS = re.compile(
-    r"\b(?:is|are|be|has|have|will|shall|can|cannot|may|must|would|should|expect(?:ed)?|planned|scheduled|tomorrow|next|"
+    r"\b(?:is|are|be|has|have|will|shall|can|cannot|may|must|would|should|expect(?:ed)?|planned|scheduled|"
+    r"tomorrow|next|"
     r"consider|suppose|assume|imagine)\b|\w+ing to\b", re.IGNORECASE,
 )  # fmt: skip
 _YEAR = re.compile(r"\b(?:in|during|of|since) ((?:19|20)\d\d)\b(?!-)", re.IGNORECASE)
@@ -47,7 +51,10 @@ _UNREAD = re.compile(
     r"(?:in|during|throughout) the (?:early |late )?(?:morning|afternoon|evening|night)|(?:day|night)-?time)\b"
     r"|\b(?:on |during |at )?(?:weekdays|workdays|(?:working|business|school) days)\b"
     r"|\b(?:on|during) (?:public |bank )?holidays\b"
-    r"|\brest of the (?:day|morning|afternoon|evening|week|month|year|night)\b"
+    r"|\brest of the (?:morning|afternoon|evening|week|month|year|night)\b"
+    r"|\b(?:after|before|around|during|at|over|until|till|from|since) (?:breakfast|lunch(?:time)?|dinner|sunrise|"
+    r"sunset|dawn|"
+    r"dusk|closing time)\b|\b(?:business|working|office|opening|peak|off-peak|rush) hours?\b"
     r"|(?<!\w)\x01(?: ?[-–—] ?| to | until | till | through )\d[\d:]*\b(?! ?%)"
     r"|\b(?:except|excepting|excluding|apart from|other than|but not|but)(?: for| on| in| at| the)* \x01"
     r"|\b(?:early|late|mid|some ?time|shortly|just)[ -](?:on |in |before |after |the )*\x01"
@@ -56,12 +63,16 @@ _UNREAD = re.compile(
     r"|\b(?:first|second|third|last|latter) (?:half|third|quarter|part|days?|weeks?|hours?) of\b",
     re.IGNORECASE,
 )  # fmt: skip
-_HOUR = r"(?:[01]?\d|2[0-4])"
-_BARE = re.compile(
-    rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
-    rf"|\bat {_HOUR}(?= on\b|,|\.?$)",
+_WHOLE = re.compile(
+    r"\bfrom now on(?:wards?)?\b|\bas of now\b|\bwith immediate effect\b|\buntil further notice\b|\bpermanently\b|"
+    r"\bindefinitely\b|\bfor good\b|\b(?:the )?whole time\b|"
+    r"\b(?:during|over|for|throughout) the (?:(?:whole|entire|full) )?(?:forecast(?:ing)? )?(?:horizon|forecast|"
+    r"period)\b",
     re.IGNORECASE,
-)
+)  # fmt: skip
+_WEEKEND = re.compile(r"\b(?:(?:all|the (?:whole|entire)) |all of the )weekend\b", re.IGNORECASE)
+_REST = re.compile(r"\brest of the day\b", re.IGNORECASE)
+_HEAD = re.compile(r"\b(first|last|final) $", re.IGNORECASE)
 _SOON = re.compile(r"\b(?:in|within|after) \x03(?! of\b)", re.IGNORECASE)
 
 
@@ -81,6 +92,9 @@ class Span:
         ago: Days since then, where the sentence counts them.
         unread: What says when, and was not read; empty = nothing.
         soon: The same, of words that may well say how fast ("within two days").
+        whole: Whether it says outright that it is about all of the time ("until further notice").
+        loose: What of its times is no moment of the text ("from 8 to 14"); empty = nothing.
+        back: Whether it says no more than when all is as before.
     """
 
     ranges: list[Range] = field(default_factory=list)
@@ -94,9 +108,12 @@ class Span:
     ago: float = 0.0
     unread: str = ""
     soon: str = ""
+    whole: bool = False
+    loose: str = ""
+    back: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.ranges or self.days or self.ago or self.unread)
+        return bool(self.ranges or self.days or self.ago or self.unread or self.whole)
 
     @property
     def texts(self) -> list[str]:
@@ -105,8 +122,9 @@ class Span:
 
 
 def collect_span(
-    text: str, inside: Sequence[tuple[Mention, str]], mentions: Sequence[Mention], place: tuple[int, int], year: int
-) -> Span:
+    text: str, inside: Sequence[tuple[Mention, str]], mentions: Sequence[Mention], place: tuple[int, int], year: int,
+    states: bool = False,
+) -> Span:  # fmt: skip
     """Returns what a sentence says of when something is.
 
     Args:
@@ -115,18 +133,34 @@ def collect_span(
         mentions: All of its mentions.
         place: Of the sentence.
         year: Of the forecast.
+        states: Whether the sentence states something without a number.
     """
-    past, before = tells_of_past(text[place[0] : place[1]], year)
+    sentence = text[place[0] : place[1]]
+    past, before = tells_of_past(sentence, year)
     span = Span(past=past, before=before, ago=_count_days(text, mentions, place))
-    masked = _mask(text, mentions, place, [m for m, _ in inside])
+    values = [(m.start - place[0], m.end - place[0]) for m, _ in inside if m.kind not in {"moment", "duration"}]
+    hours = find_hours(sentence, values, states)
+    clear = (0, 0) if hours is None or not hours.pair else (place[0] + hours.place[0], place[0] + hours.place[1])
+    masked = _mask(text, mentions, place, [m for m, _ in inside], clear)
     for mention, role in inside:
+        if clear[0] <= mention.start < clear[1]:
+            continue
         if mention.kind == "duration":
             setattr(span, role, mention.value)
         elif mention.kind == "moment":
             front = text[place[0] : mention.start]
             if comes_again(mention, front):
                 span.again = 7
-            _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front)
+            back = role == "end" and returns_at(text, mention, place)
+            span.back |= back
+            _add_moment(span, f"last {mention.meaning}" if LAST.search(front) else mention.meaning, role, front, back)
+    if hours is not None and hours.pair:
+        # "From 6 in the morning until noon on Friday" ends with a moment of its own.
+        ends = [m.meaning for m, _ in inside if m.kind == "moment" and clear[0] <= m.start < clear[1] < m.end]
+        span.ranges.append((hours.pair[0], ends[0]) if ends else hours.pair)
+        span.loose = sentence[slice(*hours.place)]
+    span.back &= not span.days and len(span.ranges) == 1 and not span.ranges[0][0] and not values and not states
+    _add_unsaid(span, text, mentions, place, bool(values) or states)
     if span.again and any(_PLURAL.search(t) for pair in span.ranges for t in pair):
         span.unread = "Mondays to Fridays"
     if _DAILY.search(masked):
@@ -143,12 +177,52 @@ def comes_again(mention: Mention, front: str) -> bool:
     return bool(_PLURAL.fullmatch(mention.text) or _EVERY.search(front))
 
 
-def _add_moment(span: Span, said: str, role: str, front: str) -> None:
+def _add_unsaid(span: Span, text: str, mentions: Sequence[Mention], place: tuple[int, int], acts: bool) -> None:
+    """Adds what says when without a moment of its own: "all weekend", "the first three hours", "until further notice".
+
+    Where a sentence has no effect itself (`acts`), "the first 128 days" may be those of anything, and are not read.
+    """
+    sentence = text[place[0] : place[1]]
+    for m in [m for m in mentions if acts and m.kind == "duration" and place[0] <= m.start and m.end <= place[1]]:
+        head = _HEAD.search(text[place[0] : m.start])
+        if head and not re.match(r" (?:of|before|after)\b", text[m.end : place[1]]):
+            _add_head(span, head[1].lower().replace("final", "last"), m.text)
+    if found := _WEEKEND.search(sentence):
+        span.days.append("weekend")
+        span.loose = found[0]
+    if found := _REST.search(sentence):
+        span.loose = found[0]
+        open_ = len(span.ranges) == 1 and not span.ranges[0][1] and is_clock(span.ranges[0][0])
+        if not span.texts:
+            span.ranges.append(("", "end of the day"))
+        elif open_ and not span.days:
+            span.ranges = [(span.ranges[0][0], "end of the day")]
+        elif not open_:
+            span.unread = found[0]
+    span.whole = acts and not span.past and not span.texts and _WHOLE.search(sentence) is not None
+
+
+def _add_head(span: Span, side: str, length: str) -> None:
+    """Adds "the first three hours", of the day that the sentence names, else of the forecast."""
+    if side == "last" and span.past:
+        return  # "in the last three hours" has been
+    span.loose = f"{side} {length}"
+    if len(span.days) == 1 and not span.ranges and has_date(span.days[0]) and not is_edge(span.days[0]):
+        span.days = [f"{side} {length} of {span.days[0]}"]
+    elif not span.texts and side == "first":
+        span.days = [f"first {length} of the forecast"]
+    else:
+        span.unread = span.loose
+
+
+def _add_moment(span: Span, said: str, role: str, front: str, back: bool) -> None:
     side = _SIDE.search(front)
     if role == "day":
         span.days.append(said)
         return
-    if side is not None and not is_clock(said):
+    if back and not is_clock(said):
+        said = f"before {said}"
+    elif side is not None and not is_clock(said):
         said = f"{'before' if side['before'] else 'after'} {said}"
     if role == "start":
         span.ranges.append((said, ""))
@@ -158,8 +232,16 @@ def _add_moment(span: Span, said: str, role: str, front: str) -> None:
         span.ranges.append(("", said))
 
 
-def _mask(text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention]) -> str:
-    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part)."""
+def _mask(
+    text: str, mentions: Sequence[Mention], place: tuple[int, int], used: Sequence[Mention], clear: tuple[int, int]
+) -> str:
+    """Returns a sentence with a character for each moment (1) and duration (2, or 3 where it plays no part).
+
+    What is `clear` is read already, and blank but for its first word.
+    """
+    first = re.match(r"[a-z]*", text[slice(*clear)], re.IGNORECASE)
+    kept = clear[0] + (first.end() if first else 0)
+    text = text[:kept] + re.sub(r"\S", "_", text[kept : clear[1]]) + text[clear[1] :]
     parts, last = [], place[0]
     for m in mentions:
         if m.kind in {"moment", "duration"} and place[0] <= m.start and m.end <= place[1]:
@@ -188,6 +270,32 @@ def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
     if not span and spans[k].again:
         return spans[k]
     return span
+
+
+def join_returns(spans: Sequence[Span], free: Sequence[bool], sentences: Sequence[str]) -> list[Span]:
+    """Ends what a sentence tells where the next one says that all is as before ("It reopens on Sunday.").
+
+    A return that is about something else ("The boss is back on Sunday.") says nothing of the times of others.
+
+    Args:
+        spans: Of the sentences.
+        free: Whether a sentence has no effect of its own.
+        sentences: As they stand.
+    """
+    joined = list(spans)
+    for k in [k for k, span in enumerate(spans) if span.back and free[k] and len(spans) > 1]:
+        around = " ".join(sentences[j] for j in (k - 1, k + 1) if 0 <= j < len(sentences))
+        if not speaks_of_it(sentences[k], around):
+            joined[k] = Span(past=joined[k].past)
+            continue
+        before, end = joined[k - 1], joined[k].ranges[-1][1]
+        if k == 0 or free[k - 1] or before.again or before.length or before.unread:
+            continue
+        if len(before.ranges) == 1 and not before.ranges[0][1]:
+            joined[k - 1] = replace(before, ranges=[(before.ranges[0][0], end)])
+        elif len(before.days) == 1 and not before.ranges:
+            joined[k - 1] = replace(before, days=[], ranges=[(before.days[0], end)])
+    return joined
 
 
 def tells_of_past(sentence: str, year: int) -> tuple[bool, bool]:
@@ -247,175 +355,12 @@ def find_absent(span: Span, times: pd.DatetimeIndex) -> str:
     return ""
 
 
-def find_hours(sentence: str) -> tuple[int, int] | None:
-    """Returns the place of bare numbers that may be hours of a day ("from 8 to 10")."""
-    found = _BARE.search(sentence)
-    return found.span() if found else None
-
-
 def _is_of_days(span: Span) -> bool:
     """Tells whether days and times of day are said apart, each once."""
-    clocks = [pair for pair in span.ranges if _is_clocks(pair)]
+    clocks = [pair for pair in span.ranges if is_of_clocks(pair)]
     return len(clocks) == 1 and len(span.days) + len(span.ranges) == 2
 
 
-def _is_clocks(pair: Range) -> bool:
+def is_of_clocks(pair: Range) -> bool:
+    """Tells whether a stretch begins and ends at times of day alone."""
     return all(is_clock(text) for text in pair if text)
-
-
-def resolve_span(span: Span, times: pd.DatetimeIndex, step: pd.Timedelta) -> list[Effect]:
-    """Returns the stretches of a span as effects without a meaning (`ignore`).
-
-    Args:
-        span: As collected.
-        times: The times of the horizon.
-        step: From one time to the next.
-    """
-    ranges = _merge_open(span, times)
-    clocks = [pair for pair in ranges if _is_clocks(pair)]
-    others = [pair for pair in ranges if not _is_clocks(pair)]
-    found = [resolve_moment(text, times, past=span.past) for text in span.days]
-    days = [day for day in found if day is not None]
-    if span.ago:
-        first = times[0].normalize() - pd.Timedelta(days=span.ago)
-        days.append(Moment(first, first + _ONE))
-    if span.again and others:
-        return _repeat_within(span, others, clocks, times)
-    if clocks and others and all(all(pair) for pair in others):
-        days += [day for pair in others for day in _list_days(_resolve_range(span, pair, times))]
-        others = []
-    if clocks and others:
-        return []  # "from 3 May on from 8 to 10 am": on that day, or on each?
-    if span.days and not days and clocks:
-        return []  # "on Monday from 8 to 12" where no Monday is ahead is not 8 to 12 of another day
-    if days and clocks:
-        stretches = [s for day in days for pair in clocks for s in _resolve_range(span, pair, times, day)]
-    else:
-        stretches = [_last(day, span, step) for day in days]
-        stretches += [s for pair in ranges for s in _resolve_range(span, pair, times)]
-    return [_repeat(s, span.again, times) for s in stretches] if span.again else stretches
-
-
-def _merge_open(span: Span, times: pd.DatetimeIndex) -> list[Range]:
-    """Joins an end with the start behind it ("until 14:00 from 08:00")."""
-    if len(span.ranges) == 2 and not span.ranges[0][0] and not span.ranges[1][1]:
-        pair = (span.ranges[1][0], span.ranges[0][1])
-        start, end = (resolve_moment(text, times, past=span.past) for text in pair)
-        if start is not None and end is not None and start.start < end.end:
-            return [pair]
-    return span.ranges
-
-
-def _last(day: Moment, span: Span, step: pd.Timedelta) -> Effect:
-    until = day.end if day.end > day.start else day.start + step
-    if span.length:
-        until = day.start + pd.Timedelta(seconds=span.length)
-    return Effect("ignore", start=day.start, end=until)
-
-
-def _list_days(stretches: list[Effect]) -> list[Moment]:
-    """Returns the days of stretches with a start and an end."""
-    days = []
-    for s in stretches:
-        if s.start is not None and s.end is not None and s.end - s.start < 4000 * _ONE:
-            days += [Moment(d, d + _ONE) for d in pd.date_range(s.start.normalize(), s.end - pd.Timedelta("1ns"))]
-    return days
-
-
-def _repeat(stretch: Effect, days: int, times: pd.DatetimeIndex) -> Effect:
-    """Lets a stretch come again after some days, from the start of the horizon on."""
-    if stretch.start is None or stretch.end is None or stretch.every is not None:
-        return stretch
-    every, start, end = days * _ONE, stretch.start, stretch.end
-    if end - every > times[0]:
-        start, end = start - every, end - every
-    return replace(stretch, start=start, end=end, every=every)
-
-
-def _repeat_within(span: Span, others: list[Range], clocks: list[Range], times: pd.DatetimeIndex) -> list[Effect]:
-    """Returns each time that something comes again within a range of days."""
-    if len(others) > 1 or len(clocks) > 1:
-        return []
-    stretches = []
-    for limit in _resolve_range(replace(span, length=0.0), others[0], times):
-        first = limit.start if limit.start is not None else times[0]
-        last = limit.end if limit.end is not None else times[-1] + _ONE
-        for day in _list_days([Effect("ignore", start=first, end=min(last, times[-1] + _ONE))]):
-            if span.days and not any(d.lower().startswith(str(day.start.day_name()).lower()) for d in span.days):
-                continue
-            stretches += (
-                _resolve_range(span, clocks[0], times, day)
-                if clocks
-                else [Effect("ignore", start=day.start, end=day.end)]
-            )
-    return stretches
-
-
-def _resolve_range(span: Span, pair: Range, times: pd.DatetimeIndex, day: Moment | None = None) -> list[Effect]:
-    """Returns the stretch between start and end; with a day, both are times of that day."""
-    start, end = _resolve_ends(span, pair, times, None if day is None else day.start)
-    if (pair[0] and start is None) or (pair[1] and end is None):
-        return []
-    first, last = _join(start, end, span.length)
-    if first is None and last is None:
-        return []
-    if span.past and first and last and last > times[0] and re.search(_WEEKDAY, pair[1]):
-        first, last = first - 7 * _ONE, last - 7 * _ONE  # a past span ends before the forecast
-    if day is not None:
-        first, last = first if first is not None else day.start, last if last is not None else day.end
-    if first is not None and last is not None and last <= first:
-        return []
-    every = pd.Timedelta(seconds=span.every) if span.every and first is not None and last is not None else None
-    return [Effect("ignore", start=first, end=last, every=every)]
-
-
-def _resolve_ends(
-    span: Span, pair: Range, times: pd.DatetimeIndex, on: pd.Timestamp | None
-) -> tuple[Moment | None, Moment | None]:
-    """Resolves start and end, the one that says more first."""
-    if pair[0] and pair[1] and on is None and _says_more(pair[1], pair[0]):
-        end = _end(pair[1], times, None, None, span.past)
-        if end is None:
-            return None, None
-        limit = end.start if end.end == end.start else end.end - pd.Timedelta("1ns")
-        return resolve_moment(pair[0], times, before=limit, past=span.past), end
-    start = resolve_moment(pair[0], times, on=on, past=span.past) if pair[0] else None
-    if not pair[1]:
-        return start, None
-    return start, _end(pair[1], times, start.start if start else None, on, span.past)
-
-
-def _end(
-    text: str, times: pd.DatetimeIndex, after: pd.Timestamp | None, on: pd.Timestamp | None, past: bool
-) -> Moment | None:
-    end = resolve_moment(text, times, after, on=on, past=past)
-    if end is not None and re.search(r"\bmidnight\b", text, re.IGNORECASE) and has_date(text):
-        return end.shift(_ONE)  # until midnight on Friday: the whole of it
-    return end
-
-
-def _says_more(end: str, start: str) -> bool:
-    """Tells whether an end has the day or the year that its start leaves out: "from 8 am to 10 am on Friday"."""
-    if is_clock(start):
-        return (
-            has_date(end) and re.search(r"\d:\d|\b[ap]\.?m\b|o'clock|noon|midday|midnight|\bpast\b", end) is not None
-        )
-    dates = [re.search(DATE, text, re.IGNORECASE) for text in (start, end)]
-    if dates[1] is None:
-        return False
-    if dates[0] is None:
-        return (
-            re.search(_WEEKDAY, start, re.IGNORECASE) is not None
-            and re.search(_WEEKDAY, end, re.IGNORECASE) is not None
-        )
-    return re.search(r"\d{4}", dates[0][0]) is None and re.search(r"\d{4}", dates[1][0]) is not None
-
-
-def _join(start: Moment | None, end: Moment | None, length: float) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-    first = start.start if start else None
-    last = end.end if end else None
-    if length and first is not None and last is None:
-        last = first + pd.Timedelta(seconds=length)
-    if length and first is None and last is not None:
-        first = last - pd.Timedelta(seconds=length)
-    return first, last

@@ -1,0 +1,26 @@
+"""What a sentence is read as, written short: days are those of May 2024, whose second is a Thursday."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from tsllm.context.applying import Window
+from tsllm.context.readers import sort_effects
+
+
+def _make_window(first: str, steps: int, freq: str) -> Window:
+    times = pd.date_range(first, periods=steps, freq=freq)
+    past = pd.date_range(end=times[0] - (times[1] - times[0]), periods=480, freq=freq)
+    return Window(np.arange(480.0), past, times, 7)
+
+
+HOURS = _make_window("2024-05-02", 240, "h")
+DAYS = _make_window("2024-05-02", 14, "D")
+FROM_TEN = _make_window("2024-05-02 10:00", 72, "h")
+
+
+def understand(text: str, window: Window = HOURS) -> tuple[str, str]:
+    """Returns the effects of a text ("set 0 from 3 08:00 to 3 14:00 | ..."), and why something in it is not read."""
+    effects, idle = sort_effects(text, window)
+    return " | ".join(re.sub("2024-05-0?", "", str(effect)) for effect in effects), "; ".join(why for _, why in idle)

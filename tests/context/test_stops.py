@@ -1,0 +1,135 @@
+"""What stands still, and until when: verbs of standstill, and what returns."""
+
+import doctest
+
+import pytest
+
+from tests.context.sentences import understand
+from tsllm.context import returns, stops
+
+STOPS = {
+    "5 May produces nothing.": "set 0 from 5 to 6",
+    "The plant produces nothing on 5 May.": "set 0 from 5 to 6",
+    "The plant generates nothing on Friday.": "set 0 from 3 to 4",
+    "There is no production on Friday.": "set 0 from 3 to 4",
+    "The plant is down on Friday.": "set 0 from 3 to 4",
+    "The plant is down from 08:00 to 12:00 on Friday.": "set 0 from 3 08:00 to 3 12:00",
+    "The line is out on Friday.": "set 0 from 3 to 4",
+    "The machine will be idle on Friday.": "set 0 from 3 to 4",
+    "The machine stands still on Friday.": "set 0 from 3 to 4",
+    "The plant does not run on Friday.": "set 0 from 3 to 4",
+    "The plant doesn't operate on Friday.": "set 0 from 3 to 4",
+    "The shop does not open on Friday.": "set 0 from 3 to 4",
+    "The shop won't open on Friday.": "set 0 from 3 to 4",
+    "The plant will not produce on Friday.": "set 0 from 3 to 4",
+    "The plant will not run on Friday.": "set 0 from 3 to 4",
+    "Nobody works on Friday.": "set 0 from 3 to 4",
+    "No one works on Friday.": "set 0 from 3 to 4",
+    "Production is zero on Friday.": "set 0 from 3 to 4",
+    "Production stops on Friday from 08:00 to 12:00.": "set 0 from 3 08:00 to 3 12:00",
+    "The plant is switched off on Friday.": "set 0 from 3 to 4",
+    "There will be no sales on Friday.": "set 0 from 3 to 4",
+    "Nothing is sold on Friday.": "set 0 from 3 to 4",
+    "No electricity is produced on Friday.": "set 0 from 3 to 4",
+    "The wind farm will be out on Friday.": "set 0 from 3 to 4",
+    "Unit 2 is down on Friday.": "set 0 from 3 to 4",
+    "Unit 2 is down by 20 MW on Friday.": "add -20 from 3 to 4",
+    "The grid is down 10 MW on Friday.": "add -10 from 3 to 4",
+    "The plant isn't running on Friday.": "set 0 from 3 to 4",
+    "The plant is not in operation on Friday.": "set 0 from 3 to 4",
+    "The plant cannot operate on Friday.": "set 0 from 3 to 4",
+    "The plant can't operate on Friday.": "set 0 from 3 to 4",
+    "We do not work on Friday.": "set 0 from 3 to 4",
+    "We don't sell anything on Friday.": "set 0 from 3 to 4",
+    "The factory produces nothing from 08:00 to 12:00 on Friday.": "set 0 from 3 08:00 to 3 12:00",
+    "On Friday nothing is produced.": "set 0 from 3 to 4",
+    "On Friday nobody works.": "set 0 from 3 to 4",
+    "Demand will be zero on Friday.": "set 0 from 3 to 4",
+    "No tickets are sold on Friday.": "set 0 from 3 to 4",
+    "No one works from 08:00 to 12:00 on Friday.": "set 0 from 3 08:00 to 3 12:00",
+    "The station closes from Friday to Sunday.": "set 0 from 3 to 6",
+    "The plant stops from 10:00 for two hours.": "set 0 from 2 10:00 to 2 12:00",
+    "Sales are down to 20 on Friday.": "set 20 from 3 to 4",
+}
+RETURNS = {
+    "The plant is closed from Saturday and reopens on Sunday.": "set 0 from 4 to 5",
+    "The plant is closed on Saturday and reopens on Sunday.": "set 0 from 4 to 5",
+    "The plant is closed on Saturday and reopens on Monday.": "set 0 from 4 to 6",
+    "The plant is closed from Saturday and reopens on Sunday at 14:00.": "set 0 from 4 to 5 14:00",
+    "The plant is closed from Friday 08:00 and is back on Sunday.": "set 0 from 3 08:00 to 5",
+    "The plant is closed from Friday and is back at 14:00 on Saturday.": "set 0 from 3 to 4 14:00",
+    "The plant is closed from Friday, and production resumes on Sunday.": "set 0 from 3 to 5",
+    "The plant is closed from Friday. It reopens on Sunday.": "set 0 from 3 to 5",
+    "Output halves from Friday and returns to normal on Sunday.": "multiply 0.5 from 3 to 5",
+    "Output halves from Friday on. From Sunday on it is back to normal.": "multiply 0.5 from 3 to 5",
+    "The plant is closed from Friday and returns on Sunday.": "set 0 from 3 to 5",
+    "The plant is closed from Friday until it reopens on Sunday.": "set 0 from 3 to 5",
+    "The plant is closed on Friday from 08:00 and resumes at 14:00.": "set 0 from 3 08:00 to 3 14:00",
+    "The plant is closed on Friday at 08:00 and reopens at 14:00.": "set 0 from 3 08:00 to 3 14:00",
+    "The plant is closed from Friday to Saturday and reopens on Sunday.": "set 0 from 3 to 5",
+    "The plant goes down on Friday at 08:00 and is back online on Saturday at 06:00.": "set 0 from 3 08:00 to 4 06:00",
+    "The mill is closed on Friday and opens again on Monday.": "set 0 from 3 to 6",
+    "The mill is closed from Friday 18:00 until it restarts on Sunday at 06:00.": "set 0 from 3 18:00 to 5 06:00",
+    "The mill is closed Friday. Production restarts on Sunday at 06:00.": "set 0 from 3 to 5 06:00",
+    "From Friday the mill is shut down, back on Monday.": "set 0 from 3 to 6",
+    "Output halves from Friday. Everything is back to normal on Monday.": "multiply 0.5 from 3 to 6",
+    "Sales fall by 10 from Friday and return to normal on Sunday.": "add -10 from 3 to 5",
+    "Sales fall by 20 % on Friday and recover on Sunday.": "multiply 0.8 from 3 to 5",
+    "The mill is closed from Friday, and from Sunday on it runs again.": "set 0 from 3 to 5",
+    "The manager is back on Sunday. Sales fall by 20 % on Friday.": "multiply 0.8 from 3 to 4",
+    "Sales fall by 20 % from Friday on. The manager is back on Sunday.": "multiply 0.8 from 3",
+    "The mill is closed on Friday from 22:00 to Saturday 06:00.": "set 0 from 3 22:00 to 4 06:00",
+}
+NO_STOPS = {
+    "Prices are down on Friday.": "",
+    "The weather forecast is out on Friday.": "",
+    "There is no doubt about Friday.": "",
+    "There is no rain on Friday.": "",
+    "There is no reason to worry on Friday.": "",
+    "There are no restrictions on Friday.": "",
+    "There is no maintenance on Friday.": "",
+    "The plant does not run at full load on Friday.": "",
+    "Nothing changes on Friday.": "",
+    "The plant is not down on Friday.": "",
+    "The plant is not idle on Friday.": "",
+    "The shop does not open earlier on Friday.": "",
+    "The team breaks down the numbers on Friday.": "",
+    "Visitors are down on Friday.": "",
+    "Sales are not down on Friday.": "",
+    "On Friday nobody knows what happens.": "",
+    "On Friday no one is told.": "",
+    "There is zero risk on Friday.": "",
+    "The plant won't run as usual on Friday.": "",
+    "The plant will not be running at full load on Friday.": "",
+    "The plant never stops.": "",
+    "The plant does not stop on Friday.": "",
+    "There is no need to close on Friday.": "",
+    "The shop closes on Friday at 14:00.": "",
+    "The shop closes earlier on Friday.": "",
+    "The plant is back in operation on Sunday.": "",
+    "The plant reopens on Sunday.": "",
+    "The mill reopens on Friday.": "",
+}
+
+
+@pytest.mark.parametrize("text", STOPS)
+def test_a_standstill_is_read(text):
+    assert understand(text)[0] == STOPS[text]
+
+
+@pytest.mark.parametrize("text", RETURNS)
+def test_a_standstill_ends_when_all_is_as_before(text):
+    assert understand(text)[0] == RETURNS[text]
+
+
+@pytest.mark.parametrize("text", NO_STOPS)
+def test_what_is_no_standstill_changes_nothing(text):
+    effects, reasons = understand(text)
+    assert effects == ""
+    assert NO_STOPS[text] in reasons if NO_STOPS[text] else reasons == ""
+
+
+@pytest.mark.parametrize("module", [returns, stops])
+def test_the_examples_hold(module):
+    found = doctest.testmod(module)
+    assert (found.failed, found.attempted > 0) == (0, True)
