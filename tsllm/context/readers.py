@@ -186,15 +186,17 @@ class ReadInTurn:
         readings = [reader(text) for reader in self.readers]
         first = readings[0]
         roles, statements = list(first.roles), list(first.statements)
+        unread: list[tuple[int, str]] = []
         for k, (start, end) in enumerate(first.sentences):
             inside = [j for j, m in enumerate(first.mentions) if start <= m.start and m.end <= end]
             tells = [r for r in readings if r.statements[k] != NONE or any(r.roles[j] in _TELLING for j in inside)]
             times = [r for r in readings if any(r.roles[j] != NONE for j in inside)]
-            for other in [*tells, *times][:1]:
-                statements[k] = other.statements[k]
-                for j in inside:
-                    roles[j] = other.roles[j]
-        return Reading(first.text, first.mentions, roles, first.sentences, statements)
+            taken = [*tells, *times, first][0]
+            statements[k] = taken.statements[k]
+            for j in inside:
+                roles[j] = taken.roles[j]
+            unread += [(at, why) for at, why in (taken if tells else first).unread if at == k]
+        return Reading(first.text, first.mentions, roles, first.sentences, statements, tuple(unread))
 
 
 def read_in_turn(*readers: Callable[[str], Reading]) -> "ReadInTurn":
