@@ -233,3 +233,28 @@ def test_a_single_text_that_changes_nothing_is_told_and_one_that_does_is_not():
     assert f"The text changed no forecast of this back-test: {INHABITANTS!r}" in said
     assert "changed no forecast" not in run(*BACKTEST, "--context", MORNING, "--timeless")
     assert "changed no forecast" not in run(*BACKTEST)
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_effects_are_given_back_as_they_were_printed_or_edited(in_a_file):
+    said, _ = forecast("--context", CLOSED)
+    (line,) = {line.removeprefix("  -> ") for line in said.splitlines() if line.startswith("  -> ")}
+    edited = line.replace("set 0", "set 3")
+    given = f"{edited}; cap 30"
+    if in_a_file:
+        with open("effects.txt", "w", encoding="utf-8") as file:
+            file.write(f"{edited}\ncap 30\n")
+        given = "effects.txt"
+    said, changed = forecast("--effects", given)
+    assert "north, south: effects as given" in said
+    assert "  -> cap 30" in said
+    inside = changed["ds"].dt.hour.between(8, 13)
+    assert inside.sum() == 12
+    assert (changed.loc[inside, "SeasonalNaive+context"] == 3).all()
+    assert (changed.loc[~inside, "SeasonalNaive+context"] == 30).all()
+    assert "there is no effect 'half'" in run(*PREDICT, "--effects", "half", code=2)
+
+
+def test_a_mapping_may_be_typed():
+    _, changed = forecast("--context", f'{{"north": "{CLOSED}"}}')
+    assert changed["unique_id"].unique().tolist() == ["north"]

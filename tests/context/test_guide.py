@@ -13,7 +13,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "context.md"
 
 def test_the_guide_runs():
     blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 16
+    assert len(blocks) == 17
     session: dict = {}
     for block in blocks:
         exec(block, session)

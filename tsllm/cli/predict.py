@@ -1,5 +1,6 @@
 """`tsllm predict`: forecast the steps after the end of each series."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +57,10 @@ def predict(
             help="Who reads: `rules`, a trained FOLDER, `rules+FOLDER`; default: the model if it can, else rules."
         ),
     ] = None,
+    effects: Annotated[
+        str | None,
+        typer.Option(help="In place of what would be read: effects, split by `;`, or a file with their lines."),
+    ] = None,
 ) -> None:
     """Forecast with a saved model, in the units and dates of the data."""
     from tsllm.files import check_file
@@ -88,13 +93,14 @@ def predict(
     X_df = read_ahead(future, opened, day_first)
     levels = parse_levels(level) or None
     reads = not told and reader is None and getattr(forecaster, "reads_texts", False)
-    if context is not None and not told and not reads:
+    if not told and (effects is not None or (context is not None and not reads)):
         from tsllm.forecasting.context import ContextForecaster
 
         forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, season=season, **reading), True
     with loaded.names.speaking():
         if told:
-            out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts)
+            given = None if effects is None else load_effects(effects)
+            out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts, given)
             print_effects(explained, forecaster.texts if known_texts is None else known_texts)
         elif reads and context is not None:
             out = forecaster.predict(loaded.df, h, levels, X_df, context=known_texts)
@@ -108,6 +114,13 @@ def predict(
     else:
         write_frame(loaded.names.write(out), output)
         typer.echo(f"{len(out)} rows in {output}")
+
+
+def load_effects(effects: str) -> str:
+    """Returns lines of effects: those of a file, or what is said, split by `;`."""
+    if os.path.isfile(effects):
+        return Path(effects).read_text(encoding="utf-8")
+    return "\n".join(part.strip() for part in effects.split(";"))
 
 
 @dataclass(frozen=True)
@@ -392,12 +405,12 @@ def print_effects(explained: list[Any], texts: Any) -> None:
         told.setdefault((e.text, e.describe()), []).append(one_line(e.series))
     for (text, effects), names in told.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text)}")
+        typer.echo(f"{', '.join(names[:5])}{more}: {one_line(text) or 'effects as given'}")
         typer.echo("\n".join(f"  -> {line}" for line in effects.splitlines()))
     if texts is None or isinstance(texts, str):
         return
     given = texts.items() if isinstance(texts, dict) else zip(texts[ID], texts[TEXT], strict=True)
-    count = sum(bool(text.strip()) for _, text in given)
+    count = sum(isinstance(text, str) and bool(text.strip()) for _, text in given)
     unread = sum(bool(e.unread) for e in explained)
     if unread:
         typer.echo(f"{unread} of {count} texts not read: published after the end of the data")
