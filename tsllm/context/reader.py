@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tsllm.backbones.trust import check_json
@@ -22,6 +23,7 @@ from tsllm.context.reading import ALLOWED, NONE, ROLES, STATEMENTS, VALUES, Read
 from tsllm.context.states import TextEncoder
 from tsllm.files import replace_folder, write_json
 
+_TIMES = ("start", "day")  # each of which a time of its own begins with
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
 # No training text tells of a rise or a fall by a factor, so that a head knows no such role of one.
 _LEARNED = ALLOWED | {"factor": (NONE, "multiply")}
@@ -98,15 +100,41 @@ class ReaderHead(nn.Module):
         What plays a part only with a value (moments, durations) needs no certainty.
         """
         roles, statements = self(features)
+        confidence = self.config.confidence
         return (
-            [_choose(row, ROLES, self.config.confidence if _is_value(row) else 0.0) for row in roles],
-            [_choose(row, STATEMENTS, self.config.confidence) for row in statements],
+            [role for rows in roles.split(list(features.counts)) for role in choose_roles(rows, confidence)],
+            [_choose(row, STATEMENTS, confidence) for row in statements],
         )
 
 
-def _is_value(row: Tensor) -> bool:
-    """Tells whether the likeliest role of a mention changes the forecast by itself."""
-    return ROLES[int(row.argmax())] in VALUES
+def choose_roles(rows: Tensor, confidence: float = 0.0) -> list[str]:
+    """Returns the likeliest roles of the mentions of a sentence, in which no value is given twice for one time.
+
+    Two limits of a side, or two factors, at one time contradict each other: together, the roles are those whose
+    probabilities have the largest product. Several values at several times are left for the grammar to refuse.
+
+    Args:
+        rows: Probabilities [M, roles].
+        confidence: Probability below which a value is `none`.
+
+    Example:
+        >>> rows = torch.zeros(2, len(ROLES))
+        >>> for role, shares in {"none": (0.3, 0.1), "cap": (0.6, 0.8), "floor": (0.1, 0.1)}.items():
+        ...     rows[:, ROLES.index(role)] = torch.tensor(shares)
+        >>> choose_roles(rows), choose_roles(rows[:1])
+        (['none', 'cap'], ['cap'])
+    """
+    found = [ROLES[best] for best in rows.argmax(-1).tolist()]
+    valued = [k for k, role in enumerate(found) if role in VALUES]
+    if len({found[k] for k in valued}) < len(valued) and sum(role in _TIMES for role in found) < 2:
+        options = [*VALUES, *[NONE] * len(valued)]
+        scores = rows[valued][:, [ROLES.index(role) for role in options]].log().clamp(min=-1e4)
+        for k, column in zip(valued, linear_sum_assignment(scores, maximize=True)[1], strict=True):
+            found[k] = options[column] if float(rows[k, ROLES.index(options[column])]) > 0 else NONE
+    unsure = [
+        role in VALUES and float(row[ROLES.index(role)]) < confidence for role, row in zip(found, rows, strict=True)
+    ]
+    return [NONE if doubt else role for doubt, role in zip(unsure, found, strict=True)]
 
 
 def _choose(row: Tensor, names: Sequence[str], confidence: float) -> str:
