@@ -11,8 +11,8 @@ from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.context.features import build_features
 from tsllm.context.pairs import PairWriter, write_clauses, write_pairs
 from tsllm.context.plain import simplify
-from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, choose_roles
-from tsllm.context.reading import ALLOWED, NONE, ROLES, VALUES, Reading
+from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, choose_roles, complete_text
+from tsllm.context.reading import ALLOWED, NONE, ROLES, STATEMENTS, VALUES, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
 from tsllm.context.wordings import EFFECTS, SPAN_FORMS
 from tsllm.context.wordings_composed import EFFECTS as COMPOSED
@@ -255,6 +255,52 @@ def test_what_gives_way_gets_no_role_that_is_forbidden_and_is_asked_for_its_own_
     assert choose_roles(rows) == ["set", "cap"]
     assert choose_roles(rows, confidence=0.4) == [NONE, "cap"]
     assert choose_roles(rows[:1], confidence=0.56) == [NONE]
+
+
+def make_statements(*shares):
+    rows = torch.zeros(len(shares), len(STATEMENTS))
+    for row, zero in zip(rows, shares, strict=True):
+        row[STATEMENTS.index("zero")], row[0] = zero, 1 - zero
+    return rows
+
+
+def test_a_time_that_is_told_is_that_of_the_likeliest_thing_in_the_text():
+    roles = make_rows({"start": 0.9, NONE: 0.1}, {"cap": 0.35, NONE: 0.65})
+    found = ["start", NONE]
+    assert complete_text(found, [NONE, NONE], roles, make_statements(0.1, 0.4)) == (found, [NONE, "zero"])
+    assert complete_text(found, [NONE], roles, make_statements(0.34)) == (["start", "cap"], [NONE])
+    assert complete_text(found, [NONE], roles, make_statements(0.34), least=0.36) == (found, [NONE])
+    assert found == ["start", NONE]  # what was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("found", "stated"),
+    [
+        ([NONE, NONE], [NONE]),  # no time is told
+        (["end", NONE], [NONE]),  # nor when it begins
+        (["start", "cap"], [NONE]),
+        (["start", NONE], ["over"]),
+        (["start", "delay"], [NONE]),
+    ],
+)
+def test_a_text_without_a_time_or_with_something_told_is_left_as_it_is(found, stated):
+    roles = make_rows({"start": 0.5, NONE: 0.5}, {"set": 0.49, NONE: 0.51})
+    assert complete_text(found, stated, roles, make_statements(0.49)) == (found, stated)
+
+
+def test_a_reader_completes_a_text_and_not_beyond_its_confidence(llm, tokenizer):  # noqa: F811
+    encoder, head = build(llm, tokenizer)
+    with torch.no_grad():
+        for member in head.members:
+            member.role.weight[:] = 0
+            member.role.bias[:] = torch.tensor([{"start": 1e6, NONE: 1e3}.get(role, 0.0) for role in ROLES])
+            member.statement.weight[:] = 0
+            member.statement.bias[:] = torch.tensor([0.6, 0.4, 1e-9, 1e-9]).log()
+    assert LearnedReader(encoder, head).read("It begins at 8 am.").statements == ["zero"]
+    assert LearnedReader(encoder, head).read("It begins.").statements == [NONE]
+    unsure = ReaderHead(dataclasses.replace(head.config, confidence=0.5))
+    unsure.load_state_dict(head.state_dict())
+    assert LearnedReader(encoder, unsure).read("It begins at 8 am.").statements == [NONE]
 
 
 def test_a_head_gives_a_factor_no_role_that_training_never_tells(llm, tokenizer):  # noqa: F811

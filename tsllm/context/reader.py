@@ -24,6 +24,8 @@ from tsllm.context.states import TextEncoder
 from tsllm.files import replace_folder, write_json
 
 _TIMES = ("start", "day")  # each of which a time of its own begins with
+_TOLD = (*VALUES, "delay")
+LEAST = 0.3  # probability from which what happens at a time that is told is taken; chosen on wordings held out
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
 # No training text tells of a rise or a fall by a factor, so that a head knows no such role of one.
 _LEARNED = ALLOWED | {"factor": (NONE, "multiply")}
@@ -99,10 +101,18 @@ class ReaderHead(nn.Module):
 
         What plays a part only with a value (moments, durations) needs no certainty.
         """
+        return self._decide(*self(features), features.counts)
+
+    def decide_text(self, features: Features) -> tuple[list[str], list[str]]:
+        """Returns what `decide` does of the sentences of one text, completed by `complete_text`."""
         roles, statements = self(features)
+        found = self._decide(roles, statements, features.counts)
+        return complete_text(*found, roles, statements, max(LEAST, self.config.confidence))
+
+    def _decide(self, roles: Tensor, statements: Tensor, counts: Sequence[int]) -> tuple[list[str], list[str]]:
         confidence = self.config.confidence
         return (
-            [role for rows in roles.split(list(features.counts)) for role in choose_roles(rows, confidence)],
+            [role for rows in roles.split(list(counts)) for role in choose_roles(rows, confidence)],
             [_choose(row, STATEMENTS, confidence) for row in statements],
         )
 
@@ -135,6 +145,42 @@ def choose_roles(rows: Tensor, confidence: float = 0.0) -> list[str]:
         role in VALUES and float(row[ROLES.index(role)]) < confidence for role, row in zip(found, rows, strict=True)
     ]
     return [NONE if doubt else role for doubt, role in zip(unsure, found, strict=True)]
+
+
+def complete_text(
+    found: Sequence[str], stated: Sequence[str], roles: Tensor, statements: Tensor, least: float = LEAST
+) -> tuple[list[str], list[str]]:
+    """Returns the roles and statements of a text, with what happens where it tells a time and nothing beside.
+
+    A time that plays a part is that of something. Where no sentence has it, the likeliest value or statement of the
+    text is taken, if it is likely enough.
+
+    Args:
+        found: Roles of its mentions.
+        stated: Statements of its sentences.
+        roles: Their probabilities [M, roles].
+        statements: Their probabilities [K, 4].
+        least: Probability below which nothing is taken.
+
+    Example:
+        >>> roles, statements = torch.zeros(1, len(ROLES)), torch.tensor([[0.6, 0.4, 0.0, 0.0]])
+        >>> complete_text(["day"], ["none"], roles, statements)
+        (['day'], ['zero'])
+        >>> complete_text(["none"], ["none"], roles, statements)
+        (['none'], ['none'])
+    """
+    found, stated = list(found), list(stated)
+    told = any(role in _TOLD for role in found) or any(statement != NONE for statement in stated)
+    if told or not any(role in _TIMES for role in found):
+        return found, stated
+    options = [
+        (float(row[k]), stated, n, STATEMENTS[k]) for n, row in enumerate(statements) for k in range(1, len(row))
+    ]
+    options += [(float(row[ROLES.index(role)]), found, n, role) for n, row in enumerate(roles) for role in VALUES]
+    share, names, n, name = max(options, key=lambda option: option[0])
+    if share >= least:
+        names[n] = name
+    return found, stated
 
 
 def _choose(row: Tensor, names: Sequence[str], confidence: float) -> str:
@@ -199,7 +245,7 @@ class LearnedReader:
         if not sentences:
             return reading
         encoded = self.encoder.encode([sentence.text for sentence in sentences])
-        found, statements = self.head.decide(build_features(encoded, sentences))
+        found, statements = self.head.decide_text(build_features(encoded, sentences))
         roles, given = [NONE] * len(reading.mentions), iter(found)
         for place in reading.sentences:
             for k, mention in enumerate(reading.mentions):
