@@ -101,7 +101,8 @@ class ReaderHead(nn.Module):
 
         What plays a part only with a value (moments, durations) needs no certainty.
         """
-        return self._decide(*self(features), features.counts)
+        roles, statements = self(features)
+        return self._decide(roles, statements, features.counts)
 
     def decide_text(self, features: Features) -> tuple[list[str], list[str]]:
         """Returns what `decide` does of the sentences of one text, completed by `complete_text`."""
