@@ -11,8 +11,8 @@ from tests.text.conftest import tokenizer  # noqa: F401
 from tsllm.context.features import build_features
 from tsllm.context.pairs import PairWriter, write_clauses, write_pairs
 from tsllm.context.plain import simplify
-from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead
-from tsllm.context.reading import ALLOWED, NONE, ROLES, VALUES, Reading
+from tsllm.context.reader import LearnedReader, ReaderConfig, ReaderHead, choose_roles, complete_text
+from tsllm.context.reading import ALLOWED, NONE, ROLES, STATEMENTS, VALUES, Reading
 from tsllm.context.states import EncodedText, StateStore, TextEncoder
 from tsllm.context.wordings import EFFECTS, SPAN_FORMS
 from tsllm.context.wordings_composed import EFFECTS as COMPOSED
@@ -238,10 +238,93 @@ def test_a_forbidden_role_is_never_chosen(llm, tokenizer):  # noqa: F811
     with torch.no_grad():
         for member in head.members:
             member.role.bias[ROLES.index("cap")] = 1e6
-    reading = LearnedReader(encoder, head).read("From 8 am for two hours, 5% or double, at most 7.")
+    reading = LearnedReader(encoder, head).read("From 8 am for two hours, 5% or double. At most 7.")
     assert reading.roles[-1] == "cap"
     for mention, role in zip(reading.mentions, reading.roles, strict=True):
         assert role in ALLOWED[mention.kind]
+
+
+def make_rows(*mentions):
+    rows = torch.zeros(len(mentions), len(ROLES))
+    for row, shares in zip(rows, mentions, strict=True):
+        for role, share in shares.items():
+            row[ROLES.index(role)] = share
+    return rows
+
+
+def test_no_value_is_given_twice_for_one_time():
+    thought = {"multiply": 0.6, NONE: 0.4}
+    meant = {"multiply": 0.9, NONE: 0.1}
+    # "While 9 times the usual would be typical, it is 3 times as high": .4 x .9 against .6 x .1
+    assert choose_roles(make_rows(thought, meant)) == [NONE, "multiply"]
+    assert choose_roles(make_rows(thought, {"day": 1.0}, meant)) == [NONE, "day", "multiply"]
+    assert choose_roles(make_rows(thought)) == ["multiply"]
+    # "Between 4 and 7": floor x cap = .5 x .45 is more than floor x none = .5 x .05 and cap x floor = .4 x .5
+    limits = make_rows({"floor": 0.5, "cap": 0.4, NONE: 0.1}, {"floor": 0.5, "cap": 0.45, NONE: 0.05})
+    assert choose_roles(limits) == ["floor", "cap"]
+    assert choose_roles(limits.flip(0)) == ["cap", "floor"]
+    # Three of a kind, of which the two likeliest are one and the same.
+    assert choose_roles(make_rows(thought, thought, meant)) == [NONE, NONE, "multiply"]
+
+
+def test_several_values_at_several_times_are_left_for_the_grammar_to_refuse():
+    cap = {"cap": 0.6, NONE: 0.4}
+    assert choose_roles(make_rows(cap, {"day": 1.0}, cap, {"day": 1.0})) == ["cap", "day", "cap", "day"]
+    assert choose_roles(make_rows(cap, {"start": 1.0}, {"end": 1.0}, cap)).count("cap") == 1
+
+
+def test_what_gives_way_gets_no_role_that_is_forbidden_and_is_asked_for_its_own_certainty():
+    assert choose_roles(make_rows({"cap": 1.0}, {"cap": 1.0})).count(NONE) == 1
+    rows = make_rows({"cap": 0.55, "set": 0.3, NONE: 0.15}, {"cap": 0.9, NONE: 0.1})
+    assert choose_roles(rows) == ["set", "cap"]
+    assert choose_roles(rows, confidence=0.4) == [NONE, "cap"]
+    assert choose_roles(rows[:1], confidence=0.56) == [NONE]
+
+
+def make_statements(*shares):
+    rows = torch.zeros(len(shares), len(STATEMENTS))
+    for row, zero in zip(rows, shares, strict=True):
+        row[STATEMENTS.index("zero")], row[0] = zero, 1 - zero
+    return rows
+
+
+def test_a_time_that_is_told_is_that_of_the_likeliest_thing_in_the_text():
+    roles = make_rows({"start": 0.9, NONE: 0.1}, {"cap": 0.35, NONE: 0.65})
+    found = ["start", NONE]
+    assert complete_text(found, [NONE, NONE], roles, make_statements(0.1, 0.4)) == (found, [NONE, "zero"])
+    assert complete_text(found, [NONE], roles, make_statements(0.34)) == (["start", "cap"], [NONE])
+    assert complete_text(found, [NONE], roles, make_statements(0.34), least=0.36) == (found, [NONE])
+    assert found == ["start", NONE]  # what was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("found", "stated"),
+    [
+        ([NONE, NONE], [NONE]),  # no time is told
+        (["end", NONE], [NONE]),  # nor when it begins
+        (["start", "cap"], [NONE]),
+        (["start", NONE], ["over"]),
+        (["start", "delay"], [NONE]),
+    ],
+)
+def test_a_text_without_a_time_or_with_something_told_is_left_as_it_is(found, stated):
+    roles = make_rows({"start": 0.5, NONE: 0.5}, {"set": 0.49, NONE: 0.51})
+    assert complete_text(found, stated, roles, make_statements(0.49)) == (found, stated)
+
+
+def test_a_reader_completes_a_text_and_not_beyond_its_confidence(llm, tokenizer):  # noqa: F811
+    encoder, head = build(llm, tokenizer)
+    with torch.no_grad():
+        for member in head.members:
+            member.role.weight[:] = 0
+            member.role.bias[:] = torch.tensor([{"start": 1e6, NONE: 1e3}.get(role, 0.0) for role in ROLES])
+            member.statement.weight[:] = 0
+            member.statement.bias[:] = torch.tensor([0.6, 0.4, 1e-9, 1e-9]).log()
+    assert LearnedReader(encoder, head).read("It begins at 8 am.").statements == ["zero"]
+    assert LearnedReader(encoder, head).read("It begins.").statements == [NONE]
+    unsure = ReaderHead(dataclasses.replace(head.config, confidence=0.5))
+    unsure.load_state_dict(head.state_dict())
+    assert LearnedReader(encoder, unsure).read("It begins at 8 am.").statements == [NONE]
 
 
 def test_a_head_gives_a_factor_no_role_that_training_never_tells(llm, tokenizer):  # noqa: F811

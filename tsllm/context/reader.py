@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tsllm.backbones.trust import check_json
@@ -22,6 +23,9 @@ from tsllm.context.reading import ALLOWED, NONE, ROLES, STATEMENTS, VALUES, Read
 from tsllm.context.states import TextEncoder
 from tsllm.files import replace_folder, write_json
 
+_TIMES = ("start", "day")  # each of which a time of its own begins with
+_TOLD = (*VALUES, "delay")
+LEAST = 0.3  # probability from which what happens at a time that is told is taken; chosen on wordings held out
 WEIGHTS, CONFIG = "model.safetensors", "reader.json"
 # No training text tells of a rise or a fall by a factor, so that a head knows no such role of one.
 _LEARNED = ALLOWED | {"factor": (NONE, "multiply")}
@@ -98,15 +102,86 @@ class ReaderHead(nn.Module):
         What plays a part only with a value (moments, durations) needs no certainty.
         """
         roles, statements = self(features)
+        return self._decide(roles, statements, features.counts)
+
+    def decide_text(self, features: Features) -> tuple[list[str], list[str]]:
+        """Returns what `decide` does of the sentences of one text, completed by `complete_text`."""
+        roles, statements = self(features)
+        found = self._decide(roles, statements, features.counts)
+        return complete_text(*found, roles, statements, max(LEAST, self.config.confidence))
+
+    def _decide(self, roles: Tensor, statements: Tensor, counts: Sequence[int]) -> tuple[list[str], list[str]]:
+        confidence = self.config.confidence
         return (
-            [_choose(row, ROLES, self.config.confidence if _is_value(row) else 0.0) for row in roles],
-            [_choose(row, STATEMENTS, self.config.confidence) for row in statements],
+            [role for rows in roles.split(list(counts)) for role in choose_roles(rows, confidence)],
+            [_choose(row, STATEMENTS, confidence) for row in statements],
         )
 
 
-def _is_value(row: Tensor) -> bool:
-    """Tells whether the likeliest role of a mention changes the forecast by itself."""
-    return ROLES[int(row.argmax())] in VALUES
+def choose_roles(rows: Tensor, confidence: float = 0.0) -> list[str]:
+    """Returns the likeliest roles of the mentions of a sentence, in which no value is given twice for one time.
+
+    Two limits of a side, or two factors, at one time contradict each other: together, the roles are those whose
+    probabilities have the largest product. Several values at several times are left for the grammar to refuse.
+
+    Args:
+        rows: Probabilities [M, roles].
+        confidence: Probability below which a value is `none`.
+
+    Example:
+        >>> rows = torch.zeros(2, len(ROLES))
+        >>> for role, shares in {"none": (0.3, 0.1), "cap": (0.6, 0.8), "floor": (0.1, 0.1)}.items():
+        ...     rows[:, ROLES.index(role)] = torch.tensor(shares)
+        >>> choose_roles(rows), choose_roles(rows[:1])
+        (['none', 'cap'], ['cap'])
+    """
+    found = [ROLES[best] for best in rows.argmax(-1).tolist()]
+    valued = [k for k, role in enumerate(found) if role in VALUES]
+    if len({found[k] for k in valued}) < len(valued) and sum(role in _TIMES for role in found) < 2:
+        options = [*VALUES, *[NONE] * len(valued)]
+        scores = rows[valued][:, [ROLES.index(role) for role in options]].log().clamp(min=-1e4)
+        for k, column in zip(valued, linear_sum_assignment(scores, maximize=True)[1], strict=True):
+            found[k] = options[column] if float(rows[k, ROLES.index(options[column])]) > 0 else NONE
+    unsure = [
+        role in VALUES and float(row[ROLES.index(role)]) < confidence for role, row in zip(found, rows, strict=True)
+    ]
+    return [NONE if doubt else role for doubt, role in zip(unsure, found, strict=True)]
+
+
+def complete_text(
+    found: Sequence[str], stated: Sequence[str], roles: Tensor, statements: Tensor, least: float = LEAST
+) -> tuple[list[str], list[str]]:
+    """Returns the roles and statements of a text, with what happens where it tells a time and nothing beside.
+
+    A time that plays a part is that of something. Where no sentence has it, the likeliest value or statement of the
+    text is taken, if it is likely enough.
+
+    Args:
+        found: Roles of its mentions.
+        stated: Statements of its sentences.
+        roles: Their probabilities [M, roles].
+        statements: Their probabilities [K, 4].
+        least: Probability below which nothing is taken.
+
+    Example:
+        >>> roles, statements = torch.zeros(1, len(ROLES)), torch.tensor([[0.6, 0.4, 0.0, 0.0]])
+        >>> complete_text(["day"], ["none"], roles, statements)
+        (['day'], ['zero'])
+        >>> complete_text(["none"], ["none"], roles, statements)
+        (['none'], ['none'])
+    """
+    found, stated = list(found), list(stated)
+    told = any(role in _TOLD for role in found) or any(statement != NONE for statement in stated)
+    if told or not any(role in _TIMES for role in found):
+        return found, stated
+    options = [
+        (float(row[k]), stated, n, STATEMENTS[k]) for n, row in enumerate(statements) for k in range(1, len(row))
+    ]
+    options += [(float(row[ROLES.index(role)]), found, n, role) for n, row in enumerate(roles) for role in VALUES]
+    share, names, n, name = max(options, key=lambda option: option[0])
+    if share >= least:
+        names[n] = name
+    return found, stated
 
 
 def _choose(row: Tensor, names: Sequence[str], confidence: float) -> str:
@@ -171,7 +246,7 @@ class LearnedReader:
         if not sentences:
             return reading
         encoded = self.encoder.encode([sentence.text for sentence in sentences])
-        found, statements = self.head.decide(build_features(encoded, sentences))
+        found, statements = self.head.decide_text(build_features(encoded, sentences))
         roles, given = [NONE] * len(reading.mentions), iter(found)
         for place in reading.sentences:
             for k, mention in enumerate(reading.mentions):
