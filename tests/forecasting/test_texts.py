@@ -222,15 +222,16 @@ def test_a_window_holds_a_text_once_however_many_series_read_it(made):
     assert words(windows, torch.tensor([first])) == {}
     batch = words(windows, torch.tensor([first, first + 3]))  # forecasts 4 January from 18:00 on
     assert batch["text_rows"].tolist() == [[0, 0], [0, 1]]
-    mask = batch["text_mask"]  # [B, C, H, R, T]
+    mask = batch["text_mask"]  # [B, C, H, R]
     assert not mask[0].any()
-    assert mask[1, 0].any(-1).T.tolist() == [[True] * 6, [False] * 5 + [True]]
-    assert mask[1, 1].any(-1).T.tolist() == [[False, False, True, True, True, True], [False] * 6]
+    assert mask[1, 0].T.tolist() == [[True] * 6, [False] * 5 + [True]]
+    assert mask[1, 1].T.tolist() == [[False, False, True, True, True, True], [False] * 6]
+    assert batch["text_lengths"][0].tolist() == [0, 0]
     encoder = open_text_encoder(made.model.config)
     for r, text in enumerate(("trend up", "min median 2")):
         states = lens(torch.from_numpy(encoder.encode([text])[0].states))
-        real = mask[1, :, :, r].any(0).any(0)
-        torch.testing.assert_close(batch["text_states"][1, r][real], states)
+        assert batch["text_lengths"][1, r] == len(states)
+        torch.testing.assert_close(batch["text_states"][1, r, : len(states)], states)
 
 
 def test_the_lens_is_fitted_to_the_first_texts_of_training_alone_and_kept(made, backbone, tmp_path):
