@@ -1,6 +1,7 @@
 """What each window is told: texts as frozen hidden states, beside the window's own tensors."""
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tsllm.backbones.pretrained import cache_folder
@@ -60,7 +62,7 @@ class ToldWindows:
         states = [torch.from_numpy(entry.states) for entry in encoder.encode(list(places))]
         if learns and states and not lens.is_fitted:
             lens.fit(states)
-        self._bank = lens(torch.cat(states)).cpu() if states else torch.zeros(0, shorten_width(encoder.width))
+        self._bank = shorten(states, lens) if states else torch.zeros(0, shorten_width(encoder.width))
         self._lengths = torch.tensor([len(part) for part in states], dtype=torch.int64)  # [U]
         self._firsts = self._lengths.cumsum(0) - self._lengths  # [U], where each begins in the bank
         self._place = np.array([places[text] for text in used[TEXT]], np.int64)
@@ -106,6 +108,12 @@ class ToldWindows:
             "text_mask": torch.from_numpy(read).unflatten(0, (-1, channels)).transpose(2, 3).contiguous(),
             "text_calendar": compute_waves(times),
         }
+
+
+def shorten(states: Sequence[Tensor], lens: Lens) -> Tensor:
+    """Shortens states [T, d] of texts to their tokens [N, d'], each by itself with mean 0 and deviation 1."""
+    short = lens(torch.cat(list(states))).cpu()
+    return F.layer_norm(short, short.shape[-1:])
 
 
 def warn_of_silence(alias: str, model: Any, told: Context) -> None:

@@ -76,7 +76,9 @@ def test_texts_come_whole_and_only_where_they_are_read(gpt2, build, windows):
     told |= {"text_calendar": torch.zeros(3, 12, 34)}
     reader = build(gpt2, reader="horizon", text_layers=2)
     assert reader(past_values=windows, **told).predictions.shape == (3, 12, 2)
-    with pytest.raises(ValueError, match="text_mask is missing; text_states, text_rows, text_lengths, text_mask and text_cal"):
+    with pytest.raises(
+        ValueError, match="text_mask is missing; text_states, text_rows, text_lengths, text_mask and text_cal"
+    ):
         reader(past_values=windows, **{name: tensor for name, tensor in told.items() if name != "text_mask"})
     with pytest.raises(ValueError, match=r"text_mask has shape \[3, 2, 12, 2\], expected \[3, 2, 12, 1\]"):
         reader(past_values=windows, **(told | {"text_mask": told["text_mask"].repeat(1, 1, 1, 2)}))
