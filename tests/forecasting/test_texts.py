@@ -231,7 +231,7 @@ def test_a_window_holds_a_text_once_however_many_series_read_it(made):
     for r, text in enumerate(("trend up", "min median 2")):
         states = lens(torch.from_numpy(encoder.encode([text])[0].states))
         deviation = states.var(dim=1, unbiased=False, keepdim=True).add(1e-5).sqrt()
-        states = (states - states.mean(dim=1, keepdim=True)) / deviation
+        states = 3 * (states - states.mean(dim=1, keepdim=True)) / deviation
         assert batch["text_lengths"][1, r] == len(states)
         torch.testing.assert_close(batch["text_states"][1, r, : len(states)], states)
 

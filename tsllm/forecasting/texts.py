@@ -20,6 +20,7 @@ from tsllm.models.config import ForecastConfig, TextSource
 from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.nn.lens import Lens, shorten_width
+from tsllm.nn.text_reading import TOKEN_DEVIATION
 from tsllm.types import CUTOFF, ID, FrameError
 
 logger = logging.getLogger(__name__)
@@ -111,9 +112,9 @@ class ToldWindows:
 
 
 def shorten(states: Sequence[Tensor], lens: Lens) -> Tensor:
-    """Shortens states [T, d] of texts to their tokens [N, d'], each by itself with mean 0 and deviation 1."""
+    """Shortens states [T, d] of texts to their tokens [N, d'], each with mean 0 and deviation `TOKEN_DEVIATION`."""
     short = lens(torch.cat(list(states))).cpu()
-    return F.layer_norm(short, short.shape[-1:])
+    return TOKEN_DEVIATION * F.layer_norm(short, short.shape[-1:])
 
 
 def warn_of_silence(alias: str, model: Any, told: Context) -> None:

@@ -11,7 +11,7 @@ from tsllm.nn.lens import Lens, shorten_width
 from tsllm.nn.older_state import OlderState
 
 SMALL = 0.02  # deviation of the first places, as language models draw theirs
-SCORE = 0.1  # deviation of the first weights of tokens, whose features vary by 1
+TOKEN_DEVIATION = 3.0  # of a token's features; Adam, whose steps are fixed, learns to read so many times as fast
 
 
 class HorizonLayer(nn.Module):
@@ -114,8 +114,9 @@ class TextSummary(nn.Module):
     def __init__(self, width: int, num_heads: int, d_model: int, d_ff: int, count: int, dropout: float) -> None:
         super().__init__()
         self.score = nn.Linear(width, num_heads, bias=False)
-        nn.init.normal_(self.score.weight, std=SCORE)
-        self.values = nn.Parameter(torch.randn(num_heads, width, d_model // num_heads) * width**-0.5)
+        nn.init.normal_(self.score.weight, std=0.1 / TOKEN_DEVIATION)
+        values = torch.randn(num_heads, width, d_model // num_heads) * width**-0.5
+        self.values = nn.Parameter(values / TOKEN_DEVIATION)
         self.norm = nn.LayerNorm(d_model)
         self.narrow = nn.Linear(d_model, d_ff)
         self.out = nn.Linear(d_ff, count)
