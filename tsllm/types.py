@@ -35,8 +35,7 @@ class Batch(TypedDict, total=False):
     series_scale: Tensor  # [B, 1, C]
     text_states: Tensor  # [B, R, T, d'], of up to R texts a window
     text_rows: Tensor  # [B, R], which text each is
-    text_lengths: Tensor  # [B, R], tokens of each text
-    text_mask: Tensor  # [B, C, H, R] bool, True = the text is about this step
+    text_mask: Tensor  # [B, C, H, R, T] bool, True = the token is of a text about this step
     text_calendar: Tensor  # [B, H, F']
 
 

@@ -1,15 +1,13 @@
 """What each window is told: texts as frozen hidden states, beside the window's own tensors."""
 
 import logging
-from collections.abc import Sequence
+import math
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tsllm.backbones.pretrained import cache_folder
@@ -20,7 +18,6 @@ from tsllm.models.config import ForecastConfig, TextSource
 from tsllm.models.inputs import NUM_CALENDAR
 from tsllm.models.timellm.backbone import load_backbone
 from tsllm.nn.lens import Lens, shorten_width
-from tsllm.nn.text_reading import TOKEN_DEVIATION
 from tsllm.types import CUTOFF, ID, FrameError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +27,6 @@ _WAVES = (
     (7 * 86_400, 3),
     (31_556_952, 2),
 )  # seconds of a period, and how many harmonics of it: 12 tell hours apart
-_FREQUENCIES = np.array([k / period for period, count in _WAVES for k in range(1, count + 1)])  # a second [17]
 _CHUNK = 4096
 
 
@@ -63,10 +59,10 @@ class ToldWindows:
         states = [torch.from_numpy(entry.states) for entry in encoder.encode(list(places))]
         if learns and states and not lens.is_fitted:
             lens.fit(states)
-        self._bank = shorten(states, lens) if states else torch.zeros(0, shorten_width(encoder.width))
+        self._bank = lens(torch.cat(states)).cpu() if states else torch.zeros(0, shorten_width(encoder.width))
         self._lengths = torch.tensor([len(part) for part in states], dtype=torch.int64)  # [U]
         self._firsts = self._lengths.cumsum(0) - self._lengths  # [U], where each begins in the bank
-        self._place = np.array([places[text] for text in used[TEXT]], np.int64)
+        self._place = [places[text] for text in used[TEXT]]
         self._start, self._end = (used[name].to_numpy() for name in (START, END))
 
     def __call__(self, windows: WindowDataset, indices: Tensor) -> dict[str, Tensor]:
@@ -77,44 +73,37 @@ class ToldWindows:
             indices: [B].
         """
         channels = windows.num_channels
-        cells = (indices.numpy()[:, None] * channels + np.arange(channels)).ravel()  # [B * C]
-        told = [self._read.get(cell, ()) for cell in cells.tolist()]
-        counts = np.fromiter(map(len, told), np.int64, len(told))  # [B * C]
-        if not counts.any():
+        told = [
+            (b, c, row)
+            for b, window in enumerate(indices.tolist())
+            for c in range(channels)
+            for row in self._read.get(window * channels + c, ())
+        ]
+        if not told:
             return {}
-        of = np.fromiter(chain.from_iterable(told), np.int64, counts.sum())  # [P]
-        cell = np.repeat(np.arange(len(cells)), counts)  # [P], of B * C
-        window = cell // channels  # [P]
-        # A window holds a text once: its texts by their numbers, each with a slot.
-        number = len(self._lengths)
-        distinct, which = np.unique(window * number + self._place[of], return_inverse=True)  # [D], [P]
-        holder = distinct // number  # [D], of B
-        slot = np.arange(len(distinct)) - np.searchsorted(holder, holder)  # [D]
-        rows = torch.zeros(len(indices), int(slot.max()) + 1, dtype=torch.int64)  # [B, R]
-        lengths = torch.zeros_like(rows)
-        at = torch.from_numpy(holder), torch.from_numpy(slot)
-        rows[at] = torch.from_numpy(distinct % number)
-        lengths[at] = self._lengths[rows[at]]
         times = windows.times(indices)[:, windows.context_length :]  # [B, H]
+        slots: list[dict[int, int]] = [{} for _ in range(len(indices))]  # of a window: text -> its place r
+        for b, _, row in told:
+            slots[b].setdefault(self._place[row], len(slots[b]))
+        rows = torch.tensor([[*own, *[0] * (max(map(len, slots)) - len(own))] for own in slots])  # [B, R]
+        window, channel, of = (np.array(column) for column in zip(*told, strict=True))  # [P] each
+        slot = np.array([slots[b][self._place[row]] for b, _, row in told])
         start, end, ahead = self._start[of][:, None], self._end[of][:, None], times[window]  # [P, 1], [P, H]
         about = (np.isnat(start) | (start <= ahead)) & (np.isnat(end) | (end > ahead))  # [P, H]
-        read = np.zeros((len(cells), rows.shape[1], times.shape[1]), bool)  # [B * C, R, H]
-        np.logical_or.at(read, (cell, slot[which]), about)
-        tokens = torch.arange(int(lengths.max()))  # [T]
-        places = (self._firsts[rows].unsqueeze(-1) + tokens).clamp_max_(len(self._bank) - 1)  # [B, R, T]
+        shape = (len(indices), channels, rows.shape[1])
+        cell = torch.from_numpy(np.ravel_multi_index((window, channel, slot), shape))
+        count = torch.zeros(math.prod(shape), times.shape[1]).index_add_(0, cell, torch.from_numpy(about).float())
+        read = (count > 0).view(*shape, -1)  # [B, C, R, H]
+        lengths = self._lengths[rows]  # [B, R]
+        tokens = torch.arange(int(lengths.max()))
+        places = (self._firsts[rows].unsqueeze(-1) + tokens).clamp_max(len(self._bank) - 1)  # [B, R, T]
+        real = tokens < lengths.unsqueeze(-1)  # [B, R, T]
         return {
-            "text_states": self._bank.index_select(0, places.flatten()).view(*places.shape, -1),
+            "text_states": self._bank[places],
             "text_rows": rows,
-            "text_lengths": lengths,
-            "text_mask": torch.from_numpy(read).unflatten(0, (-1, channels)).transpose(2, 3).contiguous(),
+            "text_mask": read.transpose(2, 3).unsqueeze(-1) & real[:, None, None],
             "text_calendar": compute_waves(times),
         }
-
-
-def shorten(states: Sequence[Tensor], lens: Lens) -> Tensor:
-    """Shortens states [T, d] of texts to their tokens [N, d'], each with mean 0 and deviation `TOKEN_DEVIATION`."""
-    short = lens(torch.cat(list(states))).cpu()
-    return TOKEN_DEVIATION * F.layer_norm(short, short.shape[-1:])
 
 
 def warn_of_silence(alias: str, model: Any, told: Context) -> None:
@@ -162,11 +151,11 @@ def compute_waves(times: np.ndarray) -> Tensor:
     """Returns sines and cosines of day, week and year [B, H, 34] at times [B, H], weeks beginning on Monday."""
     monday = np.datetime64("1970-01-05", "s")
     seconds = (times.astype("datetime64[s]") - monday).astype(np.float64)  # [B, H]
-    turns = (seconds[..., None] * _FREQUENCIES) % 1  # [B, H, 17]
-    angles = torch.from_numpy(2 * np.pi * turns).float()  # small numbers, whose waves are exact enough in 32 bits
-    made = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    waves = [2 * np.pi * k * seconds / period for period, count in _WAVES for k in range(1, count + 1)]
+    angles = np.stack(waves, axis=-1)  # [B, H, 17]
+    made = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     assert made.shape[-1] == NUM_CALENDAR
-    return made
+    return torch.from_numpy(made).float()
 
 
 @lru_cache(maxsize=2)

@@ -239,7 +239,6 @@ class ForecastModel(PreTrainedModel):
         season: Tensor | None = None,
         text_states: Tensor | None = None,
         text_rows: Tensor | None = None,
-        text_lengths: Tensor | None = None,
         text_mask: Tensor | None = None,
         text_calendar: Tensor | None = None,
     ) -> ForecastOutput:
@@ -261,8 +260,7 @@ class ForecastModel(PreTrainedModel):
             text_states: [B, R, T, d'], what a model's `Lens` made of the hidden states of up to R texts a window;
                 None = nothing is told. Only models with `text_layers` read it.
             text_rows: [B, R] integers, which text each is; needed with `text_states`, as what follows.
-            text_lengths: [B, R] integers, tokens of each text.
-            text_mask: [B, C, H, R] bool, True = the text is about this step.
+            text_mask: [B, C, H, R, T] bool, True = the token is of a text about this step.
             text_calendar: [B, H, NUM_CALENDAR], waves of day, week and year at the horizon.
 
         Raises:
@@ -281,7 +279,6 @@ class ForecastModel(PreTrainedModel):
             season,
             text_states,
             text_rows,
-            text_lengths,
             text_mask,
             text_calendar,
         )

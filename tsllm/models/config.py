@@ -26,7 +26,7 @@ _LIBRARY_KEYS = {
 }  # what transformers itself writes into or passes through a config.json
 
 BACKBONE_WEIGHTS = ("pretrained", "random", "spectrum")
-TEXT_OPTIONS = {"d_model": 64, "num_heads": 8, "d_ff": 64, "dropout": 0.1}
+TEXT_OPTIONS = {"d_model": 64, "num_heads": 4, "d_ff": 64, "dropout": 0.1}
 
 
 class TextSource(NamedTuple):

@@ -11,7 +11,7 @@ from tsllm.nn.lens import shorten_width
 from tsllm.nn.normalization import compute_masked_moments
 
 NUM_CALENDAR = 34  # waves of day, week and year at a step that texts speak of
-TEXT_KEYS = ("text_states", "text_rows", "text_lengths", "text_mask", "text_calendar")
+TEXT_KEYS = ("text_states", "text_rows", "text_mask", "text_calendar")
 
 
 @dataclass
@@ -34,14 +34,13 @@ class Inputs:
     season: Tensor | None = None  # [B] integers
     text_states: Tensor | None = None  # [B, R, T, d']
     text_rows: Tensor | None = None  # [B, R] integers
-    text_lengths: Tensor | None = None  # [B, R] integers
-    text_mask: Tensor | None = None  # [B, C, H, R] bool
+    text_mask: Tensor | None = None  # [B, C, H, R, T] bool
     text_calendar: Tensor | None = None  # [B, H, NUM_CALENDAR]
 
     @property
     def told(self) -> tuple[Tensor | None, ...]:
-        """What a `TextReader` reads: calendar, states, rows, lengths and mask."""
-        return self.text_calendar, self.text_states, self.text_rows, self.text_lengths, self.text_mask
+        """What a `TextReader` reads: calendar, states, rows and mask."""
+        return self.text_calendar, self.text_states, self.text_rows, self.text_mask
 
 
 @dataclass
@@ -96,8 +95,7 @@ def _expect_texts(config: ForecastConfig, inputs: Inputs) -> dict[str, tuple[Ten
     return {
         "text_states": (states, [batch, *texts, *tokens, width]),
         "text_rows": (inputs.text_rows, [batch, *texts]),
-        "text_lengths": (inputs.text_lengths, [batch, *texts]),
-        "text_mask": (inputs.text_mask, [batch, config.num_channels, config.prediction_length, *texts]),
+        "text_mask": (inputs.text_mask, [batch, config.num_channels, config.prediction_length, *texts, *tokens]),
         "text_calendar": (inputs.text_calendar, [batch, config.prediction_length, NUM_CALENDAR]),
     }
 

@@ -1,17 +1,21 @@
 """Queries, one a step of the horizon, read a memory or the hidden states of texts, and answer by a residual."""
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsllm.nn.attention.full import CrossAttention
+from tsllm.nn.attention.base import merge_heads, split_heads
+from tsllm.nn.attention.full import CrossAttention, FullAttention, mix_values
 from tsllm.nn.dropout import Dropout
 from tsllm.nn.encoder import FeedForward
 from tsllm.nn.lens import Lens, shorten_width
 from tsllm.nn.older_state import OlderState
 
 SMALL = 0.02  # deviation of the first places, as language models draw theirs
-TOKEN_DEVIATION = 3.0  # of a token's features; Adam, whose steps are fixed, learns to read so many times as fast
+READING_LAYERS = 2
 
 
 class HorizonLayer(nn.Module):
@@ -35,6 +39,28 @@ class HorizonLayer(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reads `memory` [N, M, D] at `queries` [N, H, D] -> [N, H, D]; `mask` [N, H, M], True = may be read."""
         queries = queries + self.dropout(self.read(self.norm_read(queries), memory, mask))
+        return queries + self.feed_forward(self.norm_feed_forward(queries))
+
+    def look_up(self, queries: Tensor, places: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+        """Does what `forward` does for some queries alone, with keys and values of the memory that were mapped before.
+
+        Args:
+            queries: Those that ask, of all N * H [Q, D].
+            places: Which they are, numbers n * H + h [Q].
+            keys: [N, M, D].
+            values: [N, M, D].
+            allowed: [N, 1, H, M], True = may be read, some of each query's.
+
+        Returns:
+            [Q, D].
+        """
+        read, shape = self.read, (allowed.shape[0], allowed.shape[2], -1)
+        asked = read.query(self.norm_read(queries))  # [Q, D]
+        asked = asked.new_zeros(shape[0] * shape[1], asked.shape[1]).index_copy(0, places, asked).view(shape)
+        q, k, v = (split_heads(part, read.num_heads) for part in (asked, keys, values))
+        mixed = mix_values(q, k, v, allowed)  # [N, h, H, d]
+        found = read.out(merge_heads(mixed).flatten(0, 1).index_select(0, places))  # [Q, D]
+        queries = queries + self.dropout(found)
         return queries + self.feed_forward(self.norm_feed_forward(queries))
 
 
@@ -96,56 +122,20 @@ class AffineAnswer(_Gated):
         return gate * (value + rate * forecast + level * (location * inverse) + amount * inverse)
 
 
-class TextSummary(nn.Module):
-    """What a text says, in a few numbers: heads weigh its tokens, each in its own way, and a narrow layer joins them.
-
-    The states are frozen, so that only the weights of the tokens are computed for every token; all maps are of what
-    the heads gather, which is as little for a long text as for a short one.
-
-    Args:
-        width: Of the shortened hidden states, d'.
-        num_heads: S; together they gather `d_model` numbers.
-        d_model: D.
-        d_ff: Numbers of the narrow layer, through which everything must pass that a text says.
-        count: Numbers that come out.
-        dropout: Rate on the narrow layer.
-    """
-
-    def __init__(self, width: int, num_heads: int, d_model: int, d_ff: int, count: int, dropout: float) -> None:
-        super().__init__()
-        self.score = nn.Linear(width, num_heads, bias=False)
-        nn.init.normal_(self.score.weight, std=0.1 / TOKEN_DEVIATION)
-        values = torch.randn(num_heads, width, d_model // num_heads) * width**-0.5
-        self.values = nn.Parameter(values / TOKEN_DEVIATION)
-        self.norm = nn.LayerNorm(d_model)
-        self.narrow = nn.Linear(d_model, d_ff)
-        self.out = nn.Linear(d_ff, count)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """Sums up texts [U, T, d'], each of whose real tokens [U, T] is one or more: [U, count]."""
-        scores = self.score(states).masked_fill(~real.unsqueeze(-1), float("-inf"))  # [U, T, S]
-        gathered = torch.bmm(scores.softmax(dim=1).transpose(1, 2), states)  # [U, S, d']
-        heads = torch.bmm(gathered.transpose(0, 1), self.values)  # [S, U, D / S]
-        joined = self.norm(heads.transpose(0, 1).flatten(1))  # [U, D]
-        return self.out(self.dropout(F.gelu(self.narrow(joined))))  # type: ignore[no-any-return]
-
-
 class TextReader(OlderState):
     """The queries read the hidden states of texts, and answer by a residual of their own.
 
-    A text is summed up once a batch, however many windows and steps read it. Its summary scales and shifts what each
-    step says of itself (a FiLM layer, Perez 2018, equation 1), so that a step can tell whether it lies in the hours
-    that the text is about; what several texts say of a step is added. A step of which nothing is told is computed to
-    the bit as if there were no texts, whatever its neighbours and its batch mates are told.
+    Texts have an attention of their own instead of places in the common memory, so that a step of which nothing is
+    told is computed to the bit as if there were no texts, whatever its neighbours and its batch mates are told. The
+    tokens of a text see each other once, alone and once a batch, however many windows read it.
 
     Args:
         hidden_size: Width d of the hidden states.
         num_parameters: K', numbers that the output head wants a step.
         num_calendar: F, waves of the calendar a step.
         d_model: Width D of the queries.
-        num_heads: Heads that read a text.
-        d_ff: Numbers through which everything passes that a text says, and inner width of the feed-forward part.
+        num_heads: Heads of the attention.
+        d_ff: Inner width of the feed-forward parts.
         dropout: Rate on all sublayers.
     """
 
@@ -161,15 +151,18 @@ class TextReader(OlderState):
     ) -> None:
         super().__init__()
         self.lens = Lens(hidden_size)
-        self.summary = TextSummary(shorten_width(hidden_size), num_heads, d_model, d_ff, 2 * d_model, dropout)
+        self.embed = nn.Linear(shorten_width(hidden_size), d_model)
+        self.norm_mix = nn.LayerNorm(d_model)
+        self.mix = FullAttention(d_model, num_heads)  # without dropout on its maps it runs fused
+        self.norm_tokens = nn.LayerNorm(d_model)
         self.calendar = nn.Linear(num_calendar, d_model, bias=False)  # a text speaks of times
-        self.norm = nn.LayerNorm(d_model)
-        self.query = nn.Linear(d_model, d_model)
-        self.out = nn.Linear(d_model, d_model)
-        self.dropout = Dropout(dropout)
-        self.norm_feed_forward = nn.LayerNorm(d_model)
-        self.feed_forward = FeedForward(d_model, d_ff, dropout=dropout)
+        self.layers = nn.ModuleList(HorizonLayer(d_model, num_heads, d_ff, dropout) for _ in range(READING_LAYERS))
         self.answer = AffineAnswer(d_model, num_parameters)
+
+    @property
+    def reading_layers(self) -> list[HorizonLayer]:
+        """The layers by their type."""
+        return cast(list[HorizonLayer], list(self.layers))
 
     @property
     def is_silent(self) -> bool:
@@ -177,21 +170,20 @@ class TextReader(OlderState):
         return not any(bool(parameter.any()) for parameter in self.answer.value.parameters())
 
     def convert_state(self, state: dict[str, Tensor], prefix: str) -> None:
-        """Refuses the branch of an older version, whose steps read the tokens by one or two layers of attention.
+        """Refuses the branch of an older version, which had one reading layer.
 
         Raises:
             ValueError: If the state holds one.
         """
-        if any(name.startswith((f"{prefix}layer.", f"{prefix}layers.")) for name in state):
+        if f"{prefix}layer.read.query.weight" in state:
             raise ValueError(
                 "the model reads texts by a branch of an older version, which this one does not have; train it again "
                 "with the same texts, or use it with the version that trained it"
             )
 
     def forward(
-        self, queries: Tensor, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, lengths: Tensor,
-        mask: Tensor,
-    ) -> Tensor:  # fmt: skip
+        self, queries: Tensor, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, mask: Tensor
+    ) -> Tensor:
         """Computes the residual.
 
         Args:
@@ -200,37 +192,103 @@ class TextReader(OlderState):
             calendar: Waves of day, week and year at the steps of the horizon [B, H, F].
             states: Shortened hidden states of up to R texts a window [B, R, T, d'].
             rows: Which text each is [B, R]; equal numbers are equal texts.
-            lengths: Tokens of each text [B, R], 1 or more where it is read.
-            mask: [B, C, H, R], True = the text is about this step.
+            mask: [B, C, H, R, T], True = the token is of a text about this step.
 
         Returns:
             [B * C, H, K'], zero at steps of which nothing is told.
         """
+        cells, order, readable = find_told(mask)
         residual = queries.new_zeros(*queries.shape[:2], facts.shape[-1] - 2)
-        asking = mask.any(dim=-1).flatten().nonzero()[:, 0]  # [Q], of B * C * H
-        if not len(asking):
+        if not len(cells):
             return residual
-        said = self._sum_up(states.to(queries.dtype), rows, lengths, mask)  # [B, R, 2 * D]
-        said = torch.bmm(mask.flatten(1, 2).to(said.dtype), said)  # [B, C * H, 2 * D]
-        scale, shift = said.flatten(0, 1).index_select(0, asking).chunk(2, dim=-1)  # [Q, D] each
-        waves = self.calendar(calendar.to(queries.dtype)).unsqueeze(1)  # [B, 1, H, D]
-        asked = (queries.unflatten(0, mask.shape[:2]) + waves).flatten(0, 2).index_select(0, asking)  # [Q, D]
-        found = F.gelu(self.query(self.norm(asked)) * scale + shift)  # [Q, D]
-        asked = asked + self.dropout(self.out(found))
-        asked = asked + self.feed_forward(self.norm_feed_forward(asked))
-        answer = self.answer(asked, facts.flatten(0, 1).index_select(0, asking))  # [Q, K']
-        return residual.flatten(0, 1).index_copy(0, asking, answer).view_as(residual)
+        windows = cells // mask.shape[1]  # [M]
+        tokens, place = self._encode(states.to(queries.dtype), rows, mask.flatten(1, 2).any(dim=1))
+        read = place.flatten(1).index_select(0, windows).gather(1, order)  # [M, K]
+        told = readable.any(dim=2)  # [M, H]
+        allowed = (readable | ~told.unsqueeze(-1)).unsqueeze(1)  # [M, 1, H, K]
+        # Steps of which nothing is told ask nothing.
+        asking = told.flatten().nonzero()[:, 0]  # [Q], of M * H
+        steps = torch.arange(told.shape[1], device=cells.device)
+        of_series, of_window = (
+            (part.unsqueeze(1) * told.shape[1] + steps).flatten().index_select(0, asking) for part in (cells, windows)
+        )  # [Q], of B * C * H and of B * H
+        waves = calendar.to(queries.dtype).flatten(0, 1)
+        asked = queries.flatten(0, 1).index_select(0, of_series)  # [Q, D]
+        asked = asked + self.calendar(waves).index_select(0, of_window)
+        for layer, (keys, values) in zip(self.reading_layers, self._map(tokens, read), strict=True):
+            asked = layer.look_up(asked, asking, keys, values, allowed)  # [Q, D]
+        answer = self.answer(asked, facts.flatten(0, 1).index_select(0, of_series))  # [Q, K']
+        return residual.flatten(0, 1).index_copy(0, of_series, answer).view_as(residual)
 
-    def _sum_up(self, states: Tensor, rows: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        """Sums up each distinct text that is read, once: [B, R, 2 * D], any numbers where nobody reads."""
-        read = mask.flatten(1, 2).any(dim=1).flatten().nonzero()[:, 0]  # [P], of B * R
+    def _encode(self, states: Tensor, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes each distinct text that is read once, its real tokens alone.
+
+        Args:
+            states: [B, R, T, d'].
+            rows: [B, R].
+            real: [B, R, T], True = a token of a text that is read.
+
+        Returns:
+            Tokens [N, D] of the distinct texts, and which of them stands at each place [B, R, T] (any where none is
+            real).
+        """
+        read = real.any(dim=2).flatten().nonzero()[:, 0]  # [P]
         distinct, found = rows.flatten()[read].unique(return_inverse=True)  # [U], [P]
         first = found.new_zeros(len(distinct)).scatter_(0, found, torch.arange(len(found), device=found.device))
         texts = read[first]  # [U]
-        real = torch.arange(states.shape[2], device=texts.device) < lengths.flatten()[texts].unsqueeze(1)  # [U, T]
-        summaries = self.summary(states.flatten(0, 1).index_select(0, texts), real)  # [U, 2 * D]
-        place = read.new_zeros(rows.numel()).index_copy_(0, read, found)  # [B * R]
-        return summaries.index_select(0, place).view(*rows.shape, -1)
+        own = real.flatten(0, 1)[texts]  # [U, T]
+        used = own.flatten().nonzero()[:, 0]  # [N], in the padded texts
+        width = real.shape[2]
+        there = (texts.unsqueeze(1) * width + torch.arange(width, device=texts.device)).flatten()[used]  # [N]
+        embedded = self.embed(states.flatten(0, 2).index_select(0, there))  # [N, D]
+        tokens = self.norm_tokens(embedded + self._mix(self.norm_mix(embedded), own, used))  # [N, D]
+        number = used.new_zeros(own.numel()).index_copy_(0, used, torch.arange(len(used), device=used.device))
+        place = used.new_zeros(real.shape[0] * real.shape[1], width)
+        return tokens, place.index_copy_(0, read, number.view(own.shape)[found]).view(real.shape)
+
+    def _mix(self, tokens: Tensor, own: Tensor, used: Tensor) -> Tensor:
+        """Lets the tokens [N, D] of each text see each other; `own` [U, T] = real, `used` [N] = where they stand."""
+        mix = self.mix
+        projections = (mix.query, mix.key, mix.value)
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 3 * D]
+        padded = mapped.new_zeros(own.numel(), mapped.shape[1]).index_copy(0, used, mapped)
+        parts = padded.view(*own.shape, -1).chunk(3, dim=-1)  # [U, T, D] each
+        q, k, v = (split_heads(part, mix.num_heads) for part in parts)
+        mixed = mix_values(q, k, v, own[:, None, None])  # [U, h, T, d]
+        return mix.out(merge_heads(mixed).flatten(0, 1).index_select(0, used))  # type: ignore[no-any-return]
+
+    def _map(self, tokens: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields keys and values [M, L, D] of each layer for what cells read [M, L] of the tokens [N, D].
+
+        They are computed once for a token, however many windows read it.
+        """
+        projections = [part for layer in self.reading_layers for part in (layer.read.key, layer.read.value)]
+        weight = torch.cat([projection.weight for projection in projections])
+        mapped = F.linear(tokens, weight, torch.cat([projection.bias for projection in projections]))  # [N, 4 * D]
+        gathered = mapped.index_select(0, places.flatten()).view(*places.shape, -1)  # [M, L, 4 * D]
+        parts = gathered.chunk(len(projections), dim=-1)
+        yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+def find_told(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the series of windows that are told something, and the tokens that each reads: its own, not padding.
+
+    Args:
+        mask: [B, C, H, R, T], as in `TextReader`.
+
+    Returns:
+        Cells, numbers b * C + c [M]; their tokens, numbers r * T + t [M, K], K being the most that one reads, filled
+        up with others; and which of those each step may read [M, H, K].
+    """
+    flat = mask.flatten(0, 1).flatten(2)  # [B * C, H, R * T]
+    seen = flat.any(dim=1)  # [B * C, R * T]
+    cells = seen.any(dim=1).nonzero()[:, 0]  # [M]
+    seen = seen[cells]
+    most = int(seen.sum(dim=1).max()) if len(cells) else 0
+    order = seen.int().argsort(dim=1, descending=True, stable=True)[:, :most]  # [M, K]
+    readable = flat[cells].gather(2, order.unsqueeze(1).expand(-1, flat.shape[1], -1))  # [M, H, K]
+    return cells, order, readable
 
 
 class TextBranch(nn.Module):
@@ -256,9 +314,7 @@ class TextBranch(nn.Module):
         self.facts = nn.Linear(num_facts, d_model, bias=False)
         self.reader = reader
 
-    def forward(
-        self, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, lengths: Tensor, mask: Tensor
-    ) -> Tensor:
+    def forward(self, facts: Tensor, calendar: Tensor, states: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
         """Computes the residual.
 
         Args:
@@ -266,13 +322,12 @@ class TextBranch(nn.Module):
             calendar: See `TextReader`, as the others.
             states: [B, R, T, d'].
             rows: [B, R].
-            lengths: [B, R].
-            mask: [B, C, H, R].
+            mask: [B, C, H, R, T].
 
         Returns:
             [B, H, C, K'], zero at steps of which nothing is told.
         """
         facts = facts.transpose(1, 2)  # [B, C, H, num_facts]
         queries = self.steps + self.channels[:, None] + self.facts(facts)  # [B, C, H, D]
-        residual = self.reader(queries.flatten(0, 1), facts.flatten(0, 1), calendar, states, rows, lengths, mask)
+        residual = self.reader(queries.flatten(0, 1), facts.flatten(0, 1), calendar, states, rows, mask)
         return residual.unflatten(0, facts.shape[:2]).transpose(1, 2)  # [B, H, C, K']

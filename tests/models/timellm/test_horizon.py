@@ -71,17 +71,14 @@ def test_queries_without_covariates_read_the_patches(gpt2, build, windows):
 
 
 def test_texts_come_whole_and_only_where_they_are_read(gpt2, build, windows):
-    told = {"text_states": torch.randn(3, 1, 5, 32), "text_mask": torch.ones(3, 2, 12, 1, dtype=torch.bool)}
-    told |= {"text_rows": torch.arange(3)[:, None], "text_lengths": torch.full((3, 1), 5)}
-    told |= {"text_calendar": torch.zeros(3, 12, 34)}
+    told = {"text_states": torch.randn(3, 1, 5, 32), "text_mask": torch.ones(3, 2, 12, 1, 5, dtype=torch.bool)}
+    told |= {"text_rows": torch.arange(3)[:, None], "text_calendar": torch.zeros(3, 12, 34)}
     reader = build(gpt2, reader="horizon", text_layers=2)
     assert reader(past_values=windows, **told).predictions.shape == (3, 12, 2)
-    with pytest.raises(
-        ValueError, match="text_mask is missing; text_states, text_rows, text_lengths, text_mask and text_cal"
-    ):
+    with pytest.raises(ValueError, match="text_mask is missing; text_states, text_rows, text_mask and text_cal"):
         reader(past_values=windows, **{name: tensor for name, tensor in told.items() if name != "text_mask"})
-    with pytest.raises(ValueError, match=r"text_mask has shape \[3, 2, 12, 2\], expected \[3, 2, 12, 1\]"):
-        reader(past_values=windows, **(told | {"text_mask": told["text_mask"].repeat(1, 1, 1, 2)}))
+    with pytest.raises(ValueError, match=r"text_mask has shape \[3, 2, 12, 1, 4\], expected \[3, 2, 12, 1, 5\]"):
+        reader(past_values=windows, **(told | {"text_mask": told["text_mask"][..., :4]}))
     reader.horizon.texts.answer.gate.bias.data.fill_(50.0)
     rate, level, amount = -1.0, -1.0, 9.0
     reader.horizon.texts.answer.value.bias.data.copy_(torch.tensor([0.0, rate, level, amount]))

@@ -23,7 +23,7 @@ HORIZON = "horizon"
 READERS = (*PATCH_READERS, HORIZON, *(f"{HORIZON}-{name}" for name in PATCH_READERS[1:]))
 PROMPT_STATISTICS = ("window", "series", "none")
 PATCH_ENCODER_OPTIONS = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "attention": "full", "gate": None, "conv": None}
-HORIZON_OPTIONS = TEXT_OPTIONS | {"num_heads": 4, "d_ff": 128, "num_layers": 1}
+HORIZON_OPTIONS = TEXT_OPTIONS | {"d_ff": 128, "num_layers": 1}
 LORA_OPTIONS = {
     "r": 8,
     "lora_alpha": 16,
