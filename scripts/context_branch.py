@@ -114,16 +114,28 @@ def write_test(
 
 
 def measure(
-    forecaster: NeuralForecaster, y: np.ndarray, times: pd.DatetimeIndex, events: list[tuple[int, Event]]
+    forecaster: NeuralForecaster,
+    y: np.ndarray,
+    times: pd.DatetimeIndex,
+    events: list[tuple[int, Event]],
+    unit: tuple[float, float],
 ) -> dict[str, float]:
-    """Returns the mean absolute error of each arm, in the series' deviations."""
+    """Returns the mean absolute error of each arm, in the series' deviations.
+
+    Args:
+        forecaster: Reads texts; it was trained on (price - unit[0]) / unit[1].
+        y: The price [T].
+        times: Its hours [T].
+        events: Days' first steps and events.
+        unit: Level and deviation.
+    """
     errors: dict[str, list[float]] = {}
     for k, (end, event) in enumerate(events):
         past = slice(end - LOOK_BACK, end)
-        history = pd.DataFrame({ID: "FR-0", TIME: times[past], TARGET: y[past]})
+        history = pd.DataFrame({ID: "FR-0", TIME: times[past], TARGET: (y[past] - unit[0]) / unit[1]})
         texts = {"none": "", "told": event.text, "swapped": events[(k + 1) % len(events)][1].text}
         found = {
-            name: forecaster.predict(history, context=text)[forecaster.alias].to_numpy()
+            name: unit[0] + unit[1] * forecaster.predict(history, context=text)[forecaster.alias].to_numpy()
             for name, text in texts.items()
         }
         found["written"] = apply_effects(event.window, event.effects, found["none"][None])[0]
@@ -161,11 +173,16 @@ def main() -> None:
     shares = Shares(args.quiet, args.silent)
     df, news = write_training(y[:border], times[:border], args.copies, shares, args.seed, args.alone, **choices)
     training = {"max_steps": args.steps, "per_device_train_batch_size": args.batch, "learning_rate": args.rate,
-                "eval_steps": max(1, args.steps // 6), "seed": args.seed}  # fmt: skip
+                "seed": args.seed}  # fmt: skip
+    unit, options = (0.0, 1.0), {"val_size": VALIDATION}
+    if args.alone:  # a day is one window: there is nothing to validate, and no series has units of its own
+        unit, options = (float(y[:border].mean()), float(y[:border].std())), {"val_size": 0, "scaler": "none"}
+        df[TARGET] = (df[TARGET] - unit[0]) / unit[1]
+    else:
+        training["eval_steps"] = max(1, args.steps // 6)
     forecaster = NeuralForecaster(
-        args.model, STEPS, context_length=LOOK_BACK, val_size=0 if args.alone else VALIDATION,
-        layout="univariate", training=training,
-        head="quantile", text_backbone="smollm2-135m", text_layers=args.text_layers, text_weights=args.weights,
+        args.model, STEPS, context_length=LOOK_BACK, layout="univariate", training=training, head="quantile",
+        text_backbone="smollm2-135m", text_layers=args.text_layers, text_weights=args.weights, **options,
     )  # fmt: skip
     began = time.process_time()
     forecaster.fit(df, context=news)
@@ -178,7 +195,7 @@ def main() -> None:
         forecaster.save_pretrained(args.save)
     for name, held_out, quiet in KINDS:
         events = write_test(y, times, args.days, held_out, quiet, 7, **choices)
-        errors = measure(forecaster, y, times, events)
+        errors = measure(forecaster, y, times, events, unit)
         gap = errors["none"] - errors["written"]
         share = "" if quiet else f"  removed {100 * (errors['none'] - errors['told']) / gap:.0f} %"
         print(f"{name} ({len(events)} days)  " + "  ".join(f"{k} {v:.3f}" for k, v in errors.items()) + share)
