@@ -119,6 +119,7 @@ def measure(
     times: pd.DatetimeIndex,
     events: list[tuple[int, Event]],
     unit: tuple[float, float],
+    series: str,
 ) -> dict[str, float]:
     """Returns the mean absolute error of each arm, in the series' deviations.
 
@@ -128,11 +129,12 @@ def measure(
         times: Its hours [T].
         events: Days' first steps and events.
         unit: Level and deviation.
+        series: One that was trained on.
     """
     errors: dict[str, list[float]] = {}
     for k, (end, event) in enumerate(events):
         past = slice(end - LOOK_BACK, end)
-        history = pd.DataFrame({ID: "FR-0", TIME: times[past], TARGET: (y[past] - unit[0]) / unit[1]})
+        history = pd.DataFrame({ID: series, TIME: times[past], TARGET: (y[past] - unit[0]) / unit[1]})
         texts = {"none": "", "told": event.text, "swapped": events[(k + 1) % len(events)][1].text}
         found = {
             name: unit[0] + unit[1] * forecaster.predict(history, context=text)[forecaster.alias].to_numpy()
@@ -195,7 +197,7 @@ def main() -> None:
         forecaster.save_pretrained(args.save)
     for name, held_out, quiet in KINDS:
         events = write_test(y, times, args.days, held_out, quiet, 7, **choices)
-        errors = measure(forecaster, y, times, events, unit)
+        errors = measure(forecaster, y, times, events, unit, df[ID].iloc[0])
         gap = errors["none"] - errors["written"]
         share = "" if quiet else f"  removed {100 * (errors['none'] - errors['told']) / gap:.0f} %"
         print(f"{name} ({len(events)} days)  " + "  ".join(f"{k} {v:.3f}" for k, v in errors.items()) + share)
