@@ -14,8 +14,9 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/tsllm demo --output-dir runs/demo
 
+# Compiled modules are kept even where the environment says otherwise: each process that a test starts would compile anew.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow

@@ -1,5 +1,6 @@
 """Settings for all tests: one thread unless OMP_NUM_THREADS says more, no network, the folders of optional data."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,13 @@ THREADS = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
 torch.set_num_threads(THREADS)  # fixtures of wider scope run before the one below
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TSLLM_DATA", str(ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kept():
+    """Lets searches for garbage, of which each training asks for one, pass over libraries and collected tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

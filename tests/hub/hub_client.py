@@ -1,6 +1,6 @@
 """The client side of the Hub tests: run as a program, because the Hub's address is read when the library is imported.
 
-It prints one JSON object: scenario -> what happened.
+Its arguments are scenarios; it prints one JSON object: scenario -> what happened.
 """
 
 import json
@@ -293,27 +293,30 @@ def _unpinned():
     return config
 
 
+def models(folder):
+    return {
+        "revisions": revisions(),
+        "errors": errors(folder),
+        "package": package(folder),
+        "pinned": pinned_backbone(folder),
+    }
+
+
+SCENARIOS = {
+    "models": models,
+    "text": text_adapter,
+    "forecasters": forecasters,
+    "interrupted": lambda folder: interrupted(),
+    "interrupted_text": lambda folder: interrupted_text(),
+    "gives_up": lambda folder: {"given_up": catch(interrupted)},
+}
+
+
 def main():
-    scenario = sys.argv[1]
-    with tempfile.TemporaryDirectory() as folder:
-        if scenario == "all":
-            result = {
-                "version": tsllm.__version__,
-                "revisions": revisions(),
-                "errors": errors(folder),
-                "package": package(folder),
-                "pinned": pinned_backbone(folder),
-            }
-        elif scenario == "forecasters":
-            result = forecasters(folder)
-        elif scenario == "text":
-            result = text_adapter(folder)
-        elif scenario == "interrupted":
-            result = interrupted()
-        elif scenario == "interrupted_text":
-            result = interrupted_text()
-        else:
-            result = {"given_up": catch(interrupted)}
+    result = {}
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as folder:
+            result[name] = SCENARIOS[name](folder)
     print(json.dumps(result))
 
 

@@ -15,7 +15,8 @@ from tsllm.models import build_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_client(hub, cache, scenario):
+def run_client(hub, cache, *scenarios):
+    """Runs the scenarios one after another in a new process and returns what happened in each."""
     environment = os.environ | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(cache),
@@ -25,7 +26,7 @@ def run_client(hub, cache, scenario):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.hub.hub_client", scenario]
+    command = [sys.executable, "-m", "tests.hub.hub_client", *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -38,20 +39,31 @@ def save_dlinear(folder, seed):
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def happened(tmp_path_factory):
+    """What happened in the scenarios that share a Hub, and that Hub; one process, whose start costs most, runs all."""
     folder = tmp_path_factory.mktemp("hub")
     with serve() as hub:
         files = save_dlinear(folder / "dlinear", 0)
         config, weights = files["config.json"], files["model.safetensors"]
-        hub.repositories["user/pickles"] = Repository(
-            commits=[{"config.json": config, "pytorch_model.bin": b"pickle"}]
-        )
         truncated = {"config.json": config, "model.safetensors": weights[:-100]}
-        hub.repositories["user/truncated"] = Repository(commits=[truncated])
-        result = run_client(hub, folder / "cache", "all")
-        result["uploaded"] = {name: sorted(r.commits[-1]) for name, r in hub.repositories.items()}
-        result["private"] = hub.repositories["user/dlinear"].private
-    return result
+        text_pickles = {
+            "adapter_config.json": b'{"base_model_name_or_path": "user/tiny-llm", "peft_type": "LORA"}',
+            "adapter_model.bin": b"pickle",
+            "text_forecaster.json": b'{"options": {}}',
+        }
+        hub.repositories |= {
+            "user/pickles": Repository(commits=[{"config.json": config, "pytorch_model.bin": b"pickle"}]),
+            "user/truncated": Repository(commits=[truncated]),
+            "user/text-pickles": Repository(commits=[text_pickles]),
+        }
+        yield run_client(hub, folder / "cache", "models", "text", "forecasters"), hub
+
+
+@pytest.fixture(scope="module")
+def outcome(happened):
+    found, hub = happened
+    uploaded = {name: sorted(r.commits[-1]) for name, r in hub.repositories.items()}
+    return found["models"] | {"uploaded": uploaded, "private": hub.repositories["user/dlinear"].private}
 
 
 def test_a_revision_brings_the_weights_of_that_commit(outcome):
@@ -99,31 +111,20 @@ def test_a_download_that_breaks_off_goes_on_and_one_that_always_breaks_leaves_no
     with serve() as hub:
         hub.repositories["user/flaky"] = Repository(commits=[save_dlinear(tmp_path / "dlinear", 2)])
         hub.break_after, hub.breaks_left = 1000, 10**6
-        given_up = run_client(hub, tmp_path / "cache", "gives_up")["given_up"]
+        given_up = run_client(hub, tmp_path / "cache", "gives_up")["gives_up"]["given_up"]
         assert given_up is not None
         assert "OSError" in given_up, given_up
         hub.breaks_left = 1
-        assert run_client(hub, tmp_path / "cache", "interrupted") == {"recovered": 0.0}
+        assert run_client(hub, tmp_path / "cache", "interrupted")["interrupted"] == {"recovered": 0.0}
         assert hub.breaks_left == 0
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    with serve() as hub:
-        hub.repositories["user/text-pickles"] = Repository(
-            commits=[
-                {
-                    "adapter_config.json": b'{"base_model_name_or_path": "user/tiny-llm", "peft_type": "LORA"}',
-                    "adapter_model.bin": b"pickle",
-                    "text_forecaster.json": b'{"options": {}}',
-                }
-            ]
-        )
-        result = run_client(hub, tmp_path_factory.mktemp("hub") / "cache", "text")
-        result["uploaded"] = sorted(hub.repositories["user/text"].commits[-1])
-        result["private"] = hub.repositories["user/text"].private
-        result["asked"] = [r for r in hub.requests if r.startswith("GET") and "resolve" in r]
-    return result
+def text(happened):
+    found, hub = happened
+    kept = hub.repositories["user/text"]
+    asked = [request for request in hub.requests if request.startswith("GET") and "resolve" in request]
+    return found["text"] | {"uploaded": sorted(kept.commits[-1]), "private": kept.private, "asked": asked}
 
 
 def test_a_text_adapter_travels_with_its_settings_and_card(text):
@@ -175,20 +176,20 @@ def test_a_text_adapter_whose_download_breaks_off_is_whole_afterwards(tmp_path):
     with serve() as hub:
         hub.repositories["user/flaky-text"] = Repository(commits=[files])
         hub.break_after, hub.breaks_left = 1000, 1
-        found = run_client(hub, tmp_path / "cache", "interrupted_text")
+        found = run_client(hub, tmp_path / "cache", "interrupted_text")["interrupted_text"]
         assert hub.breaks_left == 0
         assert found["files"] == {name: len(content) for name, content in files.items()}
 
 
 @pytest.fixture(scope="module")
-def pushed(tmp_path_factory):
-    with serve() as hub:
-        result = run_client(hub, tmp_path_factory.mktemp("hub") / "cache", "forecasters")
-        kept = {name: repository.commits[-1] for name, repository in hub.repositories.items()}
-        result["files"] = {name: sorted(files) for name, files in kept.items()}
-        result["cards"] = {name: files["README.md"].decode() for name, files in kept.items()}
-        result["private"] = hub.repositories["user/neural"].private
-    return result
+def pushed(happened):
+    found, hub = happened
+    kept = {name: repository.commits[-1] for name, repository in hub.repositories.items()}
+    return found["forecasters"] | {
+        "files": {name: sorted(files) for name, files in kept.items()},
+        "cards": {name: files["README.md"].decode() for name, files in kept.items() if "README.md" in files},
+        "private": hub.repositories["user/neural"].private,
+    }
 
 
 def test_every_forecaster_that_can_be_saved_can_be_pushed_and_forecasts_the_same(pushed):

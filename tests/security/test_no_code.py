@@ -30,13 +30,16 @@ AUTO = {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer", "Aut
 LOADERS = {"from_pretrained", "from_config"}
 
 
-def find_calls():
-    """Yields (file, line, call) of every call of our own code."""
-    for folder in ("tsllm", "recipes", "scripts"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call):
-                    yield file.relative_to(ROOT), node
+@pytest.fixture(scope="module")
+def calls():
+    """(file, call) of every call of our own code."""
+    files = [file for folder in ("tsllm", "recipes", "scripts") for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [
+        (file.relative_to(ROOT), node)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
 
 
 def is_loader(call):
@@ -49,9 +52,9 @@ def is_loader(call):
     )
 
 
-def test_every_loading_call_says_that_no_code_is_trusted():
+def test_every_loading_call_says_that_no_code_is_trusted(calls):
     seen, faults = 0, []
-    for file, call in find_calls():
+    for file, call in calls:
         if not is_loader(call):
             continue
         seen += 1
@@ -68,9 +71,9 @@ def test_our_own_yaml_loader_is_a_safe_one():
         yaml.load("!!python/object/apply:os.getcwd []", Loader=_UniqueLoader)
 
 
-def test_nobody_trusts_code_unpickles_or_evaluates_text():
+def test_nobody_trusts_code_unpickles_or_evaluates_text(calls):
     faults = []
-    for file, call in find_calls():
+    for file, call in calls:
         function = call.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         owner = getattr(getattr(function, "value", None), "id", "")

@@ -83,11 +83,12 @@ def draw_phase(history: History, h: int, n: int, rng: np.random.Generator) -> np
 
 def draw_kind_of_day(history: History, h: int, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draws from past values of the same time of day and the same kind of day, working day or weekend: [n, h]."""
-    y, past, ahead = history.values, *_split_times(history, h)
+    y, length = history.values, len(history.values)
     paths = draw_phase(history, h, n, rng)
-    clock, weekend = _read_clock(past), past.dayofweek.to_numpy() >= 5
-    for step, time in enumerate(ahead):
-        same = (clock == _read_clock(ahead[step : step + 1])[0]) & (weekend == (time.dayofweek >= 5))
+    times = history.times[: length + h]
+    clock, weekend = _read_clock(times), times.dayofweek.to_numpy() >= 5
+    for step, now in enumerate(range(length, len(times))):
+        same = (clock[:length] == clock[now]) & (weekend[:length] == weekend[now])
         if same.sum() >= 2:
             paths[:, step] = rng.choice(y[same], n)
     return paths
@@ -130,11 +131,6 @@ def draw_autoregression(history: History, h: int, n: int, rng: np.random.Generat
 def _fit_slope(rest: np.ndarray) -> float:
     energy = float(rest[:-1] @ rest[:-1])
     return float(np.clip(rest[1:] @ rest[:-1] / energy, 0, 0.99)) if energy > 0 else 0.0
-
-
-def _split_times(history: History, h: int) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    length = len(history.values)
-    return history.times[:length], history.times[length : length + h]
 
 
 def _read_clock(times: pd.DatetimeIndex) -> np.ndarray:

@@ -1,11 +1,15 @@
 """Rendering the templates of model cards: values from files are shown, never interpreted."""
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from tsllm.escape import escape_fenced, escape_markdown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -24,6 +28,13 @@ def render_card(template: str, card_data: ModelCardData, **values: Any) -> Model
         card_data: The metadata, written as YAML on top.
         **values: What the template names.
     """
+    text = _open_templates().get_template(template).render(card_data=_Raw(card_data.to_yaml()), **values)
+    return ModelCard(text)
+
+
+@cache
+def _open_templates() -> "Environment":
+    """Returns what finds the templates and keeps them compiled."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
@@ -32,5 +43,4 @@ def render_card(template: str, card_data: ModelCardData, **values: Any) -> Model
         finalize=lambda value: escape_markdown(value) if type(value) is str else value,
     )
     environment.filters["fenced"] = lambda value: _Raw(escape_fenced(value))
-    text = environment.get_template(template).render(card_data=_Raw(card_data.to_yaml()), **values)
-    return ModelCard(text)
+    return environment

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import subprocess
@@ -17,8 +18,10 @@ import sys, torch
 torch.set_num_threads(1)
 from transformers import AutoModel
 import tsllm.models
-model = AutoModel.from_pretrained(sys.argv[1])
-torch.save(model(past_values=torch.load(sys.argv[2])).predictions.detach(), sys.argv[3])
+windows = torch.load(sys.argv[1])
+for folder in sys.argv[2:]:
+    model = AutoModel.from_pretrained(folder)
+    torch.save(model(past_values=windows).predictions.detach(), f"{folder}.pt")
 """
 
 
@@ -50,19 +53,25 @@ def test_only_trained_tensors_are_saved(mode, gpt2, build, tmp_path):
     assert {n.removeprefix("prototypes.") for n in names if n.startswith("prototypes.")} == own[mode]
 
 
-@pytest.mark.parametrize("mode", ["mapping", "direct", "gram"])
-def test_forecasts_in_a_new_process_are_identical(mode, backbone, build, windows, tmp_path):
-    model = build(backbone, prototype_mode=mode, backbone_mode="lora" if mode == "direct" else "frozen")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    model.save_pretrained(tmp_path / "artefact")
+def test_forecasts_in_a_new_process_are_identical(gpt2, llama, build, windows, tmp_path):
+    """Of each backbone with each kind of prototypes; one process, whose start costs most, loads them all."""
+    models = {}
+    for backbone, mode in itertools.product((gpt2, llama), ("mapping", "direct", "gram")):
+        model = build(backbone, prototype_mode=mode, backbone_mode="lora" if mode == "direct" else "frozen")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+        folder = str(tmp_path / f"{Path(backbone).name}-{mode}")
+        model.save_pretrained(folder)
+        models[folder] = model
     torch.save(windows, tmp_path / "windows.pt")
-    arguments = [tmp_path / "artefact", tmp_path / "windows.pt", tmp_path / "forecast.pt"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", FORECAST, *map(str, arguments)], check=True, env=environment)
-    assert torch.equal(torch.load(arguments[-1]), model(past_values=windows).predictions)
+    command = [sys.executable, "-c", FORECAST, str(tmp_path / "windows.pt"), *models]
+    subprocess.run(command, check=True, env=environment)
+    for folder, model in models.items():
+        assert torch.equal(torch.load(f"{folder}.pt"), model(past_values=windows).predictions), folder
+    assert len(models) == 6
 
 
 def test_what_loading_found_out_is_pinned(artefact):
