@@ -99,8 +99,8 @@ def predict(
         forecaster, told = ContextForecaster(forecaster, freq=loaded.freq, season=season, **reading), True
     with loaded.names.speaking():
         if told:
-            given = None if effects is None else load_effects(effects)
-            out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts, given)
+            stated = None if effects is None else load_effects(effects)
+            out, explained = forecaster.predict_and_explain(loaded.df, h, levels, X_df, known_texts, stated)
             print_effects(explained, forecaster.texts if known_texts is None else known_texts)
         elif reads and context is not None:
             out = forecaster.predict(loaded.df, h, levels, X_df, context=known_texts)
