@@ -65,7 +65,7 @@ def test_it_equals_a_slow_loop_on_random_samples():
     ],
 )  # fmt: skip
 def test_what_would_score_anything_at_all_is_no_scoring(impossible):
-    with pytest.raises(ValueError, match="metric_scaling|constraint_|outside"):
+    with pytest.raises(ValueError, match=r"metric_scaling|constraint_|outside"):
         scoring([0.0, 0.0], **impossible)
 
 

@@ -168,7 +168,7 @@ def test_a_name_that_stands_twice_in_a_line_and_a_broken_file_are_told(tmp_path)
     with pytest.raises(ValueError, match="line 1: 'seed' stands there twice"):
         load_cik(path)
     path.write_bytes(good.encode() + b'\n{"name": "caf\xe9"}')
-    with pytest.raises(ValueError, match="line 2: .*utf-8"):
+    with pytest.raises(ValueError, match=r"line 2: .*utf-8"):
         load_cik(path)
     path.write_text("\ufeff\n" + good, encoding="utf-8")
     with pytest.raises(ValueError, match="line 1"):

@@ -172,7 +172,7 @@ def test_a_saved_model_forecasts_series_that_it_never_saw(file, tmp_path):
 
 
 def _answer(value):
-    lines = "\n".join(f"(t, {value})" for _ in range(24))
+    lines = "\n".join(f"({time}, {value})" for time in pd.date_range("2024-01-03", periods=24, freq="h"))
     return f"<forecast>{lines}</forecast>"
 
 

@@ -58,10 +58,11 @@ class ParseReport:
 
 @dataclass
 class _Window:
-    """One series to forecast: its prompt and the scale that reads the answer."""
+    """One series to forecast: its prompt, and the scale and the times by which the answer is read."""
 
     prompt: str
     scale: SeriesScale
+    times: tuple[str, ...]
     num_texts: int = 0
 
 
@@ -421,7 +422,7 @@ class TextForecaster(Forecaster):
             about = _date(notes.get(series, ()), group[TIME], own[TIME])
             known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
-            windows[series] = _Window(text, scale, len(about))
+            windows[series] = _Window(text, scale, tuple(times[-self.h :]), len(about))
         return windows
 
     def _check_prompt(self, series: Any, prompt: str, count: int) -> None:
@@ -462,7 +463,7 @@ class TextForecaster(Forecaster):
                 )
                 for i, group in zip(batch, texts, strict=True):
                     for j, text in enumerate(group, start=first):
-                        paths[i, j] = self._read(text, windows[i].scale)
+                        paths[i, j] = self._read(text, windows[i])
         self.report.empty_series = [n for n, p in zip(names, paths, strict=True) if np.isnan(p).all()]
         if self.report.failures:
             logger.warning(
@@ -475,8 +476,9 @@ class TextForecaster(Forecaster):
             )
         return paths
 
-    def _read(self, text: str, scale: SeriesScale) -> np.ndarray | float:
-        parsed = self.codec.decode(text, self.h, scale, allow_extra=not self.options.constrained)
+    def _read(self, text: str, window: _Window) -> np.ndarray | float:
+        extra = not self.options.constrained
+        parsed = self.codec.decode(text, self.h, window.scale, allow_extra=extra, times=window.times)
         self.report.num_samples += 1
         if parsed.failure is not None:
             self.report.failures[str(parsed.failure)] += 1
