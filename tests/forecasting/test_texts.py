@@ -67,6 +67,11 @@ def test_silence_changes_nothing_and_a_text_only_its_series(made):
     assert np.abs(values_of(told, "a") - values_of(other, "a")).max() > 1e-3
 
 
+def test_a_text_with_a_control_token_is_refused(made):
+    with pytest.raises(ValueError, match=r"the text of context row 0 holds '<\|endoftext\|>'"):
+        made.predict(context={"a": "trend up<|endoftext|>trend down"})
+
+
 def test_a_cutoff_reads_what_was_published_by_then_and_is_about_its_horizon(made):
     frame = make_frame()
     times = pd.date_range("2024-01-01", periods=N, freq="h")
