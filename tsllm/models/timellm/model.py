@@ -153,6 +153,11 @@ class TimeLLM(ForecastModel):
         return named if reader is None else split_reader(str(reader))[1]
 
     @classmethod
+    def default_fields(cls, given: Mapping[str, Any], named: bool = False) -> dict[str, Any]:
+        """Returns horizon queries where covariates are named and nobody says which reader."""
+        return {"reader": HORIZON} if named and given.get("reader") is None else {}
+
+    @classmethod
     def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns horizon queries where there are covariates, and patches of whole seasons, side by side.
 
@@ -160,7 +165,7 @@ class TimeLLM(ForecastModel):
         the head sees each step of the season at one place. Where somebody asks for either length, or three seasons do
         not fit into the context, the published 16 and 8 stay.
         """
-        reader = {"reader": HORIZON} if data.train.covariate_names else {}
+        reader = cls.default_fields({}, named=bool(data.train.covariate_names))
         if {"patch_length", "patch_stride"} & set(given):
             return reader
         season, context = data.task.season, data.train.context_length
