@@ -82,6 +82,12 @@ def test_series_with_the_same_reason_are_named_together_and_others_apart():
     rows = [dict(zip(COLUMNS, (name, "x", day, pd.NaT, pd.NaT), strict=True)) for name, day in dates.items()]
     said = explain_silence(rows, list_horizons(result.frame), None)
     assert said.split("; ")[1] == "south: the model read it, and forecast the same"
+    days = pd.date_range("2024-02-01", periods=50)
+    rows = [dict(zip(COLUMNS, ("south", "x", day, pd.NaT, pd.NaT), strict=True)) for day in days]
+    said = explain_silence(rows, list_horizons(result.frame), None)
+    assert said == (
+        "50 rows, the first of south: published at 2024-02-01 00:00:00, after the last cutoff, 2024-01-18 23:00:00"
+    )
 
 
 def test_the_legend_stands_once_below_the_last_table():

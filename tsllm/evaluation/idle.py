@@ -84,45 +84,52 @@ def explain_silence(rows: Iterable[Mapping[str, Any]], horizons: Horizons, reads
         reads: Reads the text; None = the model does it itself and says no effects.
 
     Returns:
-        The reasons, each behind the series that it holds for.
+        The reasons, each behind the series that it holds for; of rows with the same kind of reason the first one's.
     """
-    reasons: dict[str, list[str]] = {}
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
-        reasons.setdefault(_explain(row, horizons, reads), []).append(str(row[ID]))
-    return "; ".join(f"{_name(series)}: {why}" for why, series in reasons.items())
+        kind, why = _explain(row, horizons, reads)
+        kinds.setdefault(kind, []).append((str(row[ID]), why))
+    return "; ".join(map(_join, kinds.values()))
 
 
-def _name(series: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(series))
+def _join(reasons: Sequence[tuple[str, str]]) -> str:
+    """Says one kind of reason of several rows, each with its series."""
+    series, why = reasons[0]
+    if len({why for _, why in reasons}) > 1:
+        return f"{len(reasons)} rows, the first of {one_line(series)}: {why}"
+    distinct = list(dict.fromkeys(name for name, _ in reasons))
     more = f" and {len(distinct) - _SERIES} more series" if len(distinct) > _SERIES else ""
-    return ", ".join(map(one_line, distinct[:_SERIES])) + more
+    return f"{', '.join(map(one_line, distinct[:_SERIES]))}{more}: {why}"
 
 
-def _explain(row: Mapping[str, Any], horizons: Horizons, reads: Reads | None) -> str:
+def _explain(row: Mapping[str, Any], horizons: Horizons, reads: Reads | None) -> tuple[str, str]:
+    """Returns the kind of reason, and the reason."""
     places = find_places(row, horizons)
     if not places:
         last = horizons[row[ID]][-1][0]
-        return f"published at {row[PUBLISHED]}, after the last cutoff, {last}"
+        return "late", f"published at {row[PUBLISHED]}, after the last cutoff, {last}"
     about = [place for place in places if place.note.is_about(place.times.iloc[0], place.times.iloc[-1])]
     if not about:
         span = write_span(places[0].note.start, places[0].note.end)
-        return f"its row is about {span}, which no window that may read it forecasts; {_describe(places)}"
+        return "elsewhere", f"its row is about {span}, which no window that may read it forecasts; {_describe(places)}"
     if reads is None:
-        return "the model read it, and forecast the same"
+        return "same", "the model read it, and forecast the same"
     read = [reads(place) for place in about[:_READ]]
     effects = next((effects for effects, _ in read if effects), [])
     if effects:
         said = "; ".join(map(str, effects))
-        return f"understood as {shorten(said)}, which the forecast fulfilled without it"
+        return "fulfilled", f"understood as {shorten(said)}, which the forecast fulfilled without it"
     idle = next((idle for _, idle in read if idle), [])
     if idle:
         left = "; ".join(f"{shorten(str(what))}: {why}" for what, why in idle)
-        return f"{left}; {_describe(about)}"
+        return "left out", f"{left}; {_describe(about)}"
     named = [mention.text for mention in find_mentions(row[TEXT])]
     if named:
         words = ", ".join(map(repr, named[:_SERIES]))
-        return f"not understood: it names {words}, but no sentence that says what changes, how and when was read"
-    return "no news in it: it names no number and no time, and nothing was read"
+        why = f"not understood: it names {words}, but no sentence that says what changes, how and when was read"
+        return "not understood", why
+    return "no news", "no news in it: it names no number and no time, and nothing was read"
 
 
 def _describe(places: Sequence[Place]) -> str:
