@@ -222,9 +222,10 @@ def test_a_backtest_says_which_texts_changed_no_forecast():
     )  # fmt: skip
     said = " ".join(run(*BACKTEST, "--context", news).split())
     assert "3 of 4 texts changed no forecast of this back-test:" in said
-    assert f"{INHABITANTS!r} (nothing was read in it that changes a forecast there)" in said
-    assert f"{CLOSED!r} (nothing was read in it" in said  # about a day after the data
-    assert "'It is held at 1 until 2024-02-02.' (published after the last cutoff)" in said
+    assert f"{INHABITANTS!r} (south: not understood: it names '12,000', but no sentence" in said
+    assert "no step to forecast lies in that time; the 2 windows that may read it are 2024-01-09 00:00:00" in said
+    late = "north: published at 2024-02-01 00:00:00, after the last cutoff, 2024-01-09 23:00:00"
+    assert f"'It is held at 1 until 2024-02-02.' ({late})" in said
     assert "777" not in said.split("changed no forecast")[1]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsllm.context.contract import Context, find_named, load_texts, write_notes
+from tsllm.context.contract import TIMES, Context, find_named, load_texts, write_notes
 from tsllm.data.frame import find_last_times
 from tsllm.forecasting.context_folder import write_texts
 from tsllm.types import ID, FrameError
@@ -151,6 +151,30 @@ def test_day_and_month_are_read_by_the_rule_of_the_data(column, tmp_path):
         load_texts(str(tmp_path / "t.csv"))
     assert load_texts(str(tmp_path / "t.csv"), day_first=True)[column].tolist() == [first]
     assert load_texts(str(tmp_path / "t.csv"), day_first=False)[column].tolist() == [pd.Timestamp("2024-01-05")]
+
+
+@pytest.mark.parametrize("one", TIMES)
+@pytest.mark.parametrize("other", TIMES)
+def test_the_order_of_day_and_month_is_one_for_all_times_of_a_table(one, other):
+    days = pd.date_range("2024-01-01", periods=400)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": 1.0})
+    rows = pd.DataFrame({"unique_id": "a", "text": ["x", "y"]}).reindex(columns=["unique_id", "text", *TIMES])
+    rows = rows.astype(dict.fromkeys(TIMES, object))
+
+    def read(first, second):
+        table = rows.copy()
+        table.loc[0, one], table.loc[1, other] = first, second
+        told = Context.read(table, df).table
+        return told.loc[0, one], told.loc[1, other]
+
+    assert read("13/01/2024", "05/01/2024") == (pd.Timestamp("2024-01-13"), pd.Timestamp("2024-01-05"))
+    assert read("05/01/2024", "01/13/2024 10:00") == (pd.Timestamp("2024-05-01"), pd.Timestamp("2024-01-13 10:00"))
+    if one != other:
+        assert read("13/01/2024", "2024-01-05") == (pd.Timestamp("2024-01-13"), pd.Timestamp("2024-01-05"))
+    with pytest.raises(FrameError) as caught:
+        read("Sat 13/01/2024", "01/14/2024")
+    assert f"context row 0 (series 'a'): {one} 'Sat 13/01/2024' puts the day first" in str(caught.value)
+    assert f"but context row 1 (series 'a'): {other} '01/14/2024' puts the month first" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["12:00", "today", "Jan", "13/05/24", "20240105", "9999-12-31"])

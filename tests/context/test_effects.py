@@ -147,6 +147,10 @@ def test_writing_and_parsing_are_inverse_for_every_kind():
     ("line", "message"),
     [
         ("explode 3", "there is no effect 'explode'"),
+        ("raise 20", "write `raise 20 %`, or `add 20` for an amount"),
+        ("lower 3.5 from 2024-01-02", "write `lower 3.5 %`, or `add -3.5` for an amount"),
+        ("raise by 7 %", "write `raise 7 %`, or `add 7` for an amount"),
+        ("lower", "write `lower 20 %`, or `add -20` for an amount"),
         ("multiply", "takes a number"),
         ("cap 3 high", "takes a number and no word"),
         ("like Someday", "takes one of Monday"),

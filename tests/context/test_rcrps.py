@@ -56,6 +56,26 @@ def test_it_equals_a_slow_loop_on_random_samples():
     assert compute_rcrps(samples, case) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"scaling": float("nan")}, {"scaling": -1.0}, {"scaling": 0.0}, {"scaling": float("inf")},
+        {"low": float("nan")}, {"high": float("inf")}, {"step_highs": {0: float("nan")}}, {"low": 2.0, "high": 1.0},
+        {"region": [2]}, {"step_highs": {-1: 1.0}},
+    ],
+)  # fmt: skip
+def test_what_would_score_anything_at_all_is_no_scoring(impossible):
+    with pytest.raises(ValueError, match=r"metric_scaling|constraint_|outside"):
+        scoring([0.0, 0.0], **impossible)
+
+
+def test_the_score_of_the_farthest_numbers_that_are_allowed_is_a_number():
+    far = scoring([-1e100], scaling=1e100, low=-1e100, high=-1e100, step_highs={0: -1e100})
+    assert compute_rcrps(np.array([[1e100], [1e100]]), far) == 5.0
+    near = scoring([0.0], scaling=1e-100, high=1e100)
+    assert compute_rcrps(np.array([[1e100], [1e100]]), near) == pytest.approx(1.0)
+
+
 def test_a_catastrophe_costs_five():
     assert compute_rcrps(np.full((3, 2), 1e9), scoring([0.0, 0.0])) == 5.0
 

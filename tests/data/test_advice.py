@@ -43,6 +43,47 @@ def follow(df, **options):
     raise AssertionError("still refused after four rounds")
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["126,5", "143,88", "7,0"], [126.5, 143.88, 7.0]),
+        (["126,5", "143", "-7,125"], [126.5, 143.0, -7.125]),
+        (["1.234,5", "1.000.000,25", "0,5"], [1234.5, 1000000.25, 0.5]),
+        (["126,5", 143, None], [126.5, 143.0, np.nan]),
+        (["0,125", "0,250", "0,500"], [0.125, 0.25, 0.5]),
+    ],
+)
+@pytest.mark.parametrize("column", ["y", "price"])
+def test_numbers_with_a_decimal_comma_are_read_as_the_error_says(written, read, column):
+    df = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3], "y": 1.0}).assign(
+        **{column: pd.Series(written, dtype=object)}
+    )
+    if column == "price" and None in written:
+        written[2], read[2] = "2", 2.0
+        df["price"] = pd.Series(written, dtype=object)
+    options = {"covariates": ["price"]} if column == "price" else {}
+    with pytest.raises(FrameError, match="it has a decimal comma; read it with"):
+        validate_frame(df, **options)
+    checked, refusals = follow(df, **options)
+    assert refusals == 1
+    np.testing.assert_array_equal(checked[column], read)
+
+
+def test_a_comma_that_may_be_either_is_advised_both_ways_and_a_mix_none():
+    df = pd.DataFrame({"unique_id": "a", "ds": [1, 2], "y": ["1,234", "56,789"]})
+    with pytest.raises(FrameError, match=r"its comma may stand before decimals, .* or between thousands") as error:
+        validate_frame(df)
+    codes = re.findall(r"df\['y'\] = pd.to_numeric\(.*?regex=True\)\)", str(error.value))
+    found = []
+    for code in codes:
+        names = {"df": df.copy(), "pd": pd}
+        exec(code, names)
+        found.append(names["df"]["y"].tolist())
+    assert found == [[1.234, 56.789], [1234, 56789]]
+    with pytest.raises(FrameError, match="some of its values have a comma and others a point"):
+        validate_frame(df.assign(y=["126,5", "126.5"]))
+
+
 HOLES = [3, 4, 9]
 
 

@@ -62,8 +62,8 @@ def test_each_text_is_looked_at_by_itself_where_it_changed_most(examined):
     assert (capped.change, capped.cutoff) == (3.0, pd.Timestamp("2024-01-09 23:00"))
     assert found.changed == 2
     assert found.idle == {
-        "The mayor was pleased.": "nothing was read in it that changes a forecast there",
-        "Closed in February.": "published after the last cutoff",
+        "The mayor was pleased.": "north: no news in it: it names no number and no time, and nothing was read",
+        "Closed in February.": "south: published at 2024-02-01 00:00:00, after the last cutoff, 2024-01-09 23:00:00",
     }
     assert found.scores == (2, pytest.approx((5.0 + 3.0) / 2), 0.0)
 
@@ -74,16 +74,18 @@ def test_the_section_says_it_and_the_table_holds_the_whole_texts(examined):
     (section,) = build_told_section(found, df, 24, lost=["No look at X."])
     assert section.title == "What the texts changed"
     assert section.paragraphs[0] == (
-        "SeasonalNaive+context: 2 of 4 texts changed a forecast. Over the 2 windows with a change its mean absolute "
-        "error is 4 with the texts and 0 without them."
+        "SeasonalNaive+context: 2 of 4 texts changed a forecast. Over the 2 windows with a change (each of one "
+        "series, from one cutoff) its mean absolute error is 4 with the texts and 0 without them."
     )
     assert (
-        "2 of 4 texts changed no forecast of this back-test: 'The mayor was pleased.' (nothing was read"
+        "2 of 4 texts changed no forecast of this back-test: 'The mayor was pleased.' (north: no news in it"
         in (section.paragraphs[1])
     )
     assert section.paragraphs[2] == "No look at X."
     shown = section.tables[0].frame
     assert shown["understood"].tolist()[1] == "cap 7 from 2024-01-10"
+    # Each stands in for the other; at the earlier cutoff the limit is of a day that is not forecast.
+    assert shown["in its place"].tolist()[0] == f"{CAPPED[:37]}... (nothing was read in it)"
     assert shown["weightiest"].tolist()[0].endswith("to 2024-01-09 12:00. (100%)")
     assert section.pictures[0].alt == (
         "SeasonalNaive+context forecasts south from 2024-01-08 23:00:00: 20 on the average without the text, 15 with "
@@ -101,6 +103,9 @@ def test_a_text_alone_is_swapped_for_words_that_say_nothing(examined):
     result = run_backtest(df, [told], H, 3)
     found = examine_texts(result.fitted[told.alias], result.frame, windows, "h")
     (change,) = found.changes
+    (section,) = build_told_section([found], df, 24)
+    assert section.tables[0].frame["in its place"].tolist() == ["words that say nothing"]
+    assert "not known: the model does not stand here without texts" in section.paragraphs[0]
     assert change.other == FILLER[: len(CLOSED)].strip()
     assert change.swapped == change.change == pytest.approx(5.0)
     assert found.scores is None

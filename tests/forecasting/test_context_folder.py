@@ -139,6 +139,9 @@ def test_readers_are_named_one_behind_the_other(base, df, reader, tmp_path):
         ("rules+", ValueError, r"write rules\+FOLDER, with the folder of a trained reader, or rules"),
         ("rules+rules", ValueError, r"write rules\+FOLDER"),
         ("rules+nowhere/here", FileNotFoundError, "nowhere/here holds no reader"),
+        ("rulez", FileNotFoundError, r"reader is rulez, and there is no such folder; did you mean rules\?"),
+        ("Rules", FileNotFoundError, r"did you mean rules\?"),
+        ("rule+speaks", FileNotFoundError, r"did you mean rules\+speaks\?"),
         ("rules+speaks", ValueError, "speaks holds a language model that says effects of whole texts"),
     ],
 )

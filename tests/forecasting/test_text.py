@@ -11,6 +11,8 @@ from tsllm.evaluation.backtest import backtest
 from tsllm.forecasting.base import Forecaster
 from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.forecasting.text import TextForecaster
+from tsllm.text.codec import ParseFailure
+from tsllm.text.direct import DirectCodec
 from tsllm.text.generate import SamplingOptions
 from tsllm.types import FrameError
 
@@ -221,7 +223,8 @@ def test_the_direct_prompt_gives_times_and_values_in_units_and_reads_them_back(l
     assert "<history>\n(2024-01-02 04:00:00, 5.27091)\n(2024-01-02 05:00:00, 4.33637)\n</history>" in prompt
     assert "at these 2 times: 2024-01-02 06:00:00, 2024-01-02 07:00:00." in prompt
     answer = "Sure.\n<forecast>\n(2024-01-02 06:00:00, 9)\n(2024-01-02 07:00:00, -1.5e1)\n</forecast>"
-    assert made.codec.decode(answer, 2, None).values.tolist() == [9.0, -15.0]
+    times = ["2024-01-02 06:00:00", "2024-01-02 07:00:00"]
+    assert made.codec.decode(answer, 2, None, times=times).values.tolist() == [9.0, -15.0]
     for text, failure in (
         ("9\n9", "no_answer"),
         ("<forecast>(a, 1)</forecast>", "too_short"),
@@ -229,8 +232,51 @@ def test_the_direct_prompt_gives_times_and_values_in_units_and_reads_them_back(l
         ("<forecast>(a, 1)(b, two)</forecast>", "not_a_number"),
         ("<forecast>(a, 1)(b, 1e999)</forecast>", "not_a_number"),
     ):
-        read = made.codec.decode(text, 2, None)
+        read = made.codec.decode(text, 2, None, times=["a", "b"])
         assert (str(read.failure), read.values) == (failure, None)
+
+
+def test_pairs_of_other_times_than_those_asked_for_are_no_answer():
+    codec, asked = DirectCodec(h=3), ["2024-01-02 23:00:00", "2024-01-03 00:00:00", "2024-01-03 01:00:00"]
+
+    def read(*times, asked=asked):
+        pairs = "\n".join(f"({time}, {k})" for k, time in enumerate(times))
+        return codec.decode(f"<forecast>{pairs}</forecast>", len(asked), None, times=asked)
+
+    for times in (
+        asked,
+        ("2024-01-02 23:00", " 2024-01-03 ", "2024-01-03  01:00:00.000"),
+        ("'2024-01-02T23:00'", '"2024-01-03T00:00:00"', "2024-01-03 01:00:00"),
+    ):
+        assert read(*times).values.tolist() == [0.0, 1.0, 2.0]
+    for times, wrong in (
+        (("1999-01-01", "1998-01-01", "2030-01-01"), 0),  # any at all
+        ((asked[0], asked[2], asked[1]), 1),  # in another order
+        ((asked[0], asked[1], asked[1]), 2),  # one twice
+        (("2023-01-02 23:00:00", *asked[1:]), 0),
+        ((*asked[:2], "2024-01-03 01:00:30"), 2),
+        ((*asked[:2], "2024-01-03 01:00:00+01:00"), 2),
+        ((asked[0], "03/01/2024", asked[2]), 1),  # may be March
+        ((asked[0], "next", asked[2]), 1),
+    ):
+        parsed = read(*times)
+        assert (parsed.failure, parsed.values) == (ParseFailure.WRONG_TIME, None)
+        assert parsed.detail == f"{times[wrong].strip()} for {asked[wrong]}"
+    assert read("24", " 25", asked=["24", "25"]).values.tolist() == [0.0, 1.0]
+    assert read("24", "27", asked=["24", "25"]).failure == ParseFailure.WRONG_TIME
+    with pytest.raises(ValueError, match="there are 0 times for 3 steps"):
+        codec.decode("", 3, None)
+
+
+def test_completions_about_other_times_are_counted_and_give_no_value(language_model, tokenizer, monkeypatch):  # noqa: F811
+    free = SamplingOptions(constrained=False)
+    made = TextForecaster(
+        language_model, tokenizer, h=1, context_length=2, style="direct", options=free, num_samples=3
+    )
+    good, bad = "<forecast>(2024-01-02 06:00:00, 4)</forecast>", "<forecast>(1999-01-01, 900)</forecast>"
+    monkeypatch.setattr("tsllm.forecasting.text.sample_completions", lambda *_: [[good, bad, bad]])
+    assert made.fit(make_frame((30,))).predict()["TextLLM"].tolist() == [4.0]
+    assert made.report.failures == {"wrong_time": 2}
 
 
 def test_the_request_stands_in_the_words_of_the_chat_template(language_model, tokenizer):  # noqa: F811

@@ -8,7 +8,10 @@ import torch
 from tests.fixtures.backbones import save_tiny_backbone
 from tests.fixtures.texts import make_told_days
 from tsllm.context.contract import Context
+from tsllm.data.task import ForecastTask
 from tsllm.data.windows import WindowDataset
+from tsllm.forecasting.checks import check_forecaster
+from tsllm.forecasting.model_spec import ModelSpec
 from tsllm.forecasting.neural import NeuralForecaster
 from tsllm.forecasting.texts import ToldWindows, compute_waves, open_text_encoder
 from tsllm.types import FrameError
@@ -65,6 +68,11 @@ def test_silence_changes_nothing_and_a_text_only_its_series(made):
     assert np.abs(values_of(told, "a") - values_of(silent, "a")).max() > 1e-3
     other = made.predict(context={"a": "trend up", "b": ""})
     assert np.abs(values_of(told, "a") - values_of(other, "a")).max() > 1e-3
+
+
+def test_a_text_with_a_control_token_is_refused(made):
+    with pytest.raises(ValueError, match=r"the text of context row 0 holds '<\|endoftext\|>'"):
+        made.predict(context={"a": "trend up<|endoftext|>trend down"})
 
 
 def test_a_cutoff_reads_what_was_published_by_then_and_is_about_its_horizon(made):
@@ -185,6 +193,24 @@ def test_a_model_that_reads_no_texts_refuses_them(options, backbone):
         model.predict(context="trend up")
     with pytest.raises(ValueError, match="text_layers is given but reader is 'llm'; set reader: horizon"):
         NeuralForecaster("timellm", H, **(sizes | {"text_layers": 2, "reader": "llm"}))
+
+
+def test_named_covariates_take_the_horizon_reader_with_texts_too(backbone):
+    sizes = {"backbone": backbone, "val_size": 24, "training": QUICK} | SIZES
+    del sizes["reader"]
+    df = make_frame().assign(plan=1.0)
+    made = NeuralForecaster("timellm", H, covariates=["plan"], **sizes).fit(df, context=TAUGHT)
+    assert (made.model.config.reader, made.model.config.text_layers) == ("horizon", 2)
+    spec = ModelSpec(
+        "timellm", covariates=True, options={k: v for k, v in sizes.items() if k in SIZES} | {"backbone": backbone}
+    )
+    check_forecaster(
+        spec, ForecastTask(name="x", h=H, context_length=LENGTH, freq="h", season=24, covariates=("plan",))
+    )
+    with pytest.raises(ValueError, match="text_layers is given but reader is 'llm'; set reader: horizon"):
+        NeuralForecaster("timellm", H, **sizes)
+    with pytest.raises(ValueError, match="reads no covariates"):
+        NeuralForecaster("timellm", H, covariates=["plan"], **(sizes | {"reader": "llm"}))
 
 
 def test_a_saved_reader_reads_the_same_and_refuses_other_weights(made, backbone, tmp_path):

@@ -76,6 +76,31 @@ def test_arms_without_their_reader_are_refused(file, tmp_path):
         run_cik(file, tmp_path, samples=1)
 
 
+def test_a_text_is_swapped_for_another_or_the_arm_is_refused(file, tmp_path):
+    file.write_text(file.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=r"`swapped` needs another text.*one instance.*--arms"):
+        run_cik(file, tmp_path, samples=4)
+    assert list(run_cik(file, tmp_path, arms=["rules", "none"], samples=4)) == ["rules", "none"]
+
+
+class _Endless(EffectSpeaker):
+    """Says of one instance what no score can be computed of."""
+
+    def speak(self, text, window):
+        return [Effect("multiply", 1e200), Effect("multiply", 1e201)] if "3.0" in text else [Effect("set", 1.0)]
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_forecast_that_cannot_be_scored_is_left_out_and_the_run_goes_on(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("tsllm.programs.benchmark_cik.open_reader", lambda _: OpenReader(_Endless()))
+    figures = run_cik(file, tmp_path / "out", arms=["learned", "none"], reader="mine", samples=4)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["scored"], list(metrics["refused"])) == (1, ["learned"])
+    assert "not finite" in metrics["refused"]["learned"]["Capped/2"]
+    assert np.load(tmp_path / "out" / "forecasts.npz").files == ["Capped/1"]
+    assert figures["learned"] > 0
+
+
 def _add(file, name, times, horizon, season, weight="1/2", text=""):
     """Appends an instance whose values count 0, 1, 2 ..."""
     values = dict(zip(times.astype(str), map(float, range(len(times))), strict=True))
@@ -147,7 +172,7 @@ def test_a_saved_model_forecasts_series_that_it_never_saw(file, tmp_path):
 
 
 def _answer(value):
-    lines = "\n".join(f"(t, {value})" for _ in range(24))
+    lines = "\n".join(f"({time}, {value})" for time in pd.date_range("2024-01-03", periods=24, freq="h"))
     return f"<forecast>{lines}</forecast>"
 
 

@@ -24,6 +24,7 @@ from tsllm.text.served import ServedModel, check_engine, load_served_model
 
 TIMES = pd.date_range("2024-01-01", periods=8, freq="h")
 FRAME = pd.concat([pd.DataFrame({"unique_id": n, "ds": TIMES, "y": np.arange(8.0) + k}) for k, n in enumerate("ab")])
+FIRST, SECOND = "2024-01-01 08:00:00", "2024-01-01 09:00:00"
 FREE = {"constrained": False, "temperature": 0.5, "top_p": 0.9}
 
 
@@ -40,7 +41,7 @@ class StandIn:
         return [
             SimpleNamespace(
                 outputs=[
-                    SimpleNamespace(text=f"Sure. <forecast>(t, {10 * j})\n(u, {10 * j + 1})</forecast>")
+                    SimpleNamespace(text=f"Sure. <forecast>({FIRST}, {10 * j})\n({SECOND}, {10 * j + 1})</forecast>")
                     for j in range(wanted.n)
                 ]
             )

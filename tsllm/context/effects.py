@@ -232,6 +232,13 @@ def _parse_line(line: str, names: Mapping[str, pd.Timestamp]) -> Effect:
     percent = _PERCENT.fullmatch(line)
     if percent:
         line = f"multiply {write_number(rise(percent['kind'], float(percent['number'])))}{percent['rest'] or ''}"
+    if (kind := line.split(" ")[0]) in PERCENT:
+        given = re.search(rf"(?<![\w.]){NUMBER.pattern}(?![\w.])", line)
+        number = float(given[0]) if given else 20.0
+        amount = write_number(PERCENT[kind] * number)
+        raise ValueError(
+            f"`{kind}` takes a percentage; write `{kind} {write_number(number)} %`, or `add {amount}` for an amount"
+        )
     needs_number, needs_word, _ = KINDS.get(line.split(" ")[0], (True, False, ""))
     match = _LINES[needs_number or not needs_word].fullmatch(line)
     if match is None:

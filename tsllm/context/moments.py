@@ -164,8 +164,9 @@ def find_fault(text: str, times: pd.DatetimeIndex) -> str:
     date = _search(DATE, f"the {text}")
     if date is not None:
         found, named = _read_date(date[0], times), _search(rf"{_WEEKDAY}|{_BRIEF}", text)
-        if found is None and "/" in date[0]:
-            return f"{text!r} may be one of two days; write it as 2024-12-31"
+        readings = _list_readings(date[0])
+        if found is None and len(readings) == 2:
+            return f"{text!r} may be one of two days; write {' or '.join(readings)}"
         year = re.search(r"\d{4}", date[0])
         if found is None and year and int(year[0]) > pd.Timestamp.max.year:
             return f"{date[0]!r} is beyond the times that can be computed with"
@@ -425,6 +426,16 @@ def _read_digits(first: str, second: str, third: str, *, ambiguous: bool) -> pd.
     if ambiguous and month > 12:
         day, month = month, day
     return _make_date(int(third), month, day)
+
+
+def _list_readings(text: str) -> list[str]:
+    """Returns the days that a date such as 03/04/2024 may be, the day first and the month first."""
+    digits = re.search(r"(?<!\d)(\d{1,2})/(\d{1,2})/(\d{4})", text)
+    if digits is None:
+        return []
+    first, second, year = map(int, digits.groups())
+    days = (_make_date(year, month, day) for day, month in ((first, second), (second, first)))
+    return list(dict.fromkeys(f"{day:%Y-%m-%d}" for day in days if day is not None))
 
 
 def _make_date(year: int, month: int, day: int) -> pd.Timestamp | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsllm.data.dates import EARLIEST, LATEST, parse_time
+from tsllm.data.dates import EARLIEST, LATEST, find_order, parse_time
 from tsllm.data.origin import Origin, name_of
 from tsllm.types import ID, FrameError
 
@@ -40,13 +40,14 @@ def read_text_times(
     Args:
         table: One text a row, with the name of its series.
         columns: Where times stand; those that the table lacks are passed over.
-        day_first: Whether 03/04/2024 is the third of April; None refuses such dates unless another row settles it.
+        day_first: Whether 03/04/2024 is the third of April; None refuses such dates unless another row or column
+            settles it.
         name: What the table is called in advice.
         row: What a row is called in errors.
 
     Raises:
-        FrameError: Naming the row: a number, a time zone, a time of day without its date, what is no time, or a
-            date that can be read in two ways.
+        FrameError: Naming the row: a number, a time zone, a time of day without its date, what is no time, a
+            date that can be read in two ways, or two of which one puts the day first and the other the month.
 
     Example:
         >>> table = pd.DataFrame({"unique_id": "a", "text": "x", "published": ["13/05/2024", "01/05/2024"]})
@@ -55,11 +56,34 @@ def read_text_times(
     """
     refuse_doubled(table, name)
     ids = table[ID] if ID in table.columns else pd.Series("(all)", index=table.index)
-    for column in [column for column in columns if column in table.columns]:
+    columns = [column for column in columns if column in table.columns]
+    if day_first is None:
+        day_first = _settle_order(table, columns, ids, _Row(np.arange(len(table)), table=name, row=row))
+    for column in columns:
         table = table.assign(
             **{column: _read_column(table[column], ids, _Row(np.arange(0), column, False, name, row), day_first)}
         )
     return table
+
+
+def _settle_order(table: pd.DataFrame, columns: Sequence[str], ids: pd.Series, origin: _Row) -> bool | None:
+    """Returns whether the day comes first in a table's dates; None if no date tells.
+
+    Raises:
+        FrameError: If one date tells this and another that, naming both.
+    """
+    told: dict[bool, str] = {}
+    for column in columns:
+        for at, value in enumerate(table[column]):
+            order = find_order(value) if isinstance(value, str) else None
+            if order is not None:
+                told.setdefault(order, f"{origin.place(ids, at)}: {column} {value!r}")
+    if len(told) == 2:
+        raise FrameError(
+            f"{told[True]} puts the day first, but {told[False]} puts the month first; a table has one order: mend "
+            f"one of them, or {WRITE}"
+        )
+    return next(iter(told), None)
 
 
 def refuse_doubled(table: pd.DataFrame, name: str = "context") -> None:

@@ -194,8 +194,11 @@ def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
     at, column = _fault(bad, values, ids, origin)
     own = (ids == ids.iloc[at]) if origin.wide else pd.Series(True, index=ids.index)
     found = values.iloc[at] if not isinstance(values.iloc[at], np.generic) else values.iloc[at].item()
+    leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
     if ptypes.is_complex_dtype(values.dtype):
         way = f"keep its real part, {table}[{column!r}] = {table}[{column!r}].to_numpy().real"
+    elif bad.any() and (comma := _advise_comma(values, bad, f"{table}[{column!r}]")):
+        way, leave = comma, ""
     elif not bad.any():
         # Decimals and the missing value of pandas need a way each that the other does not take.
         missing = f".where({table}[{column!r}].notna(), float('nan'))" if values.isna().any() else ""
@@ -218,11 +221,32 @@ def _refuse_kind(values: pd.Series, ids: pd.Series, origin: Origin) -> NoReturn:
         way = f"mend that value, and convert the column with {table}[{column!r}] = pd.to_numeric({table}[{column!r}])"
     else:
         way = f"write a number for each value, as {advise_encoding(values)}"
-    leave = "" if is_target else ", or leave it out (covariates=[...] names the columns to keep)"
     raise FrameError(
         f"{origin.place(ids, at)}: column {column!r} is not numeric (found {_shorten(found)}, dtype {values.dtype}); "
         f"{way}{leave}"
     )
+
+
+def _advise_comma(values: pd.Series, bad: np.ndarray, column: str) -> str:
+    """Returns the way of a column whose values are numbers with a comma; empty if they are something else.
+
+    Args:
+        values: The column.
+        bad: Which of them are no numbers.
+        column: The column in Python.
+    """
+    written = values[bad].astype(str).str.strip()
+    if not written.str.fullmatch(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+").all():
+        return ""
+    if any(isinstance(value, str) and "." in value for value in values[~bad]):
+        return "some of its values have a comma and others a point before their decimals; write all with a point"
+    points = written.str.contains(".", regex=False).any()
+    text = column + (r".replace(r'\.', '', regex=True)" if points else "")
+    decimal = f"{column} = pd.to_numeric({text}.replace(',', '.', regex=True))"
+    if not points and written.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}").all():
+        thousands = f"{column} = pd.to_numeric({column}.replace(',', '', regex=True))"
+        return f"its comma may stand before decimals, {decimal}, or between thousands, {thousands}"
+    return f"it has a decimal comma; read it with {decimal}, or save the file with decimal points"
 
 
 def advise_encoding(values: pd.Series) -> str:

@@ -1,5 +1,6 @@
 """Times as they stand in tables: integers, dates, dates as text. What can be read in two ways is refused."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,6 +136,20 @@ def read_later_times(
         origin = Origin(np.flatnonzero(there), column)
         df = df.assign(**{column: parse_time(df[column][there], ids, origin, day_first=day_first)})
     return df
+
+
+def find_order(text: str) -> bool | None:
+    """Tells whether the day comes first in a date as text; None if it may be either, or the date is written otherwise.
+
+    Example:
+        >>> [find_order(text) for text in ("13/05/2024", "05/13/2024 10:00", "01/05/2024", "2024-05-13")]
+        [True, False, None, None]
+    """
+    numbers = re.match(_TWO_NUMBERS_AND_YEAR, re.sub(_WEEKDAY, "", text.strip()))
+    if numbers is None:
+        return None
+    first, second = int(numbers[1]) > 12, int(numbers[3]) > 12
+    return None if first == second else first
 
 
 def _refuse_compact_dates(times: pd.Series, origin: Origin) -> None:

@@ -197,7 +197,8 @@ def _keep_valid(spec: ModelSpec, task: ForecastTask, name: str, values: Sequence
         context = options.pop("context_length", task.context_length)
         known = find_model_class(spec.model).config_class.own_fields()
         try:
-            check_model_config(spec.model, {k: v for k, v in options.items() if k in known}, context, task.h)
+            given = {k: v for k, v in options.items() if k in known}
+            check_model_config(spec.model, given, context, task.h, named=bool(spec.covariates))
         except ValueError as error:
             logger.info("%s: %s %r is not tried: %s", spec.name, name, value, error)
             continue

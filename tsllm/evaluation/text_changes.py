@@ -10,13 +10,10 @@ import pandas as pd
 
 from tsllm.context.contract import END, PUBLISHED, START, TEXT, Context
 from tsllm.context.effects import write_effects
-from tsllm.context.notes import Note
-from tsllm.context.readers import read_effects
 from tsllm.data.frequency import default_season
-from tsllm.evaluation.told import EMPTY, LATE
+from tsllm.evaluation.idle import Place, Sorted, explain_silence, list_horizons
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.base_paths import iterate_windows
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.text import TextForecaster
 from tsllm.forecasting.words import weigh_words
@@ -41,6 +38,7 @@ class TextChange:
         words: As `weigh_words` returns it, one row a sentence.
         swapped: Mean absolute difference between the forecasts with the text and with `other` in its place.
         other: What was put in its place: another text of the back-test, else words that say nothing, of its length.
+        other_effects: What was understood of that there, as `effects`; empty = nothing.
     """
 
     series: Any
@@ -51,6 +49,7 @@ class TextChange:
     words: pd.DataFrame
     swapped: float
     other: str
+    other_effects: str
 
     @property
     def change(self) -> float:
@@ -70,6 +69,7 @@ class TextChanges:
         scores: Mean absolute errors over the windows that the texts changed: how many windows, with and without the
             texts; None if there are none, or the plain model does not stand beside it.
         lost: Texts that could not be looked at, with the error.
+        beside: Whether the plain model stands beside it.
     """
 
     model: str
@@ -78,6 +78,7 @@ class TextChanges:
     idle: dict[str, str]
     scores: tuple[int, float, float] | None
     lost: list[str]
+    beside: bool = True
 
 
 class _Remembering(Forecaster):
@@ -114,6 +115,7 @@ class _Place:
         start: From when it is about; NaT = not given.
         end: Until when.
         number: Of the window, 0 = the first.
+        cutoff: Of the window.
         times: Of the window's horizon.
         moved: Mean absolute difference between the told and the plain forecast there.
     """
@@ -124,6 +126,7 @@ class _Place:
     start: Any
     end: Any
     number: int
+    cutoff: Any
     times: pd.Series
     moved: float
 
@@ -174,7 +177,7 @@ class _Examination:
             except Exception as error:
                 lost.append(f"{place.text!r} (series {place.series}): {type(error).__name__}: {error}")
         changes.sort(key=lambda change: -change.change)
-        return TextChanges(self.model.alias, changes, len(acting), idle, self._score(), lost)
+        return TextChanges(self.model.alias, changes, len(acting), idle, self._score(), lost, bool(self.plain))
 
     def _measure_moves(self) -> pd.Series:
         """Returns by series and cutoff how far the told forecast and its bounds lie from the plain; 0 without one."""
@@ -190,13 +193,16 @@ class _Examination:
     def _find_acting(self) -> tuple[list[_Place], dict[str, str]]:
         """Returns for each text that acts the window that it changed most, and for the others why there is none."""
         acting, idle = [], {}
+        horizons = list_horizons(self.frame)
+        reads = self._read if isinstance(self.model, ContextForecaster) else None
         for text, rows in self.table.groupby(TEXT, sort=False):
             places = sorted(self._find_readable(rows), key=lambda place: -place.moved)
             first = next((p for p in places if (p.moved > 0 or not self.plain) and self._acts(p)), None)
             if first is not None:
                 acting.append(first)
             else:
-                idle[str(text)] = EMPTY if places else LATE
+                told: Any = rows.to_dict("records")
+                idle[str(text)] = explain_silence(told, horizons, reads)
         return acting, idle
 
     def _find_readable(self, rows: pd.DataFrame) -> Iterator[_Place]:
@@ -208,18 +214,18 @@ class _Examination:
                 if known and not row[START] > times.iloc[-1]:
                     moved = float(self.moves[row[ID], cutoff])
                     told = (row[PUBLISHED], row[START], row[END])
-                    yield _Place(row[ID], row[TEXT], *told, number, times, moved)
+                    yield _Place(row[ID], row[TEXT], *told, number, cutoff, times, moved)
 
     def _acts(self, place: _Place) -> bool:
         """Tells whether a text by itself says something; a model that reads by itself knows what its horizon tells."""
         if not isinstance(self.model, ContextForecaster):
             return bool(pd.isna(place.end) or place.end > place.times.iloc[0])
-        history = self.windows.history(place.number)
-        ahead = pd.DataFrame({ID: place.series, TIME: place.times.to_numpy()})
-        season = self.model.season or default_season(self.freq)
-        ((_, window),) = iterate_windows(history[history[ID] == place.series], ahead, season)
-        note = Note.read(place.text, place.published, place.start, place.end)
-        return bool(read_effects(note, window, self.model.reader))
+        row: Any = place.table(place.text).iloc[0].to_dict()
+        return bool(self._read(Place(row, place.cutoff, place.times))[0])
+
+    def _read(self, place: Place) -> Sorted:
+        """Returns what the reader of the model finds in a text alone, and what of it does nothing."""
+        return place.sort(self.windows.df, self.model.season or default_season(self.freq), self.model.reader)
 
     def _look(self, place: _Place) -> TextChange:
         """Forecasts without the text, with it, with parts of it, and with another in its place."""
@@ -228,12 +234,12 @@ class _Examination:
         after, effects = self._forecast(place, place.text, history, future)
         before, _ = self._forecast(place, "", history, future)
         other = self._find_other(place)
-        swapped, _ = self._forecast(place, other, history, future)
+        swapped, understood = self._forecast(place, other, history, future)
         words = weigh_words(self.model, history, place.table(place.text), "sentence", h, future)
         forecast = pd.DataFrame({TIME: place.times.to_numpy(), "before": before, "after": after})
         cutoff = history.loc[history[ID] == place.series, TIME].iloc[-1]
         away = float(np.abs(after - swapped).mean())
-        return TextChange(place.series, cutoff, place.text, effects, forecast, words, away, other)
+        return TextChange(place.series, cutoff, place.text, effects, forecast, words, away, other, understood)
 
     def _forecast(
         self, place: _Place, text: str, history: pd.DataFrame, future: pd.DataFrame | None

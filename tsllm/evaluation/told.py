@@ -8,19 +8,16 @@ import numpy as np
 import pandas as pd
 
 from tsllm.context.contract import TEXT, Context
-from tsllm.context.notes import Note
-from tsllm.context.readers import EffectSpeaker, read_effects
+from tsllm.context.readers import EffectSpeaker
 from tsllm.data.frequency import default_season
-from tsllm.escape import one_line
+from tsllm.evaluation.idle import Place, Sorted, explain_silence, find_places, list_horizons, shorten
 from tsllm.forecasting.base import Forecaster
-from tsllm.forecasting.base_paths import iterate_windows
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.readers import OpenReader, open_reader
 from tsllm.hub.told import RULES
-from tsllm.types import CUTOFF, ID, TIME
+from tsllm.types import CUTOFF, ID
 
-_SHOWN, _LENGTH = 5, 80  # texts that are named, and their characters
-LATE, EMPTY = "published after the last cutoff", "nothing was read in it that changes a forecast there"
+_SHOWN = 5  # texts that are named
 
 
 def tell_models(
@@ -111,22 +108,19 @@ def _find_idle(
     told = Context.read(model.context, df, timeless=model.timeless).table
     told = told[told[TEXT].str.strip() != ""]
     changed = _find_changed(frame, model)
-    season = model.season or default_season(freq)
+    season, horizons = model.season or default_season(freq), list_horizons(frame)
+
+    def reads(place: Place) -> Sorted:
+        return place.sort(df, season, model.reader)
+
     reasons: dict[str, str] = {}
-    acted: set[str] = set()
-    cutoffs = frame.groupby(ID, sort=False)[CUTOFF].unique()
-    row: Any  # its columns are named, which itertuples does not tell
-    for row in told.itertuples():
-        if row.text in acted:
-            continue
-        name = getattr(row, ID)
-        readable = [c for c in cutoffs[name] if pd.isna(row.published) or row.published <= c]
-        reasons.setdefault(row.text, LATE)
-        if readable:
-            reasons[row.text] = EMPTY
-        if any(_acts(row, model, frame, df, c, season) for c in readable if (name, c) in changed):
-            acted.add(row.text)
-    return {text: why for text, why in reasons.items() if text not in acted}, told[TEXT].nunique()
+    for text, group in told.groupby(TEXT, sort=False):
+        rows: Any = group.to_dict("records")
+        # Other texts of the series may have changed the rest, so that each is read alone.
+        places = [place for row in rows for place in find_places(row, horizons) if (row[ID], place.cutoff) in changed]
+        if not any(reads(place)[0] for place in places):
+            reasons[str(text)] = explain_silence(rows, horizons, reads)
+    return reasons, told[TEXT].nunique()
 
 
 def _find_changed(frame: pd.DataFrame, model: ContextForecaster) -> set[tuple[Any, Any]]:
@@ -138,18 +132,3 @@ def _find_changed(frame: pd.DataFrame, model: ContextForecaster) -> set[tuple[An
     differs = ~np.isclose(frame[ours].to_numpy(float), frame[theirs].to_numpy(float), rtol=0, atol=0, equal_nan=True)
     rows = frame.loc[differs.any(1), [ID, CUTOFF]].drop_duplicates()
     return set(rows.itertuples(index=False, name=None))
-
-
-def _acts(row: Any, model: ContextForecaster, frame: pd.DataFrame, df: pd.DataFrame, cutoff: Any, season: int) -> bool:
-    """Tells whether a text alone says something at a cutoff; other texts of the series may have changed the rest."""
-    name = getattr(row, ID)
-    history = df[(df[ID] == name) & (df[TIME] <= cutoff)]
-    future = frame.loc[(frame[ID] == name) & (frame[CUTOFF] == cutoff), [ID, TIME]]
-    ((_, window),) = iterate_windows(history, future, season)
-    return bool(read_effects(Note.read(row.text, row.published, row.start, row.end), window, model.reader))
-
-
-def shorten(text: str, length: int = _LENGTH) -> str:
-    """Returns a text in one line of at most so many characters."""
-    line = one_line(text)
-    return line if len(line) <= length else f"{line[: length - 3]}..."

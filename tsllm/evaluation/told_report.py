@@ -8,9 +8,10 @@ import pandas as pd
 from tsllm.escape import one_line
 from tsllm.evaluation.compare import TaskResult
 from tsllm.evaluation.figures import Picture, add_legend, draw_panel, new_figure, to_svg
+from tsllm.evaluation.idle import shorten
 from tsllm.evaluation.report import Section, TableBlock, write_cell
-from tsllm.evaluation.text_changes import TextChange, TextChanges, examine_texts
-from tsllm.evaluation.told import shorten, write_idle
+from tsllm.evaluation.text_changes import FILLER, TextChange, TextChanges, examine_texts
+from tsllm.evaluation.told import write_idle
 from tsllm.evaluation.windows import Windows
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.model_spec import ModelSpec
@@ -26,9 +27,12 @@ NOTES = {
     "series; 0 in this table = the text changed intervals alone",
     "swapped": "the same between this text and another of the back-test in its place, or words that say nothing where "
     "there is no other; 0 means that what the text says did not matter",
+    "in its place": "that other text; where nothing was read in it, the text was swapped for none, and the two "
+    "columns before are the same",
     "weightiest": "the sentence whose deletion moves the forecast most, and its share of the change",
 }
 PLAIN = "without the text"
+_OTHER = 40  # characters of the text that was put in the place of another
 
 
 def build_told_section(
@@ -45,7 +49,8 @@ def build_told_section(
     """
     if not found and not lost:
         return []
-    tables = [_tabulate(one) for one in found if one.changes]
+    shown = [one for one in found if one.changes]
+    tables = [_tabulate(one, last=k == len(shown)) for k, one in enumerate(shown, 1)]
     largest = max(
         ((one.model, change) for one in found for change in one.changes), key=lambda pair: pair[1].change, default=None
     )
@@ -60,7 +65,8 @@ def tabulate_changes(found: Sequence[TextChanges]) -> pd.DataFrame:
         {
             "model": one.model, ID: change.series, "cutoff": change.cutoff, "text": change.text,
             "effects": change.effects, "change": change.change, "swapped": change.swapped, "other": change.other,
-            "sentence": part.part, "sentence_change": part.change, "sentence_share": part.share,
+            "other_effects": change.other_effects, "sentence": part.part, "sentence_change": part.change,
+            "sentence_share": part.share,
         }
         for one in found for change in one.changes for part in change.words.itertuples()
     ]  # fmt: skip
@@ -136,9 +142,11 @@ def _describe(one: TextChanges) -> list[str]:
     if one.scores is not None:
         windows, told, plain = one.scores
         said[0] += (
-            f" Over the {windows} window{'s' * (windows > 1)} with a change its mean absolute error is "
-            f"{write_cell(told)} with the texts and {write_cell(plain)} without them."
+            f" Over the {windows} window{'s' * (windows > 1)} with a change (each of one series, from one cutoff) its "
+            f"mean absolute error is {write_cell(told)} with the texts and {write_cell(plain)} without them."
         )
+    elif not one.beside:
+        said[0] += " Its error without them is not known: the model does not stand here without texts."
     if one.changed > len(one.changes) + len(one.lost):
         said.append(f"The table shows the {len(one.changes)} texts of {one.model} with the largest change.")
     if one.idle:
@@ -146,17 +154,27 @@ def _describe(one: TextChanges) -> list[str]:
     return said + [f"{one.model}: no look at {text}" for text in one.lost]
 
 
-def _tabulate(one: TextChanges) -> TableBlock:
+def _tabulate(one: TextChanges, last: bool) -> TableBlock:
+    """Returns the table of a model; the legend stands below the last one."""
     rows = [
         {
             "series": one_line(change.series), "cutoff": str(change.cutoff), "text": shorten(change.text),
             "understood": shorten(change.effects.replace("\n", "; ")) or "–", "change": change.change,
-            "swapped": change.swapped, "weightiest": _name_weightiest(change.words),
+            "swapped": change.swapped, "in its place": _name_other(change),
+            "weightiest": _name_weightiest(change.words),
         }
         for change in one.changes
     ]  # fmt: skip
     below = ["The whole texts, what was put in their place and the weight of each sentence stand in the table beside."]
-    return TableBlock(pd.DataFrame(rows), f"What {one.model} made of the texts", notes=NOTES, below=below)
+    caption = f"What {one.model} made of the texts"
+    return TableBlock(pd.DataFrame(rows), caption, notes=NOTES if last else {}, below=below if last else ())
+
+
+def _name_other(change: TextChange) -> str:
+    """Names what was put in the place of a text, and says so where nothing was read in it."""
+    fills = bool(change.other) and FILLER.startswith(change.other[: len(FILLER)])
+    name = "words that say nothing" if fills else shorten(change.other, _OTHER)
+    return name if change.other_effects or fills else f"{name} (nothing was read in it)"
 
 
 def _name_weightiest(words: pd.DataFrame) -> str:

@@ -63,7 +63,7 @@ def check_forecaster(spec: ModelSpec, task: ForecastTask) -> None:
         context = given.pop("context_length", task.context_length)
         from tsllm.training.build import check_model_config
 
-        check_model_config(spec.model, given, context, task.h)
+        check_model_config(spec.model, given, context, task.h, named=bool(spec.covariates))
 
 
 def is_absent(spec: ModelSpec, error: Exception) -> bool:

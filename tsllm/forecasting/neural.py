@@ -386,7 +386,8 @@ class NeuralForecaster(TrainableForecaster):
         from tsllm.training.build import check_model_config
 
         refuse_unknown(self.config, model_class, type(self), saved=False)
-        check_model_config(self.name, self.config, self._asked.context_length, self._asked.h)
+        asked = self._asked
+        check_model_config(self.name, self.config, asked.context_length, asked.h, asked.names_covariates)
 
     def _load(
         self,

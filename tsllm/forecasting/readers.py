@@ -11,6 +11,7 @@ from tsllm.context.readers import ProseReader, read_in_turn
 from tsllm.context.states import StateStore, TextEncoder
 from tsllm.hub.spec import find_file, is_hub_id
 from tsllm.hub.told import RULES
+from tsllm.near import find_near
 from tsllm.text.settings import SPOKEN_SETTINGS
 
 
@@ -66,6 +67,7 @@ def split_reader(name: str | Path) -> tuple[bool, str]:
 
     Raises:
         ValueError: If rules are named and nobody behind them.
+        FileNotFoundError: If there is no such folder, and the name is much like that of the rules.
 
     Example:
         >>> split_reader("rules"), split_reader("runs/reader"), split_reader("rules+runs/reader")
@@ -75,10 +77,19 @@ def split_reader(name: str | Path) -> tuple[bool, str]:
         return True, ""
     first, plus, second = str(name).partition("+")
     if first != RULES or not plus:
+        _refuse_misspelt(str(name), first)
         return False, str(name)
     if second in ("", RULES):
         raise ValueError(f"reader is {name}; write {RULES}+FOLDER, with the folder of a trained reader, or {RULES}")
     return True, second
+
+
+def _refuse_misspelt(name: str, first: str) -> None:
+    """Refuses a name that is written like the rules', where there is no such folder."""
+    if not Path(name).exists() and find_near(first, [RULES]):
+        raise FileNotFoundError(
+            f"reader is {name}, and there is no such folder; did you mean {name.replace(first, RULES, 1)}?"
+        )
 
 
 def check_reader(name: str | Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tsllm.backbones.control import refuse_control
 from tsllm.backbones.trust import ADAPTER_CONFIG, check_json
 from tsllm.context.applying import Window
 from tsllm.context.effects import SAYABLE, Effect
@@ -197,14 +198,19 @@ class SpokenReader(EffectSpeaker):
         return frozenset({self.tokenizer.eos_token_id, *more})
 
     def ask(self, window: Window, text: str) -> str:
-        """Returns the request about a text, which `say` answers."""
+        """Returns the request about a text, which `say` answers.
+
+        Raises:
+            ValueError: If the text holds a control token of the language model.
+        """
+        refuse_control(self.tokenizer, text, "the text")
         return write_request(window, text) if self.grammar is None else self.grammar.ask(window, text)
 
     def speak(self, text: str, window: Window) -> list[Effect]:
         """Returns what the model understood.
 
         Raises:
-            ValueError: If the text is longer than the model can read.
+            ValueError: If the text is longer than the model can read, or holds a control token.
         """
         (said,) = self.say([self.ask(window, text)])
         if self.grammar is not None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsllm.backbones.control import refuse_control
 from tsllm.context.contract import Context, write_notes
 from tsllm.data.facts import TrainingFacts, from_names
 from tsllm.data.frame import future_frame, infer_freq, list_covariates, validate_frame, validate_future
@@ -59,10 +60,11 @@ class ParseReport:
 
 @dataclass
 class _Window:
-    """One series to forecast: its prompt and the scale that reads the answer."""
+    """One series to forecast: its prompt, and the scale and the times by which the answer is read."""
 
     prompt: str
     scale: SeriesScale
+    times: tuple[str, ...]
     num_texts: int = 0
 
 
@@ -142,6 +144,9 @@ class TextForecaster(Forecaster):
             batch_size,
             seed,
         )
+        self._refuse_control(domain, "domain")
+        for column in self.covariates:
+            self._refuse_control(column, f"the name of the covariate {column!r}")
         self.facts = facts or TrainingFacts()
         self.options = options or SamplingOptions()
         if isinstance(model, ServedModel) and self.options.constrained:
@@ -297,7 +302,7 @@ class TextForecaster(Forecaster):
         given = self.context if context is None else context
         # What `tell` was given serves many cutoffs.
         standing = given is not None and context is None
-        told = Context.read(given, history, timeless=self.timeless or not standing)
+        told = Context.read(given, history, timeless=self.timeless or not standing, check_length=self._refuse_control)
         told.refuse_undated(history[TIME].max())
         self._history, self._fitted_h, self._context = history, h, given
         return self
@@ -403,7 +408,7 @@ class TextForecaster(Forecaster):
         given = self._context if context is None else context
         standing = context is None and self.context is not None  # texts for many cutoffs, which may lie ahead
         last = None if standing else future.groupby(ID, sort=False)[TIME].last().to_dict()
-        told = Context.read(given, history, last=last, timeless=True)
+        told = Context.read(given, history, last=last, timeless=True, check_length=self._refuse_control)
         if not standing:
             told.warn_of_unread(history)
         ahead = self._join_covariates(future, X_df)
@@ -423,8 +428,11 @@ class TextForecaster(Forecaster):
             about = _date(notes.get(series, ()), group[TIME], own[TIME])
             known_text = write_notes(about)
             text = self.prompt.build(values, self.h, scale, str(own[TIME].iloc[0]), known, known_text, times)
-            windows[series] = _Window(text, scale, len(about))
+            windows[series] = _Window(text, scale, tuple(times[-self.h :]), len(about))
         return windows
+
+    def _refuse_control(self, text: str, name: str) -> None:
+        refuse_control(self.tokenizer, text, name)
 
     def _check_prompt(self, series: Any, prompt: str, count: int) -> None:
         """Refuses a prompt that its texts make longer than what the model reads; no text is left out silently."""
@@ -464,7 +472,7 @@ class TextForecaster(Forecaster):
                 )
                 for i, group in zip(batch, texts, strict=True):
                     for j, text in enumerate(group, start=first):
-                        paths[i, j] = self._read(text, windows[i].scale)
+                        paths[i, j] = self._read(text, windows[i])
         self.report.empty_series = [n for n, p in zip(names, paths, strict=True) if np.isnan(p).all()]
         if self.report.failures:
             logger.warning(
@@ -477,8 +485,9 @@ class TextForecaster(Forecaster):
             )
         return paths
 
-    def _read(self, text: str, scale: SeriesScale) -> np.ndarray | float:
-        parsed = self.codec.decode(text, self.h, scale, allow_extra=not self.options.constrained)
+    def _read(self, text: str, window: _Window) -> np.ndarray | float:
+        extra = not self.options.constrained
+        parsed = self.codec.decode(text, self.h, window.scale, allow_extra=extra, times=window.times)
         self.report.num_samples += 1
         if parsed.failure is not None:
             self.report.failures[str(parsed.failure)] += 1

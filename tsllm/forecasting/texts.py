@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsllm.backbones.control import refuse_control
 from tsllm.backbones.pretrained import cache_folder
 from tsllm.context.contract import END, START, TEXT, Context
 from tsllm.context.states import StateStore, TextEncoder
@@ -42,7 +43,7 @@ class ToldWindows:
 
     Raises:
         FrameError: If the data count their steps, or a text does not say when it was published.
-        ValueError: If a text is longer than the language model can read.
+        ValueError: If a text is longer than the language model can read, or holds one of its control tokens.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ToldWindows:
         )  # fmt: skip
         for text, row in zip(used[TEXT], used["row"], strict=True):
             encoder.check_length(text, f"the text of context row {row}")
+            refuse_control(encoder.tokenizer, text, f"the text of context row {row}")
         places = {text: k for k, text in enumerate(dict.fromkeys(used[TEXT]))}
         states = [torch.from_numpy(entry.states) for entry in encoder.encode(list(places))]
         if learns and states and not lens.is_fitted:

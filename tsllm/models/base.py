@@ -134,6 +134,16 @@ class ForecastModel(PreTrainedModel):
         return cls.uses_covariates
 
     @classmethod
+    def default_fields(cls, given: Mapping[str, Any], named: bool = False) -> dict[str, Any]:  # noqa: ARG003
+        """Returns fields that follow where nobody set them; here, none do.
+
+        Args:
+            given: Fields of the configuration that somebody set.
+            named: Whether somebody named covariates that it is to read.
+        """
+        return {}
+
+    @classmethod
     def find_deaf_option(cls, given: Mapping[str, Any]) -> str:
         """Returns the field by which a model that can read covariates reads none; empty if it never reads any.
 

@@ -90,8 +90,8 @@ def run_cik(
         Arm -> RCRPS.
 
     Raises:
-        ValueError: If an arm is unknown or lacks its reader or model, no instance can be forecast by all arms, or
-            there are fewer than two samples.
+        ValueError: If an arm is unknown or lacks its reader, its model or a text to swap, no instance can be forecast
+            by all arms, or there are fewer than two samples.
     """
     if samples < 2:
         raise ValueError(f"--samples is {samples}; the score compares the paths of a forecast, so give at least 2")
@@ -99,6 +99,11 @@ def run_cik(
     start = time.perf_counter()
     base = None if model is None else CikBase(str(model) if isinstance(model, Path) else model, seed)
     arms = list(arms or (("model", "none", "swapped") if base and base.reads_texts else _USUAL))
+    if "swapped" in arms and len(instances) == 1:
+        raise ValueError(
+            f"the arm `swapped` needs another text, and {file} holds one instance: name the arms without it, such as "
+            "--arms rules,none"
+        )
     readers = _open_readers(arms, reader, control, base)
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,12 +180,13 @@ def _run_arm(arm: _Arm, instances: Sequence[CikInstance], texts: Mapping[str, st
     for instance in instances:
         key = instance.key
         try:
-            made.paths[key], made.effects[key] = arm.forecast(instance, texts[key])
+            paths, said = arm.forecast(instance, texts[key])
+            made.scores[key] = compute_rcrps(paths, instance.scoring)
         except Exception as error:
             made.refused[key] = str(error) or type(error).__name__
             logger.warning("%s: %s is left out: %s", arm.name, key, made.refused[key])
             continue
-        made.scores[key] = compute_rcrps(made.paths[key], instance.scoring)
+        made.paths[key], made.effects[key] = paths, said
     made.seconds = (time.perf_counter() - begun) / len(instances)
     return made
 

@@ -28,6 +28,7 @@ class ParseFailure(StrEnum):
     TOO_LONG = "too_long"
     NO_THOUGHT = "no_thought"
     NO_ANSWER = "no_answer"
+    WRONG_TIME = "wrong_time"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ class NumberCodec:
         self._check_range(array[~np.isnan(array)])
         return self.separator.join(self._write(v, i, scale) for i, v in enumerate(array))
 
-    def decode(self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False) -> ParsedCompletion:
+    def decode(
+        self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False, times: Sequence[str] = ()
+    ) -> ParsedCompletion:
         """Reads exactly `h` numbers; never raises on bad text.
 
         Separators of any usual kind, spaces around numbers, plus signs and decimal points are tolerated.
@@ -134,7 +137,9 @@ class NumberCodec:
             h: How many numbers are wanted.
             scale: The scale that wrote the prompt.
             allow_extra: Take the first `h` numbers of a longer list, counting the rest, instead of failing.
+            times: Those asked for, for answers that name them; these do not.
         """
+        del times
         pieces = [p for p in re.split(r"[,;\s]+", text.strip()) if p]
         if not pieces:
             return ParsedCompletion(None, ParseFailure.EMPTY, 0)

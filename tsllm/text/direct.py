@@ -1,7 +1,8 @@
 """The direct prompt: history and forecast as (time, value) pairs, in the units of the data, beside what is known.
 
 The form is that of Williams 2025 (arXiv 2410.18959, "direct prompt"), in our own words: the published baseline of
-large models on Context is Key. Small models rarely keep to it; what they write is then counted as unreadable.
+large models on Context is Key. Small models rarely keep to it; what they write is then counted as unreadable. As
+there, values count for the times that they are written with; each time asked for must stand once, in its order.
 """
 
 import re
@@ -15,6 +16,7 @@ from tsllm.text.prompt import TextPrompt
 
 _ANSWER = re.compile(r"<forecast>(.*?)</forecast>", re.DOTALL)
 _PAIR = re.compile(r"\(\s*([^(),]+?)\s*,\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*\)")
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?)?")
 _PAIR_TOKENS, _TAG_TOKENS = 36, 24
 
 
@@ -33,9 +35,20 @@ class DirectCodec(NumberCodec):
         """Tokens beyond those of the numbers: times, brackets, tags."""
         return _PAIR_TOKENS * self.h + _TAG_TOKENS
 
-    def decode(self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False) -> ParsedCompletion:
-        """Reads exactly `h` pairs, in their order; values are in the series' units. Never raises on bad text."""
+    def decode(
+        self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False, times: Sequence[str] = ()
+    ) -> ParsedCompletion:
+        """Reads exactly the `h` pairs of the times asked for, in their order; values are in the series' units.
+
+        Never raises on bad text. Quotes around a time, the spaces in it, a T before the time of day, seconds of 0 and
+        midnight may be written or not.
+
+        Raises:
+            ValueError: If there is not one time for each step.
+        """
         del scale, allow_extra
+        if len(times) != h:
+            raise ValueError(f"there are {len(times)} times for {h} steps; say which were asked for")
         answer = _ANSWER.search(text)
         if answer is None:
             return ParsedCompletion(None, ParseFailure.NO_ANSWER, 0, detail=text[-40:])
@@ -48,7 +61,14 @@ class DirectCodec(NumberCodec):
             failure = ParseFailure.TOO_SHORT if len(pairs) < h else ParseFailure.TOO_LONG
         elif not np.isfinite(values).all():
             failure = ParseFailure.NOT_A_NUMBER
-        return ParsedCompletion(None if failure else values, failure, len(pairs), detail=rest[:40])
+        else:
+            other = [
+                f"{given} for {asked}"
+                for (given, _), asked in zip(pairs, times, strict=True)
+                if _normalise(given) != _normalise(asked)
+            ]
+            failure, rest = (ParseFailure.WRONG_TIME, other[0]) if other else (None, "")
+        return ParsedCompletion(None if failure else values, failure, len(pairs), detail=rest[:80])
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,16 @@ class DirectPrompt(TextPrompt):
             NotImplementedError: Always.
         """
         raise NotImplementedError("the direct prompt is for models as they are; train with style: numbers")
+
+
+def _normalise(time: str) -> str:
+    """Returns a time in the one form in which it is compared."""
+    time = " ".join(time.strip("\"' ").split())
+    date = _DATE.fullmatch(time)
+    if date is None:
+        return time
+    day, clock, seconds, fraction = date.groups("")
+    return f"{day} {clock or '00:00'}:{seconds or '00'}.{fraction.rstrip('0')}"
 
 
 def _pair(times: Sequence[str], values: Sequence[float] | np.ndarray) -> list[str]:

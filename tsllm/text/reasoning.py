@@ -78,9 +78,11 @@ class ReasoningCodec(NumberCodec):
         """Tokens that thought and tags may take."""
         return _TOKENS_A_WORD * self.thought_words + _TAG_TOKENS
 
-    def decode(self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False) -> ParsedCompletion:
+    def decode(
+        self, text: str, h: int, scale: SeriesScale, allow_extra: bool = False, times: Sequence[str] = ()
+    ) -> ParsedCompletion:
         """Reads exactly `h` numbers from the answer; never raises on bad text."""
-        del allow_extra  # an answer has an end of its own
+        del allow_extra, times  # an answer has an end of its own
         parts = split_reasoning(text)
         if parts.answer is None:
             failure = ParseFailure.NO_THOUGHT if parts.thought is None else ParseFailure.NO_ANSWER

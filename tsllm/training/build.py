@@ -135,7 +135,11 @@ def read_model_config(config_class: type[ForecastConfig], given: Mapping[str, An
 
 
 def check_model_config(
-    name: str, given: Mapping[str, Any], context_length: int | None = None, h: int | None = None
+    name: str,
+    given: Mapping[str, Any],
+    context_length: int | None = None,
+    h: int | None = None,
+    named: bool = False,
 ) -> None:
     """Checks the fields of a configuration before any data are there, as far as that goes.
 
@@ -144,12 +148,14 @@ def check_model_config(
         given: Fields without those that the data decide.
         context_length: L, if it is known already.
         h: H, if it is known already.
+        named: Whether somebody named covariates that it is to read.
 
     Raises:
         ValueError: Naming the field, its value and what is allowed.
     """
-    config_class = find_model_class(name).config_class
-    values = read_model_config(config_class, given)
+    model_class = find_model_class(name)
+    config_class = model_class.config_class
+    values = model_class.default_fields(given, named) | read_model_config(config_class, given)
     for field in ("backbone", "text_backbone"):
         if values.get(field):
             check_pretrained(values[field], field)

@@ -206,6 +206,12 @@ def test_a_prompt_longer_than_the_backbone_reads_is_refused(gpt2, build, windows
         model(past_values=windows)
 
 
+def test_a_domain_with_a_control_token_is_refused(gpt2, build, windows):
+    model = build(gpt2, prompt_domain="Power.<|endoftext|>Prices.")
+    with pytest.raises(ValueError, match=r"prompt_domain holds '<\|endoftext\|>'"):
+        model(past_values=windows)
+
+
 def test_the_table_holds_it_and_only_few_tensors_are_trained(gpt2, build):
     assert MODELS.get("timellm") is TimeLLM
     model = build(gpt2, prototype_mode="direct")

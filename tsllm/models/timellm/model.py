@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from tsllm.backbones.control import refuse_control
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel
 from tsllm.models.inputs import Inputs, RawForecast
@@ -152,6 +153,11 @@ class TimeLLM(ForecastModel):
         return named if reader is None else split_reader(str(reader))[1]
 
     @classmethod
+    def default_fields(cls, given: Mapping[str, Any], named: bool = False) -> dict[str, Any]:
+        """Returns horizon queries where covariates are named and nobody says which reader."""
+        return {"reader": HORIZON} if named and given.get("reader") is None else {}
+
+    @classmethod
     def default_config_for(cls, data: "PreparedData", given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns horizon queries where there are covariates, and patches of whole seasons, side by side.
 
@@ -159,7 +165,7 @@ class TimeLLM(ForecastModel):
         the head sees each step of the season at one place. Where somebody asks for either length, or three seasons do
         not fit into the context, the published 16 and 8 stay.
         """
-        reader = {"reader": HORIZON} if data.train.covariate_names else {}
+        reader = cls.default_fields({}, named=bool(data.train.covariate_names))
         if {"patch_length", "patch_stride"} & set(given):
             return reader
         season, context = data.task.season, data.train.context_length
@@ -312,6 +318,7 @@ class TimeLLM(ForecastModel):
     def _tokenizer(self) -> Any:
         if self.backbone.tokenizer is None:
             raise ValueError("the backbone has no tokenizer to write a prompt with; load one or set prompt: false")
+        refuse_control(self.backbone.tokenizer, self.config.prompt_domain, "prompt_domain")
         return self.backbone.tokenizer
 
     def _prompt_writer(self) -> PromptTokenizer:
