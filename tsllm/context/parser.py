@@ -1,14 +1,18 @@
 """A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from tsllm.context.amounts import ELSEWHEN, is_of_another, is_range, leads_to, read_amount, read_share, say_unread
+from tsllm.context.clauses import Part, list_parts, split_clauses
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
-from tsllm.context.reading import NONE, Reading
+from tsllm.context.reading import NONE, VALUES, Reading, list_inside
 from tsllm.context.returns import returns_at
+from tsllm.context.spans import collect_span, tells_of_past
 from tsllm.context.stops import NOT_AT_WORK, find_stop
 from tsllm.context.verbs import FALLS, RISES
 
@@ -83,44 +87,116 @@ _SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $",
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
-def read_by_rules(text: str) -> Reading:
-    """Gives roles by key words around each mention, sentence by sentence."""
-    reading, unread = Reading.open(text), []
-    for k, (first, last) in enumerate(reading.sentences):
-        sentence = text[first:last]
-        inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
-        over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
-        # "Will not run" denies nothing: it says that all stands still.
-        skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
-        for i in inside:
-            mention = reading.mentions[i]
-            before, behind = text[first : mention.start], text[mention.end : last]
-            if mention.kind == "moment":
-                reading.roles[i] = _read_moment(before, behind)
-            elif mention.kind == "duration":
-                reading.roles[i] = _read_duration(before, behind)
-            elif not skip_all and not over:
-                role = _read_value(mention, before, behind)
-                sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
-                reading.roles[i] = role if sure else NONE
-                why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
-                unread += [(k, why)] if why else []
-                unread += [] if sure else [(k, _ONLY_POSSIBLE)]
-        _place_starts(reading, inside)
-        _join_ranges(reading, inside)
-        _end_returns(reading, inside)
-        if skip_all:
-            for i in inside:
-                reading.roles[i] = NONE
-        if over:
-            reading.statements[k] = "over"
-        elif _HOLIDAY.search(sentence):
-            reading.statements[k] = "holiday"
-        elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
-            sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
-            reading.statements[k] = "zero" if sure else NONE
-            unread += [] if sure else [(k, _ONLY_POSSIBLE)]
+def read_by_rules(text: str, apart: bool = True) -> Reading:
+    """Gives roles by key words around each mention, sentence by sentence.
+
+    Args:
+        text: Any text.
+        apart: Whether parts of a sentence that each tell something of a time count as sentences of their own.
+    """
+    reading = Reading.open(text)
+    places, unread = reading.sentences, []
+    if apart:
+        split = [_split(reading, place) for place in places]
+        places = [part for parts, _ in split for part in parts]
+        whole = {parts[0]: why for parts, why in split if why}
+        reading = replace(reading, sentences=places, statements=[NONE] * len(places))
+    for k, place in enumerate(places):
+        found = _read_sentence(reading, k)
+        if apart and place in whole and _silence(reading, k):
+            found = [whole[place]]
+        unread += [(k, why) for why in found]
     return replace(reading, unread=tuple(dict.fromkeys(unread)))
+
+
+def _split(reading: Reading, place: tuple[int, int]) -> tuple[list[tuple[int, int]], str]:
+    """Returns the clauses of a sentence; one that tells of the past, or depends on something, stays whole."""
+    sentence = reading.text[slice(*place)]
+    if tells_of_past(sentence, 0)[0] or SKIPPED.search(NOT_AT_WORK.sub("", sentence)):
+        return [place], ""
+    parts, why = split_clauses(reading.text, place, reading.mentions, partial(look_at, reading.text, reading.mentions))
+    # "Perhaps it is closed today and open tomorrow": both are only possible.
+    hedged = any(
+        _POSSIBLE.search(reading.text[slice(*part)]) and reading.text[part[1] : behind[0]].strip().lower() == "and"
+        for part, behind in pairwise(parts)
+    )
+    return ([place], why) if hedged else (parts, why)
+
+
+def look_at(text: str, mentions: list[Mention], place: tuple[int, int]) -> Part:
+    """Says of a place of a text what it tells, as the rules read it by itself."""
+    part = Reading(text, mentions, [NONE] * len(mentions), [place], [NONE])
+    told = _read_sentence(part, 0)
+    inside = list_inside(part, place)
+    span = collect_span(text, inside, mentions, place, 0, part.statements[0] == "zero")
+    tells = bool(told) or part.statements[0] != NONE or any(role in (*VALUES, "delay") for _, role in inside)
+    moments = [m for m in mentions if m.kind == "moment" and place[0] <= m.start and m.end <= place[1]]
+    returns = not tells and any(returns_at(text, m, place) for m in moments)
+    lasts = any(not last for _, last in span.ranges) and not span.length
+    return Part(place, tells, bool(span or moments), returns, lasts)
+
+
+def list_told(text: str, names: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], bool]]:
+    """Returns the parts of all sentences, and whether each says what happens, or when.
+
+    Args:
+        text: Any text.
+        names: Places of names; those in a row stay together.
+    """
+    reading = Reading.open(text)
+    places = [p for place in reading.sentences for p in list_parts(text, place, reading.mentions, names)]
+    parts = [look_at(text, reading.mentions, place) for place in places]
+    return [(part.place, part.tells or part.timed) for part in parts]
+
+
+def _silence(reading: Reading, k: int) -> bool:
+    """Takes back what a sentence does; returns whether there was anything."""
+    first, last = reading.sentences[k]
+    acts = reading.statements[k] == "zero"
+    reading.statements[k] = NONE if acts else reading.statements[k]
+    for i, mention in enumerate(reading.mentions):
+        if first <= mention.start and mention.end <= last and reading.roles[i] in VALUES:
+            reading.roles[i], acts = NONE, True
+    return acts
+
+
+def _read_sentence(reading: Reading, k: int) -> list[str]:
+    """Gives the roles of one sentence; returns why something in it is not read."""
+    text, (first, last), unread = reading.text, reading.sentences[k], []
+    sentence = text[first:last]
+    inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
+    over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
+    # "Will not run" denies nothing: it says that all stands still.
+    skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
+    for i in inside:
+        mention = reading.mentions[i]
+        before, behind = text[first : mention.start], text[mention.end : last]
+        if mention.kind == "moment":
+            reading.roles[i] = _read_moment(before, behind)
+        elif mention.kind == "duration":
+            reading.roles[i] = _read_duration(before, behind)
+        elif not skip_all and not over:
+            role = _read_value(mention, before, behind)
+            sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
+            reading.roles[i] = role if sure else NONE
+            why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
+            unread += [why] if why else []
+            unread += [] if sure else [_ONLY_POSSIBLE]
+    _place_starts(reading, inside)
+    _join_ranges(reading, inside)
+    _end_returns(reading, inside)
+    if skip_all:
+        for i in inside:
+            reading.roles[i] = NONE
+    if over:
+        reading.statements[k] = "over"
+    elif _HOLIDAY.search(sentence):
+        reading.statements[k] = "holiday"
+    elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
+        sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
+        reading.statements[k] = "zero" if sure else NONE
+        unread += [] if sure else [_ONLY_POSSIBLE]
+    return unread
 
 
 def _is_only_possible(sentence: str, before: str, behind: str) -> bool:

@@ -212,6 +212,7 @@ def _find_reason(
     kinds = [effect.kind for effect in said]
     values = [(m.start - first, m.end - first) for m, r in list_inside(reading, reading.sentences[k]) if r in VALUES]
     several = len(set(kinds)) < len(kinds) or ("set" in kinds and any(kind in _RELATIVE for kind in kinds))
+    several |= len(kinds) > 1 and (reading.statements[k] == "zero" or _lie_between(reading, k))
     reason = find_reason(span, sentence, several, times) or _find_doubled(reading, k)
     hours = find_hours(sentence, values, reading.statements[k] == "zero")
     if reason or hours is None or (hours.pair and step < pd.Timedelta(days=1)):
@@ -223,6 +224,13 @@ def _find_reason(
     if not outside and reading.statements[k] != "zero":
         return ""
     return f"{sentence[slice(*place)]!r} may be hours or amounts; write 08:00"
+
+
+def _lie_between(reading: Reading, k: int) -> bool:
+    """Tells whether a value of a sentence stands between two of its times, and so belongs to one of them."""
+    roles = [role for _, role in list_inside(reading, reading.sentences[k]) if role in (*VALUES, *MOMENTS)]
+    moments = [i for i, role in enumerate(roles) if role in MOMENTS]
+    return bool(moments) and any(role in VALUES for role in roles[moments[0] : moments[-1]])
 
 
 def _find_doubled(reading: Reading, k: int) -> str:
