@@ -7,7 +7,7 @@ have an effect and a time of their own. Where that can be done in several ways, 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from tsllm.context.lexer import Mention
 
@@ -164,7 +164,7 @@ def _list_ways(groups: Sequence[list[int]], number: int) -> list[list[list[int]]
     ways = []
     for cuts in combinations(range(1, len(groups)), number - 1):
         edges = (0, *cuts, len(groups))
-        ways.append([[k for part in groups[a:b] for k in part] for a, b in zip(edges, edges[1:], strict=False)])
+        ways.append([[k for part in groups[a:b] for k in part] for a, b in pairwise(edges)])
     return ways
 
 
