@@ -43,7 +43,7 @@ WHOLE_WORDS = {
     "Downtown sales are 20 % higher on Wednesday.": "multiply 1.2",
     "Rainfall in the uplands, so sales rise by 20 % on Wednesday.": "multiply 1.2",
     "The cutlery shop on the upper floor sells 20 % less on Wednesday.": "multiply 0.8",
-    "After a drop in May the index of sales rises by 20 % on Wednesday.": "multiply 1.2",
+    "After a drop in bookings the index of sales rises by 20 % on Wednesday.": "multiply 1.2",
     "Following its disclosure sales rise by 20 % on Wednesday.": "multiply 1.2",
 }
 NOTHING = {

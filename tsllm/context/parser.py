@@ -6,14 +6,23 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
-from tsllm.context.amounts import ELSEWHEN, is_change, is_of_another, is_range, leads_to, read_amount, read_share, say_unread
+from tsllm.context.amounts import (
+    ELSEWHEN,
+    is_change,
+    is_of_another,
+    is_range,
+    leads_to,
+    read_amount,
+    read_share,
+    say_unread,
+)
 from tsllm.context.clauses import Part, list_parts, split_clauses
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
 from tsllm.context.reading import NONE, VALUES, Reading, list_inside
 from tsllm.context.returns import returns_at
 from tsllm.context.spans import collect_span, tells_of_past
-from tsllm.context.stops import NOT_AT_WORK, find_stop
+from tsllm.context.stops import NOT_AT_WORK, find_stop, say_elsewhere
 from tsllm.context.verbs import FALLS, RISES
 
 _OVER = re.compile(
@@ -66,7 +75,9 @@ _SHARE = re.compile(
     re.IGNORECASE,
 )
 # "Sales fall a third", "are up a quarter", without a word between.
-_CHANGES_STRAIGHT = re.compile(rf"\b(?:(?P<up>{RISES})|(?P<down>{FALLS})) (?:by )?(?:about |around |roughly |almost )?$", re.IGNORECASE)
+_CHANGES_STRAIGHT = re.compile(
+    rf"\b(?:(?P<up>{RISES})|(?P<down>{FALLS})) (?:by )?(?:about |around |roughly |almost )?$", re.IGNORECASE
+)
 # "Half as many again."
 _AGAIN = re.compile(r" (?:again as|as \w+(?: \w+)? again)\b", re.IGNORECASE)
 _SIGNED = re.compile(r"(?:(?<!\w)\+ ?|\bplus )$", re.IGNORECASE)
@@ -215,6 +226,8 @@ def _read_sentence(reading: Reading, k: int) -> list[str]:
         sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
         reading.statements[k] = "zero" if sure else NONE
         unread += [] if sure else [_ONLY_POSSIBLE]
+    elif not skip_all and not any(reading.roles[i] in VALUES for i in inside) and (why := say_elsewhere(sentence)):
+        unread.append(why)
     return unread
 
 
