@@ -97,7 +97,7 @@ def open_readers(reader: str | None, controls: Sequence[str]) -> Readers:
         learned = load_reader(reader).read
         readers |= {"learned": learned, "rules+learned": read_in_turn(read_by_rules, learned)}
         readers |= {"learned+rules": read_in_turn(learned, read_by_rules)}
-        readers |= {"agreed": lambda text: agree(learned(text), read_by_rules(text))}
+        readers |= {"agreed": lambda text: agree(learned(text), read_by_rules(text, apart=False))}
     return readers | {f"control {k}": load_reader(folder).read for k, folder in enumerate(controls)}
 
 

@@ -1,4 +1,7 @@
-"""What a sentence is read as, written short: days are those of May 2024, whose second is a Thursday."""
+"""What a sentence is read as, written short: days are those of the month in which the forecast begins.
+
+The second of May 2024 is a Thursday, the first of January a Monday.
+"""
 
 import re
 
@@ -17,10 +20,12 @@ def _make_window(first: str, steps: int, freq: str) -> Window:
 
 HOURS = _make_window("2024-05-02", 240, "h")
 DAYS = _make_window("2024-05-02", 14, "D")
+WEEK = _make_window("2024-01-01", 7, "D")
 FROM_TEN = _make_window("2024-05-02 10:00", 72, "h")
 
 
 def understand(text: str, window: Window = HOURS) -> tuple[str, str]:
     """Returns the effects of a text ("set 0 from 3 08:00 to 3 14:00 | ..."), and why something in it is not read."""
     effects, idle = sort_effects(text, window)
-    return " | ".join(re.sub("2024-05-0?", "", str(effect)) for effect in effects), "; ".join(why for _, why in idle)
+    month = f"{window.future_times[0]:%Y-%m}-0?"
+    return " | ".join(re.sub(month, "", str(effect)) for effect in effects), "; ".join(why for _, why in idle)

@@ -178,6 +178,8 @@ MORE = {
     "Suppose that on Friday a fair would bring twice the usual demand.": "multiply 2 from 3 to 4",
     "Sales fall by 10 on Friday, which may surprise some.": "add -10 from 3 to 4",
     "Output could be at most 60 on Friday.": "cap 60 from 3 to 4",
+    "Sales rise by 10 on Friday and fall by 20 on Saturday.": "add 10 from 3 to 4 | add -20 from 4 to 5",
+    "Sales fall by 20 % on Friday, and on Sunday the shop is closed.": "multiply 0.8 from 3 to 4 | set 0 from 5 to 6",
 }
 # What follows the text is the reason that is given; empty where there is nothing to be said.
 NO_AMOUNTS = {
@@ -271,7 +273,7 @@ NO_SHARES = {
     "Humidity rises to 80 % on Friday.": "",
     "Sales reach 20 % of the yearly total on Friday.": "",
     "One third of the students are away on Friday.": "",
-    "Half of the shops are closed on Friday.": "",
+    "Half of the shops are closed on Friday.": "only a part, or something else than the series",
     "The battery is at 20 % on Friday.": "",
     "The battery drops to 20 % on Friday.": "",
     "Gas covers 20 % of the usual load on Friday.": "",
@@ -280,14 +282,12 @@ NO_SHARES = {
 NO_MORE = {
     "Demand is 40.": "",
     "Anna stays at 5 Main Street on Friday.": "",
-    "A competitor's plant is closed on Friday.": "",
-    "The neighbouring mill is down on Friday.": "",
-    "Another plant is shut on Friday.": "",
+    "A competitor's plant is closed on Friday.": "only a part, or something else than the series",
+    "The neighbouring mill is down on Friday.": "only a part, or something else than the series",
+    "Another plant is shut on Friday.": "only a part, or something else than the series",
     "It is 40 degrees on Friday.": "",
     "The team will be 40 on Friday.": "",
     "It stays at level 5 on Friday.": "",
-    "Sales rise by 10 on Friday and fall by 20 on Saturday.": "several values at several times",
-    "Sales fall by 20 % on Friday, and on Sunday the shop is closed.": "several values at several times",
     "It is winter. The plant has 5 units of 100 MW each. 20 people work there.": "",
     "We moved from 20 to 30 employees.": "",
     "On Friday we open at 8.": "",

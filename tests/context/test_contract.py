@@ -314,6 +314,35 @@ def test_sentences_about_different_series_are_no_one_text(text, ids):
     assert write(Context.read(rows, frame)) == {"north": "It is closed.", "south": "It is capped at 90."}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The north is closed on 2024-01-03 and the south doubles on 2024-01-05.",
+        "The north is closed on 2024-01-03, the south on 2024-01-05.",
+        "The north is closed and the south doubles on Friday.",
+        "The north is closed; the south is capped at 5.",
+        "The north doubles on Friday while the south is closed.",
+    ],
+)
+@pytest.mark.parametrize("ids", [["north", "south"], ["north", "south", "west"]])
+def test_parts_of_a_sentence_about_different_series_are_no_one_text(text, ids):
+    with pytest.raises(FrameError, match=r"one part of the text is about north, another about south.*a table"):
+        find_named(text, ids)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The north and the south are closed on Friday.",
+        "On Friday north and south are closed.",
+        "Sales of north and south fall by 10 % on Friday and rise by 10 % on Saturday.",
+        "Both the north, which is small, and the south are closed on Friday.",
+    ],
+)
+def test_names_in_a_row_are_one_text(text):
+    assert find_named(text, ["north", "south", "west"]) == ["north", "south"]
+
+
 def test_sentences_about_the_same_series_are_one_text():
     text = "The north is closed at 8.30. It opens at 14:00! Then the north doubles."
     assert find_named(text, ["north", "south"]) == ["north"]

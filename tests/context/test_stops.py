@@ -112,6 +112,78 @@ NO_STOPS = {
 }
 
 
+NO_MORE = {
+    "No more than 90 guests on Friday.": "cap 90 from 3 to 4",
+    "No fewer than 90 guests on Friday.": "floor 90 from 3 to 4",
+    "No less than 50 on Friday.": "floor 50 from 3 to 4",
+}
+NONE_COUNTED = [
+    "No guests on Friday.",
+    "No sales are expected on Friday.",
+    "There are no visitors on Friday.",
+    "There won't be any sales on Friday.",
+    "We do not expect any guests on Friday.",
+    "No customers at all on Friday.",
+    "No trains run on Friday.",
+    "No cars are sold on Friday.",
+    "No output on Friday.",
+]
+NONE_OF_OTHERS = [
+    "No staff shortage is expected on Friday.",
+    "No sales tax on Friday.",
+    "No delivery on Friday.",
+    "No staff on Friday.",
+    "No football on Friday.",
+    "No customer complaints on Friday.",
+    "No traffic jams on Friday.",
+    "No orders are lost on Friday.",
+    "There won't be any parking on Friday.",
+    "The disclosure is due on Friday.",
+]
+ELSEWHERE = [
+    "Half of the tables are out of order on Friday.",
+    "One of two tills is closed on Friday.",
+    "The lift is out of service on Friday.",
+    "Lift out of service on Friday.",
+    "The road to the shop is closed on Friday.",
+    "The bakery next door is closed on Friday.",
+    "The car park is closed on Friday.",
+    "The main entrance will be closed on Friday.",
+    "The shop opposite the station is closed on Friday.",
+    "Schools are closed on Friday.",
+    "Road closures on Friday.",
+    "The closure of the bridge begins on Friday.",
+    "Internet outage on Friday.",
+]
+
+
+@pytest.mark.parametrize("text", NO_MORE)
+def test_no_more_and_no_less_than_are_limits_alone(text):
+    assert understand(text) == (NO_MORE[text], "")
+
+
+@pytest.mark.parametrize("text", NONE_COUNTED)
+def test_none_of_what_a_series_counts_is_a_standstill(text):
+    assert understand(text) == ("set 0 from 3 to 4", "")
+
+
+@pytest.mark.parametrize("text", NONE_OF_OTHERS)
+def test_none_of_something_else_is_nothing(text):
+    assert understand(text) == ("", "")
+
+
+@pytest.mark.parametrize("text", ELSEWHERE)
+def test_a_part_or_a_neighbour_that_stands_still_is_nothing_and_that_is_said(text):
+    effects, why = understand(text)
+    assert (effects, "only a part, or something else than the series" in why) == ("", True)
+
+
+def test_a_part_that_stands_still_is_no_news_where_the_sentence_says_what_happens():
+    said = "With the lift out of service on Friday, sales fall by 20 %."
+    assert understand(said) == ("multiply 0.8 from 3 to 4", "")
+    assert understand("The lift and the mill are closed on Friday.") == ("set 0 from 3 to 4", "")
+
+
 @pytest.mark.parametrize("text", STOPS)
 def test_a_standstill_is_read(text):
     assert understand(text)[0] == STOPS[text]

@@ -63,6 +63,10 @@ _OPENS = re.compile(rf"(?: ?%|(?: [\w/]+)?)(?: ?[-–—] ?| (?:to|or|and) )(?:a
 _CLOSES = re.compile(
     rf"\b(?:by|between|of) {_ABOUT}{_SIGN}{_NUMBER} ?(?:%|[\w/]+)?(?: ?[-–—] ?| (?:to|or|and) ){_SIGN}$", re.IGNORECASE
 )
+# "20-30 %" and "20 to 30 % higher", whatever stands before them; "from 20 to 30" is a change.
+_CLOSES_DASH = re.compile(
+    rf"(?<!\bfrom )(?<![\w.,:-]){_NUMBER} ?%?(?: ?[-–—] ?| to )(?:about )?{_SIGN}$", re.IGNORECASE
+)
 _DENIED = re.compile(r"\b(?:not|n['’]t|never|no longer)\b", re.IGNORECASE)
 
 # Not more words lie between a verb and its amount.
@@ -155,7 +159,7 @@ _AT = re.compile(
 )  # fmt: skip
 _IN_PERCENT = re.compile(
     r"\b(?:humidity|occupancy|inflation|unemployment|interest|utili[sz]ation|shares?|charge|rates?|vat|tax|quota|"
-    r"probability|chance|battery|availability|efficiency|cover|ratio|yield)\b", re.IGNORECASE,
+    r"probability|chance|battery|availability|efficiency|cover|ratio|yield|discounts?|rebates?|margins?)\b", re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -198,7 +202,10 @@ def say_unread(near: str, behind: str) -> str:
     """
     if _COMPARES.match(behind) and ELSEWHEN.search(near + behind):
         return "it is compared with another time than the usual"
-    if not (_CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind)) or _DENIED.search(near):
+    changes = _CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind)
+    levels = re.search(r"\bfrom (?:about )?$", near) or _FROM_TO.search(near)
+    changes = changes or (_CHANGE.search(near) and is_range(near, behind) and not levels)
+    if not changes or _DENIED.search(near):
         return ""
     if is_range(near, behind) or _BOUNDED.search(near):
         return "a range or a limit of a change is not read; write one amount"
@@ -289,6 +296,12 @@ def leads_to(near: str) -> bool:
     return _CHANGES_TO.search(near) is not None
 
 
+def is_change(near: str, behind: str) -> bool:
+    """Tells whether a percentage with a sign may be a change of the series ("sales -20 %"), by what stands around it."""
+    other = _IN_PERCENT.search(near) or _OTHER.search(near) or _TAKES.search(near) or _BOUNDED.search(near)
+    return bool(_END.match(behind) and not other and not _DENIED.search(near))
+
+
 def is_of_another(behind: str) -> bool:
     """Tells whether a share ("half") is one of something else than the series ("half of the staff")."""
     return bool(_OF_OTHER.match(behind) and not _OF_USUAL.match(behind) and not _OF_LEVEL.match(behind))
@@ -296,7 +309,7 @@ def is_of_another(behind: str) -> bool:
 
 def is_range(near: str, behind: str) -> bool:
     """Tells whether a number or a percentage is one end of a range ("by between 10 and 20 %")."""
-    return bool(_OPENS.match(behind) or _CLOSES.search(near))
+    return bool(_OPENS.match(behind) or _CLOSES.search(near) or _CLOSES_DASH.search(near))
 
 
 def _counts_money(near: str, behind: str) -> bool:

@@ -337,18 +337,39 @@ def _tell_near(text: str, ids: Sequence[Any], spelled: Sequence[Any]) -> None:
 
 
 def _refuse_mixed(text: str, found: Sequence[re.Match[str]]) -> None:
-    """Refuses a text whose sentences name different series: each series would be told what is said of the others."""
+    """Refuses a text whose sentences name different series: each series would be told what is said of the others.
+
+    So are parts of a sentence that each say what happens, or when: "north is closed today, and south tomorrow".
+    """
     ends = [m.end() for m in re.finditer(r"[.!?](?=\s)|\n", text)]
     sentences: dict[int, set[str]] = {}
     for m in found:
         sentences.setdefault(sum(end <= m.start() for end in ends), set()).add(m[0])
-    first, *others = sentences.values() or [set()]
-    other = next((names for names in others if names != first), None)
-    if other is not None:
-        raise FrameError(
-            f"one sentence of the text is about {', '.join(sorted(first))}, another about {', '.join(sorted(other))}, "
-            "and one text is read as a whole; give a mapping series -> text, or a table with a row for each series"
-        )
+    for what, groups in (("sentence", list(sentences.values())), ("part", _list_named_parts(text, found))):
+        first, *others = groups or [set()]
+        other = next((names for names in others if names != first), None)
+        if other is not None:
+            raise FrameError(
+                f"one {what} of the text is about {', '.join(sorted(first))}, another about "
+                f"{', '.join(sorted(other))}, and one text is read as a whole; give a mapping series -> text, or a "
+                "table with a row for each series"
+            )
+
+
+def _list_named_parts(text: str, found: Sequence[re.Match[str]]) -> list[set[str]]:
+    """Returns the names in each part of a sentence that says what happens, or when; others belong to the next one."""
+    if len({m[0] for m in found}) < 2:
+        return []
+    from tsllm.context.parser import list_told  # a text that names at most one series is not read here
+
+    groups: list[set[str]] = []
+    waiting: set[str] = set()
+    for (first, last), tells in list_told(text, [m.span() for m in found]):
+        waiting |= {m[0] for m in found if first <= m.start() < last}
+        if tells and waiting:
+            groups.append(waiting)
+            waiting = set()
+    return groups
 
 
 def _is_number(name: str) -> bool:

@@ -138,7 +138,7 @@ def _date(note: Note, times: pd.DatetimeIndex, step: pd.Timedelta, keeps: bool =
         step: From one time to the next.
         keeps: Whether words stay that say no more than the row.
     """
-    reading = read_by_rules(note.text)
+    reading = read_by_rules(note.text, apart=False)
     inside = [list_inside(reading, place) for place in reading.sentences]
     views, spans = [], []
     for place, found, statement in zip(reading.sentences, inside, reading.statements, strict=True):

@@ -24,6 +24,8 @@ FACTORS: dict[str, float] = {
     "hundredfold": 100, "half": 0.5, "halve": 0.5, "halved": 0.5, "halves": 0.5, "halving": 0.5,
     "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 0.25, "three quarters": 0.75, "a fifth": 0.2, "a tenth": 0.1,
+    "one fifth": 0.2, "two fifths": 0.4, "three fifths": 0.6, "four fifths": 0.8, "a sixth": 1 / 6, "one sixth": 1 / 6,
+    "an eighth": 0.125, "one eighth": 0.125, "one tenth": 0.1,
 }  # fmt: skip
 _COUNT = "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True))
 _DIGITS = r"[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -33,6 +35,7 @@ _NTH = r"\d{1,2}(?:st|nd|rd|th)?"
 _JOIN = r"(?: ?[-–—] ?| (?:to|until|till|and|through) (?:the )?)"
 _MONTH = rf"(?-i:{'|'.join(MONTHS)}|(?:{'|'.join(m[:3] for m in MONTHS if m != 'May')}|Sept)\b\.?)"
 _ENDS = r"(?=\s*[.;:)](?!\d)|,(?! ?\d)|\s*$| (?:from|for|at|because|due|owing)\b)"
+_AND_HALF = " and a half"
 _ALONE = r"(?<!\d)(?<!\d[.,:-])"
 # What makes a number a factor: words behind it, unless they count how often something is, or in front of it.
 _TIMES = re.compile(
@@ -65,7 +68,7 @@ _TOKEN = re.compile(
     rf"|(?P<duration>\b(?:{_DIGITS}|{_COUNT}|an?|half an|a full|the whole)[ -](?:further |more |full |consecutive )?"
     rf"(?:{'|'.join(UNITS)})s?\b)"
     rf"|(?P<percent>(?:(?<![\w.])(?:{_DIGITS})|\b(?:{_COUNT})) ?(?:%|per ?cent\b))"
-    rf"|(?P<factor>\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
+    rf"|(?P<factor>\b(?:{_COUNT}|\d+){_AND_HALF}(?=[ -]times\b|-fold\b)|\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
     rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?:(?=x\b)|(?![\w%]|\.\d))|\b(?:{_COUNT})\b)",
     re.IGNORECASE,
 )
@@ -196,9 +199,14 @@ def _read_duration(text: str) -> float:
     return read_number(words[0]) * UNITS[unit if unit in UNITS else unit.removesuffix("s")]
 
 
+def _read_factor(text: str) -> float:
+    whole = text.removesuffix(_AND_HALF)
+    return float(FACTORS[text]) if text in FACTORS else read_number(whole) + (0.5 if whole != text else 0.0)
+
+
 _READ = {
     "number": read_number,
     "percent": lambda text: read_number(re.split(r" ?(?:%|per ?cent)", text)[0]),
-    "factor": lambda text: float(FACTORS[text]) if text in FACTORS else read_number(text),
+    "factor": _read_factor,
     "duration": _read_duration,
 }

@@ -1,15 +1,28 @@
 """A reader of regular expressions: the control that a language model has to beat, and a reader that needs none."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
-from tsllm.context.amounts import ELSEWHEN, is_of_another, is_range, leads_to, read_amount, read_share, say_unread
+from tsllm.context.amounts import (
+    ELSEWHEN,
+    is_change,
+    is_of_another,
+    is_range,
+    leads_to,
+    read_amount,
+    read_share,
+    say_unread,
+)
+from tsllm.context.clauses import Part, list_parts, split_clauses
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
-from tsllm.context.reading import NONE, Reading
+from tsllm.context.reading import NONE, VALUES, Reading, list_inside
 from tsllm.context.returns import returns_at
-from tsllm.context.stops import NOT_AT_WORK, find_stop
+from tsllm.context.spans import collect_span, tells_of_past
+from tsllm.context.stops import NOT_AT_WORK, find_stop, say_elsewhere
 from tsllm.context.verbs import FALLS, RISES
 
 _OVER = re.compile(
@@ -50,8 +63,25 @@ _FLOOR = re.compile(
     r"(?:\bno|(?:not|n['’]t|never) (?:be|goes?|falls?|drops?|sinks?)(?: any)?) (?:lower|less|fewer) than",
     re.IGNORECASE,
 )  # fmt: skip
-_RISE = re.compile(r"increas|rise|rose|grow|higher|more|up\b|surge|jump|gain", re.IGNORECASE)
-_FALL = re.compile(r"decreas|fall|fell|drop|lower|less|down\b|reduc|decline|dip|cut\b", re.IGNORECASE)
+_CHANGE = re.compile(
+    rf"\b(?:(?P<up>{RISES}|growth|upwards?|higher|greater|more)|(?P<down>{FALLS}|downwards?|lower|smaller|less|fewer))\b",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(r" (?:(?P<up>higher|greater|more)|(?P<down>lower|smaller|less|fewer))\b", re.IGNORECASE)
+# "A third fewer guests", "a quarter above normal"; "half as many" is a factor.
+_SHARE = re.compile(
+    r" (?:[a-z]+ )??(?:(?P<up>higher|greater|more|(?:above|over) (?:the )?(?:usual|normal|average|expected))|"
+    r"(?P<down>lower|smaller|less|fewer|(?:below|under) (?:the )?(?:usual|normal|average|expected)))\b",
+    re.IGNORECASE,
+)
+# "Sales fall a third", "are up a quarter", without a word between.
+_CHANGES_STRAIGHT = re.compile(
+    rf"\b(?:(?P<up>{RISES})|(?P<down>{FALLS})) (?:by )?(?:about |around |roughly |almost )?$", re.IGNORECASE
+)
+# "Half as many again."
+_AGAIN = re.compile(r" (?:again as|as \w+(?: \w+)? again)\b", re.IGNORECASE)
+_SIGNED = re.compile(r"(?:(?<!\w)\+ ?|\bplus )$", re.IGNORECASE)
+_MINUS = re.compile(r"(?:(?<![\w+−-])[-−] ?|\bminus )$", re.IGNORECASE)
 _BY = re.compile(r"\bby (?:about |around |roughly )?(?:a factor(?: of)? )?$", re.IGNORECASE)
 _COMPARED = re.compile(
     r"(?:-fold| times|x) (?:higher|lower|more|less|rise|fall|increase|decrease|drop|jump)\b", re.IGNORECASE
@@ -72,55 +102,133 @@ _LOST = re.compile(
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _AMOUNTS = ("number", "percent")
+_REACH, _AHEAD = 50, 25  # letters before and behind a value within which a word of change is its own
 _POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagin(?:e|ing)|consider)\b", re.IGNORECASE)
 _ONLY_POSSIBLE = "it only says what may or would be; write what you expect"
+_TWO_LIMITS = "a limit of two values is not read; write one"
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
 )
+_OR_OTHER = re.compile(r" ?(?:[-–—] ?| (?:to|or) )\d")  # a limit of two values
 _CHANGED_BY = re.compile(rf"\b(?:{RISES}|{FALLS}) (?:\w+ ){{0,3}}?by $", re.IGNORECASE)
 _SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $", re.IGNORECASE)
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
-def read_by_rules(text: str) -> Reading:
-    """Gives roles by key words around each mention, sentence by sentence."""
-    reading, unread = Reading.open(text), []
-    for k, (first, last) in enumerate(reading.sentences):
-        sentence = text[first:last]
-        inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
-        over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
-        # "Will not run" denies nothing: it says that all stands still.
-        skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
-        for i in inside:
-            mention = reading.mentions[i]
-            before, behind = text[first : mention.start], text[mention.end : last]
-            if mention.kind == "moment":
-                reading.roles[i] = _read_moment(before, behind)
-            elif mention.kind == "duration":
-                reading.roles[i] = _read_duration(before, behind)
-            elif not skip_all and not over:
-                role = _read_value(mention, before, behind)
-                sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
-                reading.roles[i] = role if sure else NONE
-                why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
-                unread += [(k, why)] if why else []
-                unread += [] if sure else [(k, _ONLY_POSSIBLE)]
-        _place_starts(reading, inside)
-        _join_ranges(reading, inside)
-        _end_returns(reading, inside)
-        if skip_all:
-            for i in inside:
-                reading.roles[i] = NONE
-        if over:
-            reading.statements[k] = "over"
-        elif _HOLIDAY.search(sentence):
-            reading.statements[k] = "holiday"
-        elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
-            sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
-            reading.statements[k] = "zero" if sure else NONE
-            unread += [] if sure else [(k, _ONLY_POSSIBLE)]
+def read_by_rules(text: str, apart: bool = True) -> Reading:
+    """Gives roles by key words around each mention, sentence by sentence.
+
+    Args:
+        text: Any text.
+        apart: Whether parts of a sentence that each tell something of a time count as sentences of their own.
+    """
+    reading = Reading.open(text)
+    places, unread = reading.sentences, []
+    if apart:
+        split = [_split(reading, place) for place in places]
+        places = [part for parts, _ in split for part in parts]
+        whole = {parts[0]: why for parts, why in split if why}
+        reading = replace(reading, sentences=places, statements=[NONE] * len(places))
+    for k, place in enumerate(places):
+        found = _read_sentence(reading, k)
+        if apart and place in whole and _silence(reading, k):
+            found = [whole[place]]
+        unread += [(k, why) for why in found]
     return replace(reading, unread=tuple(dict.fromkeys(unread)))
+
+
+def _split(reading: Reading, place: tuple[int, int]) -> tuple[list[tuple[int, int]], str]:
+    """Returns the clauses of a sentence; one that tells of the past, or depends on something, stays whole."""
+    sentence = reading.text[slice(*place)]
+    if tells_of_past(sentence, 0)[0] or SKIPPED.search(NOT_AT_WORK.sub("", sentence)):
+        return [place], ""
+    parts, why = split_clauses(reading.text, place, reading.mentions, partial(look_at, reading.text, reading.mentions))
+    # "Perhaps it is closed today and open tomorrow": both are only possible.
+    hedged = any(
+        _POSSIBLE.search(reading.text[slice(*part)]) and reading.text[part[1] : behind[0]].strip().lower() == "and"
+        for part, behind in pairwise(parts)
+    )
+    return ([place], why) if hedged else (parts, why)
+
+
+def look_at(text: str, mentions: list[Mention], place: tuple[int, int]) -> Part:
+    """Says of a place of a text what it tells, as the rules read it by itself."""
+    part = Reading(text, mentions, [NONE] * len(mentions), [place], [NONE])
+    told = _read_sentence(part, 0)
+    inside = list_inside(part, place)
+    span = collect_span(text, inside, mentions, place, 0, part.statements[0] == "zero")
+    tells = bool(told) or part.statements[0] != NONE or any(role in (*VALUES, "delay") for _, role in inside)
+    moments = [m for m in mentions if m.kind == "moment" and place[0] <= m.start and m.end <= place[1]]
+    returns = not tells and any(returns_at(text, m, place) for m in moments)
+    lasts = any(not last for _, last in span.ranges) and not span.length
+    return Part(place, tells, bool(span or moments), returns, lasts)
+
+
+def list_told(text: str, names: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], bool]]:
+    """Returns the parts of all sentences, and whether each says what happens, or when.
+
+    Args:
+        text: Any text.
+        names: Places of names; those in a row stay together.
+    """
+    reading = Reading.open(text)
+    places = [p for place in reading.sentences for p in list_parts(text, place, reading.mentions, names)]
+    parts = [look_at(text, reading.mentions, place) for place in places]
+    return [(part.place, part.tells or part.timed) for part in parts]
+
+
+def _silence(reading: Reading, k: int) -> bool:
+    """Takes back what a sentence does; returns whether there was anything."""
+    first, last = reading.sentences[k]
+    acts = reading.statements[k] == "zero"
+    reading.statements[k] = NONE if acts else reading.statements[k]
+    for i, mention in enumerate(reading.mentions):
+        if first <= mention.start and mention.end <= last and reading.roles[i] in VALUES:
+            reading.roles[i], acts = NONE, True
+    return acts
+
+
+def _read_sentence(reading: Reading, k: int) -> list[str]:
+    """Gives the roles of one sentence; returns why something in it is not read."""
+    text, (first, last), unread = reading.text, reading.sentences[k], []
+    sentence = text[first:last]
+    inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
+    over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
+    # "Will not run" denies nothing: it says that all stands still.
+    skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
+    for i in inside:
+        mention = reading.mentions[i]
+        before, behind = text[first : mention.start], text[mention.end : last]
+        if mention.kind == "moment":
+            reading.roles[i] = _read_moment(before, behind)
+        elif mention.kind == "duration":
+            reading.roles[i] = _read_duration(before, behind)
+        elif not skip_all and not over:
+            role = _read_value(mention, before, behind)
+            sure = role in (NONE, "cap", "floor") or not _is_only_possible(sentence, before, behind)
+            reading.roles[i] = role if sure else NONE
+            why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
+            why = why or (_TWO_LIMITS if _is_double_limit(mention, before, behind) else "")
+            unread += [why] if why else []
+            unread += [] if sure else [_ONLY_POSSIBLE]
+    _place_starts(reading, inside)
+    _join_ranges(reading, inside)
+    _end_returns(reading, inside)
+    if skip_all:
+        for i in inside:
+            reading.roles[i] = NONE
+    if over:
+        reading.statements[k] = "over"
+    elif _HOLIDAY.search(sentence):
+        reading.statements[k] = "holiday"
+    elif not skip_all and (stop := find_stop(sentence)) and not _has_cause(reading, inside):
+        sure = not _is_only_possible(sentence, sentence[: stop.start()], sentence[stop.start() :])
+        reading.statements[k] = "zero" if sure else NONE
+        unread += [] if sure else [_ONLY_POSSIBLE]
+    elif not skip_all and not any(reading.roles[i] in VALUES for i in inside) and (why := say_elsewhere(sentence)):
+        unread.append(why)
+    return unread
 
 
 def _is_only_possible(sentence: str, before: str, behind: str) -> bool:
@@ -204,28 +312,54 @@ def _read_value(mention: Mention, before: str, behind: str) -> str:
     near = _find_clause(before)
     if mention.kind == "number":
         return _read_number(mention, before, near, behind)
-    around = near[-50:] + " " + behind[:25]
     if ELSEWHEN.search(near + behind) or is_range(near, behind):
         return NONE
-    if mention.kind in ("factor", "percent"):
-        if _LOST.search(near):
-            return "lower"
-        if _WON.search(near):
-            return "raise"
-    if mention.kind == "factor":
-        if mention.value < 1 and is_of_another(behind):
-            return NONE
-        if not _BY.search(near) and not _COMPARED.match(behind):
-            return "multiply"
-        return "lower" if _FALL.search(around) else "raise" if _RISE.search(around) else "multiply"
-    if mention.kind == "percent":
-        share = read_share(mention, near, behind)
-        if share != NONE or leads_to(near):
-            return share
-        if _FALL.search(around):
-            return "lower"
-        return "raise" if _RISE.search(around) else NONE
-    return NONE
+    if mention.kind not in ("factor", "percent"):
+        return NONE
+    if _LOST.search(near):
+        return "lower"
+    if _WON.search(near):
+        return "raise"
+    return _read_factor(mention, near, behind) if mention.kind == "factor" else _read_percent(mention, near, behind)
+
+
+def _read_factor(mention: Mention, near: str, behind: str) -> str:
+    part = mention.value < 1
+    if _AGAIN.match(behind):
+        return "raise"
+    if part and is_of_another(behind):
+        return NONE
+    found = _SHARE.match(behind) or _CHANGES_STRAIGHT.search(near) if part else None
+    if found:
+        return "raise" if found["up"] else "lower"
+    if not _BY.search(near) and not _COMPARED.match(behind):
+        return "multiply"
+    return _find_turn(near, behind) or "multiply"
+
+
+def _read_percent(mention: Mention, near: str, behind: str) -> str:
+    share = read_share(mention, near, behind)
+    if share != NONE or leads_to(near):
+        return share
+    turn = _find_turn(near, behind)
+    if not turn and is_change(near, behind):
+        return "raise" if mention.value < 0 or _SIGNED.search(near) else "lower" if _MINUS.search(near) else NONE
+    return turn if mention.value >= 0 and turn else NONE
+
+
+def _find_turn(near: str, behind: str) -> str:
+    """Returns `raise` or `lower` by the word of change next to a value; empty if there is none."""
+    before = [m for m in _CHANGE.finditer(near) if len(near) - m.start() <= _REACH]
+    found = _COMPARES.match(behind) or (before[-1] if before else None)
+    if found is None:
+        found = _CHANGE.search(re.sub(r"\w*$", "", behind[:_AHEAD]) if len(behind) > _AHEAD else behind)
+    return "" if found is None else "raise" if found["up"] else "lower"
+
+
+def _is_double_limit(mention: Mention, before: str, behind: str) -> bool:
+    near = _find_clause(before)
+    bounded = _CAP.search(near) or _FLOOR.search(near)
+    return bool(mention.kind == "number" and bounded and _OR_OTHER.match(behind))
 
 
 def _find_clause(before: str) -> str:
@@ -239,6 +373,8 @@ def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
         return "set"
     if re.search(r"\b(?:by|of|to|below|above|under|over|than|is|exceeds?|at|most|least|limit|=|≤|≥)\s*$", near):
         limit = "cap" if _CAP.search(near) else "floor" if _FLOOR.search(near) else NONE
+        if limit != NONE and (_OR_OTHER.match(behind) or is_range(near, "")):
+            return NONE
         if limit != NONE:
             return NONE if _CHANGED_BY.search(near) else limit  # "The limit rises by 5."
     return read_amount(mention, near, behind)

@@ -10,6 +10,7 @@ from tsllm.context.analogies import read_analogies
 from tsllm.context.applying import Window
 from tsllm.context.dated import write_dates
 from tsllm.context.effects import Effect
+from tsllm.context.lexer import split_sentences
 from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, VALUES, Reading, sort_reading
@@ -185,18 +186,30 @@ class ReadInTurn:
         """Gives roles to the mentions of a text."""
         readings = [reader(text) for reader in self.readers]
         first = readings[0]
-        roles, statements = list(first.roles), list(first.statements)
-        unread: list[tuple[int, str]] = []
-        for k, (start, end) in enumerate(first.sentences):
+        roles, statements, unread = list(first.roles), [], []
+        places: list[tuple[int, int]] = []
+        for start, end in split_sentences(text):
             inside = [j for j, m in enumerate(first.mentions) if start <= m.start and m.end <= end]
-            tells = [r for r in readings if r.statements[k] != NONE or any(r.roles[j] in _TELLING for j in inside)]
-            times = [r for r in readings if any(r.roles[j] != NONE for j in inside)]
-            taken = [*tells, *times, first][0]
-            statements[k] = taken.statements[k]
+            # The rules take some sentences apart.
+            parts = [[k for k, (a, b) in enumerate(r.sentences) if start <= a and b <= end] for r in readings]
+            tells = [
+                (r, own)
+                for r, own in zip(readings, parts, strict=True)
+                if any(r.statements[k] != NONE for k in own) or any(r.roles[j] in _TELLING for j in inside)
+            ]
+            times = [(r, p) for r, p in zip(readings, parts, strict=True) if any(r.roles[j] != NONE for j in inside)]
+            taken, own = [*tells, *times, (first, parts[0])][0]
+            unread += _list_unread(*((taken, own) if tells else (first, parts[0])), len(places), len(own))
+            places += [taken.sentences[k] for k in own]
+            statements += [taken.statements[k] for k in own]
             for j in inside:
                 roles[j] = taken.roles[j]
-            unread += [(at, why) for at, why in (taken if tells else first).unread if at == k]
-        return Reading(first.text, first.mentions, roles, first.sentences, statements, tuple(unread))
+        return Reading(first.text, first.mentions, roles, places, statements, tuple(unread))
+
+
+def _list_unread(reading: Reading, own: Sequence[int], first: int, number: int) -> list[tuple[int, str]]:
+    """Returns what a reading has not read in some of its sentences, which are then `number` ones from `first` on."""
+    return [(first + min(own.index(at), number - 1), why) for at, why in reading.unread if at in own]
 
 
 def read_in_turn(*readers: Callable[[str], Reading]) -> "ReadInTurn":

@@ -14,6 +14,7 @@ from tsllm.context.capacities import find_capacities, is_of_capacity
 from tsllm.context.effects import Effect
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention, find_mentions, split_sentences
+from tsllm.context.numbers import find_cut
 from tsllm.context.moments import has_date, resolve_moment
 from tsllm.context.notes import Note, write_span
 from tsllm.context.spans import (
@@ -212,7 +213,8 @@ def _find_reason(
     kinds = [effect.kind for effect in said]
     values = [(m.start - first, m.end - first) for m, r in list_inside(reading, reading.sentences[k]) if r in VALUES]
     several = len(set(kinds)) < len(kinds) or ("set" in kinds and any(kind in _RELATIVE for kind in kinds))
-    reason = find_reason(span, sentence, several, times) or _find_doubled(reading, k)
+    several |= len(kinds) > 1 and (reading.statements[k] == "zero" or _lie_between(reading, k))
+    reason = _find_cut(reading, k) or find_reason(span, sentence, several, times) or _find_doubled(reading, k)
     hours = find_hours(sentence, values, reading.statements[k] == "zero")
     if reason or hours is None or (hours.pair and step < pd.Timedelta(days=1)):
         return reason
@@ -223,6 +225,21 @@ def _find_reason(
     if not outside and reading.statements[k] != "zero":
         return ""
     return f"{sentence[slice(*place)]!r} may be hours or amounts; write 08:00"
+
+
+def _find_cut(reading: Reading, k: int) -> str:
+    """Says that a value of a sentence is only a part of the number that stands there; empty if none is."""
+    for mention, role in list_inside(reading, reading.sentences[k]):
+        if role in VALUES and (fault := find_cut(reading.text, mention)):
+            return fault
+    return ""
+
+
+def _lie_between(reading: Reading, k: int) -> bool:
+    """Tells whether a value of a sentence stands between two of its times, and so belongs to one of them."""
+    roles = [role for _, role in list_inside(reading, reading.sentences[k]) if role in (*VALUES, *MOMENTS)]
+    moments = [i for i, role in enumerate(roles) if role in MOMENTS]
+    return bool(moments) and any(role in VALUES for role in roles[moments[0] : moments[-1]])
 
 
 def _find_doubled(reading: Reading, k: int) -> str:

@@ -25,30 +25,41 @@ _FULLY = r"(?:(?:completely|fully|entirely|all) )?"
 _BE = r"(?:is|are|be|being|goes|go|going|stays?|remains?)"
 _NOT = r"(?:(?:do|does|did|will|is|are|was|were|can|shall)(?: not|n['’]t)|won['’]t|cannot|can['’]t)"
 _DO = r"(?:run|operate|produce|generate|work|open|deliver|sell)"
-# "No doubt", "no rain", "no maintenance": nothing of what would change the series, or nothing to be said of it.
-_NOTHING_OF_IT = (
-    r"(?:longer|changes?|effects?|impacts?|one|doubts?|reasons?|news|need|plans?|problems?|issues?|delays?|risks?|"
-    r"limits?|more|less|fewer|matter|way|idea|rain\w*|snow\w*|sun\w*|winds?|clouds?|storms?|fog|frost|ice|heat\w*|"
-    r"special|additional|others?|further|new|significant|major|known|visible|big|large|faults?|errors?|signs?|"
-    r"restrictions?|maintenance|strikes?|holidays?|outages?|disruptions?|interruptions?|closures?|events?|information|"
-    r"data|evidence|guarantee|questions?|surprise|wonder|point|later|sooner|earlier|better|worse|higher|lower|upper|"
-    r"maximum|minimum|such|real|particular|unusual|difference|deviations?|exceptions?|alternatives?|choice|comments?|"
-    r"agreements?|decisions?|warnings?|costs?|charges?|fees?|discounts?|noticeable|obvious|clear|important|relevant|"
-    r"extra|increases?|decreases?|rises?|drops?|falls?|reductions?|growth|planned|scheduled|heavy|strong|long|"
-    r"meetings?|caps?|floors?|bounds?|trend|seasonality|link|relation|influence|bearing|concern|worr\w+|accidents?|"
-    r"incidents?|shortages?|damage\w*|injur\w+|parents?|confounders?|covariates?|causes?)"
+# What a series may count, of which "no" leaves nothing; of other things ("no doubt", "no staff") it says nothing.
+_COUNTED = (
+    r"(?:(?:electric |power )?production|output|generation|operations?|operating|sales|turnover|revenues?|income|"
+    r"business|trade|trading|demand|consumption|load|usage|traffic|throughput|electricity|power|energy|heat|gas|steam|"
+    r"visitors?|visits|guests?|customers?|clients|passengers?|patients?|riders?|ridership|footfall|shoppers|buyers|"
+    r"diners|tourists|trips?|rides|rentals?|orders?|bookings?|reservations?|admissions?|transactions?|withdrawals?|"
+    r"payments|calls|requests|clicks|views|tickets?|units?|goods|pieces|meals?|cars?|vehicles?|trucks?|trains?|buses|"
+    r"trams?|flights?|ships?|cash(?: withdrawals)?|parcels?|shipments?|exports?|imports?|work|activity)"
 )
+_MADE = (
+    r"(?:(?:is|are|will be|can be|gets?|being|is being|are being) (?:produced|generated|made|sold|delivered|consumed|"
+    r"supplied|used|bought|traded|carried|served|shipped|processed|handled|withdrawn))"
+)
+# What may stand behind it: no noun ("no sales tax"), and no other verb ("no orders are lost").
+_BEHIND_NO = (
+    r"(?=\s*(?:$|[.,;:!?)–—])|\s+(?:(?:(?:is|are|was|were|will be|can be|may be) (?:to be )?)?(?:expected|possible|"
+    r"planned|scheduled|foreseen|coming|taken|produced|generated|made|sold|delivered|consumed|supplied|used|bought|"
+    r"traded|carried|served|shipped|processed|handled|withdrawn)|(?:(?:will|can|may) )?(?:come|comes|take|takes|arrive|"
+    r"runs?|leave|go|goes|pass|passes)|whatsoever|at all|of any|on|from|until|till|between|during|for|over|in|at|this|"
+    r"next|today|tomorrow|all|because|due|owing|since|after|before|and|or|while|as of|starting|every|each|throughout|"
+    rf"either|there|through|{_DAYS}|\d)\b)"
+)
+_NO = rf"\bno (?:{_COUNTED}{_BEHIND_NO}|[a-z]+ {_MADE}\b)"
 NOT_AT_WORK = re.compile(
     rf"\b{_NOT} (?:be )?(?:{_DO}|(?:running|operating|producing|generating|working|delivering|open|operational|"
     rf"operated|produced|generated|sold|in (?:operation|service|use))){_END}|"
-    rf"\b{_NOT} (?:be )?any (?!{_NOTHING_OF_IT}\b)\w+",
+    rf"\b{_NOT} (?:be )?(?:\w+ )?any (?:{_COUNTED}{_BEHIND_NO}|thing\b)",
     re.IGNORECASE,
 )  # fmt: skip
 _ZERO = re.compile(
-    rf"\bno (?!{_NOTHING_OF_IT}\b)[a-z]\w+|(?<!not )\bclosed\b(?!-| (?:an? |the )?(?:loop|circuit|form|deal|"
+    rf"{_NO}|(?<!not )\bclosed\b(?!-| (?:an? |the )?(?:loop|circuit|form|deal|"
     rf"contract)\b)|"
-    r"closure|shut ?down|offline|depleted|blackout|out of (?:service|order|stock|use)|unavailable|suspended|outage|"
-    r"zero (?:readings|values|output|production|sales|demand|generation|load|consumption|traffic)|under maintenance|"
+    r"\bclosures?\b|\bshut ?downs?\b|\boffline\b|\bdepleted\b|\bblackouts?\b|"
+    r"\bout of (?:service|order|stock|use)\b|\bunavailable\b|\bsuspended\b|\boutages?\b|"
+    r"\bzero (?:readings|values|output|production|sales|demand|generation|load|consumption|traffic)|\bunder maintenance\b|"
     rf"\b{_BE} (?:at )?zero{_END}|\b{_BE} shut{_END}|\b(?:at a|to a) (?:complete )?standstill\b|"
     rf"\bstands? (?:completely )?still\b|\b{_BE} {_FULLY}idle{_END}|\b{_BE} (?:switched|turned|powered) off{_END}|"
     rf"\bnon-operational\b|\b{_WORKS} (?:(?:will|is going to|has to) )?{_BE} {_FULLY}(?:down|out){_END}|"
@@ -72,9 +83,24 @@ _PARTLY = re.compile(
 )
 
 
-# What stands still somewhere else.
+# What stands still somewhere else, or is only a part of what the series is about.
 _ELSEWHERE = re.compile(
-    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b",
+    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b|"
+    r"\b(?:near|opposite|beside|next to|across (?:from|the)|in front of|around the corner|down the (?:road|street)|"
+    r"behind|outside) (?:the|our|us|it)\b|"
+    r"\b(?:roads?|streets?|bridges?|tunnels?|lanes?|paths?|ways?|routes?|stations?|stops?|schools?|exits?) "
+    r"(?:to|towards|into|leading to|past|behind) \w+|"
+    r"\b(?:roads?|streets?|lanes?|bridges?|borders?|schools?) closures?\b|"
+    r"\bclosures? of (?:(?:the|an?|some|our|all) )?(?:\w+ )?(?:roads?|streets?|lanes?|bridges?|borders?|schools|lifts?)\b|"
+    r"\b(?:internet|wi-?fi|phones?|telephones?|e-?mails?) (?:outages?|shut ?downs?)\b",
+    re.IGNORECASE,
+)
+_PARTS = re.compile(
+    r"\b(?:lifts?|elevators?|escalators?|stairs|entrances?|entry|doors?|gates?|toilets?|restrooms?|bathrooms?|"
+    r"cloakrooms?|tills?|printers?|fax|air conditioning|wi-?fi|internet|telephones?|phones?|phone lines?|"
+    r"car parks?|parking (?:lots?|spaces?|garages?)|parking|playgrounds?|terraces?|balcony|kitchens?|floors?|rooms?|"
+    r"tables?|chairs?|seats?|lights?|fountains?|clocks?|schools|kindergartens)"
+    r"(?: (?!and\b)\w+){0,3}? (?:(?:is|are|will be|remains?|stays?|goes) (?:\w+ )?)?$",
     re.IGNORECASE,
 )
 # The times that are said are those of the rest.
@@ -94,4 +120,21 @@ def find_stop(sentence: str) -> re.Match[str] | None:
     if found is None or _OTHERWISE.search(sentence):
         return None
     others = [other for pattern in (_PARTLY, _ELSEWHERE) if (other := pattern.search(sentence))]
+    if _PARTS.search(sentence[: found.start()]):
+        return None
     return found if all(other.start() > found.start() for other in others) else None
+
+
+def say_elsewhere(sentence: str) -> str:
+    """Says why what stands still by a sentence stops nothing; empty where nothing stands still, or all does.
+
+    Example:
+        >>> say_elsewhere("The lift is out of service.")
+        'what stands still may be only a part, or something else than the series; write what happens to the series'
+        >>> say_elsewhere("The mill is out of service.")
+        ''
+    """
+    found = _ZERO.search(sentence) or NOT_AT_WORK.search(sentence)
+    if found is None or _OTHERWISE.search(sentence) or find_stop(sentence) is not None:
+        return ""
+    return "what stands still may be only a part, or something else than the series; write what happens to the series"
