@@ -14,13 +14,14 @@ from tsllm.context.readers import sort_effects
 
 def _make_window(first: str, steps: int, freq: str) -> Window:
     times = pd.date_range(first, periods=steps, freq=freq)
-    past = pd.date_range(end=times[0] - (times[1] - times[0]), periods=480, freq=freq)
+    past = pd.date_range(end=times[0], periods=481, freq=freq)[:-1]
     return Window(np.arange(480.0), past, times, 7)
 
 
 HOURS = _make_window("2024-05-02", 240, "h")
 DAYS = _make_window("2024-05-02", 14, "D")
 WEEK = _make_window("2024-01-01", 7, "D")
+MONTHS = _make_window("2024-01-01", 12, "MS")
 FROM_TEN = _make_window("2024-05-02 10:00", 72, "h")
 
 

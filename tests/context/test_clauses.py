@@ -7,8 +7,8 @@ import pytest
 from tests.context.sentences import WEEK, understand
 from tsllm.context import clauses
 from tsllm.context.parser import read_by_rules
-from tsllm.context.reading import NONE, Reading
 from tsllm.context.readers import read_in_turn, sort_effects
+from tsllm.context.reading import NONE, Reading
 
 CLOSED_THEN_DOUBLE = "set 0 from 3 to 4 | multiply 2 from 5 to 6"
 APART = {

@@ -356,6 +356,20 @@ def test_numbers_as_names_and_a_mapping_says_it_outright():
     assert write(Context.read({1: text, 2: text}, df)) == {1: text, 2: text}
 
 
+@pytest.mark.parametrize("written", ["product 3", "Product 3", "Product 003", "PRODUCT-3", "product03", "Product_3"])
+def test_zeros_in_front_of_a_number_are_another_spelling(written, caplog):
+    products = [f"Product {k:02d}" for k in range(1, 21)]
+    assert find_named(f"{written} is sold out on Friday.", products) == products
+    assert caplog.messages == [
+        f"the text says {written!r}, which is no series: it is called 'Product 03'; write it so if the text is about "
+        "that one alone (a text that names no series is read for all of them)"
+    ]
+    caplog.clear()
+    assert find_named("Product 03 is sold out on Friday.", products) == ["Product 03"]
+    assert find_named("Product 30 is sold out, as is product 33.", products) == products
+    assert [m for m in caplog.messages if "no series" in m] == []
+
+
 def test_another_case_is_another_spelling(caplog):
     assert find_named("The North is closed for 7 hours.", SHOPS) == SHOPS
     (told,) = caplog.messages

@@ -315,25 +315,35 @@ def find_named(text: str, ids: Sequence[Any]) -> list[Any]:
 
 
 def _tell_near(text: str, ids: Sequence[Any], spelled: Sequence[Any]) -> None:
-    """Logs a name that stands in a text but for blanks, hyphens, underscores and capitals, which names no series then.
+    """Logs a name that stands in a text in nearly its spelling, which names no series then.
+
+    Blanks, hyphens, underscores, capitals and zeros in front of a number make no difference ("product 3" for
+    `Product 03`).
 
     Args:
         text: Any text.
         ids: Names of the series.
         spelled: Those that stand there as they are.
     """
-    condensed = re.sub(r"[\s_-]", "", text).lower()
+    condensed = _condense(text)
     for name in ids:
         letters = re.sub(r"[\s_-]", "", str(name))
-        if name in spelled or len(letters) < 2 or _is_number(letters) or letters.lower() not in condensed:
+        if name in spelled or len(letters) < 2 or _is_number(letters) or _condense(str(name)) not in condensed:
             continue
-        near = re.search(rf"(?<![\w-]){r'[ _-]*'.join(map(re.escape, letters))}(?!\w|-\w)", text, re.IGNORECASE)
+        parts = re.findall(r"\d+|\D", letters)
+        pattern = r"[ _-]*".join(f"0*{part.lstrip('0')}" if part.isdecimal() else re.escape(part) for part in parts)
+        near = re.search(rf"(?<![\w-]){pattern}(?!\w|-\w)", text, re.IGNORECASE)
         if near is not None:
             logger.warning(
                 "the text says %r, which is no series: it is called %r; write it so if the text is about that one "
                 "alone (a text that names no series is read for all of them)", near[0], name,
             )  # fmt: skip
             return
+
+
+def _condense(text: str) -> str:
+    """Returns a text without what makes no difference in names, and without any zero."""
+    return re.sub(r"[\s_0-]", "", text).lower()
 
 
 def _refuse_mixed(text: str, found: Sequence[re.Match[str]]) -> None:

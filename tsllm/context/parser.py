@@ -162,7 +162,7 @@ def look_at(text: str, mentions: list[Mention], place: tuple[int, int]) -> Part:
     moments = [m for m in mentions if m.kind == "moment" and place[0] <= m.start and m.end <= place[1]]
     returns = not tells and any(returns_at(text, m, place) for m in moments)
     lasts = any(not last for _, last in span.ranges) and not span.length
-    return Part(place, tells, bool(span or moments), returns, lasts)
+    return Part(place, tells, bool(span or moments or span.vague), returns, lasts)
 
 
 def list_told(text: str, names: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], bool]]:

@@ -14,6 +14,7 @@ from tsllm.context.lexer import split_sentences
 from tsllm.context.notes import Note
 from tsllm.context.parser import read_by_rules
 from tsllm.context.reading import NONE, VALUES, Reading, sort_reading
+from tsllm.context.steps import settle
 from tsllm.context.structure import read_structure
 
 _TELLING = (*VALUES, "delay")  # roles that say what happens, and not only when
@@ -116,8 +117,11 @@ def _read_note(note: Note, window: Window, prose: ProseReader | None) -> tuple[l
     kept = []
     for effect in effects:
         parts, reason = note.clip(effect, window.times)
-        kept += parts
         idle += [(replace(effect, start=None, end=None, every=None), reason)] if reason else []
+        for part in parts:
+            settled, reason = settle(part, window.times, len(window.past_times))
+            kept += settled
+            idle += [(part, reason)] if reason else []
     return kept, idle
 
 

@@ -14,9 +14,9 @@ from tsllm.context.capacities import find_capacities, is_of_capacity
 from tsllm.context.effects import Effect
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention, find_mentions, split_sentences
-from tsllm.context.numbers import find_cut
 from tsllm.context.moments import has_date, resolve_moment
 from tsllm.context.notes import Note, write_span
+from tsllm.context.numbers import find_cut
 from tsllm.context.spans import (
     Span,
     borrow_span,
@@ -26,6 +26,7 @@ from tsllm.context.spans import (
     join_returns,
     tells_of_past,
 )
+from tsllm.context.steps import find_start
 from tsllm.context.stretches import resolve_span
 
 NONE = "none"
@@ -109,7 +110,7 @@ def sort_reading(
     values = [[(m, r) for m, r in found if r in VALUES] for found in inside]
     free = [not v and s == NONE for v, s in zip(values, reading.statements, strict=True)]
     spans = join_returns(spans, free, [reading.text[slice(*place)] for place in reading.sentences])
-    step = _find_step(times, past_times)
+    step, first = _find_step(times, past_times), find_start(times, past_times)
     effects: list[Effect] = []
     idle: list[tuple[Effect | str, str]] = [
         (reading.text[slice(*reading.sentences[k])], why) for k, why in reading.unread if not spans[k].past
@@ -117,8 +118,11 @@ def sort_reading(
     for k, statement in enumerate(reading.statements):
         if free[k] and not spans[k].delay:
             continue
-        span = spans[k] if spans[k] or spans[k].before else borrow_span(spans, free, k)
+        keeps = spans[k] or spans[k].before or spans[k].vague
+        span = spans[k] if keeps else borrow_span(spans, free, k)
         view = seen[next((j for j, other in enumerate(spans) if other.ranges is span.ranges), k)]
+        if note.has_span and not span:
+            span = replace(span, vague="", meanwhile="")  # its row says when that is
         kinds = [_make_effect(reading, mention, role) for mention, role in values[k]]
         if statement == "zero" and not any(e.kind == "set" for e in kinds):
             kinds.append(Effect("set", 0.0))
@@ -154,7 +158,7 @@ def sort_reading(
             continue
         told = spans[k].past or span.past
         for kind in kinds:
-            placed, late = _place(kind, stretches, times, told)
+            placed, late = _place(kind, stretches, first, told)
             effects += placed
             idle += [(kind, _say_when(span, s)) for s in (late[:1] if not placed else ())]
     return effects, idle
@@ -322,16 +326,16 @@ def _is_bound(effect: Effect) -> bool:
 
 
 def _place(
-    effect: Effect, stretches: list[Effect], times: pd.DatetimeIndex, past: bool
+    effect: Effect, stretches: list[Effect], first: pd.Timestamp, past: bool
 ) -> tuple[list[Effect], list[Effect]]:
-    """Puts an effect on its stretches; returns it there, and the stretches that are over by the forecast."""
+    """Puts an effect on its stretches; returns it there, and those that are over when the forecast begins."""
     if not stretches:
         return ([effect] if _is_bound(effect) and not past else []), []
     placed, late = [], []
     for s in stretches:
-        over = s.end is not None and s.end <= times[0] and s.every is None
+        over = s.end is not None and s.end <= first and s.every is None
         # What fell "from March on" has fallen in the history already; a limit or a standstill may well last.
-        since = past and s.end is None and s.start is not None and s.start < times[0] and effect.kind in _RELATIVE
+        since = past and s.end is None and s.start is not None and s.start < first and effect.kind in _RELATIVE
         if over or since:
             late.append(s)
         else:

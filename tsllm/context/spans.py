@@ -15,6 +15,7 @@ from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
 from tsllm.context.returns import returns_at, speaks_of_it
+from tsllm.context.vague import MEANWHILE, VAGUE
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
 _WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
@@ -92,6 +93,9 @@ class Span:
         ago: Days since then, where the sentence counts them.
         unread: What says when, and was not read; empty = nothing.
         soon: The same, of words that may well say how fast ("within two days").
+        vague: A season, holidays and the like, which have no dates of their own; a date beside them says which time is
+            meant.
+        meanwhile: The same of what the text may have dated before ("during the fair").
         whole: Whether it says outright that it is about all of the time ("until further notice").
         loose: What of its times is no moment of the text ("from 8 to 14"); empty = nothing.
         back: Whether it says no more than when all is as before.
@@ -108,6 +112,8 @@ class Span:
     ago: float = 0.0
     unread: str = ""
     soon: str = ""
+    vague: str = ""
+    meanwhile: str = ""
     whole: bool = False
     loose: str = ""
     back: bool = False
@@ -169,6 +175,10 @@ def collect_span(
         span.unread = _unmask(found, mentions, place)
     if found := _SOON.search(masked):
         span.soon = _unmask(found, mentions, place)
+    if found := VAGUE.search(masked):
+        span.vague = _unmask(found, mentions, place)
+    elif found := MEANWHILE.search(masked):
+        span.meanwhile = _unmask(found, mentions, place)
     return span
 
 
@@ -264,7 +274,7 @@ def borrow_span(spans: Sequence[Span], free: Sequence[bool], k: int) -> Span:
     """
     order = [j for j in [*range(k - 1, -1, -1), *range(k + 1, len(spans))] if spans[j] and free[j]]
     order = [j for j in order if not spans[j].texts or not all(map(counts_ahead, spans[j].texts))]
-    span = spans[order[0]] if order else Span(soon=spans[k].soon)
+    span = spans[order[0]] if order else Span(soon=spans[k].soon, meanwhile=spans[k].meanwhile)
     if span and spans[k].length and not span.length and not any(end for _, end in span.ranges):
         span = replace(span, length=spans[k].length)
     if not span and spans[k].again:
@@ -329,7 +339,7 @@ def find_reason(span: Span, sentence: str, several: bool, times: pd.DatetimeInde
         several: Whether it gives several values of a kind, or states something without one.
         times: The times of the horizon.
     """
-    unread = span.unread or (span.soon if not span else "")
+    unread = span.unread or (span.soon or span.vague or span.meanwhile if not span else "")
     if unread:
         return f"{unread!r} names no exact time; write dates and hours"
     for text in span.texts:
@@ -341,6 +351,8 @@ def find_reason(span: Span, sentence: str, several: bool, times: pd.DatetimeInde
     years = [int(year) for year in _YEAR.findall(sentence)]
     if years and not span.texts and min(years) > times[-1].year:
         return f"no time of {min(years)} is among the steps to forecast"
+    if years and not span and times[0].year < times[-1].year and times[0].year <= years[0] <= times[-1].year:
+        return f"{years[0]} is a part of the steps to forecast; write from {years[0]}-01-01 to {years[0]}-12-31"
     if several and len(span.days) + len(span.ranges) > 1 and not _is_of_days(span):
         return "several values at several times in one sentence; write a sentence for each"
     return ""

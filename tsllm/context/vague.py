@@ -1,0 +1,40 @@
+"""Times that are said without a date that everybody would give: seasons, holidays, quarters, "during the fair"."""
+
+import re
+
+from tsllm.context.effects import MONTHS
+
+_IN = r"(?:in|during|over|throughout|for|until|till|from|since|before|after|by|through|across|around|at|on)"
+_THE = r"(?:(?:the|all|this|next|every|each|early|late|mid|whole|entire|coming|following|rest of|all of|end of)[ -])*"
+_END = r"(?=\s*(?:$|[.,;:!?)])|\s+(?:and|or|of|until|till|because|due|owing|the|we|it|they|sales|output|demand|load|prices?|production|months?|season|term|\d{4}\b))"
+_MONTH = "|".join(MONTHS)
+# \x01 stands for a moment.
+VAGUE = re.compile(
+    rf"\b(?:{_IN}|this|next|all|every|each|coming|whole) {_THE}(?:spring|summer|autumn|winter)(?:time| months?| term| "
+    r"season| holidays?| break)?\b(?:,? \d{4}\b)?"
+    rf"|\b(?:{_IN}|this|next) {_THE}fall{_END}(?: \d{{4}}\b)?"
+    rf"|\b{_IN} {_THE}(?:[\w-]+ )?(?:holidays|holiday (?:period|season|time)|vacations?|half-?term|(?:semester|school) "
+    r"(?:break|year)|(?:off-?)?season|harvest(?: time)?|term(?:-?time)?|Ramadan|Lent|Advent|carnival|Hanukkah|Diwali|"
+    r"monsoon)\b"
+    rf"|\b(?:{_IN}|this|next) {_THE}(?:first|second|third|fourth|last|1st|2nd|3rd|4th|following|coming) "
+    r"(?:half(?:-year)?|quarter|trimester|semester)\b"
+    rf"|\b{_IN} {_THE}[QH][1-4]\b(?:,? (?:of )?\d{{4}}\b)?|\bQ[1-4] (?:of )?\d{{4}}\b|\b(?:this|next) quarter\b"
+    rf"|\b{_IN} {_THE}(?:calendar |iso )?weeks? \d{{1,2}}\b(?!:)|\bCW ?\d+\b"
+    r"|\b(?:in|during|over|within|for) (?:the )?(?:(?:next|coming|following|first|last) )?(?:few|some|several|coming|"
+    r"following|next) (?:hours|days|weeks|months|quarters|years)\b"
+    rf"|\bon (?:(?!\x01|the\b)\w+ ){{1,2}}days\b|\bin (?:(?!\x01|the\b|other\b|recent\b|previous\b|past\b|earlier\b)"
+    r"\w+ ){1,2}(?:months|weeks|quarters|years)\b"
+    r"|\b(?:at|during|in) (?:peak|off-peak|busy|quiet|rush|certain|some|these|those) (?:times|periods|hours)\b"
+    r"|\bat the turn of the year\b|\bat year-?end\b|\bmid-?year\b"
+    rf"|\b(?:early|late|mid)[ -](?:in )?(?:{_MONTH})\b"
+    r"|\b(?:whenever|when it (?:is|rains|snows|freezes)|when the (?:sun|wind|rain)\b)",
+    re.IGNORECASE,
+)
+# What the text may have dated before; and how often or how soon, which a date beside it makes exact.
+MEANWHILE = re.compile(
+    r"\b(?:during|throughout) (?![\x01-\x03]|(?:this|that|the) (?:\w+ )?(?:horizon|forecast\w*|periods?|time|window|"
+    r"prediction|whole|entire|next|coming|year|day|week|month|country|region|city|area|plant|network|series|data|"
+    r"future)\b)(?:(?:the|this|that|our|its|an?) )?\w+"
+    r"|\b(?:soon|shortly|temporarily|occasionally|sometimes|at times|from time to time|for a while)\b",
+    re.IGNORECASE,
+)
