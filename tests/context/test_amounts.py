@@ -382,6 +382,29 @@ def test_what_only_looks_like_an_amount_or_hours_changes_nothing(text):
     assert NO_MORE[text] in reasons if NO_MORE[text] else reasons == ""
 
 
+BANDS = {
+    "Output stays between 20 and 40 on Friday.": "floor 20 from 3 to 4 | cap 40 from 3 to 4",
+    "Output must lie between 20 MW and 40 MW from 8 to 14 on Friday.":
+        "floor 20 from 3 08:00 to 3 14:00 | cap 40 from 3 08:00 to 3 14:00",
+    "The load is limited to between 20 and 40.": "floor 20 | cap 40",
+    "Prices always stay within 1,000 to 2,000.": "floor 1000 | cap 2000",
+    "Output stays between 40 and 20.": "",
+    "Usually output stays between 20 and 40.": "",
+    "The fair is held between 9 and 17.": "",
+    "The temperature stays within 20 to 25 degrees.": "",
+    "The shop remains closed between 9 and 17 on Friday.": "set 0 from 3 09:00 to 3 17:00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BANDS)
+def test_a_band_is_a_lower_and_an_upper_limit(text):
+    assert understand(text)[0] == BANDS[text]
+
+
+def test_hours_are_no_amount_that_was_not_read():
+    assert understand("Output rises by 10 MW on Friday from 8 to 14.") == ("add 10 from 3 08:00 to 3 14:00", "")
+
+
 @pytest.mark.parametrize("module", [amounts, capacities])
 def test_the_examples_hold(module):
     found = doctest.testmod(module)

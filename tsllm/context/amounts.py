@@ -291,6 +291,11 @@ def read_share(mention: Mention, near: str, behind: str) -> str:
     return "multiply" if usual or _RUNS_AT.search(near) else NONE
 
 
+def counts_another(near: str, behind: str) -> bool:
+    """Tells whether a number counts another thing than the series (degrees, staff)."""
+    return bool(_OTHER_UNIT.match(behind) or _OTHER.search(near))
+
+
 def leads_to(near: str) -> bool:
     """Tells whether what follows is where a rise or a fall ends ("falls to ")."""
     return _CHANGES_TO.search(near) is not None

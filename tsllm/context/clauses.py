@@ -144,7 +144,9 @@ def _group(text: str, parts: Sequence[Part], usual: Sequence[bool], mentions: Se
     for k, part in enumerate(parts):
         alone = k + 1 < len(parts) and parts[k + 1].tells and not parts[k + 1].timed
         more = part.returns or (not alone and not part.tells and not usual[k] and _is_bare(text, part, mentions))
-        if (groups and ((not part.tells and not part.timed) or (part.timed and not part.tells and more))) or (groups and all(not parts[j].tells and not parts[j].timed for j in groups[-1])):
+        if (groups and ((not part.tells and not part.timed) or (part.timed and not part.tells and more))) or (
+            groups and all(not parts[j].tells and not parts[j].timed for j in groups[-1])
+        ):
             groups[-1].append(k)
         else:
             groups.append([k])

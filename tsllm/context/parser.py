@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from tsllm.context.amounts import (
     ELSEWHEN,
+    counts_another,
     is_change,
     is_of_another,
     is_range,
@@ -17,6 +18,7 @@ from tsllm.context.amounts import (
     say_unread,
 )
 from tsllm.context.clauses import Part, list_parts, split_clauses
+from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
 from tsllm.context.reading import NONE, VALUES, Reading, list_inside
@@ -116,6 +118,18 @@ _SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $",
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
 
 
+# "Stays between 20 and 40"; "is held between 9 and 17" may be hours.
+_BAND = (
+    r"\b(?:stay(?:s|ing)?|remain(?:s|ing)?|(?:is|are|be) kept|keeps?|(?:is|are|be) (?:limited|restricted|confined) to|"
+    r"(?:must|has to|have to|can only) (?:be|lie))(?: (?:always|strictly|well|somewhere))? "
+    r"(?:between|within|in the range (?:of|from)) "
+)
+_BAND_OPENS = re.compile(rf"{_BAND}$", re.IGNORECASE)
+_BAND_CLOSES = re.compile(rf"{_BAND}(-?[\d.,]*\d)(?: \w+)? (?:and|to) $", re.IGNORECASE)
+_BAND_GOES_ON = re.compile(r"(?: \w+)? (?:and|to) (-?[\d.,]*\d)(?![\d:])")
+_USUALLY = re.compile(r"\b(?:usual|normal|typical|general|most)(?:ly)?\b", re.IGNORECASE)
+
+
 def read_by_rules(text: str, apart: bool = True) -> Reading:
     """Gives roles by key words around each mention, sentence by sentence.
 
@@ -191,7 +205,9 @@ def _silence(reading: Reading, k: int) -> bool:
 
 def _read_sentence(reading: Reading, k: int) -> list[str]:
     """Gives the roles of one sentence; returns why something in it is not read."""
-    text, (first, last), unread = reading.text, reading.sentences[k], []
+    text, (first, last) = reading.text, reading.sentences[k]
+    unread: list[str] = []
+    beside: list[tuple[int, str]] = []  # mention, why it plays no part
     sentence = text[first:last]
     inside = [i for i, m in enumerate(reading.mentions) if first <= m.start and m.end <= last]
     over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
@@ -210,7 +226,7 @@ def _read_sentence(reading: Reading, k: int) -> list[str]:
             reading.roles[i] = role if sure else NONE
             why = say_unread(_find_clause(before), behind) if role == NONE and mention.kind in _AMOUNTS else ""
             why = why or (_TWO_LIMITS if _is_double_limit(mention, before, behind) else "")
-            unread += [why] if why else []
+            beside += [(i, why)] if why else []
             unread += [] if sure else [_ONLY_POSSIBLE]
     _place_starts(reading, inside)
     _join_ranges(reading, inside)
@@ -228,7 +244,17 @@ def _read_sentence(reading: Reading, k: int) -> list[str]:
         unread += [] if sure else [_ONLY_POSSIBLE]
     elif not skip_all and not any(reading.roles[i] in VALUES for i in inside) and (why := say_elsewhere(sentence)):
         unread.append(why)
-    return unread
+    return [*_leave_hours(reading, k, inside, beside), *unread]
+
+
+def _leave_hours(reading: Reading, k: int, inside: list[int], beside: list[tuple[int, str]]) -> list[str]:
+    """Returns the reasons of numbers that are no hours of the day ("from 8 to 14")."""
+    first, last = reading.sentences[k]
+    values = [(reading.mentions[i].start - first, reading.mentions[i].end - first) for i in inside
+              if reading.roles[i] in VALUES]  # fmt: skip
+    hours = find_hours(reading.text[first:last], values, reading.statements[k] == "zero")
+    place = hours.place if hours is not None and hours.pair else (0, 0)
+    return [why for i, why in beside if not place[0] <= reading.mentions[i].start - first < place[1]]
 
 
 def _is_only_possible(sentence: str, before: str, behind: str) -> bool:
@@ -367,6 +393,8 @@ def _find_clause(before: str) -> str:
 
 
 def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
+    if _USUALLY.search(near) is None and (_BAND_OPENS.search(near) or _BAND_CLOSES.search(near)):
+        return _read_band(mention, near, behind)
     if _BY_AT_MOST.search(near) or _SPAN_OPEN.search(near):
         return NONE if _BY_AT_MOST.search(near) else read_amount(mention, near, behind)
     if _SET.search(before[-20:]):
@@ -378,3 +406,13 @@ def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
         if limit != NONE:
             return NONE if _CHANGED_BY.search(near) else limit  # "The limit rises by 5."
     return read_amount(mention, near, behind)
+
+
+def _read_band(mention: Mention, near: str, behind: str) -> str:
+    """Reads "stays between 20 and 40": a lower and an upper limit, where the second is the larger one."""
+    closes, goes_on = _BAND_CLOSES.search(near), _BAND_GOES_ON.match(behind)
+    if counts_another(near, behind[goes_on.end() :] if goes_on else behind):
+        return NONE
+    if closes:
+        return "cap" if float(closes[1].replace(",", "")) < mention.value else NONE
+    return "floor" if goes_on and mention.value < float(goes_on[1].replace(",", "")) else NONE
