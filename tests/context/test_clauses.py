@@ -25,7 +25,8 @@ APART = {
     "Closed on Wednesday and capped at 50 on Friday.": "set 0 from 3 to 4 | cap 50 from 5 to 6",
     "At least 20 on Wednesday and at most 50 on Friday.": "floor 20 from 3 to 4 | cap 50 from 5 to 6",
     "Sales rise by 10 on Wednesday and fall by 20 on Friday.": "add 10 from 3 to 4 | add -20 from 5 to 6",
-    "Sales rise by 20 % on Tuesday, then fall by 10 % on Friday.": "multiply 1.2 from 2 to 3 | multiply 0.9 from 5 to 6",
+    "Sales rise by 20 % on Tuesday, then fall by 10 % on Friday.":
+        "multiply 1.2 from 2 to 3 | multiply 0.9 from 5 to 6",
     "Closed between Tuesday and Thursday, and sales double on Saturday.": "set 0 from 2 to 5 | multiply 2 from 6 to 7",
     "Closed on Tuesday, Wednesday and Friday, and sales double on Saturday.":
         "set 0 from 2 to 3 | set 0 from 3 to 4 | set 0 from 5 to 6 | multiply 2 from 6 to 7",

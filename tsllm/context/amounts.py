@@ -159,7 +159,8 @@ _AT = re.compile(
 )  # fmt: skip
 _IN_PERCENT = re.compile(
     r"\b(?:humidity|occupancy|inflation|unemployment|interest|utili[sz]ation|shares?|charge|rates?|vat|tax|quota|"
-    r"probability|chance|battery|availability|efficiency|cover|ratio|yield|discounts?|rebates?|margins?)\b", re.IGNORECASE,
+    r"probability|chance|battery|availability|efficiency|cover|ratio|yield|discounts?|rebates?|"
+    r"margins?)\b", re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -202,9 +203,9 @@ def say_unread(near: str, behind: str) -> str:
     """
     if _COMPARES.match(behind) and ELSEWHEN.search(near + behind):
         return "it is compared with another time than the usual"
-    changes = _CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind)
+    changes = bool(_CHANGES_SOMEHOW.search(near) or _MORE.match(behind) or _ABOVE.match(behind))
     levels = re.search(r"\bfrom (?:about )?$", near) or _FROM_TO.search(near)
-    changes = changes or (_CHANGE.search(near) and is_range(near, behind) and not levels)
+    changes = changes or bool(_CHANGE.search(near) and is_range(near, behind) and not levels)
     if not changes or _DENIED.search(near):
         return ""
     if is_range(near, behind) or _BOUNDED.search(near):
@@ -302,7 +303,7 @@ def leads_to(near: str) -> bool:
 
 
 def is_change(near: str, behind: str) -> bool:
-    """Tells whether a percentage with a sign may be a change of the series ("sales -20 %"), by what stands around it."""
+    """Tells whether a percentage with a sign may be a change of the series ("sales -20 %")."""
     other = _IN_PERCENT.search(near) or _OTHER.search(near) or _TAKES.search(near) or _BOUNDED.search(near)
     return bool(_END.match(behind) and not other and not _DENIED.search(near))
 

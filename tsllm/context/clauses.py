@@ -1,7 +1,7 @@
 """Parts of a sentence that are read by themselves: "closed on Wednesday, and sales double on Friday" tells twice.
 
-A sentence is taken apart at commas, semicolons and words that join ("and", "but", "while") into the most parts that each
-have an effect and a time of their own. Where that can be done in several ways, it stays whole.
+A sentence is taken apart at commas, semicolons and words that join ("and", "but", "while") into the most parts that
+each have an effect and a time of their own. Where that can be done in several ways, it stays whole.
 """
 
 import re
@@ -23,7 +23,8 @@ _BARE = re.compile(
 )
 # When all is as usual belongs to no effect.
 _USUAL = re.compile(
-    r"\b(?:open(?!ing)(?:s|ed)?|as (?:usual|always|normal)|normal(?:ly)?|unchanged|(?:un|not )affected|regular(?:ly)?)\b",
+    r"\b(?:open(?!ing)(?:s|ed)?|as (?:usual|always|normal)|normal(?:ly)?|unchanged|(?:un|not )affected|"
+    r"regular(?:ly)?)\b",
     re.IGNORECASE,
 )
 # A clause with a verb of its own may be about something else at another time.
@@ -127,7 +128,7 @@ def _says_usual(text: str, part: Part) -> bool:
 
 
 def _is_apart(text: str, part: Part, mentions: Sequence[Mention], first: int) -> bool:
-    """Tells whether a part that tells nothing is about another time than the rest of the sentence that begins there."""
+    """Tells whether a part that tells nothing is about another time than the rest of its sentence."""
     said = text[slice(*part.place)]
     if part.tells or part.returns or not part.timed or _is_bare(text, part, mentions) or _SUBORDINATE.match(said):
         return False
@@ -144,9 +145,8 @@ def _group(text: str, parts: Sequence[Part], usual: Sequence[bool], mentions: Se
     for k, part in enumerate(parts):
         alone = k + 1 < len(parts) and parts[k + 1].tells and not parts[k + 1].timed
         more = part.returns or (not alone and not part.tells and not usual[k] and _is_bare(text, part, mentions))
-        if (groups and ((not part.tells and not part.timed) or (part.timed and not part.tells and more))) or (
-            groups and all(not parts[j].tells and not parts[j].timed for j in groups[-1])
-        ):
+        empty = not part.tells and not part.timed
+        if groups and (empty or (part.timed and not part.tells and more) or _is_empty(parts, groups[-1])):
             groups[-1].append(k)
         else:
             groups.append([k])
@@ -157,6 +157,10 @@ def _group(text: str, parts: Sequence[Part], usual: Sequence[bool], mentions: Se
         if ways:
             return [[parts[k] for k in part] for part in ways[0]] if len(ways) == 1 else [list(parts)]
     return [list(parts)]
+
+
+def _is_empty(parts: Sequence[Part], group: Sequence[int]) -> bool:
+    return all(not parts[k].tells and not parts[k].timed for k in group)
 
 
 def _list_ways(groups: Sequence[list[int]], number: int) -> list[list[list[int]]]:

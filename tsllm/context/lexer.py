@@ -68,7 +68,8 @@ _TOKEN = re.compile(
     rf"|(?P<duration>\b(?:{_DIGITS}|{_COUNT}|an?|half an|a full|the whole)[ -](?:further |more |full |consecutive )?"
     rf"(?:{'|'.join(UNITS)})s?\b)"
     rf"|(?P<percent>(?:(?<![\w.])(?:{_DIGITS})|\b(?:{_COUNT})) ?(?:%|per ?cent\b))"
-    rf"|(?P<factor>\b(?:{_COUNT}|\d+){_AND_HALF}(?=[ -]times\b|-fold\b)|\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
+    rf"|(?P<factor>\b(?:{_COUNT}|\d+){_AND_HALF}(?=[ -]times\b|-fold\b)"
+    rf"|\b(?:{'|'.join(sorted(FACTORS, key=len, reverse=True))})\b)"
     rf"|(?P<number>(?<![\w.])(?:{_DIGITS})(?:(?=x\b)|(?![\w%]|\.\d))|\b(?:{_COUNT})\b)",
     re.IGNORECASE,
 )

@@ -37,7 +37,7 @@ def find_cut(text: str, mention: Mention) -> str:
     joined = head is not None and head[0].rstrip().lower().endswith(("and", "and a"))
     if joined and mention.kind == "factor" and mention.text.lower() not in {"half", "a third", "a quarter"}:
         head = None  # "the third and double"
-    if joined and mention.kind != "factor" and not re.match("[a-z]+d ", head[0], re.IGNORECASE):
+    if joined and mention.kind != "factor" and not (head and re.match("[a-z]+d ", head[0], re.IGNORECASE)):
         head = None  # "between 10 and 20"
     if rest is None and re.search(r"(?:hundred|thousand)$", mention.text, re.IGNORECASE):
         rest = _MORE.match(text, mention.end)

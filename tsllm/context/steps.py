@@ -32,7 +32,7 @@ def find_start(times: pd.DatetimeIndex, past_times: pd.DatetimeIndex) -> pd.Time
         >>> find_start(months[2:], months[:2])
         Timestamp('2024-07-01 00:00:00')
     """
-    every = past_times.append(times)
+    every = pd.DatetimeIndex(past_times.append(times))
     return _find_edges(every)[len(past_times)] if are_long(every) else times[0]
 
 
@@ -84,7 +84,7 @@ def _find_edges(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
         return ends.insert(0, ends[0] - pd.DateOffset(months=_count_months(times)))
     if (days.day <= 3).all():
         days = pd.DatetimeIndex([day.replace(day=1) for day in days])
-    return days.append(pd.DatetimeIndex([days[-1] + pd.DateOffset(months=_count_months(times))]))
+    return days.insert(len(days), days[-1] + pd.DateOffset(months=_count_months(times)))
 
 
 def _count_months(times: pd.DatetimeIndex) -> int:

@@ -42,8 +42,9 @@ _MADE = (
 _BEHIND_NO = (
     r"(?=\s*(?:$|[.,;:!?)–—])|\s+(?:(?:(?:is|are|was|were|will be|can be|may be) (?:to be )?)?(?:expected|possible|"
     r"planned|scheduled|foreseen|coming|taken|produced|generated|made|sold|delivered|consumed|supplied|used|bought|"
-    r"traded|carried|served|shipped|processed|handled|withdrawn)|(?:(?:will|can|may) )?(?:come|comes|take|takes|arrive|"
-    r"runs?|leave|go|goes|pass|passes)|whatsoever|at all|of any|on|from|until|till|between|during|for|over|in|at|this|"
+    r"traded|carried|served|shipped|processed|handled|withdrawn)|(?:(?:will|can|may) )?(?:come|comes|take|takes|"
+    r"arrive|runs?|leave|go|goes|pass|passes)|whatsoever|at all|of any|on|from|until|till|between|"
+    r"during|for|over|in|at|this|"
     r"next|today|tomorrow|all|because|due|owing|since|after|before|and|or|while|as of|starting|every|each|throughout|"
     rf"either|there|through|{_DAYS}|\d)\b)"
 )
@@ -59,7 +60,8 @@ _ZERO = re.compile(
     rf"contract)\b)|"
     r"\bclosures?\b|\bshut ?downs?\b|\boffline\b|\bdepleted\b|\bblackouts?\b|"
     r"\bout of (?:service|order|stock|use)\b|\bunavailable\b|\bsuspended\b|\boutages?\b|"
-    r"\bzero (?:readings|values|output|production|sales|demand|generation|load|consumption|traffic)|\bunder maintenance\b|"
+    r"\bzero (?:readings|values|output|production|sales|demand|generation|load|consumption|traffic)|"
+    r"\bunder maintenance\b|"
     rf"\b{_BE} (?:at )?zero{_END}|\b{_BE} shut{_END}|\b(?:at a|to a) (?:complete )?standstill\b|"
     rf"\bstands? (?:completely )?still\b|\b{_BE} {_FULLY}idle{_END}|\b{_BE} (?:switched|turned|powered) off{_END}|"
     rf"\bnon-operational\b|\b{_WORKS} (?:(?:will|is going to|has to) )?{_BE} {_FULLY}(?:down|out){_END}|"
@@ -91,7 +93,8 @@ _ELSEWHERE = re.compile(
     r"\b(?:roads?|streets?|bridges?|tunnels?|lanes?|paths?|ways?|routes?|stations?|stops?|schools?|exits?) "
     r"(?:to|towards|into|leading to|past|behind) \w+|"
     r"\b(?:roads?|streets?|lanes?|bridges?|borders?|schools?) closures?\b|"
-    r"\bclosures? of (?:(?:the|an?|some|our|all) )?(?:\w+ )?(?:roads?|streets?|lanes?|bridges?|borders?|schools|lifts?)\b|"
+    r"\bclosures? of (?:(?:the|an?|some|our|all) )?(?:\w+ )?(?:roads?|streets?|lanes?|bridges?|"
+    r"borders?|schools|lifts?)\b|"
     r"\b(?:internet|wi-?fi|phones?|telephones?|e-?mails?) (?:outages?|shut ?downs?)\b",
     re.IGNORECASE,
 )

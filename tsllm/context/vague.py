@@ -6,15 +6,19 @@ from tsllm.context.effects import MONTHS
 
 _IN = r"(?:in|during|over|throughout|for|until|till|from|since|before|after|by|through|across|around|at|on)"
 _THE = r"(?:(?:the|all|this|next|every|each|early|late|mid|whole|entire|coming|following|rest of|all of|end of)[ -])*"
-_END = r"(?=\s*(?:$|[.,;:!?)])|\s+(?:and|or|of|until|till|because|due|owing|the|we|it|they|sales|output|demand|load|prices?|production|months?|season|term|\d{4}\b))"
+_END = (
+    r"(?=\s*(?:$|[.,;:!?)])|\s+(?:and|or|of|until|till|because|due|owing|the|we|it|they|sales|output|"
+    r"demand|load|prices?|production|months?|season|term|\d{4}\b))"
+)
 _MONTH = "|".join(MONTHS)
 # \x01 stands for a moment.
 VAGUE = re.compile(
     rf"\b(?:{_IN}|this|next|all|every|each|coming|whole) {_THE}(?:spring|summer|autumn|winter)(?:time| months?| term| "
     r"season| holidays?| break)?\b(?:,? \d{4}\b)?"
     rf"|\b(?:{_IN}|this|next) {_THE}fall{_END}(?: \d{{4}}\b)?"
-    rf"|\b{_IN} {_THE}(?:[\w-]+ )?(?:holidays|holiday (?:period|season|time)|vacations?|half-?term|(?:semester|school) "
-    r"(?:break|year)|(?:off-?)?season|harvest(?: time)?|term(?:-?time)?|Ramadan|Lent|Advent|carnival|Hanukkah|Diwali|"
+    rf"|\b{_IN} {_THE}(?:[\w-]+ )?(?:holidays|holiday (?:period|season|time)|vacations?|half-?term|"
+    r"(?:semester|school) (?:break|year)|(?:off-?)?season|harvest(?: time)?|term(?:-?time)?|Ramadan|"
+    r"Lent|Advent|carnival|Hanukkah|Diwali|"
     r"monsoon)\b"
     rf"|\b(?:{_IN}|this|next) {_THE}(?:first|second|third|fourth|last|1st|2nd|3rd|4th|following|coming) "
     r"(?:half(?:-year)?|quarter|trimester|semester)\b"
