@@ -112,6 +112,7 @@ _TWO_LIMITS = "a limit of two values is not read; write one"
 _BY_AT_MOST = re.compile(
     r"\bby (?:about )?(?:no more than|no less than|at most|at least|up to|more than|less than) $", re.IGNORECASE
 )
+_LIMITED = re.compile(r"\b(?:by|of|to|below|above|under|over|than|is|exceeds?|at|most|least|limit|=|≤|≥)\s*$")
 _OR_OTHER = re.compile(r" ?(?:[-–—] ?| (?:to|or) )\d")  # a limit of two values
 _CHANGED_BY = re.compile(rf"\b(?:{RISES}|{FALLS}) (?:\w+ ){{0,3}}?by $", re.IGNORECASE)
 _SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $", re.IGNORECASE)
@@ -384,7 +385,7 @@ def _find_turn(near: str, behind: str) -> str:
 
 def _is_double_limit(mention: Mention, before: str, behind: str) -> bool:
     near = _find_clause(before)
-    bounded = _CAP.search(near) or _FLOOR.search(near)
+    bounded = _LIMITED.search(near) and (_CAP.search(near) or _FLOOR.search(near))
     return bool(mention.kind == "number" and bounded and _OR_OTHER.match(behind))
 
 
@@ -399,7 +400,7 @@ def _read_number(mention: Mention, before: str, near: str, behind: str) -> str:
         return NONE if _BY_AT_MOST.search(near) else read_amount(mention, near, behind)
     if _SET.search(before[-20:]):
         return "set"
-    if re.search(r"\b(?:by|of|to|below|above|under|over|than|is|exceeds?|at|most|least|limit|=|≤|≥)\s*$", near):
+    if _LIMITED.search(near):
         limit = "cap" if _CAP.search(near) else "floor" if _FLOOR.search(near) else NONE
         if limit != NONE and (_OR_OTHER.match(behind) or is_range(near, "")):
             return NONE
