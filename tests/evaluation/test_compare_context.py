@@ -8,6 +8,7 @@ from tsllm.evaluation.compare import run_compare
 from tsllm.evaluation.config import CompareConfig
 from tsllm.forecasting.context import ContextForecaster
 from tsllm.forecasting.model_spec import ModelSpec, tell_spec
+from tsllm.forecasting.naive import SeasonalNaive
 from tsllm.types import FrameError
 
 HELD = "The output is held at 777 from 2024-01-05 00:00 to 2024-01-08 00:00."
@@ -100,7 +101,7 @@ def test_options_without_effect_and_texts_that_do_not_fit_are_errors(make, tmp_p
 
 
 def test_a_model_is_told_for_every_later_fit():
-    made = ContextForecaster(type("Base", (), {"alias": "b", "covariates": (), "past_covariates": ()})())
+    made = ContextForecaster(SeasonalNaive(1))
     assert made.tell("x", True) is made
     assert (made.context, made.texts, made.timeless) == ("x", "x", True)
 

@@ -43,7 +43,7 @@ def test_a_series_is_read_in_order_and_its_rhythm_found(time_mmd, folder):
 def test_a_report_is_out_a_period_after_its_end_and_about_what_follows(time_mmd, folder):
     texts = time_mmd.load_texts(folder, "Fuel", "7 D", 14 * DAY)
     assert texts["text"].tolist() == ["Prices rose.", "Prices fell.\nThey rise."]
-    assert texts["published"].tolist() == [pd.Timestamp("2020-01-17"), pd.Timestamp("2020-01-24")]
+    assert texts["published"].tolist() == [pd.Timestamp("2020-01-18"), pd.Timestamp("2020-01-25")]
     assert (texts["start"] == texts["published"]).all()
     assert (texts["end"] - texts["start"] == 14 * DAY).all()
 

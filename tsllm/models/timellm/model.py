@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from tsllm.backbones.control import refuse_control
 from tsllm.backbones.fingerprint import compute_fingerprint, is_same_model
 from tsllm.models.base import ForecastModel
 from tsllm.models.inputs import Inputs, RawForecast
@@ -318,6 +317,8 @@ class TimeLLM(ForecastModel):
     def _tokenizer(self) -> Any:
         if self.backbone.tokenizer is None:
             raise ValueError("the backbone has no tokenizer to write a prompt with; load one or set prompt: false")
+        from tsllm.backbones.control import refuse_control  # native models need none
+
         refuse_control(self.backbone.tokenizer, self.config.prompt_domain, "prompt_domain")
         return self.backbone.tokenizer
 
