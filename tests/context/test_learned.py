@@ -400,16 +400,41 @@ def test_training_learns_what_it_is_shown_and_members_differ(llm, tokenizer):  #
     encoder = TextEncoder(llm, tokenizer)
     sentences = collect_sentences(write_pairs(12, 3))
     assert len({s.plain.text for s in sentences}) == len(sentences)
-    features = encode_sentences(encoder, sentences)
+    shown = encode_sentences(encoder, sentences)
+    features = shown.features
     assert sum(features.counts) == len(features.mentions) == sum(len(s.roles) for s in sentences)
     config = ReaderConfig(hidden_size=32, d_model=32, num_members=2, dropout=0.0)
     torch.manual_seed(0)
     args = ReaderArguments("", max_steps=150, learning_rate=1e-2)
-    fresh, head = ReaderHead(config).eval(), train_head(config, features, sentences, args)
-    before, after = (score_reader(h, features, sentences) for h in (fresh, head))
+    fresh, head = ReaderHead(config).eval(), train_head(config, [shown], args)
+    before, after = (score_reader(h, shown) for h in (fresh, head))
     assert after["role"] > 0.9 > 0.5 > before["role"]
     assert after["told"] > 0.8
     assert not torch.equal(head.members[0].role.weight, head.members[1].role.weight)
+
+
+def test_each_member_learns_from_its_own_draw(llm, tokenizer):  # noqa: F811
+    encoder = TextEncoder(llm, tokenizer)
+    told = encode_sentences(encoder, collect_sentences(write_pairs(12, 3)))
+    silent = [dataclasses.replace(s, roles=(NONE,) * len(s.roles), statement=NONE) for s in told.sentences]
+    quiet = dataclasses.replace(told, sentences=silent)
+    config = ReaderConfig(hidden_size=32, d_model=32, num_members=2, dropout=0.0)
+    args = ReaderArguments("", max_steps=150, learning_rate=1e-2)
+
+    def train(*draws):
+        torch.manual_seed(0)
+        return train_head(config, draws, args)
+
+    apart, shared = train(told, quiet), train(told)
+    alone = [ReaderHead(dataclasses.replace(config, num_members=1)).eval() for _ in apart.members]
+    for head, member in zip(alone, apart.members, strict=True):
+        head.members[0].load_state_dict(member.state_dict())
+    assert score_reader(alone[0], told)["role"] > 0.9
+    assert score_reader(alone[1], told)["role"] == 0.0
+    assert score_reader(alone[1], quiet)["quiet"] == 1.0
+    assert torch.equal(apart.members[0].role.weight, shared.members[0].role.weight)
+    with pytest.raises(ValueError, match="longer"):
+        train(told, quiet, told)
 
 
 def test_a_reader_comes_back_as_it_was_and_only_on_its_own_weights(llm, tokenizer, tmp_path):  # noqa: F811

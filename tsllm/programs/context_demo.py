@@ -89,8 +89,7 @@ def train_short_reader(
     config = ReaderConfig(backbone, weights, layers, hidden_size=encoder.width, fingerprint=encoder.fingerprint)
     torch.manual_seed(seed)
     arguments = ReaderArguments("", max_steps=steps, seed=seed)
-    sentences = collect_sentences(readings)
-    head = train_head(config, encode_sentences(encoder, sentences), sentences, arguments)
+    head = train_head(config, [encode_sentences(encoder, collect_sentences(readings))], arguments)
     return LearnedReader(encoder, head)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsllm.context.features import Features, build_features
 from tsllm.context.pairs import FOLDS, write_clauses, write_pairs
@@ -33,8 +33,9 @@ class ReaderArguments:
         backbone_weights: "pretrained"; "spectrum" for the control with random directions.
         num_backbone_layers: Layers of it that run; 0 = all.
         dtype: What it computes in: "float32", or "bfloat16", which halves the time on processors that have it.
-        num_pairs: Synthetic texts to train on.
+        num_pairs: Synthetic texts of a draw, to train on.
         num_clauses: Short sentences beside them, each about one effect.
+        own_texts: Whether each member is trained on a draw of its own, so that the vote averages over texts, too.
         wide: Whether further wordings are trained on (`tsllm.context.wordings_more`).
         fold: Which fifth of the wordings is held out: 4, or 3 for development, where 4 stays unseen, too.
         num_validation: Synthetic texts of wordings held out.
@@ -54,6 +55,7 @@ class ReaderArguments:
     dtype: str = "float32"
     num_pairs: int = 2000
     num_clauses: int = 3200
+    own_texts: bool = True
     wide: bool = True
     fold: int = 4
     num_validation: int = 120
@@ -92,35 +94,42 @@ class ToldSentence:
     statement: str
 
 
+@dataclass(frozen=True)
+class EncodedSentences:
+    """Sentences with what they tell, and their features."""
+
+    sentences: Sequence[ToldSentence]
+    features: Features
+
+
 def run_reader_training(args: ReaderArguments) -> dict[str, Any]:
     """Trains and saves a reader; returns what `metrics.json` says."""
     start = time.perf_counter()
     where = (args.backbone, args.backbone_weights, args.num_backbone_layers, args.dtype)
     encoder = open_encoder(*where, cache_gb=args.cache_gb)
-    clauses = write_clauses(args.num_clauses, args.seed + 3, wide=args.wide, fold=args.fold)
+    draws = [encode_sentences(encoder, sentences) for sentences in draw_sentences(args)]
     parts = {
-        "train": write_pairs(args.num_pairs, args.seed, wide=args.wide, fold=args.fold) + clauses,
         "seen": write_pairs(args.num_validation, args.seed + 1, fold=args.fold),
         "held_out": write_pairs(args.num_validation, args.seed + 2, held_out=True, fold=args.fold),
     }
-    told = {name: collect_sentences(readings) for name, readings in parts.items()}
-    features = {name: encode_sentences(encoder, sentences) for name, sentences in told.items()}
+    scored = {name: encode_sentences(encoder, collect_sentences(readings)) for name, readings in parts.items()}
     encoding = time.perf_counter() - start
     config = ReaderConfig(
         *where, hidden_size=encoder.width, num_members=args.num_members, confidence=args.confidence,
         fingerprint=encoder.fingerprint,
     )  # fmt: skip
     torch.manual_seed(args.seed)
-    head = train_head(config, features["train"], told["train"], args)
+    head = train_head(config, draws, args)
     reader = LearnedReader(encoder, head)
-    metrics: dict[str, Any] = {name: score_reader(head, features[name], told[name]) for name in ("seen", "held_out")}
+    metrics: dict[str, Any] = {name: score_reader(head, part) for name, part in scored.items()}
     metrics |= {"steps": args.max_steps, "seed": args.seed, "seconds": time.perf_counter() - start}
     metrics |= {
         "encoding_seconds": encoding,
         "backbone_weights": args.backbone_weights,
         "texts": args.num_pairs,
         "clauses": args.num_clauses,
-        "sentences": len(told["train"]),
+        "sentences": [len(draw.sentences) for draw in draws],
+        "own_texts": args.own_texts,
         "fold": args.fold,
         "wide": args.wide,
     }
@@ -134,6 +143,27 @@ def _tell(done: int) -> None:
         logger.info("encoded %d sentences", done)
 
 
+def draw_seeds(seed: int, number: int) -> list[int]:
+    """Returns the seeds of `number` draws of texts: `seed` itself, and others that no small seed shares.
+
+    Example:
+        >>> draw_seeds(0, 3), draw_seeds(1, 2)
+        ([0, 3964924996, 3141116543], [1, 1189033389])
+    """
+    return [seed] + [int(np.random.SeedSequence((seed, k)).generate_state(1)[0]) for k in range(1, number)]
+
+
+def draw_sentences(args: ReaderArguments) -> list[list[ToldSentence]]:
+    """Returns the training sentences of each member, or those of all in one list."""
+    options: dict[str, Any] = {"wide": args.wide, "fold": args.fold}
+    return [
+        collect_sentences(
+            write_pairs(args.num_pairs, seed, **options) + write_clauses(args.num_clauses, seed + 3, **options)
+        )
+        for seed in draw_seeds(args.seed, args.num_members if args.own_texts else 1)
+    ]
+
+
 def collect_sentences(readings: Sequence[Reading]) -> list[ToldSentence]:
     """Returns the distinct sentences of texts, in order, with the roles of their mentions."""
     found: dict[str, ToldSentence] = {}
@@ -145,36 +175,45 @@ def collect_sentences(readings: Sequence[Reading]) -> list[ToldSentence]:
     return list(found.values())
 
 
-def encode_sentences(encoder: TextEncoder, sentences: Sequence[ToldSentence]) -> Features:
+def encode_sentences(encoder: TextEncoder, sentences: Sequence[ToldSentence]) -> EncodedSentences:
     """Computes the features of sentences once, through the encoder's store."""
     plain = [sentence.plain for sentence in sentences]
-    return build_features(encoder.encode([p.text for p in plain], _tell), plain)
+    return EncodedSentences(sentences, build_features(encoder.encode([p.text for p in plain], _tell), plain))
 
 
-def train_head(
-    config: ReaderConfig, features: Features, sentences: Sequence[ToldSentence], args: ReaderArguments
-) -> ReaderHead:
-    """Trains each member of a head by itself, on cross-entropy of roles plus that of statements."""
+def train_head(config: ReaderConfig, draws: Sequence[EncodedSentences], args: ReaderArguments) -> ReaderHead:
+    """Trains each member of a head by itself, on cross-entropy of roles plus that of statements.
+
+    Args:
+        config: Sizes of the head.
+        draws: Training sentences, one draw for each member, or one for all.
+        args: Steps, sizes of batches, rate and seed.
+    """
     head = ReaderHead(config)
-    roles = torch.tensor([ROLES.index(role) for s in sentences for role in s.roles], dtype=torch.long)
-    statements = torch.tensor([STATEMENTS.index(s.statement) for s in sentences], dtype=torch.long)
     rng = np.random.default_rng(args.seed)
     head.train()
-    for number, member in enumerate(head.members, 1):
-        optimizer = torch.optim.AdamW(member.parameters(), lr=args.learning_rate, weight_decay=0.05)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, total_steps=args.max_steps)
-        for _ in range(args.max_steps):
-            batch, of_mentions, of_sentences = _draw(features, args.batch_size, rng)
-            scored, stated = member(batch)
-            loss = F.cross_entropy(scored, roles[of_mentions]) + F.cross_entropy(stated, statements[of_sentences])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        logger.info(
-            "member %d of %d: %d steps, last loss %.3f", number, config.num_members, args.max_steps, loss.item()
-        )
+    shared = [*draws] * len(head.members) if len(draws) == 1 else draws
+    for number, (member, draw) in enumerate(zip(head.members, shared, strict=True), 1):
+        loss = _train_member(member, draw, args, rng)
+        logger.info("member %d of %d: %d steps, last loss %.3f", number, config.num_members, args.max_steps, loss)
     return head.eval()
+
+
+def _train_member(member: nn.Module, draw: EncodedSentences, args: ReaderArguments, rng: np.random.Generator) -> float:
+    """Returns the loss of the last step."""
+    roles = torch.tensor([ROLES.index(role) for s in draw.sentences for role in s.roles], dtype=torch.long)
+    statements = torch.tensor([STATEMENTS.index(s.statement) for s in draw.sentences], dtype=torch.long)
+    optimizer = torch.optim.AdamW(member.parameters(), lr=args.learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, total_steps=args.max_steps)
+    for _ in range(args.max_steps):
+        batch, of_mentions, of_sentences = _draw(draw.features, args.batch_size, rng)
+        scored, stated = member(batch)
+        loss = F.cross_entropy(scored, roles[of_mentions]) + F.cross_entropy(stated, statements[of_sentences])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return loss.item()
 
 
 def _draw(features: Features, size: int, rng: np.random.Generator) -> tuple[Features, Tensor, Tensor]:
@@ -188,16 +227,16 @@ def _draw(features: Features, size: int, rng: np.random.Generator) -> tuple[Feat
 
 
 @torch.no_grad()
-def score_reader(head: ReaderHead, features: Features, sentences: Sequence[ToldSentence]) -> dict[str, float]:
+def score_reader(head: ReaderHead, part: EncodedSentences) -> dict[str, float]:
     """Returns shares in 0..1 of what is right.
 
     `role` and `statement` are of mentions and sentences that play a part, `told` of whole sentences that tell of an
     effect or its time, `quiet` of whole sentences that say nothing.
     """
-    found, stated = head.decide(features)
+    found, stated = head.decide(part.features)
     right: dict[str, list[bool]] = {name: [] for name in ("role", "statement", "told", "quiet")}
     given = iter(found)
-    for sentence, statement in zip(sentences, stated, strict=True):
+    for sentence, statement in zip(part.sentences, stated, strict=True):
         said = [next(given) for _ in sentence.roles]
         right["role"] += [a == b for a, b in zip(said, sentence.roles, strict=True) if b != NONE]
         if sentence.statement != NONE:
