@@ -205,3 +205,36 @@ def test_what_is_no_standstill_changes_nothing(text):
 def test_the_examples_hold(module):
     found = doctest.testmod(module)
     assert (found.failed, found.attempted > 0) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Closed on Friday instead of Saturday.", "from a correction"),
+        ("The closure has been moved from Friday to Saturday.", "from a correction"),
+        ("Closed on Mondays in May.", "weekdays of a month"),
+        ("Sales double on Sundays in May.", "weekdays of a month"),
+        ("Our supplier is closed on Friday.", "something else"),
+        ("Rumour has it that the plant is closed on Friday.", "only says what may"),
+    ],
+)
+def test_what_is_corrected_or_said_of_others_changes_nothing_and_says_why(text, reason):
+    effects, reasons = understand(text)
+    assert effects == ""
+    assert reason in reasons
+
+
+def test_a_correction_behind_a_comma_leaves_what_stands_before_it():
+    for text, effects in (
+        ("Closed on Friday, not Saturday as announced earlier.", "set 0 from 3 to 4"),
+        ("The closure is on Saturday, not on Friday.", "set 0 from 4 to 5"),
+    ):
+        assert understand(text)[0] == effects
+
+
+def test_what_something_costs_is_lost():
+    assert (
+        understand("The strike costs us a third of our output on Friday.")[0]
+        == "multiply 0.6666666666666667 from 3 to 4"
+    )
+    assert understand("The strike costs us 20 % of our sales on Friday.")[0] == "multiply 0.8 from 3 to 4"

@@ -18,6 +18,7 @@ from tsllm.context.amounts import (
     say_unread,
 )
 from tsllm.context.clauses import Part, list_parts, split_clauses
+from tsllm.context.effects import MONTHS, WEEKDAYS
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
@@ -100,12 +101,29 @@ _START = re.compile(
     r"kicks? off|sets? in)(?: on| at| from)?)\s*$"
 )
 _LOST = re.compile(
-    r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without) (?:about |around |roughly )?$", re.IGNORECASE
+    r"\b(?:los(?:es?|t|ing)|shed(?:s|ding)?|lack(?:s|ing)?|without|cost(?:s|ing)? (?:us|them|it)) "
+    r"(?:about |around |roughly )?$",
+    re.IGNORECASE,
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _AMOUNTS = ("number", "percent")
+_DAY = "|".join(WEEKDAYS)
+_CORRECTED = re.compile(
+    rf"\bnot (?:on )?(?:{_DAY})\b|\b(?:instead of|rather than) (?:on )?(?:{_DAY})\b|"
+    r"\b(?:moved|postponed|rescheduled|shifted|brought forward|put off) (?:from|to|until) "
+    rf"(?:{_DAY}|today|tomorrow)\b",
+    re.IGNORECASE,
+)  # fmt: skip
+_DAYS_OF_A_MONTH = re.compile(
+    rf"\b(?:(?:{_DAY})s|weekends?|weekdays)\b[^.;]*\b(?:in|of|during|throughout) (?:{'|'.join(MONTHS)})\b",
+    re.IGNORECASE,
+)
+_UNCLEAR = {
+    _CORRECTED: "which of the days is meant is not read from a correction; write the one that holds",
+    _DAYS_OF_A_MONTH: "weekdays of a month are not read; write the dates, or give the row `start` and `end`",
+}
 _REACH, _AHEAD = 50, 25  # letters before and behind a value within which a word of change is its own
-_POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly|rumou?rs?)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagin(?:e|ing)|consider)\b", re.IGNORECASE)
 _ONLY_POSSIBLE = "it only says what may or would be; write what you expect"
 _TWO_LIMITS = "a limit of two values is not read; write one"
@@ -214,6 +232,8 @@ def _read_sentence(reading: Reading, k: int) -> list[str]:
     over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
     # "Will not run" denies nothing: it says that all stands still.
     skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
+    if not over and (vague := next((why for form, why in _UNCLEAR.items() if form.search(sentence)), "")):
+        return [vague]
     for i in inside:
         mention = reading.mentions[i]
         before, behind = text[first : mention.start], text[mention.end : last]

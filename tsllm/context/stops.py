@@ -87,7 +87,7 @@ _PARTLY = re.compile(
 
 # What stands still somewhere else, or is only a part of what the series is about.
 _ELSEWHERE = re.compile(
-    r"\b(?:rivals?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b|"
+    r"\b(?:rivals?|suppliers?|competitors?|competing|neighbou?r(?:s|ing)?|nearby|next door|another|elsewhere|other)\b|"
     r"\b(?:near|opposite|beside|next to|across (?:from|the)|in front of|around the corner|down the (?:road|street)|"
     r"behind|outside) (?:the|our|us|it)\b|"
     r"\b(?:roads?|streets?|bridges?|tunnels?|lanes?|paths?|ways?|routes?|stations?|stops?|schools?|exits?) "
