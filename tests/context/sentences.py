@@ -30,3 +30,10 @@ def understand(text: str, window: Window = HOURS) -> tuple[str, str]:
     effects, idle = sort_effects(text, window)
     month = f"{window.future_times[0]:%Y-%m}-0?"
     return " | ".join(re.sub(month, "", str(effect)) for effect in effects), "; ".join(why for _, why in idle)
+
+
+def check_silent(text: str, reason: str, window: Window = HOURS) -> None:
+    """Checks that a text changes nothing, and that `reason` is among the reasons; empty = there is none."""
+    effects, reasons = understand(text, window)
+    assert effects == ""
+    assert reason in reasons if reason else reasons == ""

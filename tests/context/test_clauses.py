@@ -1,11 +1,8 @@
 """Several effects at several times in one sentence: each clause is read by itself, or none."""
 
-import doctest
-
 import pytest
 
 from tests.context.sentences import WEEK, understand
-from tsllm.context import clauses
 from tsllm.context.parser import read_by_rules
 from tsllm.context.readers import read_in_turn, sort_effects
 from tsllm.context.reading import NONE, Reading
@@ -102,8 +99,3 @@ def test_readers_in_turn_keep_the_clauses_of_the_one_that_they_take():
         reading = read_in_turn(*readers)(text)
         assert reading == read_by_rules(text)
         assert reading.statements == ["zero", NONE, NONE, NONE, NONE]
-
-
-def test_the_examples_hold():
-    found = doctest.testmod(clauses)
-    assert (found.failed, found.attempted > 0) == (0, True)

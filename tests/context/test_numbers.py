@@ -1,11 +1,8 @@
 """What a written number is: shares beside more and less, signs, ranges, and numbers that English writes otherwise."""
 
-import doctest
-
 import pytest
 
 from tests.context.sentences import WEEK, understand
-from tsllm.context import numbers
 
 THIRD_LESS = "multiply 0.6666666666666667"
 SHARES = {
@@ -110,8 +107,3 @@ def test_no_part_of_a_number_or_a_range_is_taken_for_the_whole(text):
 @pytest.mark.parametrize("text", WRITTEN)
 def test_numbers_of_english_are_read_whole(text):
     assert understand(text, WEEK)[0] == WRITTEN[text]
-
-
-def test_the_examples_hold():
-    found = doctest.testmod(numbers)
-    assert (found.failed, found.attempted > 0) == (0, True)

@@ -1,7 +1,5 @@
 """Spans on steps of a month and longer: half of a step decides."""
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,8 +81,3 @@ def test_shorter_steps_stay_as_they_are(freq):
         "Closed from 2024-01-01 to 2026-01-01.", Window(np.arange(10.0), times[:10], times[10:], 1)
     )
     assert list(map(str, effects)) == ["set 0 from 2024-01-01 to 2026-01-02"]
-
-
-def test_the_examples_hold():
-    found = doctest.testmod(steps)
-    assert (found.failed, found.attempted > 0) == (0, True)

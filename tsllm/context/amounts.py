@@ -7,17 +7,15 @@ range of amounts, and what is counted beside the series (staff, degrees, percent
 
 import re
 
-from tsllm.context.effects import MONTHS, WEEKDAYS
 from tsllm.context.lexer import Mention
 from tsllm.context.reading import NONE
-from tsllm.context.verbs import FALLS, RISES
+from tsllm.context.vocabulary import DAY_OR_MONTH, FALLS, RISES
 
 _ABOUT = (
     r"(?:(?:about|around|roughly|approximately|some|nearly|almost|only|just|exactly|another|an? (?:extra|further)) )*"
 )
 _MONEY = r"(?:[$€£]|EUR|USD|GBP|euros?|dollars?|pounds?|cents?|ct)"
 _SIGN = rf"(?:{_MONEY} ?)?"
-_DAYS = "|".join((*WEEKDAYS, *MONTHS))
 _UNIT = (
     r"(?:[kMGT]?Wh?p?|(?:kilo|mega|giga)?watts?(?:[- ]hours?)?|units?|pieces?|items?|tons?|tonnes?|kg|kilos?|"
     r"kilograms?|lit(?:er|re)s?|m3|m³|barrels?|boxes|pallets?|parcels?|packages?|orders?|calls?|visitors?|visits|"
@@ -28,7 +26,7 @@ _UNIT = (
 )
 _END = re.compile(
     r"\s*(?:$|[.,;:!?)])|\s+(?:on|from|at|between|until|till|during|for|over|in|this|next|today|tomorrow|because|due|"
-    rf"since|after|before|and|but|while|as|every|each|daily|throughout|is|are|will|{_DAYS})\b", re.IGNORECASE,
+    rf"since|after|before|and|but|while|as|every|each|daily|throughout|is|are|will|{DAY_OR_MONTH})\b", re.IGNORECASE,
 )  # fmt: skip
 _UNITED = re.compile(rf" ?{_UNIT}(?![\w/])", re.IGNORECASE)
 # So much an hour is a slope, and no amount.
@@ -123,7 +121,7 @@ ELSEWHEN = re.compile(
     r"\b(?:than|as (?:much|many|high|low|large) as|compared (?:with|to)|versus|vs\.?) (?:(?:on|in|at|during|"
     r"for) )?(?:the )?"
     rf"(?:last|yesterday|today|previous|preceding|(?:day|week|month|year)s? (?:before|ago|earlier)|same|(?:19|20)\d\d|"
-    rf"a (?:day|week|month|year)|(?:{_DAYS})\b)|\byear[- ](?:on|over)[- ]year\b", re.IGNORECASE,
+    rf"a (?:day|week|month|year)|(?:{DAY_OR_MONTH})\b)|\byear[- ](?:on|over)[- ]year\b", re.IGNORECASE,
 )  # fmt: skip
 
 _LEVEL = (

@@ -4,17 +4,18 @@ import re
 
 import pandas as pd
 
-from tsllm.context.effects import MONTHS, WEEKDAYS, Effect
+from tsllm.context.effects import Effect
 from tsllm.context.lexer import split_sentences
 from tsllm.context.parser import SKIPPED, read_by_rules
 from tsllm.context.reading import NONE, VALUES
 from tsllm.context.spans import collect_span, find_reason, tells_of_past
 from tsllm.context.stretches import resolve_span
+from tsllm.context.vocabulary import DAY_OR_MONTH
 
 _LIKE = re.compile(
     r"\b(?:as (?:on|in|if it were)|as it (?:is|does)(?: usually)? (?:on|in)|like (?:on|in|that of|those of)|"
     r"like(?= an? ))"
-    rf" ?(?:an? |the )?((?-i:{'|'.join((*WEEKDAYS, *MONTHS))}))\b(?! (?:night|morning|afternoon|evening))",
+    rf" ?(?:an? |the )?((?-i:{DAY_OR_MONTH}))\b(?! (?:night|morning|afternoon|evening))",
     re.IGNORECASE,
 )  # fmt: skip
 Idle = list[tuple[Effect, str]]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from tsllm.context.effects import MONTHS, WEEKDAYS, write_time
+from tsllm.context.effects import MONTHS, write_time
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import Moment, find_fault, has_date, is_clock, resolve_moment
 from tsllm.context.notes import Note, write_span
@@ -23,12 +23,13 @@ from tsllm.context.spans import (
     tells_of_past,
 )
 from tsllm.context.stretches import resolve_span
+from tsllm.context.vocabulary import WEEKDAY
 
 _ONE = pd.Timedelta(days=1)
 _REACH = pd.Timedelta(days=62)  # the next 31st of a month is that far away at most
 _NIGHT = pd.Timedelta(hours=12)  # how far behind its day a time such as "Friday night" may reach
 _DAY = re.compile(
-    rf"\b(?:day after tomorrow|day before yesterday|tomorrow|today|yesterday|tonight|{'|'.join(WEEKDAYS)})\b",
+    rf"\b(?:day after tomorrow|day before yesterday|tomorrow|today|yesterday|tonight|{WEEKDAY})\b",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(r"\b(?:tonight|night|early|late)\b", re.IGNORECASE)

@@ -4,10 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsllm.context.effects import MONTHS, WEEKDAYS
-from tsllm.context.verbs import FALLS, RISES
+from tsllm.context.vocabulary import FALLS, MONTH, RISES, WEEKDAY
 
-_WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
 _HOUR = r"(?:[01]?\d|2[0-4])"
 _SIDE = r"(?: in the (?:morning|afternoon|evening)| at night)"
 _SIGN = r"(?: ?h\b| hours\b| o'clock\b)"
@@ -15,7 +13,7 @@ _JOIN = r"(?: ?[-–—] ?| (?:to|and|until|till?) )"
 _NAMED = r"(?:noon|midday|midnight|\d{1,2} o'clock)"
 _END = (
     r"(?=\s*(?:$|[.,;:!?)])|\s+(?:on|every|each|daily|this|next|today|tomorrow|because|due|since|and|but|the|while|"
-    rf"all|{_WEEKDAY}|\d{{1,2}} (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}|\d{{4}}-)\b)"
+    rf"all|{WEEKDAY}|\d{{1,2}} (?:{MONTH})|(?:{MONTH}) \d{{1,2}}|\d{{4}}-)\b)"
 )
 _BARE = re.compile(
     rf"\b(?:from|between) {_HOUR}(?: ?[-–—] ?| (?:to|and|until|till) ){_HOUR}\b(?![\d%]|[.:]\d| %)"
@@ -27,7 +25,7 @@ _SPAN = re.compile(
     rf"(?:(?P<named>{_NAMED})|(?P<last>{_HOUR})(?P<end>{_SIDE})?(?P<sign>{_SIGN})?)(?![\d%]|[.:/]\d| ?%|"
     rf" ?[ap]\.?m\b){_END}"
     rf"|(?:(?<=, )|(?<=\()|(?<=^)|(?<=[a-z] ))(?P<from>{_HOUR}) ?[-–—] ?(?P<to>{_HOUR})(?P<h>{_SIGN}){_END}"
-    rf"|\b(?:{_WEEKDAY}|tomorrow|today),? (?P<since>{_HOUR}){_JOIN}(?P<till>{_HOUR})(?![\d%]|[.:/]\d| ?%|"
+    rf"|\b(?:{WEEKDAY}|tomorrow|today),? (?P<since>{_HOUR}){_JOIN}(?P<till>{_HOUR})(?![\d%]|[.:/]\d| ?%|"
     rf" ?[ap]\.?m\b){_END}",
     re.IGNORECASE,
 )

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tsllm.context.effects import MONTHS, WEEKDAYS
 from tsllm.context.holidays import NAMES, find_holiday
+from tsllm.context.vocabulary import MONTH, WEEKDAY
 
 SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
          "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
@@ -25,7 +26,6 @@ _FULL = "|".join(m for m in MONTHS if m.lower() not in _SPELLED)
 _CAPITAL = "(?-i:May|MAY|March|MARCH)"
 _SHORT = r"(?:jan|feb|(?-i:Mar)|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?"
 _MONTH = rf"(?:(?:{_FULL})\b|{_CAPITAL}\b|{_SHORT})"
-_WEEKDAY = "|".join(WEEKDAYS)
 _BRIEF = r"(?-i:Mon|Tues?|Thu(?:rs?)?|Fri|(?:Wed|Sat|Sun)(?=\.?,? \d))\b\.?"
 _HOURS = "|".join(SMALL[1:13])
 _HALF = r"(?: ?(?:[ap]m\b|[ap]\.m\b\.?))"
@@ -44,7 +44,7 @@ DATE = (
     rf"|{_NUMBER}(?: of)? {_MONTH}{_YEAR}?|\b{_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?![:.]\d){_YEAR}?"
     rf"|\b(?:{'|'.join(NAMES)})\b{_YEAR}?"
 )
-_NAMED_DAY = rf"\b(?:(?:next|this|coming|this coming) )?(?:(?:{_WEEKDAY})s?\b|{_BRIEF})"
+_NAMED_DAY = rf"\b(?:(?:next|this|coming|this coming) )?(?:(?:{WEEKDAY})s?\b|{_BRIEF})"
 _AHEAD = r"(?= (?:to|until|till|through|and|at|from|for|on|onwards?|because|due|with)\b| ?[-–,;:)]|\.?$|\.\s)"
 _THAT = rf"(?<=\bthe )\d{{1,2}}(?:st|nd|rd|th)\b{_AHEAD}"  # "the 3rd", and not "the 3rd unit"
 _RELATIVE = r"\bday after tomorrow\b|\bday before yesterday\b|\btomorrow\b|\btoday\b|\byesterday\b"
@@ -56,12 +56,12 @@ _PART = r"(?:early |late )?(?:morning|afternoon|evening|night)\b"
 _PERIOD = r"(?:forecast|horizon|period)\b"
 _BEHIND = "|".join(rf"(?<=\b{w} )" for w in ("in", "during", "throughout", "from", "until", "till", "through", "since",
                                              "between", "and", "to", "before", "after", "by"))  # fmt: skip
-_WHOLE_MONTH = rf"(?:{_BEHIND})(?:(?-i:{'|'.join(MONTHS)})\b|{_MONTH} (?=\d{{4}}\b))(?! ?\d{{1,2}}\b)(?: ?\d{{4}}\b)?"
+_WHOLE_MONTH = rf"(?:{_BEHIND})(?:(?-i:{MONTH})\b|{_MONTH} (?=\d{{4}}\b))(?! ?\d{{1,2}}\b)(?: ?\d{{4}}\b)?"
 _WEEK = r"\b(?:next|this) (?:week|month)\b|\b(?:(?:this|next) weekend|(?<=the )weekend|weekends)\b"
 _AROUND = "|".join(rf"(?<=\b{w} )" for w in ("at", "over", "during", "around", "before", "after", "until", "till",
                                              "since", "from", "between"))  # fmt: skip
 _LOOSE = (
-    rf"\btonight\b|\b(?:Black|Cyber|Super|Giving|Shrove|Holy) (?:{_WEEKDAY})\b"
+    rf"\btonight\b|\b(?:Black|Cyber|Super|Giving|Shrove|Holy) (?:{WEEKDAY})\b"
     rf"|(?:{_AROUND})(?:Christmas\b(?! (?:Day|Eve))|Easter\b(?! (?:Sun|Mon)day)|New Year\b(?!'s))"
     rf"|\b{_NAMED_DAY} (?:week|next week|after next)\b"
 )
@@ -163,7 +163,7 @@ def find_fault(text: str, times: pd.DatetimeIndex) -> str:
         return f"{text!r} names no exact time; write its date and hours"
     date = _search(DATE, f"the {text}")
     if date is not None:
-        found, named = _read_date(date[0], times), _search(rf"{_WEEKDAY}|{_BRIEF}", text)
+        found, named = _read_date(date[0], times), _search(rf"{WEEKDAY}|{_BRIEF}", text)
         readings = _list_readings(date[0])
         if found is None and len(readings) == 2:
             return f"{text!r} may be one of two days; write {' or '.join(readings)}"
@@ -303,7 +303,7 @@ class _Frame:
         }.items():  # fmt: skip
             if word in text.lower():
                 return Moment(day, day + _ONE)
-        name, number = _search(rf"\b(?:{_WEEKDAY})|\b{_BRIEF}", text), re.search(r"(\d{1,2})(?:st|nd|rd|th)", text)
+        name, number = _search(rf"\b(?:{WEEKDAY})|\b{_BRIEF}", text), re.search(r"(\d{1,2})(?:st|nd|rd|th)", text)
         if name is None and number is None:
             return None
         for day in self._list_days(number is not None):
@@ -369,7 +369,7 @@ def _number_month(name: str) -> int:
 def _read_month(text: str, times: pd.DatetimeIndex, past: bool, after: pd.Timestamp | None) -> Moment | None:
     """Reads a month: the one of its year, else the one that holds the horizon's start, else the next or the last."""
     iso = re.fullmatch(r"\s*(\d{4})-(\d{2})\s*", text)
-    named = re.fullmatch(rf"\s*({'|'.join(MONTHS)}|{_SHORT})(?: (\d{{4}}))?\s*", text, re.IGNORECASE)
+    named = re.fullmatch(rf"\s*({MONTH}|{_SHORT})(?: (\d{{4}}))?\s*", text, re.IGNORECASE)
     if iso is None and named is None:
         return None
     number = int(iso[2]) if iso else _number_month(named[1]) if named else 0

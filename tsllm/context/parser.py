@@ -18,7 +18,6 @@ from tsllm.context.amounts import (
     say_unread,
 )
 from tsllm.context.clauses import Part, list_parts, split_clauses
-from tsllm.context.effects import MONTHS, WEEKDAYS
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import has_date, is_clock
@@ -26,7 +25,8 @@ from tsllm.context.reading import NONE, VALUES, Reading, list_inside
 from tsllm.context.returns import returns_at
 from tsllm.context.spans import collect_span, tells_of_past
 from tsllm.context.stops import NOT_AT_WORK, find_stop, say_elsewhere
-from tsllm.context.verbs import FALLS, RISES
+from tsllm.context.vague import find_unclear
+from tsllm.context.vocabulary import FALLS, RISES
 
 _OVER = re.compile(
     r"glitch|spike|malfunction|anomal|recording error|faulty|artefact|artifact|"
@@ -107,21 +107,6 @@ _LOST = re.compile(
 )
 _WON = re.compile(r"\bgain(?:s|ed|ing)? (?:about |around |roughly )?$", re.IGNORECASE)
 _AMOUNTS = ("number", "percent")
-_DAY = "|".join(WEEKDAYS)
-_CORRECTED = re.compile(
-    rf"\bnot (?:on )?(?:{_DAY})\b|\b(?:instead of|rather than) (?:on )?(?:{_DAY})\b|"
-    r"\b(?:moved|postponed|rescheduled|shifted|brought forward|put off) (?:from|to|until) "
-    rf"(?:{_DAY}|today|tomorrow)\b",
-    re.IGNORECASE,
-)  # fmt: skip
-_DAYS_OF_A_MONTH = re.compile(
-    rf"\b(?:(?:{_DAY})s|weekends?|weekdays)\b[^.;]*\b(?:in|of|during|throughout) (?:{'|'.join(MONTHS)})\b",
-    re.IGNORECASE,
-)
-_UNCLEAR = {
-    _CORRECTED: "which of the days is meant is not read from a correction; write the one that holds",
-    _DAYS_OF_A_MONTH: "weekdays of a month are not read; write the dates, or give the row `start` and `end`",
-}
 _REACH, _AHEAD = 50, 25  # letters before and behind a value within which a word of change is its own
 _POSSIBLE = re.compile(r"\b(?:(?-i:may)|could|would|maybe|perhaps|possibly|rumou?rs?)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagin(?:e|ing)|consider)\b", re.IGNORECASE)
@@ -135,8 +120,6 @@ _OR_OTHER = re.compile(r" ?(?:[-–—] ?| (?:to|or) )\d")  # a limit of two val
 _CHANGED_BY = re.compile(rf"\b(?:{RISES}|{FALLS}) (?:\w+ ){{0,3}}?by $", re.IGNORECASE)
 _SPAN_OPEN = re.compile(r"\b(?:from|between) \d[\d.:]* (?:to|and|until|till) $", re.IGNORECASE)
 _SET = re.compile(r"(?:set to|fixed at|held at|constant at|exactly|equal to)\s*$", re.IGNORECASE)
-
-
 # "Stays between 20 and 40"; "is held between 9 and 17" may be hours.
 _BAND = (
     r"\b(?:stay(?:s|ing)?|remain(?:s|ing)?|(?:is|are|be) kept|keeps?|(?:is|are|be) (?:limited|restricted|confined) to|"
@@ -232,8 +215,8 @@ def _read_sentence(reading: Reading, k: int) -> list[str]:
     over = bool(_OVER.search(sentence)) and not _FUTURE.search(sentence)
     # "Will not run" denies nothing: it says that all stands still.
     skip_all = bool(SKIPPED.search(NOT_AT_WORK.sub("", sentence))) and not over
-    if not over and (vague := next((why for form, why in _UNCLEAR.items() if form.search(sentence)), "")):
-        return [vague]
+    if not over and (unclear := find_unclear(sentence)):
+        return [unclear]
     for i in inside:
         mention = reading.mentions[i]
         before, behind = text[first : mention.start], text[mention.end : last]

@@ -10,20 +10,19 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from tsllm.context.effects import MONTHS, WEEKDAYS
 from tsllm.context.hours import find_hours
 from tsllm.context.lexer import Mention
 from tsllm.context.moments import counts_ahead, find_fault, has_date, is_clock, is_edge, resolve_moment
 from tsllm.context.returns import returns_at, speaks_of_it
 from tsllm.context.vague import MEANWHILE, VAGUE
+from tsllm.context.vocabulary import MONTH, WEEKDAY
 
 Range = tuple[str, str]  # the moments at which a stretch begins and ends; empty = it is open
-_WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
 _ONE = pd.Timedelta(days=1)
 # Words and verbs that tell of the past, unless a verb of the sentence speaks of now or later.
 _BEFORE = re.compile(
     rf"\byesterday\b|\bago\b|\b(?:last|previous) (?:week|month|year|night|time|spring|summer|autumn|fall|winter|"
-    rf"{_WEEKDAY}|{_MONTH})\b|\bearlier (?:this|in)\b|\bformerly\b|\bin the past\b|\bhistorically\b", re.IGNORECASE,
+    rf"{WEEKDAY}|{MONTH})\b|\bearlier (?:this|in)\b|\bformerly\b|\bin the past\b|\bhistorically\b", re.IGNORECASE,
 )  # fmt: skip
 _WAS = re.compile(
     r"\b(?:was|were|had|did|fell|rose|grew|sank|shrank|went|came|saw|took|dropped|declined|climbed|jumped|surged|"
@@ -39,7 +38,7 @@ _YEAR = re.compile(r"\b(?:in|during|of|since) ((?:19|20)\d\d)\b(?!-)", re.IGNORE
 LAST = re.compile(r"\b(?:last|previous|past) $", re.IGNORECASE)
 _SIDE = re.compile(r"\b(?:(?P<before>before|prior to)|after)(?: the)? $", re.IGNORECASE)
 _EVERY = re.compile(r"\b(?:every|each) $", re.IGNORECASE)
-_PLURAL = re.compile(rf"(?:{_WEEKDAY})s|weekends", re.IGNORECASE)
+_PLURAL = re.compile(rf"(?:{WEEKDAY})s|weekends", re.IGNORECASE)
 _DAILY = re.compile(
     r"\b(?:every|each) day\b(?! (?:from|since|until) \x01$)|\bdaily(?=,| (?:from|between|at|for)\b|\.?$)|"
     r"\bday (?:by|after) day\b", re.IGNORECASE,
@@ -361,7 +360,7 @@ def find_reason(span: Span, sentence: str, several: bool, times: pd.DatetimeInde
 def find_absent(span: Span, times: pd.DatetimeIndex) -> str:
     """Returns the first weekday of a span that is none of the horizon's days; empty if each is there."""
     for text in span.texts:
-        named = re.search(_WEEKDAY, text, re.IGNORECASE)
+        named = re.search(WEEKDAY, text, re.IGNORECASE)
         if named and resolve_moment(text, times, past=span.past) is None:
             return named[0].capitalize()
     return ""

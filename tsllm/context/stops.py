@@ -2,15 +2,15 @@
 
 import re
 
-from tsllm.context.effects import MONTHS, WEEKDAYS
+from tsllm.context.vocabulary import DAY_OR_MONTH
 
-_DAYS = "|".join((*WEEKDAYS, *MONTHS))
 # Behind it nothing says that only a part of it is meant ("does not run at full load", "is down 20 %").
 _END = (
     r"(?=\s*(?:$|[.,;:!?)])|\s+(?:at all|at (?:noon|midnight|\d+:)|anything|any more|on|from|until|till|between|"
     r"during|for|over|this|next|today|tomorrow|all (?:day|night|week|weekend)|because|due|owing|since|after|before|"
     r"and|or|while|as of|"
-    rf"starting|daily|every|each|throughout|again until|either|there|the (?:day after|whole)|{_DAYS}|\d)\b(?! ?%))"
+    r"starting|daily|every|each|throughout|again until|either|there|the (?:day after|whole)|"
+    rf"{DAY_OR_MONTH}|\d)\b(?! ?%))"
 )
 # What stands still when it is down or out; sales or prices that are down are only lower.
 _WORKS = (
@@ -46,7 +46,7 @@ _BEHIND_NO = (
     r"arrive|runs?|leave|go|goes|pass|passes)|whatsoever|at all|of any|on|from|until|till|between|"
     r"during|for|over|in|at|this|"
     r"next|today|tomorrow|all|because|due|owing|since|after|before|and|or|while|as of|starting|every|each|throughout|"
-    rf"either|there|through|{_DAYS}|\d)\b)"
+    rf"either|there|through|{DAY_OR_MONTH}|\d)\b)"
 )
 _NO = rf"\bno (?:{_COUNTED}{_BEHIND_NO}|[a-z]+ {_MADE}\b)"
 NOT_AT_WORK = re.compile(

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from tsllm.context.effects import WEEKDAYS, Effect
+from tsllm.context.effects import Effect
 from tsllm.context.moments import DATE, Moment, has_date, is_clock, is_edge, resolve_moment
 from tsllm.context.spans import Range, Span, is_of_clocks
+from tsllm.context.vocabulary import WEEKDAY
 
-_WEEKDAY = "|".join(WEEKDAYS)
 _ONE = pd.Timedelta(days=1)
 
 
@@ -122,7 +122,7 @@ def _resolve_range(span: Span, pair: Range, times: pd.DatetimeIndex, day: Moment
     first, last = _join(start, end, span.length)
     if first is None and last is None:
         return []
-    if span.past and first and last and last > times[0] and re.search(_WEEKDAY, pair[1]):
+    if span.past and first and last and last > times[0] and re.search(WEEKDAY, pair[1]):
         first, last = first - 7 * _ONE, last - 7 * _ONE  # a past span ends before the forecast
     if day is not None:
         first, last = first if first is not None else day.start, last if last is not None else day.end
@@ -168,8 +168,7 @@ def _says_more(end: str, start: str) -> bool:
         return False
     if dates[0] is None:
         return (
-            re.search(_WEEKDAY, start, re.IGNORECASE) is not None
-            and re.search(_WEEKDAY, end, re.IGNORECASE) is not None
+            re.search(WEEKDAY, start, re.IGNORECASE) is not None and re.search(WEEKDAY, end, re.IGNORECASE) is not None
         )
     return re.search(r"\d{4}", dates[0][0]) is None and re.search(r"\d{4}", dates[1][0]) is not None
 

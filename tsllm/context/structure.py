@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.tseries.holiday import USFederalHolidayCalendar
 
 from tsllm.context.effects import MONTHS, Effect
+from tsllm.context.vocabulary import MONTH
 
 _NUMBER = r"[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _DATE = r"\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::\d{2})?)?"
@@ -31,14 +32,14 @@ _YEARLY = (
     re.compile(rf"({_NUMBER})[^.\d]*?(?:per|a|each) year on average", re.IGNORECASE),
 )
 _PEAK = re.compile(
-    rf"month with (?:the )?(?:most|highest|largest)[^.]*?({'|'.join(MONTHS)})|"
-    rf"(?:peaks?|most (?:often|frequent)[^.]*?|highest)[^.]*? in ({'|'.join(MONTHS)})", re.IGNORECASE,
+    rf"month with (?:the )?(?:most|highest|largest)[^.]*?({MONTH})|"
+    rf"(?:peaks?|most (?:often|frequent)[^.]*?|highest)[^.]*? in ({MONTH})", re.IGNORECASE,
 )  # fmt: skip
 _ANCHOR = re.compile(
     rf"\b(?:at|with) (?:full|maximum|max|maximal|100 ?%)[^.]*?\(?= ?({_NUMBER})\)?[^.]*?({_NUMBER})(?=[^.\d]*\.)",
     re.IGNORECASE,
 )  # fmt: skip
-_MONTHLY = re.compile(rf"\b({'|'.join(MONTHS)})\b ?[:=(\-] ?({_NUMBER})\)?", re.IGNORECASE)
+_MONTHLY = re.compile(rf"\b({MONTH})\b ?[:=(\-] ?({_NUMBER})\)?", re.IGNORECASE)
 _VARIABLE = re.compile(r"\b[A-Za-z]+_\d+\b|\b(?:covariate|variable) [A-Z]\b")
 _SUNRISE = re.compile(rf"(?:sunrise|sun (?:will )?rises?)[^.\d]*({_CLOCK})", re.IGNORECASE)
 _SUNSET = re.compile(rf"(?:sunset|(?:sun (?:will )?|and )sets?)[^.\d]*({_CLOCK})", re.IGNORECASE)

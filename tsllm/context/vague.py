@@ -1,8 +1,8 @@
-"""Times that are said without a date that everybody would give: seasons, holidays, quarters, "during the fair"."""
+"""Times that leave open which one is meant: seasons, holidays, quarters, "during the fair", corrections."""
 
 import re
 
-from tsllm.context.effects import MONTHS
+from tsllm.context.vocabulary import MONTH, WEEKDAY
 
 _IN = r"(?:in|during|over|throughout|for|until|till|from|since|before|after|by|through|across|around|at|on)"
 _THE = r"(?:(?:the|all|this|next|every|each|early|late|mid|whole|entire|coming|following|rest of|all of|end of)[ -])*"
@@ -10,7 +10,6 @@ _END = (
     r"(?=\s*(?:$|[.,;:!?)])|\s+(?:and|or|of|until|till|because|due|owing|the|we|it|they|sales|output|"
     r"demand|load|prices?|production|months?|season|term|\d{4}\b))"
 )
-_MONTH = "|".join(MONTHS)
 # \x01 stands for a moment.
 VAGUE = re.compile(
     rf"\b(?:{_IN}|this|next|all|every|each|coming|whole) {_THE}(?:spring|summer|autumn|winter)(?:time| months?| term| "
@@ -30,7 +29,7 @@ VAGUE = re.compile(
     r"\w+ ){1,2}(?:months|weeks|quarters|years)\b"
     r"|\b(?:at|during|in) (?:peak|off-peak|busy|quiet|rush|certain|some|these|those) (?:times|periods|hours)\b"
     r"|\bat the turn of the year\b|\bat year-?end\b|\bmid-?year\b"
-    rf"|\b(?:early|late|mid)[ -](?:in )?(?:{_MONTH})\b"
+    rf"|\b(?:early|late|mid)[ -](?:in )?(?:{MONTH})\b"
     r"|\b(?:whenever|when it (?:is|rains|snows|freezes)|when the (?:sun|wind|rain)\b)",
     re.IGNORECASE,
 )
@@ -42,3 +41,28 @@ MEANWHILE = re.compile(
     r"|\b(?:soon|shortly|temporarily|occasionally|sometimes|at times|from time to time|for a while)\b",
     re.IGNORECASE,
 )
+_CORRECTED = re.compile(
+    rf"\bnot (?:on )?(?:{WEEKDAY})\b|\b(?:instead of|rather than) (?:on )?(?:{WEEKDAY})\b|"
+    r"\b(?:moved|postponed|rescheduled|shifted|brought forward|put off) (?:from|to|until) "
+    rf"(?:{WEEKDAY}|today|tomorrow)\b",
+    re.IGNORECASE,
+)
+_DAYS_OF_A_MONTH = re.compile(
+    rf"\b(?:(?:{WEEKDAY})s|weekends?|weekdays)\b[^.;]*\b(?:in|of|during|throughout) (?:{MONTH})\b", re.IGNORECASE
+)
+
+
+def find_unclear(sentence: str) -> str:
+    """Says why the days of a sentence are not read; empty if nothing speaks against it.
+
+    Example:
+        >>> find_unclear("Closed on Friday instead of Saturday.")
+        'which of the days is meant is not read from a correction; write the one that holds'
+        >>> find_unclear("Closed on Friday.")
+        ''
+    """
+    if _CORRECTED.search(sentence):
+        return "which of the days is meant is not read from a correction; write the one that holds"
+    if _DAYS_OF_A_MONTH.search(sentence):
+        return "weekdays of a month are not read; write the dates, or give the row `start` and `end`"
+    return ""

@@ -1,4 +1,9 @@
-"""Words of change, as patterns: up, and down."""
+"""Words that rules look for, as patterns: of change, up and down, and names of days and months."""
+
+from tsllm.context.effects import MONTHS, WEEKDAYS
+
+WEEKDAY, MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
+DAY_OR_MONTH = f"{WEEKDAY}|{MONTH}"
 
 RISES = (
     r"(?:rises?|rising|rose|risen|raises?|raised|raising|increas(?:e[sd]?|ing)|gr[eo]ws?|grown|growing|"
