@@ -7,6 +7,7 @@ with what the other says of it.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tsllm.context.effects import MONTHS
 from tsllm.context.moments import MOMENT, SMALL, UNITS
@@ -105,6 +106,11 @@ class Mention:
 
 def find_mentions(text: str) -> list[Mention]:
     """Returns what can be copied from a text, in order, without overlaps."""
+    return list(_search(text))
+
+
+@lru_cache(maxsize=256)  # a text is looked through for sentences, by rules and for analogies
+def _search(text: str) -> tuple[Mention, ...]:
     found: list[Mention] = []
     parts, place = sorted(_find_parts(text), key=lambda m: m.start), 0
     while match := _TOKEN.search(text, place):
@@ -117,7 +123,7 @@ def find_mentions(text: str) -> list[Mention]:
             value = _READ[kind](match[0].lower()) if kind in _READ else 0.0
             found.append(Mention(kind, match.start(), match.end(), match[0], value))
         place = found[-1].end
-    return found
+    return tuple(found)
 
 
 def _is_factor(text: str, match: re.Match[str]) -> bool:
