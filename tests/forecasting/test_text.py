@@ -200,6 +200,18 @@ def test_a_prompt_reads_only_what_was_published_by_the_end_of_its_series(forecas
         forecaster.fit(df, context={"s9": "x"})
 
 
+def test_texts_of_a_fit_serve_cutoffs_whose_horizon_ends_before_they_start(forecaster, monkeypatch):
+    df = make_frame((30,))
+    news = [{"unique_id": "s0", "text": "CANARY", "published": "2024-01-01 12:00", "start": "2024-01-02 05:00"}]
+    read = []
+    build = type(forecaster.prompt).build
+    monkeypatch.setattr(type(forecaster.prompt), "build", lambda self, *a: read.append(a[5]) or build(self, *a))
+    told = forecaster.fit(df.head(27), context=news)
+    told.predict_rolling(df, 3, 3, 1)
+    assert [bool(text) for text in read] == [False, False, True]
+    assert told.context is None  # a later fit is told nothing
+
+
 def test_a_prompt_holds_dates_instead_of_words_and_nothing_that_is_over(forecaster):
     df = make_frame((30,))  # up to 2024-01-02 05:00
     news = pd.DataFrame(
