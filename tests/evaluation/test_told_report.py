@@ -1,5 +1,7 @@
 """What a report says of the texts: effects, words, swapped texts and idle ones, by values worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,11 @@ def test_the_section_says_it_and_the_table_holds_the_whole_texts(examined):
         in (section.paragraphs[1])
     )
     assert section.paragraphs[2] == "No look at X."
+    again = replace(found[0], model="Naive+context")
+    (both,) = build_told_section([found[0], again], df, 24)
+    assert [p.split(":")[0] for p in both.paragraphs] == [
+        "SeasonalNaive+context", "Naive+context", "SeasonalNaive+context, Naive+context",
+    ]  # fmt: skip
     shown = section.tables[0].frame
     assert shown["understood"].tolist()[1] == "cap 7 from 2024-01-10"
     # Each stands in for the other; at the earlier cutoff the limit is of a day that is not forecast.

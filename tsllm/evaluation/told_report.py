@@ -56,7 +56,7 @@ def build_told_section(
     )
     pictures = [] if largest is None else [_draw(*largest, df, 4 * season)]
     said = [sentence for one in found for sentence in _describe(one)]
-    return [Section(f"What the texts changed{title}", [*said, *lost], tables, pictures)]
+    return [Section(f"What the texts changed{title}", [*said, *_name_idle(found), *lost], tables, pictures)]
 
 
 def tabulate_changes(found: Sequence[TextChanges]) -> pd.DataFrame:
@@ -149,9 +149,16 @@ def _describe(one: TextChanges) -> list[str]:
         said[0] += " Its error without them is not known: the model does not stand here without texts."
     if one.changed > len(one.changes) + len(one.lost):
         said.append(f"The table shows the {len(one.changes)} texts of {one.model} with the largest change.")
-    if one.idle:
-        said.append(f"{one.model}: {write_idle(one.idle, count)}.")
     return said + [f"{one.model}: no look at {text}" for text in one.lost]
+
+
+def _name_idle(found: Sequence[TextChanges]) -> list[str]:
+    """Names the texts that changed nothing, models with the same ones together."""
+    models: dict[str, list[str]] = {}
+    for one in found:
+        if one.idle:
+            models.setdefault(write_idle(one.idle, one.changed + len(one.idle)), []).append(one.model)
+    return [f"{', '.join(names)}: {said}." for said, names in models.items()]
 
 
 def _tabulate(one: TextChanges, last: bool) -> TableBlock:
