@@ -41,19 +41,38 @@ MEANWHILE = re.compile(
     r"|\b(?:soon|shortly|temporarily|occasionally|sometimes|at times|from time to time|for a while)\b",
     re.IGNORECASE,
 )
-_CORRECTED = re.compile(
+_DAYS_OF_A_MONTH = rf"\b(?:(?:{WEEKDAY})s|weekends?|weekdays)\b[^.;]*\b(?:in|of|during|throughout) (?:{MONTH})\b"
+_COUNTED_DAYS = rf"\b(?:next|first|last|coming|following) (?:two|three|four|five|[2-9]) (?:(?:{WEEKDAY})s|weekends)\b"
+_CORRECTION = (
     rf"\bnot (?:on )?(?:{WEEKDAY})\b|\b(?:instead of|rather than) (?:on )?(?:{WEEKDAY})\b|"
     r"\b(?:moved|postponed|rescheduled|shifted|brought forward|put off) (?:from|to|until) "
-    rf"(?:{WEEKDAY}|today|tomorrow)\b",
-    re.IGNORECASE,
+    rf"(?:{WEEKDAY}|today|tomorrow)\b"
 )
-_DAYS_OF_A_MONTH = re.compile(
-    rf"\b(?:(?:{WEEKDAY})s|weekends?|weekdays)\b[^.;]*\b(?:in|of|during|throughout) (?:{MONTH})\b", re.IGNORECASE
+_ENDED = (
+    r"\b(?:outages?|closures?|strikes?|maintenance|shut ?downs?|repairs?|works?)(?: \w+){0,3}? "
+    r"(?:is|are|has been|have been) (?:over|ended|finished|lifted|resolved|completed)\b"
 )
+# What is said of time in a way that would be read as another one, and why it is not read.
+_UNCLEAR = {
+    re.compile(pattern, re.IGNORECASE): why
+    for pattern, why in (
+        (_CORRECTION, "which of the days is meant is not read from a correction; write the one that holds"),
+        (_DAYS_OF_A_MONTH, "weekdays of a month are not read; write the dates, or give the row `start` and `end`"),
+        (_COUNTED_DAYS, "so many weekdays are not read; write the dates"),
+        (_ENDED, "what is over changes nothing"),
+        (r"\brespectively\b", "what belongs to which is not read; write a sentence for each"),
+        (
+            r"\b(?:slowly|gradually|bit by bit|step by step)\b",
+            "a gradual change is not read; write a value for each time",
+        ),
+        (r"\b\d{1,2}h(?:\d\d)?\b(?! ?[-–])", "an hour with h is not read as a time of day; write it as 14:00"),
+        (r"\b\d{1,2}\.\d\d ?[-–] ?\d{1,2}\.\d\d\b", "hours or amounts may be meant; write times as 14:00"),
+    )
+}
 
 
 def find_unclear(sentence: str) -> str:
-    """Says why the days of a sentence are not read; empty if nothing speaks against it.
+    """Says why the time of a sentence is not read; empty if nothing speaks against it.
 
     Example:
         >>> find_unclear("Closed on Friday instead of Saturday.")
@@ -61,8 +80,4 @@ def find_unclear(sentence: str) -> str:
         >>> find_unclear("Closed on Friday.")
         ''
     """
-    if _CORRECTED.search(sentence):
-        return "which of the days is meant is not read from a correction; write the one that holds"
-    if _DAYS_OF_A_MONTH.search(sentence):
-        return "weekdays of a month are not read; write the dates, or give the row `start` and `end`"
-    return ""
+    return next((why for pattern, why in _UNCLEAR.items() if pattern.search(sentence)), "")
